@@ -1,0 +1,177 @@
+"""The portable adapter: what a method learned, as a folder of two files that any program can read.
+
+`adapter.safetensors` holds the learned tensors in canonical names: `layer.{i}.{label}.{leaf}` for the method's parts,
+`classifier....` for the head (kernels [in, out]), and published names and layouts for learned tensors of the encoder.
+`adapter.json` says what they are.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adakron_jax import pretrained
+from adakron_jax.config import EncoderConfig
+from adakron_jax.params import flatten, graft, refuse, split
+from adakron_jax.splice import Method, is_trainable, make_method
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What `adapter.json` says.
+
+    Attributes:
+      method: the method with its fields.
+      task, labels: what the head predicts; the labels in order of their codes, none for a regression.
+      base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
+      encoder: the encoder's sizes.
+      scores: metric -> value on the development set.
+    """
+
+    method: Method
+    task: str
+    labels: tuple[str, ...]
+    base: str
+    fingerprint: str
+    encoder: EncoderConfig
+    scores: Mapping[str, float]
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels) or 1
+
+
+def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
+    """Our path -> names in `adapter.safetensors`: one a layer for a leaf of the layers, else one."""
+    labels = {f"{site}@{method.name}": part.label for site, part in method.splices(config).items()}
+
+    def named(path: str) -> list[str]:
+        if path in pretrained.TABLE:
+            return [f"{config.model_type}.{name}" for name in pretrained.names(path, config)]
+        keys = path.split("/")
+        spliced = next((k for k, key in enumerate(keys) if key in labels), None)
+        if spliced is None:
+            return [".".join(keys)]
+        leaf = ".".join([labels[keys[spliced]], *keys[spliced + 1 :]])
+        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if "layers" in keys else [leaf]
+
+    return {path: named(path) for path in paths}
+
+
+def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig) -> dict[str, np.ndarray]:
+    """Path -> leaf, as canonical name -> float32 tensor."""
+    base = {path: leaf for path, leaf in leaves.items() if path in pretrained.TABLE}
+    tensors = pretrained.to_checkpoint(base, config)
+    for path, names in canonical([p for p in leaves if p not in base], method, config).items():
+        leaf = np.asarray(leaves[path], np.float32)
+        stacked = path.startswith("encoder/layers/")
+        tensors |= {name: np.ascontiguousarray(x) for name, x in zip(names, leaf if stacked else [leaf], strict=True)}
+    return tensors
+
+
+def from_tensors(
+    tensors: Mapping[str, np.ndarray], paths: Sequence[str], method: Method, config: EncoderConfig
+) -> dict[str, np.ndarray]:
+    """The inverse: the leaves at `paths` that the tensors hold.
+
+    Raises:
+      ValueError: a tensor belongs to no path, or some layers of a leaf are missing.
+    """
+    leaves, problems, known = {}, [], set()
+    for path, names in canonical(paths, method, config).items():
+        known.update(names)
+        missing = [name for name in names if name not in tensors]
+        if len(missing) == len(names):
+            continue
+        problems += [f"missing {name}" for name in missing]
+        if missing:
+            continue
+        parts = [np.asarray(tensors[name]) for name in names]
+        leaf = np.stack(parts) if path.startswith("encoder/layers/") else parts[0]
+        transposed = path in pretrained.TABLE and pretrained.TABLE[path][1]
+        leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
+    refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - known)])
+    return leaves
+
+
+def save(folder: Path, trainable: Mapping[str, Any], card: Card) -> None:
+    """Writes the adapter's folder; each file appears whole."""
+    from safetensors.numpy import save as to_bytes
+
+    method = {"name": card.method.name, **dataclasses.asdict(card.method)}
+    said = {"format": FORMAT, **dataclasses.asdict(card), "method": method}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = to_tensors(flatten(trainable), card.method, card.encoder)
+    write_whole(folder / "adapter.safetensors", to_bytes(tensors))
+    write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
+    """Reads an adapter's folder: the trainable tree and the card.
+
+    Args:
+      folder: as `save` wrote it.
+      expected: the trainable tree's shapes; by default those that the card's method has on the card's encoder.
+
+    Raises:
+      ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
+    """
+    card = read_card(folder / "adapter.json")
+    if expected is None:
+        expected = trainable_shapes(card)
+    path = folder / "adapter.safetensors"
+    try:
+        leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
+        return graft(expected, leaves), card
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def trainable_shapes(card: Card) -> dict[str, Any]:
+    """The shapes of what the card's method trains on the card's encoder."""
+    from adakron_jax.encoder import SequenceClassifier
+
+    model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
+    return split(model.shapes(), is_trainable(card.method))[0]
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file; ValueError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_card(path: Path) -> Card:
+    """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if (version := said.pop("format")) != FORMAT:
+            raise ValueError(f"format {version}; accepted: {FORMAT}")
+        fields = said.pop("method")
+        said["method"] = make_method(fields.pop("name"), fields)
+        said["encoder"] = EncoderConfig(**said["encoder"])
+        said["labels"] = tuple(said["labels"])
+        return Card(**said)
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Writes a file aside and renames it, so that it is either there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(contents)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

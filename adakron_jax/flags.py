@@ -1,0 +1,68 @@
+"""Command-line flags of a method, `--method adakron --method.factors 12 4`, for whatever program wants them."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from adakron_jax.methods import AdaKron
+from adakron_jax.splice import METHODS, Method, make_method
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser without abbreviations, whose errors are a ValueError of one line."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def add_method_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--method`, and `--method.FIELD` for every field of every registered method."""
+    names = ", ".join(sorted(METHODS))
+    parser.add_argument("--method", metavar="METHOD", help=f"how to fine-tune: {names} (default: {AdaKron.name})")
+    owners: dict[str, list[str]] = {}
+    for name, method in sorted(METHODS.items()):
+        for field in dataclasses.fields(method):
+            shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+            owners.setdefault(field.name, []).append(f"{name} (default: {shown})")
+    for name, texts in owners.items():
+        parser.add_argument(f"--method.{name}", nargs="+", metavar=name.upper(), help="; ".join(texts))
+
+
+def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
+    """Takes the method's flags out of the parsed ones: its class, and the fields that were given.
+
+    Raises:
+      ValueError: there is no such method, or a field is not of the type it is declared with.
+    """
+    name = given.pop("method", AdaKron.name)
+    words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
+    method = type(make_method(name, {}))
+    return method, _typed(method, words)
+
+
+def _typed(method: type[Method], fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    hints = typing.get_type_hints(method)
+    typed = {}
+    for name, words in fields.items():
+        hint = hints.get(name, str)
+        many = typing.get_origin(hint) is tuple
+        kind = typing.get_args(hint)[0] if many else hint
+        if not many and len(words) > 1:
+            raise ValueError(f"method.{name} is {' '.join(words)!r}; accepted: one value")
+        try:
+            values = [_value(kind, word) for word in words]
+        except ValueError:
+            raise ValueError(f"method.{name} is {' '.join(words)!r}; accepted: {kind.__name__}") from None
+        typed[name] = tuple(values) if many else values[0]
+    return typed
+
+
+def _value(kind: Any, word: str) -> Any:
+    if kind is bool:
+        return bool(("false", "true").index(word.lower()))
+    return kind(word) if kind in (int, float) else word

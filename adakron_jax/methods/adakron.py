@@ -1,0 +1,76 @@
+"""AdaKron (Braga, Raganato and Pasi, LREC-COLING 2024).
+
+A bottleneck adapter whose hidden vector is the Kronecker product of two small projections of the input h [d]:
+
+    y1 = h W1 + b1          W1 [d, r1]      r1 = r / a
+    y2 = h W2 + b2          W2 [d, r2]      r2 = a
+    out = GELU(y2 ⊗ y1) W_up + b_up         W_up [r1 r2, d]
+
+so that the down-projection has d (r1 + r2) weights instead of d r1 r2.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.splice import Method, Site, Splice, register
+
+Place = Literal["sequential", "pfeiffer"]
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class AdaKron(Method):
+    """One AdaKron adapter a layer, in the feed-forward block.
+
+    Attributes:
+      factors: widths of the down-projections, (r1, r2, ...) = (r/a, a); their product is the bottleneck r. A single
+        factor is a plain GELU bottleneck.
+      place: `sequential`, as the authors' code has it: h + adapter(h) on the raw output of the block's last dense;
+        dropout, residual and LayerNorm follow. `pfeiffer`, as the paper draws it: h + adapter(LN(h + residual)) after
+        dropout.
+    """
+
+    name: ClassVar[str] = "adakron"
+    factors: tuple[int, ...] = (12, 4)
+    place: Place = "sequential"
+
+    def __post_init__(self):
+        if not self.factors or min(self.factors) < 1:
+            raise ValueError(f"method.factors is {self.factors}; accepted: one or more whole numbers of at least 1")
+        if self.place not in get_args(Place):
+            raise ValueError(f"method.place is {self.place!r}; accepted: {', '.join(get_args(Place))}")
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        site = Site.FFN_DENSE if self.place == "sequential" else Site.FFN_OUTPUT
+        return {site: Splice(functools.partial(Adapter, self.factors, self.place, dtype), label="adakron")}
+
+
+class Adapter(nn.Module):
+    """The adapter at either place."""
+
+    factors: tuple[int, ...]
+    place: Place
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "*batch d"], residual=None, norm=None, **_: Any) -> Float[Array, "*batch d"]:
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+
+        x = h if self.place == "sequential" else norm(h + residual)
+        first, *others = (dense(width, f"down_{i}")(x) for i, width in enumerate(self.factors, start=1))
+        z = functools.reduce(kron, others, first)
+        return dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
+
+
+def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:
+    """y ⊗ x = [y_1 x, ..., y_m x] (the paper's equation 1), for each vector of a batch."""
+    return jnp.reshape(y[..., :, None] * x[..., None, :], (*x.shape[:-1], math.prod((x.shape[-1], y.shape[-1]))))

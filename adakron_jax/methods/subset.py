@@ -1,0 +1,25 @@
+"""Methods that add nothing and train a part of what is there."""
+
+import dataclasses
+from typing import ClassVar
+
+from adakron_jax.splice import Method, register
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Full(Method):
+    """Full fine-tuning: everything learns."""
+
+    name: ClassVar[str] = "full"
+
+    def trains(self, path: str) -> bool:
+        return True
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Head(Method):
+    """A linear probe: nothing but the classification head learns."""
+
+    name: ClassVar[str] = "head"

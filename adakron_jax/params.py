@@ -1,0 +1,85 @@
+"""Parameter trees: plain nested dicts, named by paths such as `encoder/layers/ffn/dense/kernel`."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flax import traverse_util
+
+Tree = dict[str, Any]
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> leaf."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def unflatten(leaves: Mapping[str, Any]) -> Tree:
+    """The inverse of `flatten`."""
+    return traverse_util.unflatten_dict(dict(leaves), sep="/")
+
+
+def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree]:
+    """Parts a tree into (trainable, frozen) by a rule on paths; `merge` is its inverse."""
+    trainable, frozen = {}, {}
+    for path, leaf in flatten(params).items():
+        (trainable if trains(path) else frozen)[path] = leaf
+    return unflatten(trainable), unflatten(frozen)
+
+
+def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
+    """Joins two trees that share no leaf.
+
+    Raises:
+      ValueError: both hold the same leaf.
+    """
+    left, right = flatten(trainable), flatten(frozen)
+    if both := sorted(left.keys() & right.keys()):
+        raise ValueError(f"in both trees: {', '.join(both)}")
+    return unflatten(left | right)
+
+
+def graft(expected: Mapping[str, Any], leaves: Mapping[str, Any]) -> Tree:
+    """Builds the tree `expected` (of arrays or their shapes) from `leaves`, a dict of path -> array.
+
+    Raises:
+      ValueError: a leaf is missing, unexpected or of another shape; all of them are listed.
+    """
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
+    problems = [f"missing {path} {shapes[path]}" for path in sorted(shapes.keys() - leaves.keys())]
+    problems += [f"unexpected {path} {tuple(leaves[path].shape)}" for path in sorted(leaves.keys() - shapes.keys())]
+    problems += [
+        f"misshapen {path} {tuple(leaves[path].shape)}, expected {shapes[path]}"
+        for path in sorted(shapes.keys() & leaves.keys())
+        if tuple(leaves[path].shape) != shapes[path]
+    ]
+    refuse(problems)
+    return unflatten({path: leaves[path] for path in shapes})
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raises ValueError with all problems, if there are any."""
+    if problems := list(problems):
+        raise ValueError("the parameters do not fit: " + "; ".join(problems))
+
+
+def count(tree: Mapping[str, Any]) -> int:
+    """Number of parameters of a tree of arrays or of their shapes."""
+    return sum(math.prod(leaf.shape) for leaf in flatten(tree).values())
+
+
+def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str, Any]:
+    """Parameters by role: {method, head, base, percent}.
+
+    `method` is what learns besides the head, `base` the pretrained encoder, `percent` the first as a share of the
+    second: the convention of the paper's Tables 1 and 3.
+    """
+    leaves = flatten(params)
+    head = {path: leaf for path, leaf in leaves.items() if path.startswith("classifier/")}
+    base = {path: leaf for path, leaf in leaves.items() if path not in head and "@" not in path}
+    method = {path: leaf for path, leaf in leaves.items() if path not in head and trains(path)}
+    counts = {
+        name: sum(math.prod(leaf.shape) for leaf in part.values())
+        for name, part in (("method", method), ("head", head), ("base", base))
+    }
+    return counts | {"percent": 100 * counts["method"] / counts["base"]}

@@ -1,0 +1,112 @@
+"""Where a method may enter the encoder, and what a method is.
+
+The encoder offers its intermediate values at named sites. A method answers, for each site it wants, with the module
+that is to replace the value; everywhere else the value passes untouched and owns no parameters:
+
+    without a method      layers/ffn/dense/{kernel, bias}
+    with AdaKron          layers/ffn/dense/{kernel, bias}
+                          layers/ffn_dense@adakron/{down_1, down_2, up}/{kernel, bias}
+
+so a base parameter never changes its name, and a name holds an `@` exactly when a method put it there.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from flax import linen as nn
+
+from adakron_jax.config import EncoderConfig
+
+
+class Site(enum.StrEnum):
+    """A named value of the encoder, with what a module placed there is given besides it.
+
+    Every module is called as `module(value, segments=..., deterministic=..., **context)`.
+    """
+
+    EMBEDDINGS = "embeddings"  # after LayerNorm and dropout [rows, seq, hidden]
+    QUERY = "query"  # the projection's output [rows, seq, hidden]; context: inputs
+    KEY = "key"
+    VALUE = "value"
+    KEYS_VALUES = (
+        "keys_values"  # (keys, values [rows, heads, seq, head_dim], mask [rows, 1, seq, seq]); context: inputs
+    )
+    ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: inputs
+    ATTENTION_OUTPUT = "attention_output"  # after dropout, before residual and LayerNorm; context: residual, norm
+    FFN_HIDDEN = "ffn_hidden"  # after the GELU [rows, seq, intermediate]
+    FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
+    FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
+
+
+@dataclasses.dataclass(frozen=True)
+class Splice:
+    """What a method puts at one site.
+
+    Attributes:
+      module: builds the Flax module, called as `module(name=...)`.
+      label: the part's name in a portable adapter, `layer.{i}.{label}.{leaf}`.
+    """
+
+    module: Callable[..., nn.Module]
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to fine-tune: which modules go where, and which leaves learn.
+
+    A subclass is a frozen dataclass whose fields are its hyper-parameters; they are checked on construction.
+    """
+
+    name: ClassVar[str]
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
+
+        Raises:
+          ValueError: a field does not fit this encoder.
+        """
+        del config, dtype
+        return {}
+
+    def trains(self, path: str) -> bool:
+        """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
+        return "@" in path
+
+
+def is_trainable(method: Method) -> Callable[[str], bool]:
+    """The rule that parts a classifier's leaves into trainable and frozen."""
+    return lambda path: path.startswith("classifier/") or method.trains(path)
+
+
+def splice(
+    method: Method, config: EncoderConfig, site: Site, value: Any, *, dtype: Any, segments: Any, **context: Any
+) -> Any:
+    """Passes `value` through the method's module at `site`, if it has one. Called inside a compact module."""
+    part = method.splices(config, dtype).get(site)
+    if part is None:
+        return value
+    return part.module(name=f"{site}@{method.name}")(value, segments=segments, **context)
+
+
+METHODS: dict[str, type[Method]] = {}
+_M = TypeVar("_M", bound=type[Method])
+
+
+def register(method: _M) -> _M:
+    """Class decorator: makes a method known by its name, to the command line and to the tests."""
+    if METHODS.setdefault(method.name, method) is not method:
+        raise ValueError(f"two methods claim the name {method.name!r}")
+    return method
+
+
+def make_method(name: str, fields: Mapping[str, Any]) -> Method:
+    """A registered method from its name and fields; ValueError names an unknown one and what is accepted."""
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; accepted: {', '.join(sorted(METHODS))}")
+    accepted = [field.name for field in dataclasses.fields(METHODS[name])]
+    if unknown := sorted(fields.keys() - set(accepted)):
+        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted) or 'none'}")
+    return METHODS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
