@@ -1,0 +1,52 @@
+"""`python -m train --task rte`: fine-tunes, and says how it went by its exit code.
+
+0 done; 2 bad input, in one line; 130 stopped by the user, resumable; 1 anything else.
+"""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return _complain("stopped before the first step", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _complain(f"no room on disk: {error}; the last checkpoint is kept", 2)
+
+
+def _run(argv: Sequence[str]) -> int:
+    from train.config import parse
+
+    try:
+        config = parse(argv)
+        from train import loop, report
+
+        report.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
+        if (result := loop.finished(config)) is not None:
+            report.say("this run has ended; its result:")
+            report.show_result(result, config)
+            return 0
+        run = loop.prepare(config)
+    except ValueError as error:
+        return _complain(str(error), 2)
+    try:
+        loop.train(run)
+    except loop.Stopped as stop:
+        return _complain(str(stop), 130)
+    except loop.Diverged as diverged:
+        return _complain(f"{diverged}; the last good checkpoint is in {config.folder / 'checkpoints'}", 1)
+    return 0
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"train: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""Checkpoints by orbax; the only file that touches it.
+
+`checkpoints/` keeps the last two full states (trainable, optimiser, step), `best/` the best trainable tree. Frozen
+parameters are in neither.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from adakron_jax.params import Tree
+from train.step import TrainState
+
+KEEP = 2  # so that there is one before a damaged one
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder. Saving is asynchronous; `wait` and `close` wait for the disk."""
+
+    def __init__(self, folder: Path):
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._last = _manager(folder / "checkpoints", KEEP)
+        self._best = _manager(folder / "best", 1)
+
+    def save(self, state: TrainState) -> None:
+        """Saves the state under its step, unless it is there already."""
+        step = int(state.step)
+        if step not in self._last.all_steps():
+            self._last.save(step, args=ocp.args.StandardSave(state))
+
+    def save_best(self, step: int, trainable: Tree) -> None:
+        """Saves the best tree; it replaces the one before."""
+        if step in self._best.all_steps():
+            self._best.delete(step)  # a killed run saved it, and is now repeated
+        self._best.save(step, args=ocp.args.StandardSave(trainable))
+
+    def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
+        """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
+
+        Raises:
+          ValueError: there are checkpoints, but none can be read.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._last.all_steps(), reverse=True):
+            try:
+                state = _restore(self._last, step, like)
+            except (ValueError, OSError, KeyError, TypeError) as error:
+                path = Path(self._last.directory) / str(step)
+                damaged[step] = f"{path}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
+                continue
+            for unreadable in damaged:
+                self._last.delete(unreadable)
+            return state, list(damaged.values())
+        if damaged:
+            raise ValueError(f"{'; '.join(damaged.values())}; no other is left: train anew in another folder")
+        return None, []
+
+    def restore_best(self, like: Tree) -> Tree:
+        """The best tree, laid out as `like`."""
+        return _restore(self._best, self._best.latest_step(), like)
+
+    def wait(self) -> None:
+        self._last.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self) -> None:
+        self._last.close()
+        self._best.close()
+
+
+def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    return ocp.CheckpointManager(folder.resolve(), options=options)
+
+
+def _restore(manager: ocp.CheckpointManager, step: int | None, like: Any) -> Any:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    return manager.restore(step, args=ocp.args.StandardRestore(shapes))

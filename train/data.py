@@ -1,0 +1,283 @@
+"""GLUE's examples as token arrays: read from the hub, a folder or the built-in `mini`; tokenised once, then cached."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from adakron_jax.adapter import write_whole
+from adakron_jax.pretrained import hub_is_reachable
+from train.tasks import Task
+
+MINI = Path(__file__).parent / "mini"
+HUB = "nyu-mll/glue"
+_SUFFIXES = ("parquet", "tsv", "csv", "jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Tokenised examples, end to end.
+
+    Attributes:
+      tokens, token_types: ids of all examples one after another, special tokens included.
+      offsets: where each example begins, and where the last one ends [examples + 1].
+      labels: int32 codes, or float32 numbers of a regression [examples].
+      empty_texts: how many texts were empty.
+    """
+
+    tokens: np.ndarray
+    token_types: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    empty_texts: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example."""
+        return np.diff(self.offsets)
+
+    def first(self, limit: int | Literal["all"]) -> "Examples":
+        """The first `limit` examples."""
+        if limit == "all" or limit >= len(self):
+            return self
+        end = self.offsets[limit]
+        return Examples(
+            self.tokens[:end], self.token_types[:end], self.offsets[: limit + 1], self.labels[:limit], self.empty_texts
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The columns of a split as they were read: texts, one list a column, and labels (None where there is none)."""
+
+    origin: str
+    first_row: int
+    texts: list[list[Any]]
+    labels: list[Any]
+
+
+def load(data: str, task: Task, split: str, tokenizer: Any, max_length: int, cache: Path | None = None) -> Examples:
+    """Reads and tokenises one split, or takes it from the cache.
+
+    Args:
+      data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
+      tokenizer: as `load_tokenizer` returns it.
+      max_length: tokens at which an example is cut, the longer text of a pair first.
+      cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`.
+
+    Raises:
+      ValueError: the split is missing, unreadable or empty; the file and row are named.
+    """
+    rows = read(data, task, split)
+    if not rows.labels:
+        raise ValueError(f"{rows.origin}: no rows; accepted: at least one")
+    digest = hashlib.sha256(json.dumps([rows.texts, rows.labels], default=str).encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(f"{task.name} {max_length} 1".encode())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = (cache or home / "adakron-jax") / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            return Examples(
+                **{name: arrays[name] for name in arrays.files if name != "empty_texts"},
+                empty_texts=int(arrays["empty_texts"]),
+            )
+    examples = tokenise(rows, task, tokenizer, max_length)
+    buffer = io.BytesIO()
+    np.savez(buffer, **dataclasses.asdict(examples))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
+    return examples
+
+
+def load_tokenizer(folder: Path, vocab_size: int) -> Any:
+    """The fast tokenizer of a model folder.
+
+    Raises:
+      ValueError: the folder has none, or its vocabulary is larger than the encoder's.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]})") from None
+    if len(tokenizer) > vocab_size:
+        raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the encoder only {vocab_size}")
+    return tokenizer
+
+
+def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Examples:
+    """Turns texts into ids with special tokens, cut to `max_length`; checks every text and label."""
+    labels = [_label(rows, i, value, task) for i, value in enumerate(rows.labels)]
+    for name, column in zip(task.texts, rows.texts, strict=True):
+        for i, text in enumerate(column):
+            if not isinstance(text, str):
+                raise ValueError(f"{_at(rows, i)}: {name} is {text!r}; accepted: a text")
+    encoded = tokenizer(
+        *rows.texts,
+        truncation="longest_first",
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=True,
+    )
+    ids = encoded["input_ids"]
+    offsets = np.cumsum([0, *map(len, ids)])
+
+    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.fromiter((x for xs in lists for x in xs), np.int32, offsets[-1])
+
+    return Examples(
+        tokens=flat(ids),
+        token_types=flat(encoded["token_type_ids"]),
+        offsets=offsets,
+        labels=np.asarray(labels, np.float32 if task.regression else np.int32),
+        empty_texts=sum(not text.strip() for column in rows.texts for text in column),
+    )
+
+
+def _label(rows: Rows, i: int, value: Any, task: Task) -> float:
+    if task.regression:
+        try:
+            if 0 <= float(value) <= 5:
+                return float(value)
+        except (TypeError, ValueError):
+            pass
+        raise ValueError(f"{_at(rows, i)}: label is {value!r}; accepted: a number from 0 to 5")
+    if value in task.labels:
+        return task.labels.index(value)
+    codes = {str(code): code for code in range(len(task.labels))}
+    if str(value) not in codes:
+        named = ", ".join(f"{code} ({name})" for code, name in enumerate(task.labels))
+        raise ValueError(f"{_at(rows, i)}: label is {value!r}; accepted: {named}")
+    return codes[str(value)]
+
+
+def _at(rows: Rows, i: int) -> str:
+    return f"{rows.origin}, row {rows.first_row + i}"
+
+
+def read(data: str, task: Task, split: str) -> Rows:
+    """Reads a split's columns. Rows count from 1, or by the lines of a text file, its header being line 1."""
+    columns = (*task.texts, "label")
+    if data == "hub":
+        return _from_table(_hub(task, split), f"{HUB} {task.name} {split}", columns)
+    folder = MINI if data == "mini" else Path(data)
+    if not folder.is_dir():
+        raise ValueError(f"data {data!r}: no such folder; accepted: hub, mini, or a folder with TASK/SPLIT files")
+    if not (folder / task.name).is_dir():
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        raise ValueError(f"data {data!r} has no task {task.name!r}; there: {', '.join(there) or 'nothing'}")
+    found = [
+        path
+        for suffix in _SUFFIXES
+        for pattern in (f"{split}.{suffix}", f"{split}-[0-9]*-of-[0-9]*.{suffix}")
+        for path in sorted((folder / task.name).glob(pattern))
+    ]
+    if not found:
+        there = sorted(path.name for path in (folder / task.name).iterdir())
+        raise ValueError(f"{folder / task.name} has no split {split!r}; there: {', '.join(there) or 'nothing'}")
+    parts = [_file(path, columns) for path in found if path.suffix == found[0].suffix]
+    if len(parts) == 1:
+        return parts[0]
+    texts = [[text for part in parts for text in part.texts[k]] for k in range(len(task.texts))]
+    return Rows(str(folder / task.name), 1, texts, [label for part in parts for label in part.labels])
+
+
+def _hub(task: Task, split: str) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    datasets.disable_progress_bars()
+    datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()
+    try:
+        dataset = datasets.load_dataset(HUB, task.name, split=split)
+    except (DatasetNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"data 'hub': {HUB} is not in the cache and the hub cannot be reached ({type(error).__name__}); give "
+            "--data a folder with TASK/SPLIT files, or fill the cache on a machine with access and copy HF_HOME, or "
+            "try --data mini"
+        ) from None
+    return dataset.data.table
+
+
+def _file(path: Path, columns: Sequence[str]) -> Rows:
+    if path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            return _from_table(parquet.read_table(path), str(path), columns)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    lines = list(_lines(path))
+    if path.suffix == ".jsonl":
+        return _from_records([_json(path, number, line) for number, line in lines], path, 1, columns)
+    quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(
+        io.StringIO("".join(line for _, line in lines), newline=""), delimiter=delimiter, quoting=quoting
+    )
+    return _from_records(list(reader), path, 2, columns, reader.fieldnames or ())
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, row {number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _json(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{path}, row {number}: not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}, row {number}: {line.strip()[:40]!r}; accepted: a JSON object a line")
+    return record
+
+
+def _from_records(
+    records: list[dict[str, Any]], path: Path, first_row: int, columns: Sequence[str], header: Sequence[str] = ()
+) -> Rows:
+    _require(columns, header or sorted({key for record in records for key in record}), str(path))
+    *texts, labels = ([record.get(column) for record in records] for column in columns)
+    return Rows(str(path), first_row, texts, labels)
+
+
+def _from_table(table: Any, origin: str, columns: Sequence[str]) -> Rows:
+    _require(columns, table.column_names, origin)
+    *texts, labels = (_column(table[column], origin) for column in columns)
+    return Rows(origin, 1, texts, labels)
+
+
+def _column(column: Any, origin: str) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        for i, value in enumerate(column):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{origin}, row {i + 1}: not UTF-8 ({error.reason})") from None
+        raise
+
+
+def _require(columns: Sequence[str], there: Sequence[str], origin: str) -> None:
+    if missing := [column for column in columns if column not in there]:
+        raise ValueError(f"{origin} has no column {missing[0]!r}; there: {', '.join(there) or 'nothing'}")

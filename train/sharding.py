@@ -1,0 +1,77 @@
+"""Where arrays live on a mesh of devices with the axes `data` (rows of a batch) and `model` (parts of a matrix)."""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from adakron_jax.config import EncoderConfig
+
+AXES = ("data", "model")
+
+# Leaves of the encoder split over `model`, attention by heads and the FFN by hidden units; the rest is replicated.
+_RULES = (
+    (re.compile(r"attention/(query|key|value)/kernel$|ffn/hidden/kernel$"), P(None, None, "model")),
+    (re.compile(r"attention/(query|key|value)/bias$|ffn/hidden/bias$"), P(None, "model")),
+    (re.compile(r"(attention|ffn)/dense/kernel$"), P(None, "model", None)),
+)
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """`data=4,model=2` as a dict; ValueError says what is accepted."""
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        if axis not in AXES or not size.isdecimal() or int(size) < 1:
+            raise ValueError(f"mesh is {text!r}; accepted: such as data=8 or data=4,model=2")
+        sizes[axis] = int(size)
+    return sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Shardings:
+    """The shardings of one mesh."""
+
+    mesh: Mesh
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+    @property
+    def batch(self) -> NamedSharding:
+        """Arrays [micro, rows, ...]: rows are divided."""
+        return NamedSharding(self.mesh, P(None, "data"))
+
+    def of(self, tree: Any) -> Any:
+        """The sharding of every leaf of a state or parameter tree, by the path of the parameter it belongs to."""
+
+        def place(keys: tuple, leaf: Any) -> NamedSharding:
+            path = "/".join(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
+            specs = [spec for rule, spec in _RULES if rule.search(path) and leaf.ndim == len(spec)]
+            return NamedSharding(self.mesh, specs[0] if specs else P())
+
+        return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def make_shardings(text: str, config: EncoderConfig) -> Shardings:
+    """The mesh that `--mesh` asks for, over the first devices.
+
+    Raises:
+      ValueError: there are too few devices, or `model` does not divide the encoder's heads and hidden units.
+    """
+    sizes = parse_mesh(text)
+    devices = jax.devices()
+    wanted = math.prod(sizes.values())
+    if wanted > len(devices):
+        raise ValueError(f"mesh is {text!r}, {wanted} devices; here: {len(devices)} ({devices[0].platform})")
+    for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):
+        if size % sizes["model"]:
+            raise ValueError(f"mesh is {text!r}: model={sizes['model']} does not divide the {size} {name}")
+    shape = tuple(sizes[axis] for axis in AXES)
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:wanted])
+    return Shardings(mesh)
