@@ -1,0 +1,64 @@
+"""What the tests share: eight simulated devices, and a tiny encoder with a tokenizer in a folder."""
+
+import json
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from adakron_jax import pretrained
+from adakron_jax.config import EncoderConfig
+from adakron_jax.encoder import SequenceClassifier, blank
+from adakron_jax.methods import Head
+from adakron_jax.params import flatten
+from train.data import MINI
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+TINY = {
+    "model_type": "bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+    "initializer_range": 0.3,
+}
+
+
+def write_tiny(folder: Path) -> None:
+    """Writes a tiny random BERT, as a Hugging Face folder, whose vocabulary is made of `mini`'s characters."""
+    texts = (path.read_text(encoding="utf-8").lower() for path in sorted(MINI.glob("*/*.tsv")))
+    letters = sorted({letter for text in texts for letter in text if not letter.isspace()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    values = TINY | {"vocab_size": len(vocabulary)}
+    config = EncoderConfig.from_hugging_face(values)
+    leaves = flatten(SequenceClassifier(config, Head()).init(jax.random.key(0), blank(1, 4, 1))["params"])
+    base = {path: np.asarray(leaves[path]) for path in pretrained.base_paths(config)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(pretrained.to_checkpoint(base, config), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(values))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny BERT and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder)
+    return folder
