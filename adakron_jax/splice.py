@@ -12,6 +12,8 @@ so a base parameter never changes its name, and a name holds an `@` exactly when
 
 import dataclasses
 import enum
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -109,4 +111,33 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     accepted = [field.name for field in dataclasses.fields(METHODS[name])]
     if unknown := sorted(fields.keys() - set(accepted)):
         raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted) or 'none'}")
-    return METHODS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    hints = typing.get_type_hints(METHODS[name])
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    for key, value in values.items():
+        if hints[key] is float and fits(value, int):
+            values[key] = float(value)
+        elif not fits(value, hints[key]):
+            raise ValueError(f"method.{key} is {value!r}; accepted: {described(hints[key])}")
+    return METHODS[name](**values)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's declared type: a plain one, a tuple of one, a Literal, or a union of these."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, each) for each in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(each, inner[0]) for each in value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def described(hint: Any) -> str:
+    """A declared type in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return ", ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(described, inner))
+    return f"a list of {described(inner[0])}" if origin is tuple else hint.__name__

@@ -4,7 +4,14 @@ import json
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Tiny programs take longer to compile than to run.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    )
+)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
@@ -47,7 +54,7 @@ def write_tiny(folder: Path) -> None:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     values = TINY | {"vocab_size": len(vocabulary)}
     config = EncoderConfig.from_hugging_face(values)
-    leaves = flatten(SequenceClassifier(config, Head()).init(jax.random.key(0), blank(1, 4, 1))["params"])
+    leaves = flatten(jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"])
     base = {path: np.asarray(leaves[path]) for path in pretrained.base_paths(config)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(pretrained.to_checkpoint(base, config), folder / "model.safetensors")

@@ -67,9 +67,8 @@ class Case:
         """The loss, and with it the logits and the last hidden states."""
         labels = self.inputs["labels"]
         kind = jnp.result_type(float) if labels.dtype.kind == "f" else jnp.int32
-        logits, seen = self.model.apply(
-            {"params": params}, self.packed(self.inputs), capture_intermediates=lambda part, _: isinstance(part, Encoder)
-        )
+        encoders = lambda part, _: isinstance(part, Encoder)  # noqa: E731
+        logits, seen = self.model.apply({"params": params}, self.packed(self.inputs), capture_intermediates=encoders)
         loss = example_losses(logits[:, 0], jnp.asarray(labels, kind)).mean()
         return loss, {"logits": logits[:, 0], "hidden": seen["intermediates"]["encoder"]["__call__"][0]}
 
@@ -143,4 +142,3 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
         np.testing.assert_allclose(metrics["grad_norm"], theirs["grad_norm"][number], rtol=2e-5, atol=2e-5)
     for tensor, value in case.tensors(state.trainable).items():
         np.testing.assert_allclose(value, theirs[f"final/{tensor}"], rtol=0, atol=2e-5, err_msg=tensor)
-

@@ -4,15 +4,17 @@
 """
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(argv)
     except KeyboardInterrupt:
-        return _complain("stopped before the first step", 130)
+        return _complain("stopped; the same command starts or continues the run", 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -39,7 +41,7 @@ def _run(argv: Sequence[str]) -> int:
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
     except loop.Diverged as diverged:
-        return _complain(f"{diverged}; the last good checkpoint is in {config.folder / 'checkpoints'}", 1)
+        return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
     return 0
 
 

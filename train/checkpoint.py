@@ -5,6 +5,7 @@ parameters are in neither.
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Checkpoints:
             try:
                 state = _restore(self._last, step, like)
             except (ValueError, OSError, KeyError, TypeError) as error:
+                _hush_late_reads()
                 path = Path(self._last.directory) / str(step)
                 damaged[step] = f"{path}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
                 continue
@@ -71,9 +73,21 @@ class Checkpoints:
         self._best.close()
 
 
+def _hush_late_reads() -> None:
+    """Keeps reads still under way when one has failed from printing tracebacks: orbax's event loop is gone by then."""
+    before = sys.unraisablehook
+
+    def hook(late: Any) -> None:
+        if str(late.exc_value) != "Event loop is closed":
+            before(late)
+
+    sys.unraisablehook = hook
+
+
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager(folder.resolve(), options=options)
+    # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
+    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def _restore(manager: ocp.CheckpointManager, step: int | None, like: Any) -> Any:

@@ -1,10 +1,11 @@
 """A run's configuration: defaults < the task's recipe < flags, checked on construction."""
 
+import argparse
 import dataclasses
 import math
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from adakron_jax import pretrained
 from adakron_jax.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.flags import Parser, add_method_flags, take_method
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import METHODS, Method, make_method
+from adakron_jax.splice import METHODS, Method, described, fits, make_method
 from train.sharding import parse_mesh
 from train.tasks import TASKS
 
@@ -26,7 +27,7 @@ FAST_EPOCHS = 3
 Limit = int | Literal["all"]
 
 
-def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
+def option(default: Any, text: str, choices: Iterable[str] = ()) -> Any:
     return dataclasses.field(default=default, metadata={"help": text, "choices": tuple(choices)})
 
 
@@ -130,7 +131,8 @@ def parse(argv: Sequence[str]) -> RunConfig:
     encoder = EncoderConfig.from_folder(pretrained.locate(given.get("model", RunConfig.model)))
     recipe = read_recipe(given.get("recipe", RunConfig.recipe), given["task"], encoder, method.name)
     fields = recipe.pop(method.name, {}) | fields
-    return RunConfig(**(recipe | given | {"method": make_method(method.name, fields)}))
+    values: dict[str, Any] = recipe | given | {"method": make_method(method.name, fields)}
+    return RunConfig(**values)
 
 
 def _parser() -> Parser:
@@ -153,6 +155,8 @@ def _parser() -> Parser:
 
 
 def _limit(text: str) -> Limit:
+    if text != "all" and not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: all, or a whole number")
     return "all" if text == "all" else int(text)
 
 
@@ -191,7 +195,15 @@ def _read_toml(path: Path, method: str, section: str = "") -> dict[str, Any]:
     accepted = {field.name for field in dataclasses.fields(RunConfig)} - {"task", "method", "recipe"}
     for key in values.keys() - accepted - METHODS.keys() - {"published"}:
         raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(accepted))}, or a method's name")
-    return {key: value for key, value in values.items() if key in accepted or key == method}
+    hints = typing.get_type_hints(RunConfig) | {method: dict}
+    values = {key: value for key, value in values.items() if key in accepted or key == method}
+    for key, value in values.items():
+        if hints[key] is float and fits(value, int):
+            values[key] = float(value)
+        elif not fits(value, hints[key]):
+            words = "a table of its fields" if key == method else described(hints[key])
+            raise ValueError(f"{path}: {key} is {value!r}; accepted: {words}")
+    return values
 
 
 def paper_scores(config: RunConfig) -> dict[str, float]:

@@ -8,8 +8,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ from train.step import PerShape, TrainState, compile_steps, init_state
 from train.tasks import TASKS, Task
 
 EVAL_BATCH = 256  # examples of an evaluation batch
-STEPS_A_SHAPE = 300  # a shape more is a compilation more, which fewer steps would not earn back
+STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
 
@@ -61,7 +60,7 @@ class Run:
     eval_step: PerShape
     checkpoints: Checkpoints
     fingerprint: str
-    budget: dict[str, float]
+    budget: dict[str, Any]
     seconds: dict[str, float]
     trained: int = 0
 
@@ -81,10 +80,9 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
       ValueError: the folder is a file, or holds a run that `--resume` or the configuration does not allow here.
     """
     folder = config.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"out is {str(folder)!r}, which is a file; accepted: a folder, or a path where there is nothing"
-        )
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"out is {str(folder)!r}, and {there} is a file; accepted: a folder, or a path to a new one")
     saved = folder / "config.toml"
     if not saved.is_file():
         if config.resume == "must":
@@ -92,10 +90,16 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
         return None
     if config.resume == "never":
         raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
-    if differences := config.differences(tomllib.loads(saved.read_text(encoding="utf-8"))):
+    try:
+        earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
+        result = (
+            json.loads(finish.read_text(encoding="utf-8")) if (finish := folder / "result.json").is_file() else None
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}: its config.toml or result.json is damaged ({error}); give another --out") from None
+    if differences := config.differences(earlier):
         raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
-    result = folder / "result.json"
-    return json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
+    return result
 
 
 def prepare(config: RunConfig) -> Run:
@@ -206,6 +210,8 @@ def train(run: Run) -> dict[str, Any]:
                 train_epoch(run, epoch, journal, line, stopping)
                 evaluate_epoch(run, epoch, journal)
                 run.checkpoints.save(run.state)
+                if stopping and epoch + 1 < config.epochs:
+                    stop(run)
         return conclude(run, journal)
     finally:
         run.checkpoints.close()
@@ -218,7 +224,7 @@ def train_epoch(run: Run, epoch: int, journal: report.Journal, line: report.Prog
     before = run.seconds["train"]
     every = math.ceil(run.steps_per_epoch / RECORDS)
     skip = int(run.state.step) - epoch * run.steps_per_epoch
-    step, pending = int(run.state.step), None
+    step, end, pending = int(run.state.step), (epoch + 1) * run.steps_per_epoch, None
 
     def settle() -> None:
         if pending is None:
@@ -238,16 +244,22 @@ def train_epoch(run: Run, epoch: int, journal: report.Journal, line: report.Prog
         step += 1
         settle()
         pending = step, metrics
-        if stopping or time.monotonic() - saved > SAVE_SECONDS:
+        # The last step of an epoch is saved after its evaluation, which a resumed run would otherwise leave out.
+        if step < end and (stopping or time.monotonic() - saved > SAVE_SECONDS):
             settle()
             pending = None
             run.checkpoints.save(run.state)
             saved = time.monotonic()
-        if stopping:
-            run.checkpoints.wait()
-            raise Stopped(f"stopped after step {step} of {run.total_steps}; the same command continues")
+            if stopping:
+                stop(run)
     settle()
     run.seconds["train"] = before + time.monotonic() - begun - (run.train_step.seconds - compiling)
+
+
+def stop(run: Run) -> NoReturn:
+    """Waits for the checkpoint of this step to be on disk, and ends the run."""
+    run.checkpoints.wait()
+    raise Stopped(f"stopped after step {int(run.state.step)} of {run.total_steps}; the same command continues")
 
 
 def evaluate_epoch(run: Run, epoch: int, journal: report.Journal) -> None:
@@ -260,6 +272,8 @@ def evaluate_epoch(run: Run, epoch: int, journal: report.Journal) -> None:
     for name, suffix in run.task.dev_splits.items():
         examples = run.dev_sets[name]
         logits = predict(run, examples, run.dev_plans[name])
+        if not np.isfinite(logits).all():
+            raise Diverged(f"the answers after step {step} are not finite; try a lower learning rate")
         record |= {metric + suffix: score for metric, score in run.task.score(examples.labels, logits).items()}
         collapsed |= run.task.collapsed(logits)
     record["collapsed"] = collapsed

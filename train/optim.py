@@ -12,11 +12,12 @@ MAX_GRAD_NORM = 1.0
 
 
 def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> optax.Schedule:
-    """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`. Step 0 has rate 0."""
+    """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
     warmup = math.ceil(warmup_ratio * steps)
 
     def rate(step: Any) -> Any:
-        return peak * jnp.minimum(step / max(1, warmup), jnp.maximum(0, steps - step) / max(1, steps - warmup))
+        rise = step / warmup if warmup else 1.0
+        return peak * jnp.minimum(rise, jnp.maximum(0, steps - step) / max(1, steps - warmup))
 
     return rate
 

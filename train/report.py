@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def show_learning(trainable: Tree, frozen: Tree, budget: Mapping[str, float]) -> None:
+def show_learning(trainable: Tree, frozen: Tree, budget: Mapping[str, Any]) -> None:
     """Prints what learns and what is frozen, in groups."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("parameters")

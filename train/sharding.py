@@ -23,7 +23,7 @@ _RULES = (
 
 def parse_mesh(text: str) -> dict[str, int]:
     """`data=4,model=2` as a dict; ValueError says what is accepted."""
-    sizes = dict.fromkeys(AXES, 1)
+    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
     for part in text.split(","):
         axis, _, size = part.partition("=")
         if axis not in AXES or not size.isdecimal() or int(size) < 1:

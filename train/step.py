@@ -1,5 +1,6 @@
 """The training step and the evaluation step: pure functions of arrays, jitted in one place."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def train_step(
 
     def loss_fn(trainable: Tree, micro: Batch, key: Array) -> Array:
         params = merge(trainable, frozen)
-        logits = model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
+        logits: Any = model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
         return jnp.sum(micro.weights * example_losses(logits, micro.labels)) / examples
 
     def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
@@ -74,7 +75,7 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
     trainable = optax.apply_updates(state.trainable, updates)
-    return state.replace(step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
+    return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
 
 def eval_step(trainable: Tree, frozen: Tree, batch: Batch, *, model: SequenceClassifier) -> Array:

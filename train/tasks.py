@@ -79,7 +79,7 @@ def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
 def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, predictions, zero_division=0.0))
+    return float(f1_score(labels, predictions, zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 
 def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:

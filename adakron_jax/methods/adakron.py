@@ -11,11 +11,9 @@ so that the down-projection has d (r1 + r2) weights instead of d r1 r2.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -61,11 +59,11 @@ class Adapter(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, h: Float[Array, "*batch d"], residual=None, norm=None, **_: Any) -> Float[Array, "*batch d"]:
+    def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
         def dense(features: int, name: str) -> nn.Dense:
             return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name=name)
 
-        x = h if self.place == "sequential" else norm(h + residual)
+        x = h if self.place == "sequential" else context["norm"](h + context["residual"])
         first, *others = (dense(width, f"down_{i}")(x) for i, width in enumerate(self.factors, start=1))
         z = functools.reduce(kron, others, first)
         return dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
@@ -73,4 +71,4 @@ class Adapter(nn.Module):
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:
     """y ⊗ x = [y_1 x, ..., y_m x] (the paper's equation 1), for each vector of a batch."""
-    return jnp.reshape(y[..., :, None] * x[..., None, :], (*x.shape[:-1], math.prod((x.shape[-1], y.shape[-1]))))
+    return (y[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], -1)

@@ -1,0 +1,135 @@
+"""Who imports whom: the library stands alone, and what is heavy is imported where it is needed."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path for package in ("adakron_jax", "train") for path in (ROOT / package).rglob("*.py"))
+HEAVY = ["transformers", "datasets", "orbax", "sklearn", "scipy", "pyarrow", "torch", "tensorflow"]
+
+
+def name_of(path: Path) -> str:
+    """adakron_jax/methods/__init__.py -> adakron_jax.methods."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(source: str, package: str) -> Iterator[str]:
+    """Every name that the source imports, at its top or within, in full: `from a.b import c` is a.b and a.b.c."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).parent.parts)
+
+
+IMPORTS = {name_of(path): set(imported(path.read_text(encoding="utf-8"), package_of(path))) for path in FILES}
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def importers(package: str) -> set[str]:
+    """Our modules that import something of the package."""
+    return {module for module, names in IMPORTS.items() if any(within(name, package) for name in names)}
+
+
+def reachable(module: str) -> set[str]:
+    """Our modules that importing this one may import."""
+    found, new = set(), {module}
+    while new:
+        found |= new
+        new = {name for each in new for name in IMPORTS[each] if name in IMPORTS} - found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("import a.b as c", {"a.b"}),
+        ("def f():\n    from a.b import c", {"a.b", "a.b.c"}),
+        ("from . import c", {"p.q", "p.q.c"}),
+        ("from ..b import c", {"p.b", "p.b.c"}),
+    ],
+)
+def test_imports_are_seen_in_every_form(line: str, expected: set[str]):
+    assert set(imported(line, "p.q")) == expected
+
+
+def test_the_library_never_imports_the_program():
+    assert not {module for module in importers("train") if within(module, "adakron_jax")}
+    assert importers("train")
+
+
+def test_the_encoder_knows_no_method():
+    methods = {module for module in IMPORTS if within(module, "adakron_jax.methods")}
+    assert "adakron_jax.splice" in reachable("adakron_jax.encoder")
+    assert not reachable("adakron_jax.encoder") & methods
+    assert "adakron_jax.encoder" not in importers("adakron_jax.methods")
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("orbax", "train.checkpoint"), ("datasets", "train.data"), ("transformers", "train.data")],
+)
+def test_a_heavy_package_has_one_importer(package: str, module: str):
+    assert importers(package) == {module}
+
+
+@pytest.mark.parametrize("package", ["torch", "tensorflow"])
+def test_no_other_framework_is_imported(package: str):
+    assert not importers(package)
+
+
+PROBE = """
+import json, sys
+
+def loaded():
+    return [name for name in HEAVY if name in sys.modules]
+
+answers = {}
+for module in ("adakron_jax.methods", "train.config"):
+    __import__(module)
+    answers[module] = loaded()
+
+# A backend that has started is kept; one that has not looks for its platform now, and finds none.
+import jax
+jax.config.update("jax_platforms", "no_such_platform")
+try:
+    answers["devices"] = len(jax.devices())
+except RuntimeError as error:
+    answers["devices"] = str(error)
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    """What a fresh process has loaded after importing a module."""
+    command = [sys.executable, "-c", PROBE.replace("HEAVY", repr(HEAVY))]
+    probe = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=120)
+    assert probe.returncode == 0, probe.stderr
+    return json.loads(probe.stdout)
+
+
+@pytest.mark.parametrize("module", ["adakron_jax.methods", "train.config"])
+def test_importing_loads_no_heavy_package(answers: dict[str, Any], module: str):
+    assert answers[module] == []
+
+
+def test_importing_starts_no_backend(answers: dict[str, Any]):
+    assert "no_such_platform" in str(answers["devices"])
