@@ -92,7 +92,10 @@ def from_tensors(
         problems += [f"missing {name}" for name in missing]
         if missing:
             continue
-        parts = [np.asarray(tensors[name]) for name in names]
+        parts = [np.asarray(tensors[name], np.float32) for name in names]
+        if len({part.shape for part in parts}) > 1:
+            problems += [f"misshapen {name} {part.shape}" for name, part in zip(names, parts, strict=True)]
+            continue
         leaf = np.stack(parts) if path.startswith("encoder/layers/") else parts[0]
         transposed = path in pretrained.TABLE and pretrained.TABLE[path][1]
         leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
@@ -156,6 +159,8 @@ def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(said, dict) or "format" not in said:
+            raise ValueError("no adapter's description")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")

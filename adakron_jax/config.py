@@ -71,6 +71,8 @@ class EncoderConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: at least 1")
+        if self.pad_id < 0:
+            raise ValueError(f"pad_id is {self.pad_id}; accepted: at least 0")
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         for name in ("hidden_dropout", "attention_dropout", "classifier_dropout"):
@@ -109,7 +111,7 @@ class EncoderConfig:
             if values.get(key, choices[0] if key != "model_type" else None) not in choices:
                 raise ValueError(f"{key} is {values.get(key)!r}; accepted: {', '.join(map(str, choices))}")
         values = _UNSAID[values["model_type"]] | dict(values)
-        if missing := sorted(set(_KEYS.values()) - set(values)):
+        if missing := sorted(key for key in _KEYS.values() if values.get(key) is None):
             raise ValueError(f"missing from the encoder's configuration: {', '.join(missing)}")
         rate = values.get("classifier_dropout")
         return cls(
@@ -123,7 +125,10 @@ class EncoderConfig:
         """Reads `config.json` of a model folder; ValueError names the file."""
         path = folder / "config.json"
         try:
-            return cls.from_hugging_face(json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("no JSON object")
+            return cls.from_hugging_face(values)
         except FileNotFoundError:
             raise ValueError(f"{folder} has no config.json; accepted: a Hugging Face model folder") from None
         except (ValueError, TypeError) as error:

@@ -31,12 +31,17 @@ def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
     """Joins two trees that share no leaf.
 
     Raises:
-      ValueError: both hold the same leaf.
+      ValueError: both hold the same leaf, or one holds a leaf where the other has a branch.
     """
     left, right = flatten(trainable), flatten(frozen)
-    if both := sorted(left.keys() & right.keys()):
-        raise ValueError(f"in both trees: {', '.join(both)}")
+    if both := left.keys() & (right.keys() | _branches(right)) | right.keys() & _branches(left):
+        raise ValueError(f"in both trees: {', '.join(sorted(both))}")
     return unflatten(left | right)
+
+
+def _branches(leaves: Iterable[str]) -> set[str]:
+    """Every path above the leaves'."""
+    return {path[:end] for path in leaves for end, letter in enumerate(path) if letter == "/"}
 
 
 def graft(expected: Mapping[str, Any], leaves: Mapping[str, Any]) -> Tree:

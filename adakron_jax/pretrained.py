@@ -4,6 +4,7 @@ One table says where each tensor of a checkpoint goes. It is read both ways: `fr
 `to_checkpoint` gives our leaves their published names and layouts back.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.params import refuse
+from adakron_jax.params import flatten, refuse
+from adakron_jax.splice import Method
 
 Leaves = dict[str, np.ndarray]
 
@@ -75,12 +77,20 @@ def base_paths(config: EncoderConfig) -> list[str]:
     return [path for path in TABLE if not (config.model_type == "roberta" and path.startswith("pooler/"))]
 
 
+@functools.cache
+def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    from adakron_jax.encoder import SequenceClassifier
+
+    return {path: leaf.shape for path, leaf in flatten(SequenceClassifier(config, Method()).shapes()).items()}
+
+
 def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
     """Maps the tensors of a checkpoint to path -> array, with layers stacked and kernels laid [in, out].
 
     Raises:
-      ValueError: tensors are missing, unexpected, doubled or do not stack; all of them are listed.
+      ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
     """
+    shapes = _shapes(config)
     found: dict[str, np.ndarray] = {}
     problems = []
     for name, tensor in tensors.items():
@@ -95,17 +105,22 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
 
     leaves: Leaves = {}
     for path in base_paths(config):
-        layers = names(path, config)
-        if missing := [name for name in layers if name not in found]:
-            problems += [f"missing {name}" for name in missing]
-            continue
-        parts = [np.asarray(found.pop(name)) for name in layers]
-        if len({part.shape for part in parts}) > 1:
-            problems.append(f"misshapen {path}: layers of shapes {sorted({part.shape for part in parts})}")
-            continue
-        stacked = np.stack(parts) if "{i}" in TABLE[path][0] else parts[0]
-        leaves[path] = np.swapaxes(stacked, -1, -2) if TABLE[path][1] else stacked
-    problems += [f"unexpected {name}" for name in sorted(found) if not any(name in p for p in problems)]
+        template, transposed = TABLE[path]
+        stacked, parts = "{i}" in template, []
+        shape = shapes[path][1:] if stacked else shapes[path]
+        shape = shape[::-1] if transposed else shape
+        for name in names(path, config):
+            part = found.pop(name, None)
+            if part is None:
+                problems.append(f"missing {name}")
+            elif part.shape != shape:
+                problems.append(f"misshapen {name} {part.shape}, expected {shape}")
+            else:
+                parts.append(part)
+        if not problems:
+            leaf = np.stack(parts) if stacked else parts[0]
+            leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
+    problems += [f"unexpected {name}" for name in sorted(found)]
     refuse(problems)
     return {path: leaf.astype(np.float32, copy=False) for path, leaf in leaves.items()}
 
@@ -140,7 +155,7 @@ def locate(model: str) -> Path:
     """
     if model.startswith("pkg:"):
         return _in_package(model.removeprefix("pkg:"))
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():
         return Path(model)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")
@@ -226,7 +241,10 @@ def hub_is_reachable() -> bool:
 
 
 def _shards(index: Path) -> list[str]:
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("no map of weights to shards") from None
 
 
 def read(folder: Path, config: EncoderConfig) -> Leaves:
@@ -240,8 +258,8 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     for file in _WEIGHTS:
         if (path := folder / file).is_file():
             try:
-                return from_checkpoint(dict(_tensors(path)), config)
-            except (ValueError, KeyError, OSError, SafetensorError) as error:
+                return from_checkpoint(_tensors(path), config)
+            except (ValueError, OSError, SafetensorError) as error:
                 raise ValueError(f"{path}: {error}") from None
     if any((folder / file).is_file() for file in _PICKLED):
         raise ValueError(
@@ -253,25 +271,32 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     raise ValueError(f"{folder} has no weights; accepted: {', '.join(_WEIGHTS)}")
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(path: Path) -> Leaves:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if path.suffix == ".safetensors":
-        yield from load_file(path).items()
-    elif path.suffix == ".json":
-        for shard in _shards(path):
-            yield from load_file(path.parent / shard).items()
-    else:
-        yield from _flax_tensors(path)
+        return load_file(path)
+    if path.suffix == ".msgpack":
+        return dict(_flax_tensors(path))
+    tensors: Leaves = {}
+    for shard in _shards(path):
+        try:
+            more = load_file(path.parent / shard)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{shard}: {error}") from None
+        refuse(f"doubled {name}" for name in sorted(tensors.keys() & more.keys()))
+        tensors |= more
+    return tensors
 
 
 def _flax_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """A checkpoint of the Flax classes that transformers once had, brought to names and layouts of the others."""
     from flax.serialization import msgpack_restore
 
-    from adakron_jax.params import flatten
-
     tree: Any = msgpack_restore(path.read_bytes())
+    if not isinstance(tree, dict):
+        raise ValueError("no tree of parameters")
     for name, leaf in flatten(tree).items():
         module, _, kind = name.replace("/", ".").rpartition(".")
         weight = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(kind, kind)

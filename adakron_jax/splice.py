@@ -112,7 +112,7 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     if unknown := sorted(fields.keys() - set(accepted)):
         raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted) or 'none'}")
     hints = typing.get_type_hints(METHODS[name])
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     for key, value in values.items():
         if hints[key] is float and fits(value, int):
             values[key] = float(value)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pytest
-from hub_server import HubServer, Repositories
+from tests.hub_server import HubServer, Repositories
 from pyarrow import parquet
 from safetensors.numpy import load_file, save
 
