@@ -160,7 +160,7 @@ def read_card(path: Path) -> Card:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(said, dict) or "format" not in said:
-            raise ValueError("no adapter's description")
+            raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pytest
-from tests.hub_server import HubServer, Repositories
 from pyarrow import parquet
 from safetensors.numpy import load_file, save
 
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
+from tests.hub_server import HubServer, Repositories
 from train.data import HUB
 from train.tasks import TASKS
 

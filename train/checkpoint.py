@@ -4,8 +4,11 @@
 parameters are in neither.
 """
 
+import errno
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,12 @@ from adakron_jax.params import Tree
 from train.step import TrainState
 
 KEEP = 2  # so that there is one before a damaged one
+
+
+def space(state: TrainState) -> int:
+    """Bytes that a run's checkpoints take at most: those kept, the one being written, and the best twice likewise."""
+    size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
+    return (KEEP + 1) * size(state) + 2 * size(state.trainable)
 
 
 class Checkpoints:
@@ -30,13 +39,15 @@ class Checkpoints:
         """Saves the state under its step, unless it is there already."""
         step = int(state.step)
         if step not in self._last.all_steps():
-            self._last.save(step, args=ocp.args.StandardSave(state))
+            with _room():
+                self._last.save(step, args=ocp.args.StandardSave(state))
 
     def save_best(self, step: int, trainable: Tree) -> None:
         """Saves the best tree; it replaces the one before."""
         if step in self._best.all_steps():
             self._best.delete(step)  # a killed run saved it, and is now repeated
-        self._best.save(step, args=ocp.args.StandardSave(trainable))
+        with _room():
+            self._best.save(step, args=ocp.args.StandardSave(trainable))
 
     def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
         """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
@@ -65,12 +76,25 @@ class Checkpoints:
         return _restore(self._best, self._best.latest_step(), like)
 
     def wait(self) -> None:
-        self._last.wait_until_finished()
-        self._best.wait_until_finished()
+        with _room():
+            self._last.wait_until_finished()
+            self._best.wait_until_finished()
 
     def close(self) -> None:
-        self._last.close()
-        self._best.close()
+        with _room():
+            self._last.close()
+            self._best.close()
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Gives a full disk, which orbax reports as a ValueError, the error it is."""
+    try:
+        yield
+    except ValueError as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
 
 
 def _hush_late_reads() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import time
 import tomllib
@@ -20,7 +21,7 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.params import Tree, budget, graft, split
 from adakron_jax.splice import is_trainable
-from train import data, optim, packing, report
+from train import checkpoint, data, optim, packing, report
 from train.checkpoint import Checkpoints
 from train.config import RunConfig
 from train.packing import Plan
@@ -31,6 +32,7 @@ from train.tasks import TASKS, Task
 EVAL_BATCH = 256  # examples of an evaluation batch
 STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 RECORDS = 50  # of training, an epoch, at most
+LOGS = 2**20  # bytes of a run's folder besides weights, roughly
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
 
 
@@ -160,6 +162,10 @@ def prepare(config: RunConfig) -> Run:
 
     out = config.folder
     out.mkdir(parents=True, exist_ok=True)
+    needed, free = checkpoint.space(state) + LOGS, shutil.disk_usage(out).free
+    if free < needed and not any(out.iterdir()):
+        out.rmdir()
+        raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
     checkpoints = Checkpoints(out)
     resumed, damaged = checkpoints.restore(state)
     for line in damaged:

@@ -1,0 +1,56 @@
+"""The README's code runs, and its claims about commands hold."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from adakron_jax import flags
+from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.params import flatten
+from adakron_jax.splice import METHODS
+from tests.test_encoder import BERT
+from train.config import RunConfig
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_worked_example_of_a_method_is_short_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adakron_jax.splice.METHODS", dict(METHODS))
+    (example,) = (block for block in BLOCKS if "@register" in block)
+    assert len(example.splitlines()) <= 40
+    names: dict = {"__name__": "example"}
+    exec(example, names)
+    with jax.numpy_rank_promotion("allow"):
+        shapes = flatten(SequenceClassifier(BERT, names["ScaleHidden"]()).shapes())
+    assert shapes["encoder/layers/ffn/ffn_hidden@scale-hidden/scale"].shape == (BERT.num_layers, BERT.intermediate_size)
+
+
+def test_the_library_example_runs() -> None:
+    (example,) = (block for block in BLOCKS if "locate(" in block)
+    names: dict = {}
+    exec(example, names)
+    assert set(flatten(names["trainable"])) == {path for path in flatten(names["model"].shapes()) if _learns(path)}
+
+
+def _learns(path: str) -> bool:
+    return "@adakron/" in path or path.startswith("classifier/")
+
+
+def test_every_flag_it_names_is_there() -> None:
+    parser = flags.Parser()
+    flags.add_method_flags(parser)
+    known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
+    known |= {flag for action in parser._actions for flag in action.option_strings} | {"--help", "--encoder"}
+    assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
+
+
+def test_every_file_it_names_is_there() -> None:
+    tree = README[README.index("## Where things are") :]
+    for name in re.findall(r"[a-z_]+\.py", tree):
+        assert list(ROOT.glob(f"adakron_jax/{name}")) + list(ROOT.glob(f"train/{name}")), name
+    for name in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / name).exists(), name
