@@ -1,7 +1,6 @@
 """One contract for every registered method; no method is named here."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +27,6 @@ class Setup:
     method: Method
     model: SequenceClassifier
     params: dict
-
-    @functools.cached_property
-    def trained(self):
-        """What eight steps on one device give."""
-        return run_steps(self, steps=8)
 
 
 def make_setup(method: Method, config: EncoderConfig) -> Setup:
@@ -122,11 +116,11 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
 
 def test_frozen_leaves_stay_bit_identical_every_trainable_leaf_moves_and_one_trace_serves(setup: Setup) -> None:
     trainable, frozen = split(setup.params, is_trainable(setup.method))
-    state, frozen_after, losses, step = setup.trained
+    state, frozen_after, losses, step = run_steps(setup, steps=60, dropout=False)
     jax.tree.map(np.testing.assert_array_equal, frozen_after, frozen)
     for path, leaf in flatten(state.trainable).items():
         assert not np.array_equal(leaf, flatten(trainable)[path]), path
-    assert losses[-1] < losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     assert len(step.executables) == 1
 
 
@@ -136,8 +130,8 @@ def bert(request: pytest.FixtureRequest) -> Setup:
 
 
 def test_a_mesh_of_devices_gives_the_losses_of_one(bert: Setup) -> None:
-    _, _, losses, _ = run_steps(bert, "data=4,model=2")
-    np.testing.assert_allclose(losses, bert.trained[2][: len(losses)], rtol=0, atol=1e-5)
+    (_, _, alone, _), (_, _, together, _) = (run_steps(bert, mesh) for mesh in ("data=1", "data=4,model=2"))
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
 def test_accumulated_micro_batches_give_the_losses_of_the_large_batch() -> None:
