@@ -26,18 +26,18 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         config = parse(argv)
-        from train import loop, report
+        from train import loop, report, run
 
         report.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
-        if (result := loop.finished(config)) is not None:
+        if (result := run.finished(config)) is not None:
             report.say("this run has ended; its result:")
             report.show_result(result, config)
             return 0
-        run = loop.prepare(config)
+        prepared = run.prepare(config)
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        loop.train(run)
+        loop.train(prepared)
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
     except loop.Diverged as diverged:

@@ -1,0 +1,198 @@
+"""What a run needs, loaded and laid out on the devices: data, model, optimiser, checkpoints."""
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adakron_jax import pretrained
+from adakron_jax.adapter import write_whole
+from adakron_jax.config import EncoderConfig
+from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.params import Tree, budget, graft, split
+from adakron_jax.splice import is_trainable
+from train import checkpoint, data, optim, packing, report
+from train.checkpoint import Checkpoints
+from train.config import Limit, RunConfig
+from train.packing import Plan
+from train.sharding import Shardings, make_shardings
+from train.step import PerShape, TrainState, compile_steps, init_state
+from train.tasks import TASKS, Task
+
+EVAL_BATCH = 256  # examples of an evaluation batch
+STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
+LOGS = 2**20  # bytes of a run's folder besides weights, roughly
+
+
+@dataclasses.dataclass
+class Run:
+    """All that a run needs, made by `prepare`."""
+
+    config: RunConfig
+    task: Task
+    encoder: EncoderConfig
+    train_set: data.Examples
+    dev_sets: dict[str, data.Examples]
+    plan: Plan
+    dev_plans: dict[str, Plan]
+    shardings: Shardings
+    frozen: Tree
+    state: TrainState
+    train_step: PerShape
+    eval_step: PerShape
+    checkpoints: Checkpoints
+    fingerprint: str
+    budget: dict[str, Any]
+    seconds: dict[str, float]
+    trained: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_set) / self.config.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
+
+def finished(config: RunConfig) -> dict[str, Any] | None:
+    """Checks the run's folder against the configuration; the result, if the run has ended there.
+
+    Raises:
+      ValueError: the folder is a file, or holds a run that `--resume` or the configuration does not allow here.
+    """
+    folder = config.folder
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"out is {str(folder)!r}, and {there} is a file; accepted: a folder, or a path to a new one")
+    saved = folder / "config.toml"
+    if not saved.is_file():
+        if config.resume == "must":
+            raise ValueError(f"resume is 'must', and {folder} holds no run")
+        return None
+    if config.resume == "never":
+        raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
+    try:
+        earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
+        result = (
+            json.loads(finish.read_text(encoding="utf-8")) if (finish := folder / "result.json").is_file() else None
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}: its config.toml or result.json is damaged ({error}); give another --out") from None
+    if differences := config.differences(earlier):
+        raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
+    return result
+
+
+def prepare(config: RunConfig) -> Run:
+    """Loads data and model and resumes from the run's folder, if it holds a checkpoint.
+
+    Raises:
+      ValueError: something that was asked for is not there or does not fit.
+    """
+    begun = time.monotonic()
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here f32 means f32.
+    jax.config.update("jax_default_matmul_precision", "float32" if config.precision == "f32" else None)
+    task, folder = TASKS[config.task], pretrained.locate(config.model)
+    encoder = EncoderConfig.from_folder(folder)
+    if config.max_length > encoder.max_length:
+        raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
+    config.method.splices(encoder)
+    shardings = make_shardings(config.mesh, encoder)
+
+    train_set, dev_sets = read_examples(config, task, folder, encoder)
+    steps = config.epochs * math.ceil(len(train_set) / config.batch_size)
+    multiple = shardings.mesh.shape["data"]
+    plan = packing.plan(
+        train_set.lengths,
+        config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        accumulate=config.accumulate,
+        shapes=min(packing.SHAPES, math.ceil(steps / STEPS_A_SHAPE)),
+        multiple=multiple,
+    )
+
+    model, base = read_model(config, task, folder, encoder)
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
+    params = graft(model.shapes(), base | fresh)
+    trainable, frozen = split(params, is_trainable(config.method))
+    frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
+    schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
+    optimizer = optim.adamw(schedule, config.weight_decay)
+    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, config.seed)
+    state = jax.device_put(state, shardings.of(state))
+    train_step, eval_step = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+
+    checkpoints, state = open_folder(config, state)
+    return Run(
+        config=config,
+        task=task,
+        encoder=encoder,
+        train_set=train_set,
+        dev_sets=dev_sets,
+        plan=plan,
+        dev_plans={
+            name: packing.plan(examples.lengths, EVAL_BATCH, shapes=1, multiple=multiple)
+            for name, examples in dev_sets.items()
+        },
+        shardings=shardings,
+        frozen=frozen,
+        state=state,
+        train_step=train_step,
+        eval_step=eval_step,
+        checkpoints=checkpoints,
+        fingerprint=pretrained.fingerprint(base),
+        budget=budget(params, is_trainable(config.method)),
+        seconds={"train": 0.0, "eval": 0.0, "total": begun},
+    )
+
+
+def read_examples(
+    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig
+) -> tuple[data.Examples, dict[str, data.Examples]]:
+    """The training set, and the development sets by split."""
+    tokenizer = data.load_tokenizer(folder, encoder.vocab_size)
+    limits: dict[str, Limit] = {config.train_split: config.limit_train}
+    limits |= dict.fromkeys(task.dev_splits, config.limit_eval)
+    sets = {}
+    for split_name, limit in limits.items():
+        found = data.load(config.data, task, split_name, tokenizer, config.max_length)
+        if found.empty_texts:
+            report.say(f"warning: {found.empty_texts} empty texts in {task.name} {split_name}, kept")
+        sets[split_name] = found.first(limit)
+    return sets[config.train_split], {name: sets[name] for name in task.dev_splits}
+
+
+def read_model(
+    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig
+) -> tuple[SequenceClassifier, pretrained.Leaves]:
+    """The classifier in the run's precision, and the pretrained leaves."""
+    dtype = jnp.bfloat16 if config.precision == "bf16" else None
+    # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
+    unroll = encoder.num_layers if jax.default_backend() == "cpu" else 1
+    model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
+    return model, pretrained.read(folder, encoder)
+
+
+def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:
+    """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with."""
+    out = config.folder
+    out.mkdir(parents=True, exist_ok=True)
+    needed, free = checkpoint.space(state) + LOGS, shutil.disk_usage(out).free
+    if free < needed and not any(out.iterdir()):
+        out.rmdir()
+        raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
+    checkpoints = Checkpoints(out)
+    resumed, damaged = checkpoints.restore(state)
+    for line in damaged:
+        report.say(f"{line}; the one before is used")
+    write_whole(out / "config.toml", config.dumps())
+    return checkpoints, state if resumed is None else resumed
