@@ -15,22 +15,15 @@ from safetensors.numpy import load_file, save_file
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card, write_whole
-from adakron_jax.config import BERT_BASE, EncoderConfig
+from adakron_jax.config import EncoderConfig
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten, graft, unflatten
 from adakron_jax.splice import METHODS, Method
 from tests.test_oracles import CASES, FOLDER
 from tests.test_oracles import METHODS as CASE_METHODS
+from tests.test_params import TINY_BERT
 
-BERT = dataclasses.replace(
-    BERT_BASE,
-    vocab_size=7,
-    hidden_size=4,
-    num_layers=2,
-    num_heads=2,
-    intermediate_size=6,
-    max_position_embeddings=5,
-)
+BERT = TINY_BERT
 ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad_id=1, layer_norm_eps=1e-5)
 CARD = Card(
     method=AdaKron((3, 2)),

@@ -94,8 +94,8 @@ def test_graft_lists_everything_that_does_not_fit_in_one_message():
 
 
 def test_nothing_is_refused_without_a_problem():
-    refuse([])
-    refuse(iter(()))
+    assert refuse([]) is None
+    assert refuse(iter(())) is None
 
 
 def test_count_is_the_number_of_elements():

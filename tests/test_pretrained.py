@@ -12,21 +12,14 @@ from flax.serialization import msgpack_serialize
 from safetensors.numpy import load_file, save_file
 
 from adakron_jax import pretrained
-from adakron_jax.config import BERT_BASE, EncoderConfig
+from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import flatten, unflatten
+from tests.test_params import TINY_BERT
 
 ORACLES = Path(__file__).parent / "oracles"
-BERT = dataclasses.replace(
-    BERT_BASE,
-    vocab_size=7,
-    hidden_size=4,
-    num_layers=2,
-    num_heads=2,
-    intermediate_size=6,
-    max_position_embeddings=5,
-)
+BERT = TINY_BERT
 ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad_id=1, layer_norm_eps=1e-5)
 BOTH = pytest.mark.parametrize("config", [BERT, ROBERTA], ids=["bert", "roberta"])
 Leaves = dict[str, np.ndarray]
