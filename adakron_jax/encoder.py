@@ -14,9 +14,10 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.splice import Method, Site, splice
+from adakron_jax.params import Tree, flatten
+from adakron_jax.splice import KeysValues, Method, Site, splice
 
-_WORD_BITS = 16  # of a random number that decides on one element of a dropout mask
+_WORD_BITS = 8  # of a random number that decides on one element of a dropout mask
 
 
 @struct.dataclass
@@ -100,7 +101,7 @@ class Embeddings(_Part):
     """The sum of word, position and token type embeddings, normalised."""
 
     @nn.compact
-    def __call__(self, inputs: Packed, deterministic: bool) -> Float[Array, "rows seq hidden"]:
+    def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Float[Array, "rows seq hidden"]:
         config = self.config
 
         def table(rows: int, name: str) -> nn.Embed:
@@ -110,42 +111,52 @@ class Embeddings(_Part):
         x = table(config.vocab_size, "word")(inputs.tokens)
         x = x + table(config.max_position_embeddings, "position")(inputs.positions + config.position_offset)
         x = x + table(config.type_vocab_size, "token_type")(inputs.token_types)
-        x = Dropout(config.hidden_dropout)(self.norm()(x), deterministic)
-        return self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, deterministic=deterministic)
+        x = Dropout(config.hidden_dropout)(self.norm()(x), everywhere["deterministic"])
+        return self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, **everywhere)
 
 
 class Attention(_Part):
-    """Multi-head self-attention up to its output dense; residual and LayerNorm are the layer's."""
+    """Multi-head attention of some tokens to all of their example; residual and LayerNorm are the layer's."""
 
     @nn.compact
     def __call__(
         self,
+        at: Float[Array, "rows queries hidden"],
+        at_segments: Int[Array, "rows queries"],
         x: Float[Array, "rows seq hidden"],
-        mask: Bool[Array, "rows 1 seq seq"],
         segments: Int[Array, "rows seq"],
-        deterministic: bool,
-    ) -> Float[Array, "rows seq hidden"]:
+        everywhere: dict[str, Any],
+    ) -> Float[Array, "rows queries hidden"]:
         config = self.config
-        everywhere = {"segments": segments, "deterministic": deterministic}
 
-        def project(site: Site) -> Float[Array, "rows heads seq head_dim"]:
+        def project(site: Site, x: Array, segments: Array) -> Float[Array, "rows heads seq head_dim"]:
             y = self.dense(config.hidden_size, site.value)(x)
-            y = self.splice(site, y, inputs=x, **everywhere)
+            y = self.splice(site, y, inputs=x, segments=segments, **everywhere)
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
 
-        queries, keys, values = (project(site) for site in (Site.QUERY, Site.KEY, Site.VALUE))
-        keys, values, mask = self.splice(Site.KEYS_VALUES, (keys, values, mask), inputs=x, **everywhere)
+        queries = project(Site.QUERY, at, at_segments)
+        attended = KeysValues(
+            keys=project(Site.KEY, x, segments),
+            values=project(Site.VALUE, x, segments),
+            mask=(at_segments[:, :, None] == segments[:, None, :])[:, None],
+        )
+        attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=segments, **everywhere)
 
         wide = jnp.promote_types(queries.dtype, jnp.float32)
         queries = queries / math.sqrt(config.head_dim)
-        scores = jnp.einsum("rhqd,rhkd->rhqk", queries, keys, preferred_element_type=wide)
-        scores = jnp.where(mask, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores).astype(values.dtype)
-        weights = Dropout(config.attention_dropout)(weights, deterministic)
-        context = jnp.einsum("rhqk,rhkd->rhqd", weights, values).swapaxes(1, 2).reshape(x.shape)
+        scores = jnp.einsum("rhqd,rhkd->rhqk", queries, attended.keys, preferred_element_type=wide)
+        if attended.gate is not None:
+            scores = scores * attended.gate
+        scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
+        weights = jax.nn.softmax(scores).astype(attended.values.dtype)
+        weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
+        if attended.gate is not None:
+            weights = weights * attended.gate.astype(weights.dtype)
+        context = jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(at.shape)
 
+        context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_segments, **everywhere)
         y = self.dense(config.hidden_size, "dense")(context)
-        return self.splice(Site.ATTENTION_DENSE, y, inputs=context, **everywhere)
+        return self.splice(Site.ATTENTION_DENSE, y, inputs=context, segments=at_segments, **everywhere)
 
 
 class FeedForward(_Part):
@@ -153,62 +164,108 @@ class FeedForward(_Part):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "rows seq hidden"], segments: Int[Array, "rows seq"], deterministic: bool
+        self, x: Float[Array, "rows seq hidden"], segments: Int[Array, "rows seq"], everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        everywhere = {"segments": segments, "deterministic": deterministic}
         hidden = nn.gelu(self.dense(self.config.intermediate_size, "hidden")(x), approximate=False)
-        hidden = self.splice(Site.FFN_HIDDEN, hidden, **everywhere)
+        hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=segments, **everywhere)
         y = self.dense(self.config.hidden_size, "dense")(hidden)
-        return self.splice(Site.FFN_DENSE, y, inputs=hidden, **everywhere)
+        return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=segments, **everywhere)
 
 
 class Layer(_Part):
-    """One transformer layer, LayerNorm after each residual; a step of the scan over layers."""
+    """One transformer layer, LayerNorm after each residual; of all tokens, or only of those at `starts`."""
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "rows seq hidden"],
-        mask: Bool[Array, "rows 1 seq seq"],
         segments: Int[Array, "rows seq"],
-        deterministic: bool,
-    ) -> tuple[Float[Array, "rows seq hidden"], None]:
+        everywhere: dict[str, Any],
+        starts: Int[Array, "rows slots"] | None = None,
+    ) -> Float[Array, "rows out hidden"]:
+        at, at_segments = x, segments
+        if starts is not None:
+            at, at_segments = take(x, starts), jnp.take_along_axis(segments, starts, axis=1)
+
         def add_and_norm(site: Site, y: Array, residual: Array, norm: nn.LayerNorm) -> Array:
-            y = Dropout(self.config.hidden_dropout)(y, deterministic)
-            y = self.splice(site, y, residual=residual, norm=norm, segments=segments, deterministic=deterministic)
+            y = Dropout(self.config.hidden_dropout)(y, everywhere["deterministic"])
+            y = self.splice(site, y, residual=residual, norm=norm, segments=at_segments, **everywhere)
             return norm(y + residual)
 
         parts = (self.config, self.method, self.dtype)
-        y = Attention(*parts, name="attention")(x, mask, segments, deterministic)
-        x = add_and_norm(Site.ATTENTION_OUTPUT, y, x, self.norm("attention_norm"))
-        y = FeedForward(*parts, name="ffn")(x, segments, deterministic)
-        return add_and_norm(Site.FFN_OUTPUT, y, x, self.norm("ffn_norm")), None
+        y = Attention(*parts, name="attention")(at, at_segments, x, segments, everywhere)
+        at = add_and_norm(Site.ATTENTION_OUTPUT, y, at, self.norm("attention_norm"))
+        y = FeedForward(*parts, name="ffn")(at, at_segments, everywhere)
+        return add_and_norm(Site.FFN_OUTPUT, y, at, self.norm("ffn_norm"))
 
 
 class Encoder(_Part):
-    """Embeddings and layers; returns the last hidden states.
+    """Embeddings and layers.
 
-    The layers' parameters are stacked along a first axis; `unroll` says how many of them the compiled loop holds at
-    a time, and changes neither the tree nor the numbers.
+    The layers' parameters are stacked along a first axis. The first and the last layer stand outside the compiled
+    loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
+    the tokens that are asked for are computed. With `unroll` there is no loop; neither tree nor numbers change.
     """
 
-    unroll: int = 1
+    unroll: bool = False
 
     @nn.compact
-    def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows seq hidden"]:
-        parts = (self.config, self.method, self.dtype)
-        x = Embeddings(*parts, name="embeddings")(inputs, deterministic)
-        mask = (inputs.segments[:, :, None] == inputs.segments[:, None, :])[:, None]
-        layers = nn.scan(
-            Layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
-            length=self.config.num_layers,
-            unroll=self.unroll,
-        )(*parts, name="layers")
-        x, _ = layers(x, mask, inputs.segments, deterministic)
-        return x
+    def __call__(
+        self, inputs: Packed, deterministic: bool = True, starts: Int[Array, "rows slots"] | None = None
+    ) -> Float[Array, "rows out hidden"]:
+        """The last hidden states, of all tokens or of those at `starts`."""
+        config, parts = self.config, (self.config, self.method, self.dtype)
+        shared = self.method.shared(config, self.dtype)
+        everywhere = {
+            "deterministic": deterministic,
+            "shared": shared and shared.module(name=f"shared@{self.method.name}")(),
+        }
+        x = Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
+
+        layer = Layer(*parts, parent=None)
+        params = self.param("layers", _init_layers, layer, everywhere)
+        keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.num_layers)
+
+        def apply(x: Array, params: Any, number: Any, starts: Array | None = None) -> Array:
+            rngs = {} if keys is None else {"dropout": keys[number]}
+            return layer.apply({"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs)
+
+        inner = config.num_layers - 2
+        sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
+        *sections, last = _sections(params, sizes)
+        number = 0
+        for size, section in zip(sizes, sections, strict=False):
+            if size == 1:
+                x = apply(x, section, number)
+            else:
+                steps = (section, number + jnp.arange(size))
+                x, _ = jax.lax.scan(lambda x, step: (apply(x, *step), None), x, steps)
+            number += size
+        if starts is None or self.method.pointwise:
+            return apply(x, last, number, starts)
+        return take(apply(x, last, number), starts)
+
+
+def _init_layers(key: Array, layer: Layer, everywhere: dict[str, Any]) -> Tree:
+    """Fresh parameters of all layers, stacked."""
+    x, segments = jnp.zeros((1, 1, layer.config.hidden_size)), jnp.ones((1, 1), jnp.int32)
+    context = everywhere | {"deterministic": True, "layer": 0}
+    one = lambda key: layer.init(key, x, segments, context)["params"]  # noqa: E731
+    return jax.vmap(one)(jax.random.split(key, layer.config.num_layers))
+
+
+def _sections(stacked: Tree, sizes: list[int]) -> list[Tree]:
+    """Cuts stacked layers apart; one layer alone loses the axis. The gradient is one concatenation."""
+    leaves, tree = jax.tree.flatten(stacked)
+    cut = [jax.lax.split(leaf, sizes) for leaf in leaves]
+    return [
+        tree.unflatten([part[i][0] if size == 1 else part[i] for part in cut]) for i, size in enumerate(sizes)
+    ]
+
+
+def take(x: Float[Array, "rows seq hidden"], at: Int[Array, "rows slots"]) -> Float[Array, "rows slots hidden"]:
+    """The vectors at given positions of each row."""
+    return jnp.take_along_axis(x, at[:, :, None], axis=1)
 
 
 class RobertaHead(_Part):
@@ -232,13 +289,12 @@ class SequenceClassifier(_Part):
     """
 
     num_labels: int = 2
-    unroll: int = 1
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         parts = (self.config, self.method, self.dtype)
-        hidden = Encoder(*parts, unroll=self.unroll, name="encoder")(inputs, deterministic)
-        first = jnp.take_along_axis(hidden, inputs.starts[:, :, None], axis=1)
+        first = Encoder(*parts, unroll=self.unroll, name="encoder")(inputs, deterministic, inputs.starts)
         if self.config.model_type == "roberta":
             logits = RobertaHead(*parts, num_labels=self.num_labels, name="classifier")(first, deterministic)
         else:
@@ -253,8 +309,6 @@ class SequenceClassifier(_Part):
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
         """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
-        from adakron_jax.params import flatten
-
         @jax.jit
         def initial(key: Array) -> dict[str, Array]:
             leaves = flatten(self.init(key, blank(1, 1, 1))["params"])

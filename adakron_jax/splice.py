@@ -14,32 +14,55 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
+
+Leaves = dict[str, Any]
 
 
 class Site(enum.StrEnum):
     """A named value of the encoder, with what a module placed there is given besides it.
 
-    Every module is called as `module(value, segments=..., deterministic=..., **context)`.
+    Every module is called as `module(value, segments=..., deterministic=..., shared=..., layer=..., **context)`:
+    segments [rows, seq] of the tokens that the value is of; what the method's `shared` module returned; the number
+    of the layer, from 0. In the last layer only the tokens that the head reads pass the sites of queries and
+    outputs, unless the method is not `pointwise`.
     """
 
     EMBEDDINGS = "embeddings"  # after LayerNorm and dropout [rows, seq, hidden]
     QUERY = "query"  # the projection's output [rows, seq, hidden]; context: inputs
     KEY = "key"
     VALUE = "value"
-    KEYS_VALUES = (
-        "keys_values"  # (keys, values [rows, heads, seq, head_dim], mask [rows, 1, seq, seq]); context: inputs
-    )
+    KEYS_VALUES = "keys_values"  # a KeysValues; context: inputs
+    ATTENTION_CONTEXT = "attention_context"  # the heads' results, side by side [rows, seq, hidden]
     ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: inputs
     ATTENTION_OUTPUT = "attention_output"  # after dropout, before residual and LayerNorm; context: residual, norm
     FFN_HIDDEN = "ffn_hidden"  # after the GELU [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
+
+
+@struct.dataclass
+class KeysValues:
+    """What queries attend to.
+
+    Attributes:
+      keys, values: by head [rows, heads, keys, head_dim].
+      mask: true where a query sees a key [rows, 1, queries, keys].
+      gate: None, or a factor on scores and on attention weights [rows, 1, queries, keys]: as if key and value were
+        scaled anew for every query.
+    """
+
+    keys: Any
+    values: Any
+    mask: Any
+    gate: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +72,12 @@ class Splice:
     Attributes:
       module: builds the Flax module, called as `module(name=...)`.
       label: the part's name in a portable adapter, `layer.{i}.{label}.{leaf}`.
+      renamed: a submodule's name -> what stands for `{label}.{submodule}` in its leaves' names.
     """
 
     module: Callable[..., nn.Module]
     label: str
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +88,8 @@ class Method:
     """
 
     name: ClassVar[str]
+    # Whether every module computes a token's value from that token alone (keys and values aside).
+    pointwise: ClassVar[bool] = True
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
@@ -73,14 +100,48 @@ class Method:
         del config, dtype
         return {}
 
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
+        """A module that all layers share, called without arguments once a pass; its result is given to every site."""
+        del config, dtype
+        return None
+
     def trains(self, path: str) -> bool:
         """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
-        return "@" in path
+        return is_own(path)
+
+    def extra_losses(
+        self, logits: Float[Array, "*batch labels"], again: Callable[[], Float[Array, "*batch labels"]]
+    ) -> Float[Array, " *batch"] | float:
+        """What training adds to each example's loss; `again` is another pass with other random numbers."""
+        del logits, again
+        return 0.0
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple["Method", Leaves]:
+        """A simpler method, and the leaves [path -> array] with which it computes the same.
+
+        Args:
+          leaves: all of the encoder's, at paths that begin with `encoder/`; others pass untouched.
+
+        Raises:
+          ValueError: there is no simpler method.
+        """
+        del leaves, config
+        raise ValueError(f"method {self.name} cannot be merged; accepted: {', '.join(mergeable())}")
+
+
+def mergeable() -> list[str]:
+    """Names of the registered methods that merge into the encoder or into a simpler method."""
+    return sorted(name for name, method in METHODS.items() if method.merge is not Method.merge)
 
 
 def is_trainable(method: Method) -> Callable[[str], bool]:
     """The rule that parts a classifier's leaves into trainable and frozen."""
     return lambda path: path.startswith("classifier/") or method.trains(path)
+
+
+def is_own(path: str) -> bool:
+    """Whether a method put the leaf there, learning or not."""
+    return "@" in path
 
 
 def splice(
@@ -91,6 +152,16 @@ def splice(
     if part is None:
         return value
     return part.module(name=f"{site}@{method.name}")(value, segments=segments, **context)
+
+
+def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
+    """All modules of several parts of a method; ValueError if two claim one site."""
+    joined: dict[Site, Splice] = {}
+    for part in parts:
+        if claimed := joined.keys() & part.keys():
+            raise ValueError(f"two parts of the method claim the site {min(claimed).value}; accepted: one a site")
+        joined |= part
+    return joined
 
 
 METHODS: dict[str, type[Method]] = {}

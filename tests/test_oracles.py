@@ -67,10 +67,11 @@ class Case:
         """The loss, and with it the logits and the last hidden states."""
         labels = self.inputs["labels"]
         kind = jnp.result_type(float) if labels.dtype.kind == "f" else jnp.int32
-        encoders = lambda part, _: isinstance(part, Encoder)  # noqa: E731
-        logits, seen = self.model.apply({"params": params}, self.packed(self.inputs), capture_intermediates=encoders)
+        inputs = self.packed(self.inputs)
+        logits = self.model.apply({"params": params}, inputs)
+        hidden = Encoder(self.config, self.method).apply({"params": params["encoder"]}, inputs)
         loss = example_losses(logits[:, 0], jnp.asarray(labels, kind)).mean()
-        return loss, {"logits": logits[:, 0], "hidden": seen["intermediates"]["encoder"]["__call__"][0]}
+        return loss, {"logits": logits[:, 0], "hidden": hidden}
 
     @functools.cached_property
     def results(self) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def read_model(
     """The classifier in the run's precision, and the pretrained leaves."""
     dtype = jnp.bfloat16 if config.precision == "bf16" else None
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
-    unroll = encoder.num_layers if jax.default_backend() == "cpu" else 1
+    unroll = jax.default_backend() == "cpu"
     model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
     return model, pretrained.read(folder, encoder)
 
