@@ -1,14 +1,14 @@
 """The portable adapter: what a method learned, as a folder of two files that any program can read.
 
-`adapter.safetensors` holds the learned tensors in canonical names: `layer.{i}.{label}.{leaf}` for the method's parts,
-`classifier....` for the head (kernels [in, out]), and published names and layouts for learned tensors of the encoder.
-`adapter.json` says what they are.
+`adapter.safetensors` holds its tensors in canonical names: `layer.{i}.{label}.{leaf}` for the method's parts,
+`classifier....` for the head (kernels [in, out]), and published names and layouts for learned tensors of the encoder;
+what a method added and keeps frozen (VeRA's projections) is there too. `adapter.json` says what they are.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.params import flatten, graft, refuse, split
-from adakron_jax.splice import Method, is_trainable, make_method
+from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 1
 
@@ -49,16 +49,20 @@ class Card:
 
 def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
     """Our path -> names in `adapter.safetensors`: one a layer for a leaf of the layers, else one."""
-    labels = {f"{site}@{method.name}": part.label for site, part in method.splices(config).items()}
+    parts = {f"{site}@{method.name}": part for site, part in method.splices(config).items()}
+    if shared := method.shared(config):
+        parts[f"shared@{method.name}"] = shared
 
     def named(path: str) -> list[str]:
         if path in pretrained.TABLE:
             return [f"{config.model_type}.{name}" for name in pretrained.names(path, config)]
         keys = path.split("/")
-        spliced = next((k for k, key in enumerate(keys) if key in labels), None)
+        spliced = next((k for k, key in enumerate(keys) if key in parts), None)
         if spliced is None:
             return [".".join(keys)]
-        leaf = ".".join([labels[keys[spliced]], *keys[spliced + 1 :]])
+        part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
+        name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
+        leaf = ".".join([name, *others])
         return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if "layers" in keys else [leaf]
 
     return {path: named(path) for path in paths}
@@ -103,31 +107,37 @@ def from_tensors(
     return leaves
 
 
-def save(folder: Path, trainable: Mapping[str, Any], card: Card) -> None:
-    """Writes the adapter's folder; each file appears whole."""
+def is_portable(method: Method) -> Callable[[str], bool]:
+    """The rule for the leaves of a portable adapter: all that learned, and all that the method added."""
+    learns = is_trainable(method)
+    return lambda path: learns(path) or is_own(path)
+
+
+def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
+    """Writes the adapter's folder from its portable leaves; each file appears whole."""
     from safetensors.numpy import save as to_bytes
 
     method = {"name": card.method.name, **dataclasses.asdict(card.method)}
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = to_tensors(flatten(trainable), card.method, card.encoder)
+    tensors = to_tensors(flatten(tree), card.method, card.encoder)
     write_whole(folder / "adapter.safetensors", to_bytes(tensors))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
-    """Reads an adapter's folder: the trainable tree and the card.
+    """Reads an adapter's folder: the tree of its portable leaves, and the card.
 
     Args:
       folder: as `save` wrote it.
-      expected: the trainable tree's shapes; by default those that the card's method has on the card's encoder.
+      expected: the tree's shapes; by default those that the card's method has on the card's encoder.
 
     Raises:
       ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
     """
     card = read_card(folder / "adapter.json")
     if expected is None:
-        expected = trainable_shapes(card)
+        expected = portable_shapes(card)
     path = folder / "adapter.safetensors"
     try:
         leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
@@ -136,12 +146,12 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         raise ValueError(f"{path}: {error}") from None
 
 
-def trainable_shapes(card: Card) -> dict[str, Any]:
-    """The shapes of what the card's method trains on the card's encoder."""
+def portable_shapes(card: Card) -> dict[str, Any]:
+    """The shapes of what the card's method learns and adds on the card's encoder."""
     from adakron_jax.encoder import SequenceClassifier
 
     model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
-    return split(model.shapes(), is_trainable(card.method))[0]
+    return split(model.shapes(), is_portable(card.method))[0]
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.params import Tree, flatten
@@ -228,7 +228,9 @@ class Encoder(_Part):
 
         def apply(x: Array, params: Any, number: Any, starts: Array | None = None) -> Array:
             rngs = {} if keys is None else {"dropout": keys[number]}
-            return layer.apply({"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs)
+            return layer.apply(
+                {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
+            )
 
         inner = config.num_layers - 2
         sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
@@ -258,9 +260,7 @@ def _sections(stacked: Tree, sizes: list[int]) -> list[Tree]:
     """Cuts stacked layers apart; one layer alone loses the axis. The gradient is one concatenation."""
     leaves, tree = jax.tree.flatten(stacked)
     cut = [jax.lax.split(leaf, sizes) for leaf in leaves]
-    return [
-        tree.unflatten([part[i][0] if size == 1 else part[i] for part in cut]) for i, size in enumerate(sizes)
-    ]
+    return [tree.unflatten([part[i][0] if size == 1 else part[i] for part in cut]) for i, size in enumerate(sizes)]
 
 
 def take(x: Float[Array, "rows seq hidden"], at: Int[Array, "rows slots"]) -> Float[Array, "rows slots hidden"]:
@@ -309,6 +309,7 @@ class SequenceClassifier(_Part):
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
         """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
+
         @jax.jit
         def initial(key: Array) -> dict[str, Array]:
             leaves = flatten(self.init(key, blank(1, 1, 1))["params"])

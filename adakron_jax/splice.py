@@ -134,6 +134,12 @@ def mergeable() -> list[str]:
     return sorted(name for name, method in METHODS.items() if method.merge is not Method.merge)
 
 
+def require(fine: bool, field: str, value: Any, accepted: str) -> None:
+    """Refuses a method's field by name, with what is accepted."""
+    if not fine:
+        raise ValueError(f"method.{field} is {value!r}; accepted: {accepted}")
+
+
 def is_trainable(method: Method) -> Callable[[str], bool]:
     """The rule that parts a classifier's leaves into trainable and frozen."""
     return lambda path: path.startswith("classifier/") or method.trains(path)
@@ -163,6 +169,15 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
         joined |= part
     return joined
 
+
+# The dense whose output passes a site: the path of its kernel and bias.
+DENSES = {
+    Site.QUERY: "encoder/layers/attention/query",
+    Site.KEY: "encoder/layers/attention/key",
+    Site.VALUE: "encoder/layers/attention/value",
+    Site.ATTENTION_DENSE: "encoder/layers/attention/dense",
+    Site.FFN_DENSE: "encoder/layers/ffn/dense",
+}
 
 METHODS: dict[str, type[Method]] = {}
 _M = TypeVar("_M", bound=type[Method])

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from adakron_jax import adapter
+from adakron_jax.params import merge, split
+from adakron_jax.splice import is_own
 from train import data, report
 from train.packing import Plan
 from train.run import Run
@@ -160,7 +162,8 @@ def conclude(run: Run, journal: report.Journal) -> dict[str, Any]:
         encoder=run.encoder,
         scores=report.scores(best),
     )
-    adapter.save(folder / "adapter", run.checkpoints.restore_best(run.state.trainable), card)
+    added = split(run.frozen, is_own)[0]
+    adapter.save(folder / "adapter", merge(run.checkpoints.restore_best(run.state.trainable), added), card)
     seconds = run.seconds | {
         "compile": run.train_step.seconds + run.eval_step.seconds,
         "total": time.monotonic() - run.seconds["total"],

@@ -51,15 +51,21 @@ def train_step(
     """One optimiser step on the mean loss over the examples of all micro-batches.
 
     Returns:
-      The next state, and the loss, gradient norm (before clipping) and learning rate of this step.
+      The next state, and the loss (the method's own terms included), gradient norm (before clipping) and learning
+      rate of this step.
     """
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     examples = batch.weights.sum()
 
     def loss_fn(trainable: Tree, micro: Batch, key: Array) -> Array:
-        params = merge(trainable, frozen)
-        logits: Any = model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
-        return jnp.sum(micro.weights * example_losses(logits, micro.labels)) / examples
+        def forward(key: Array) -> Any:
+            params = merge(trainable, frozen)
+            return model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
+
+        logits = forward(key)
+        losses = example_losses(logits, micro.labels)
+        losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
+        return jnp.sum(micro.weights * losses) / examples
 
     def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
         one = jax.value_and_grad(loss_fn)(state.trainable, *micro)

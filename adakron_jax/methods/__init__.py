@@ -1,6 +1,31 @@
 """The methods. Importing this package makes all of them known by name in `adakron_jax.splice.METHODS`."""
 
 from adakron_jax.methods.adakron import AdaKron
-from adakron_jax.methods.subset import Full, Head
+from adakron_jax.methods.adamix import AdaMix, MAdaKron
+from adakron_jax.methods.bottleneck import Houlsby, Pfeiffer
+from adakron_jax.methods.compacter import Compacter, CompacterPlusPlus
+from adakron_jax.methods.prefix import Prefix
+from adakron_jax.methods.scaling import IA3, Hadamard
+from adakron_jax.methods.subset import BitFit, Full, Head
+from adakron_jax.methods.unipelt import UniPELT
+from adakron_jax.methods.update import KronA, LoRA, VeRA
 
-__all__ = ["AdaKron", "Full", "Head"]
+__all__ = [
+    "IA3",
+    "AdaKron",
+    "AdaMix",
+    "BitFit",
+    "Compacter",
+    "CompacterPlusPlus",
+    "Full",
+    "Hadamard",
+    "Head",
+    "Houlsby",
+    "KronA",
+    "LoRA",
+    "MAdaKron",
+    "Pfeiffer",
+    "Prefix",
+    "UniPELT",
+    "VeRA",
+]

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.splice import Method, Site, Splice, register
+from adakron_jax.splice import Method, Site, Splice, register, require
 
 Place = Literal["sequential", "pfeiffer"]
 
@@ -41,10 +41,9 @@ class AdaKron(Method):
     place: Place = "sequential"
 
     def __post_init__(self):
-        if not self.factors or min(self.factors) < 1:
-            raise ValueError(f"method.factors is {self.factors}; accepted: one or more whole numbers of at least 1")
-        if self.place not in get_args(Place):
-            raise ValueError(f"method.place is {self.place!r}; accepted: {', '.join(get_args(Place))}")
+        fine = bool(self.factors) and min(self.factors) >= 1
+        require(fine, "factors", self.factors, "one or more whole numbers of at least 1")
+        require(self.place in get_args(Place), "place", self.place, ", ".join(get_args(Place)))
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         site = Site.FFN_DENSE if self.place == "sequential" else Site.FFN_OUTPUT
@@ -60,13 +59,18 @@ class Adapter(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
-        def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name=name)
-
         x = h if self.place == "sequential" else context["norm"](h + context["residual"])
-        first, *others = (dense(width, f"down_{i}")(x) for i, width in enumerate(self.factors, start=1))
+        first, *others = (self.down(number, width, context)(x) for number, width in enumerate(self.factors, start=1))
         z = functools.reduce(kron, others, first)
-        return dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
+        return self.dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
+
+    def dense(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+
+    def down(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
+        """The down-projection of one factor."""
+        del context
+        return self.dense(width, f"down_{number}")
 
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:

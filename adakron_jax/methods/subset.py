@@ -23,3 +23,14 @@ class Head(Method):
     """A linear probe: nothing but the classification head learns."""
 
     name: ClassVar[str] = "head"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class BitFit(Method):
+    """Every bias of the encoder, LayerNorms' and pooler's included (Ben Zaken, Ravfogel and Goldberg 2022)."""
+
+    name: ClassVar[str] = "bitfit"
+
+    def trains(self, path: str) -> bool:
+        return path.endswith("/bias")

@@ -1,0 +1,180 @@
+"""AdaMix (Wang et al. 2022) and MAdaKron (the AdaKron authors' repository): mixtures of down-projections.
+
+Some down-projections of an adapter hold E experts. In training each layer draws one of them for the whole batch at
+every pass, and a second pass with other draws keeps the predictions p1 and p2 alike:
+
+    loss = CE(p1) + ½ [KL(p̄2 ‖ p1) + KL(p̄1 ‖ p2)]         p̄ is held constant
+
+At evaluation the experts' weights are averaged, so that a mixture merges into one plain adapter.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.adakron import AdaKron, Adapter
+from adakron_jax.methods.promote import promote
+from adakron_jax.splice import Leaves, Method, Site, Splice, register, require
+
+_SITE = f"encoder/layers/ffn/{Site.FFN_DENSE}@"
+Mixture = Literal["full", "partial"]
+
+
+def draw(key: Array, experts: int) -> Array:
+    """The number of the expert that serves a pass."""
+    return jax.random.randint(key, (), 0, experts)
+
+
+class Experts(nn.Module):
+    """One of E dense layers, or their average."""
+
+    features: int
+    experts: int
+    averaged: bool
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (self.experts, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.experts, self.features))
+        if self.averaged:
+            kernel, bias = kernel.mean(axis=0), bias.mean(axis=0)
+        else:
+            expert = draw(self.make_rng("dropout"), self.experts)
+            kernel, bias = kernel[expert], bias[expert]
+        x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
+        return x @ kernel + bias
+
+
+class MixedAdapter(Adapter):
+    """AdaKron's adapter with experts.
+
+    Attributes:
+      experts: E.
+      mixed: numbers of the factors whose down-projection holds experts, from 1.
+    """
+
+    experts: int = 4
+    mixed: tuple[int, ...] = (1,)
+
+    def down(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
+        if number not in self.mixed:
+            return super().down(number, width, context)
+        name = "down" if len(self.factors) == 1 else f"down_{number}"
+        return Experts(width, self.experts, context["deterministic"], self.dtype, name=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mixed(Method):
+    """What the two have in common.
+
+    Attributes:
+      experts: E.
+      consistency: whether the second pass is made; never for a regression, which has no distribution.
+    """
+
+    experts: int = 4
+    consistency: bool = True
+
+    def __post_init__(self):
+        require(self.experts >= 2, "experts", self.experts, "at least 2")
+
+    def plain(self) -> AdaKron:
+        """The adapter that the mixture merges into."""
+        raise NotImplementedError
+
+    def mixed(self) -> tuple[int, ...]:
+        """Numbers of the factors that hold experts, from 1."""
+        raise NotImplementedError
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        plain = self.plain()
+        module = functools.partial(
+            MixedAdapter, plain.factors, plain.place, dtype, experts=self.experts, mixed=self.mixed()
+        )
+        return {Site.FFN_DENSE: Splice(module, label=self.name)}
+
+    def extra_losses(
+        self, logits: Float[Array, "*batch labels"], again: Callable[[], Float[Array, "*batch labels"]]
+    ) -> Float[Array, " *batch"] | float:
+        if not self.consistency or logits.shape[-1] == 1:
+            return 0.0
+        first, second = jax.nn.log_softmax(logits), jax.nn.log_softmax(again())
+        return 0.5 * (_divergence(second, first) + _divergence(first, second))
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        plain, old = self.plain(), f"{_SITE}{self.name}/"
+        merged = {path: leaf for path, leaf in leaves.items() if not path.startswith(old)}
+        for path, leaf in leaves.items():
+            if path.startswith(old):
+                projection, kind = path.removeprefix(old).split("/")
+                projection = projection.replace("down", "down_1") if projection == "down" else projection
+                if projection in {f"down_{number}" for number in self.mixed()}:
+                    leaf = np.asarray(leaf).mean(axis=1)
+                merged[f"{_SITE}{plain.name}/{projection}/{kind}"] = leaf
+        return plain, merged
+
+
+def _divergence(target: Float[Array, "*batch labels"], given: Float[Array, "*batch labels"]) -> Float[Array, " *batch"]:
+    """KL(target ‖ given) of log-probabilities, the target held constant."""
+    target = jax.lax.stop_gradient(target)
+    return jnp.sum(jnp.exp(target) * (target - given), axis=-1)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class AdaMix(_Mixed):
+    """A GELU bottleneck at AdaKron's place, with experts in its down-projection.
+
+    Attributes:
+      r: its width.
+    """
+
+    name: ClassVar[str] = "adamix"
+    r: int = 48
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.r >= 1, "r", self.r, "at least 1")
+
+    def plain(self) -> AdaKron:
+        return AdaKron((self.r,))
+
+    def mixed(self) -> tuple[int, ...]:
+        return (1,)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class MAdaKron(_Mixed):
+    """AdaKron with experts.
+
+    Attributes:
+      factors: as AdaKron's.
+      mixture: `full`, experts in every down-projection, or `partial`, in the last one alone, of width a.
+    """
+
+    name: ClassVar[str] = "madakron"
+    factors: tuple[int, ...] = (12, 4)
+    mixture: Mixture = "full"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.mixture in get_args(Mixture), "mixture", self.mixture, ", ".join(get_args(Mixture)))
+        require(len(self.factors) >= 2, "factors", self.factors, "two or more; a single one is adamix")
+        self.plain()
+
+    def plain(self) -> AdaKron:
+        return AdaKron(self.factors)
+
+    def mixed(self) -> tuple[int, ...]:
+        last = len(self.factors)
+        return tuple(range(1, last + 1)) if self.mixture == "full" else (last,)

@@ -1,0 +1,111 @@
+"""Compacter and Compacter++ (Karimi Mahabadi, Henderson and Ruder 2021).
+
+A GELU bottleneck whose kernels are sums of Kronecker products,
+
+    W = Σ_i A_i ⊗ (s_i t_i)       A_i [n, n]   s_i [in/n, rank]   t_i [rank, out/n]      i = 1 ... n
+
+with A_i shared by all layers, places and directions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.bottleneck import Bottleneck
+from adakron_jax.methods.promote import promote
+from adakron_jax.splice import Method, Site, Splice, register, require
+
+
+class Rule(nn.Module):
+    """The shared matrices A."""
+
+    n: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "n n n"]:
+        return self.param("phm_rule", nn.initializers.normal(0.01), (self.n,) * 3)
+
+
+class HypercomplexDense(nn.Module):
+    """x W + b; W is put together first, which costs next to nothing beside the product with x."""
+
+    features: int
+    rule: Float[Array, "n n n"]
+    rank: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
+        n, d = len(self.rule), x.shape[-1]
+        glorot = nn.initializers.glorot_uniform(batch_axis=0)
+        left = self.param("left", glorot, (n, d // n, self.rank))
+        right = self.param("right", glorot, (n, self.rank, self.features // n))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = jnp.einsum("ips,iqk,ikt->pqst", self.rule, left, right).reshape(d, self.features)
+        x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
+        return x @ kernel + bias
+
+
+class HypercomplexBottleneck(Bottleneck):
+    """The bottleneck with such kernels."""
+
+    rank: int = 1
+
+    def project(self, features: int, name: str, context: Mapping[str, Any]) -> nn.Module:
+        return HypercomplexDense(features, context["shared"], self.rank, self.dtype, name=name)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Compacter(Method):
+    """Two such bottlenecks a layer, at Houlsby's places; LayerNorms frozen, as in AdapterHub.
+
+    Attributes:
+      reduction: hidden size over the bottleneck's width.
+      phm_dim: n, a divisor of hidden size and width.
+      phm_rank: of s_i t_i.
+    """
+
+    name: ClassVar[str] = "compacter"
+    reduction: int = 32
+    phm_dim: int = 4
+    phm_rank: int = 1
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            require(value >= 1, field.name, value, "at least 1")
+
+    def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
+        width, rest = divmod(config.hidden_size, self.reduction)
+        accepted = f"a divisor of the hidden size {config.hidden_size} that leaves a multiple of phm_dim {self.phm_dim}"
+        require(rest == 0 and width % self.phm_dim == 0, "reduction", self.reduction, accepted)
+        exact = functools.partial(nn.gelu, approximate=False)
+        return functools.partial(HypercomplexBottleneck, width, exact, normed=normed, dtype=dtype, rank=self.phm_rank)
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        module = self.bottleneck(config, False, dtype)
+        return {
+            Site.ATTENTION_OUTPUT: Splice(module, label="attention"),
+            Site.FFN_OUTPUT: Splice(module, label="ffn"),
+        }
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
+        return Splice(functools.partial(Rule, self.phm_dim), label="")
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class CompacterPlusPlus(Compacter):
+    """One a layer, at Pfeiffer's place."""
+
+    name: ClassVar[str] = "compacter++"
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        return {Site.FFN_OUTPUT: Splice(self.bottleneck(config, True, dtype), label="ffn")}

@@ -1,0 +1,137 @@
+"""Prefix-tuning (Li and Liang 2021), in the form of UniPELT's authors.
+
+In every layer, `length` learned keys and values stand before the real ones and are seen by every query. They are
+learned directly, or through
+
+    P = tanh(E W1 + b1) W2 + b2        E [length, d], W1 [d, mid], W2 [mid, 2 L d]
+
+which is needed only in training: `merge` keeps P alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, register, require
+
+# Within ±1/√(inputs), as the authors' linear layers start.
+_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Prefix(Method):
+    """Prefix-tuning.
+
+    Attributes:
+      length: vectors of a prefix.
+      mlp: whether they are learned through the MLP.
+      mid: its hidden width.
+    """
+
+    name: ClassVar[str] = "prefix"
+    length: int = 10
+    mlp: bool = True
+    mid: int = 512
+
+    def __post_init__(self):
+        for field in ("length", "mid"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        module = functools.partial(Prepend, self.length, not self.mlp, dtype)
+        return {Site.KEYS_VALUES: Splice(module, label="prefix")}
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
+        if not self.mlp:
+            return None
+        module = functools.partial(Generator, self.length, self.mid, config.num_layers, config.hidden_size, dtype)
+        return Splice(module, label="prefix")
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)
+
+
+def without_mlp(leaves: Leaves, method: str, config: EncoderConfig) -> Leaves:
+    """Puts the prefixes that the MLP gives in its place."""
+    shared, site = f"encoder/shared@{method}/", f"encoder/layers/attention/{Site.KEYS_VALUES}@{method}/"
+    embedding, w1, b1, w2, b2 = (
+        leaves[shared + name] for name in ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
+    )
+    prefixes = by_layer(jnp.tanh(embedding @ w1 + b1) @ w2 + b2, config.num_layers)
+    kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(shared)}
+    return kept | {f"{site}key": prefixes[:, 0], f"{site}value": prefixes[:, 1]}
+
+
+def by_layer(prefixes: Float[Array, "length all"], layers: int) -> Float[Array, "layers 2 length d"]:
+    """Keys of layer i are the MLP's outputs 2 i, its values 2 i + 1."""
+    return prefixes.reshape(len(prefixes), layers, 2, -1).transpose(1, 2, 0, 3)
+
+
+class Generator(nn.Module):
+    """The MLP: prefixes of all layers."""
+
+    length: int
+    mid: int
+    layers: int
+    d: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "layers 2 length d"]:
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, kernel_init=_uniform, name=name)
+
+        embedding = self.param("embedding", nn.initializers.normal(1.0), (self.length, self.d))
+        hidden = jnp.tanh(dense(self.mid, "mlp_1")(embedding))
+        return by_layer(dense(2 * self.layers * self.d, "mlp_2")(hidden), self.layers)
+
+
+class Prepend(nn.Module):
+    """Puts the prefix before keys and values.
+
+    Attributes:
+      learned: whether it is the module's own, or the generator's.
+      gate: builds a module called as `gate(x, segments)` [rows, seq, 1]. For each query, it scales the prefix's keys
+        and values by the gate of the query's example.
+    """
+
+    length: int
+    learned: bool
+    dtype: Any = None
+    gate: Callable[..., nn.Module] | None = None
+
+    @nn.compact
+    def __call__(
+        self, value: KeysValues, inputs: Float[Array, "rows seq d"], segments: Array, shared: Any, layer: Any, **_: Any
+    ) -> KeysValues:
+        if self.learned:
+            shape = (self.length, inputs.shape[-1])
+            prefix = [self.param(name, nn.initializers.normal(1.0), shape) for name in ("key", "value")]
+        else:
+            prefix = shared[layer]
+
+        def prepend(x: Array, vectors: Array) -> Array:
+            rows, heads, _, head_dim = x.shape
+            vectors = vectors.reshape(self.length, heads, head_dim).swapaxes(0, 1).astype(x.dtype)
+            return jnp.concatenate([jnp.broadcast_to(vectors, (rows, *vectors.shape)), x], axis=2)
+
+        longer = [(0, 0), (0, 0), (0, 0), (self.length, 0)]
+        gate = None
+        if self.gate is not None:
+            of_query = self.gate(name="gate")(inputs, segments)[:, None]
+            of_prefix = jnp.broadcast_to(of_query, (*of_query.shape[:-1], self.length))
+            gate = jnp.concatenate([of_prefix, jnp.ones(value.mask.shape, of_query.dtype)], axis=-1)
+        return KeysValues(
+            keys=prepend(value.keys, prefix[0]),
+            values=prepend(value.values, prefix[1]),
+            mask=jnp.pad(value.mask, longer, constant_values=True),
+            gate=gate,
+        )

@@ -1,0 +1,117 @@
+"""Learned elementwise scales of the encoder's own values; all merge into its matrices exactly.
+
+(IA)³ (Liu et al. 2022):        keys, values and the feed-forward block's hidden units, times a vector
+Hadamard (Chen et al. 2024):    the self-attention's output, times a vector, plus a vector
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.promote import promote
+from adakron_jax.methods.subset import Head
+from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
+
+Place = Literal["after_dense", "context"]
+
+
+class Scale(nn.Module):
+    """w ⊙ x, w starting at 1.
+
+    Attributes:
+      leaf: w's name.
+    """
+
+    leaf: str
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"], **_: Any) -> Float[Array, "*batch d"]:
+        x, w = promote(x, self.param(self.leaf, nn.initializers.ones, x.shape[-1:]), dtype=self.dtype)
+        return x * w
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class IA3(Method):
+    """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations."""
+
+    name: ClassVar[str] = "ia3"
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        places = {Site.KEY: "key", Site.VALUE: "value", Site.FFN_HIDDEN: "ffn"}
+        return {site: Splice(functools.partial(Scale, leaf, dtype), label="ia3") for site, leaf in places.items()}
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        merged = dict(leaves)
+        for site, leaf in ((Site.KEY, "key"), (Site.VALUE, "value")):
+            scale = merged.pop(f"encoder/layers/attention/{site}@ia3/{leaf}")
+            _scale_outputs(merged, DENSES[site], np.asarray(scale))
+        scale = merged.pop(f"encoder/layers/ffn/{Site.FFN_HIDDEN}@ia3/ffn")
+        merged["encoder/layers/ffn/dense/kernel"] = merged["encoder/layers/ffn/dense/kernel"] * scale[:, :, None]
+        return Head(), merged
+
+
+class Affine(nn.Module):
+    """w ⊙ x + b, starting at x."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch d"], **_: Any) -> Float[Array, "*batch d"]:
+        weight = self.param("weight", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        x, weight, bias = promote(x, weight, bias, dtype=self.dtype)
+        return x * weight + bias
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Hadamard(Method):
+    """The Hadamard adapter; the LayerNorm after it learns too.
+
+    Attributes:
+      place: `after_dense`, on the output of the attention's dense, or `context`, on its input. The publication admits
+        both.
+    """
+
+    name: ClassVar[str] = "hadamard"
+    place: Place = "after_dense"
+
+    def __post_init__(self):
+        require(self.place in get_args(Place), "place", self.place, ", ".join(get_args(Place)))
+
+    @property
+    def site(self) -> Site:
+        return Site.ATTENTION_DENSE if self.place == "after_dense" else Site.ATTENTION_CONTEXT
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        return {self.site: Splice(functools.partial(Affine, dtype), label="hadamard")}
+
+    def trains(self, path: str) -> bool:
+        return super().trains(path) or "/attention_norm/" in path
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        merged, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
+        own = f"encoder/layers/attention/{self.site}@hadamard/"
+        weight, bias = np.asarray(merged.pop(f"{own}weight")), np.asarray(merged.pop(f"{own}bias"))
+        if self.place == "after_dense":
+            _scale_outputs(merged, dense, weight)
+            merged[f"{dense}/bias"] = merged[f"{dense}/bias"] + bias
+        else:
+            kernel = np.asarray(merged[f"{dense}/kernel"])
+            merged[f"{dense}/kernel"] = kernel * weight[:, :, None]
+            merged[f"{dense}/bias"] = merged[f"{dense}/bias"] + np.einsum("li,lio->lo", bias, kernel)
+        return Head(), merged
+
+
+def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
+    """Scales the outputs of a stacked dense by [layers, out]."""
+    leaves[f"{dense}/kernel"] = leaves[f"{dense}/kernel"] * scale[:, None, :]
+    leaves[f"{dense}/bias"] = leaves[f"{dense}/bias"] * scale

@@ -1,0 +1,103 @@
+"""UniPELT (Mao et al. 2022): an adapter, a prefix and low-rank updates at once, each behind a gate.
+
+A gate is one number an example, the mean over its tokens of σ(x w + b), and multiplies
+
+    the adapter     what it adds; x is the adapter's input
+    the prefix      its keys and values; x is the attention's input
+    LoRA            its update, in place of α/r; x is the attention's input, one gate for each projection
+
+The authors average over padding too, so that results depend on the padded length; here a gate is its example's alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.bottleneck import Pfeiffer
+from adakron_jax.methods.prefix import Prefix, without_mlp
+from adakron_jax.methods.promote import promote
+from adakron_jax.methods.update import LoRA
+from adakron_jax.splice import Leaves, Method, Site, Splice, compose, register, require
+
+Part = Literal["adapter", "prefix", "lora"]
+
+
+class Gate(nn.Module):
+    """The gate of each token's example."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows seq d"], segments: Int[Array, "rows seq"]) -> Float[Array, "rows seq 1"]:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (x.shape[-1], 1))
+        bias = self.param("bias", nn.initializers.zeros, (1,))
+        x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
+        opened = nn.sigmoid(x @ kernel + bias)
+        same = (segments[:, :, None] == segments[:, None, :]).astype(opened.dtype)
+        return same @ opened / same.sum(axis=-1, keepdims=True)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class UniPELT(Method):
+    """UniPELT.
+
+    Attributes:
+      parts: `adapter`, `prefix`, `lora`: the first two are the publication's AP, all three its APL.
+      r: width of the adapter, which is Pfeiffer's.
+      length, mlp, mid: as prefix-tuning's.
+      lora_r: rank of the updates of query and value.
+    """
+
+    name: ClassVar[str] = "unipelt"
+    pointwise: ClassVar[bool] = False
+    parts: tuple[str, ...] = ("adapter", "prefix", "lora")
+    r: int = 48
+    length: int = 10
+    mlp: bool = True
+    mid: int = 512
+    lora_r: int = 8
+
+    def __post_init__(self):
+        fine = bool(self.parts) and set(self.parts) <= set(get_args(Part))
+        require(fine, "parts", self.parts, f"one or more of {', '.join(get_args(Part))}")
+        require(self.lora_r >= 1, "lora_r", self.lora_r, "at least 1")
+        self.members()
+
+    def members(self) -> list[tuple[str, Method]]:
+        """The parts as methods of their own."""
+        known = {
+            "adapter": Pfeiffer(self.r),
+            "prefix": Prefix(self.length, self.mlp, self.mid),
+            "lora": LoRA(r=self.lora_r),
+        }
+        return [(part, known[part]) for part in self.parts]
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        require(self.lora_r <= config.hidden_size, "lora_r", self.lora_r, f"at most {config.hidden_size}")
+        gate = functools.partial(Gate, dtype)
+
+        def gated(part: str, site: Site, splice: Splice) -> Splice:
+            gates = site.value if part == "lora" else part
+            module = functools.partial(splice.module, gate=gate)
+            return dataclasses.replace(splice, module=module, renamed={"gate": f"gate.{gates}"})
+
+        return compose(
+            [
+                {site: gated(part, site, splice) for site, splice in member.splices(config, dtype).items()}
+                for part, member in self.members()
+            ]
+        )
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
+        return next((found for _, member in self.members() if (found := member.shared(config, dtype))), None)
+
+    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        fine = self.mlp and "prefix" in self.parts
+        require(fine, "mlp", self.mlp, "true, and a prefix: the gates depend on the input, so nothing else merges")
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)
