@@ -29,5 +29,5 @@ clean:
 	touch $@
 
 .venv/ready-check: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[check]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[check]'
 	touch $@

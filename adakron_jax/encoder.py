@@ -205,6 +205,7 @@ class Encoder(_Part):
     The layers' parameters are stacked along a first axis. The first and the last layer stand outside the compiled
     loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
     the tokens that are asked for are computed. With `unroll` there is no loop; neither tree nor numbers change.
+    Initialising makes the layers' parameters and computes nothing with them.
     """
 
     unroll: bool = False
@@ -224,9 +225,11 @@ class Encoder(_Part):
 
         layer = Layer(*parts, parent=None)
         params = self.param("layers", _init_layers, layer, everywhere)
+        if self.is_initializing():
+            return x if starts is None else take(x, starts)
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.num_layers)
 
-        def apply(x: Array, params: Any, number: Any, starts: Array | None = None) -> Array:
+        def apply(x: Array, params: Any, number: Any, starts: Array | None = None) -> Any:
             rngs = {} if keys is None else {"dropout": keys[number]}
             return layer.apply(
                 {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
@@ -248,7 +251,7 @@ class Encoder(_Part):
         return take(apply(x, last, number), starts)
 
 
-def _init_layers(key: Array, layer: Layer, everywhere: dict[str, Any]) -> Tree:
+def _init_layers(key: Array, layer: Layer, everywhere: dict[str, Any]) -> Any:
     """Fresh parameters of all layers, stacked."""
     x, segments = jnp.zeros((1, 1, layer.config.hidden_size)), jnp.ones((1, 1), jnp.int32)
     context = everywhere | {"deterministic": True, "layer": 0}

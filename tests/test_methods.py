@@ -10,15 +10,19 @@ import pytest
 from adakron_jax import methods
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import Packed, SequenceClassifier, blank, padded
-from adakron_jax.params import budget, count, flatten, merge, split
+from adakron_jax.params import budget, count, flatten, merge, split, unflatten
 from adakron_jax.splice import METHODS, Method, Site, is_trainable, make_method, register
 from tests.test_encoder import BERT, LENGTHS, ROBERTA, examples
 from train import optim
 from train.packing import Batch
 from train.sharding import make_shardings
-from train.step import compile_steps, example_losses, init_state
+from train.step import PerShape, TrainState, compile_steps, example_losses, init_state
 
-CASES = [(method(), config) for method in METHODS.values() for config in (BERT, ROBERTA)]
+# Wide enough for every method's default fields.
+SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
+CONFIGS = [dataclasses.replace(config, **SIZES) for config in (BERT, ROBERTA)]
+CASES = [(method(), config) for method in METHODS.values() for config in CONFIGS]
+SMALL = dataclasses.replace(CONFIGS[0], num_layers=1)
 LABELS = jnp.array([0, 2, 1, 2])
 
 
@@ -29,7 +33,24 @@ class Setup:
     params: dict
 
 
+@dataclasses.dataclass
+class Trained:
+    setup: Setup
+    state: TrainState
+    frozen: dict
+    losses: list[float]
+    step: PerShape
+
+
 def make_setup(method: Method, config: EncoderConfig) -> Setup:
+    """Any numbers for parameters, so that no term is zero."""
+    model, rng = SequenceClassifier(config, method, num_labels=3), np.random.default_rng(0)
+    leaves = {path: rng.normal(0, 0.1, leaf.shape) for path, leaf in sorted(flatten(model.shapes()).items())}
+    return Setup(method, model, unflatten({path: jnp.asarray(leaf, jnp.float32) for path, leaf in leaves.items()}))
+
+
+def make_fresh(method: Method, config: EncoderConfig) -> Setup:
+    """The parameters that training starts from."""
     model = SequenceClassifier(config, method, num_labels=3)
     return Setup(method, model, jax.jit(model.init)(jax.random.key(0), blank(1, 4, 1))["params"])
 
@@ -55,7 +76,9 @@ def test_the_head_always_learns_and_counts_follow_the_split(setup: Setup) -> Non
     assert count(trainable) + count(frozen) == count(setup.params)
 
 
-def test_packed_equals_padded_in_loss_and_gradients(setup: Setup) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_packed_equals_padded_in_loss_and_gradients(method: str) -> None:
+    setup = make_setup(METHODS[method](), CONFIGS[0])
     trainable, frozen = split(setup.params, is_trainable(setup.method))
 
     @jax.jit
@@ -114,28 +137,34 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     return state, frozen, losses, step
 
 
-def test_frozen_leaves_stay_bit_identical_every_trainable_leaf_moves_and_one_trace_serves(setup: Setup) -> None:
-    trainable, frozen = split(setup.params, is_trainable(setup.method))
-    state, frozen_after, losses, step = run_steps(setup, steps=60, dropout=False)
-    jax.tree.map(np.testing.assert_array_equal, frozen_after, frozen)
-    for path, leaf in flatten(state.trainable).items():
-        assert not np.array_equal(leaf, flatten(trainable)[path]), path
-    assert losses[-1] < 0.8 * losses[0]
-    assert len(step.executables) == 1
-
-
 @pytest.fixture(scope="module", params=METHODS)
-def bert(request: pytest.FixtureRequest) -> Setup:
-    return make_setup(METHODS[request.param](), BERT)
+def trained(request: pytest.FixtureRequest) -> Trained:
+    setup = make_fresh(METHODS[request.param](), SMALL)
+    return Trained(setup, *run_steps(setup, steps=60, dropout=False))
 
 
-def test_a_mesh_of_devices_gives_the_losses_of_one(bert: Setup) -> None:
-    (_, _, alone, _), (_, _, together, _) = (run_steps(bert, mesh) for mesh in ("data=1", "data=4,model=2"))
+def test_frozen_leaves_stay_bit_identical_every_trainable_leaf_moves_and_one_trace_serves(trained: Trained) -> None:
+    before, frozen = split(trained.setup.params, is_trainable(trained.setup.method))
+    jax.tree.map(np.testing.assert_array_equal, trained.frozen, frozen)
+    for path, leaf in flatten(trained.state.trainable).items():
+        assert not np.array_equal(leaf, flatten(before)[path]), path
+    assert trained.losses[-1] < 0.8 * trained.losses[0]
+    assert len(trained.step.executables) == 1
+
+
+def test_a_mesh_of_devices_gives_the_losses_of_one(trained: Trained) -> None:
+    _, _, losses, _ = run_steps(trained.setup, "data=4,model=2", steps=2, dropout=False)
+    np.testing.assert_allclose(losses, trained.losses[:2], rtol=0, atol=1e-5)
+
+
+def test_a_mesh_of_devices_draws_the_random_numbers_of_one() -> None:
+    setup = make_fresh(methods.AdaMix(), SMALL)
+    alone, together = (run_steps(setup, mesh)[2] for mesh in ("data=1", "data=4,model=2"))
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
 def test_accumulated_micro_batches_give_the_losses_of_the_large_batch() -> None:
-    setup = make_setup(methods.AdaKron(), BERT)
+    setup = make_fresh(methods.AdaKron(), SMALL)
     (_, _, whole, _), (_, _, parts, _) = (run_steps(setup, accumulate=n, dropout=False) for n in (1, 2))
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-5)
 

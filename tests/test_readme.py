@@ -7,11 +7,13 @@ import jax
 import pytest
 
 from adakron_jax import flags
+from adakron_jax.config import BERT_BASE
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.params import flatten
+from adakron_jax.paper import count
 from adakron_jax.splice import METHODS
 from tests.test_encoder import BERT
-from train.config import RunConfig
+from train.config import RunConfig, read_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +48,19 @@ def test_every_flag_it_names_is_there() -> None:
     known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
     known |= {flag for action in parser._actions for flag in action.option_strings} | {"--help", "--encoder"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
+
+
+def test_every_method_has_a_row_with_its_count() -> None:
+    rows = re.findall(r"^\| `(\S+)` \|.*\| ([\d,]+) \|[^|]*\|$", README, re.MULTILINE)
+    assert dict(rows) == {name: f"{count('bert-base', method())['method']:,}" for name, method in METHODS.items()}
+    assert len(rows) == len(METHODS)
+
+
+def test_every_method_has_a_recipe() -> None:
+    recipes = {path.stem for path in (ROOT / "configs" / "methods").glob("*.toml")}
+    assert recipes == METHODS.keys() - {"adakron"}  # AdaKron's is the task's own
+    for name in recipes:
+        read_recipe("paper", "rte", BERT_BASE, name)
 
 
 def test_every_file_it_names_is_there() -> None:

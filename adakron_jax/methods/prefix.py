@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -62,10 +63,9 @@ class Prefix(Method):
 def without_mlp(leaves: Leaves, method: str, config: EncoderConfig) -> Leaves:
     """Puts the prefixes that the MLP gives in its place."""
     shared, site = f"encoder/shared@{method}/", f"encoder/layers/attention/{Site.KEYS_VALUES}@{method}/"
-    embedding, w1, b1, w2, b2 = (
-        leaves[shared + name] for name in ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
-    )
-    prefixes = by_layer(jnp.tanh(embedding @ w1 + b1) @ w2 + b2, config.num_layers)
+    names = ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
+    embedding, w1, b1, w2, b2 = (np.asarray(leaves[shared + name]) for name in names)
+    prefixes = by_layer(jnp.asarray(np.tanh(embedding @ w1 + b1) @ w2 + b2), config.num_layers)
     kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(shared)}
     return kept | {f"{site}key": prefixes[:, 0], f"{site}value": prefixes[:, 1]}
 

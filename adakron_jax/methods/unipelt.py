@@ -79,7 +79,8 @@ class UniPELT(Method):
         return [(part, known[part]) for part in self.parts]
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        require(self.lora_r <= config.hidden_size, "lora_r", self.lora_r, f"at most {config.hidden_size}")
+        fine = "lora" not in self.parts or self.lora_r <= config.hidden_size
+        require(fine, "lora_r", self.lora_r, f"at most {config.hidden_size}")
         gate = functools.partial(Gate, dtype)
 
         def gated(part: str, site: Site, splice: Splice) -> Splice:
@@ -98,6 +99,8 @@ class UniPELT(Method):
         return next((found for _, member in self.members() if (found := member.shared(config, dtype))), None)
 
     def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        fine = self.mlp and "prefix" in self.parts
-        require(fine, "mlp", self.mlp, "true, and a prefix: the gates depend on the input, so nothing else merges")
+        require(
+            "prefix" in self.parts, "parts", self.parts, "a prefix among them: gates follow the input, and do not merge"
+        )
+        require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
         return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)

@@ -1,0 +1,68 @@
+"""A training step on dense rows: no padding, random tokens, real weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adakron_jax import pretrained
+from adakron_jax.config import EncoderConfig
+from adakron_jax.encoder import Packed, SequenceClassifier
+from adakron_jax.params import budget, graft, split
+from adakron_jax.splice import Method, is_trainable
+from train import optim
+from train.packing import Batch
+from train.sharding import make_shardings
+from train.step import compile_steps, init_state
+
+SLOTS = 4  # examples of a row
+
+
+def dense_step(folder: Path, method: Method, rows: int, seq: int) -> tuple[Callable[[], None], dict[str, Any]]:
+    """A function that takes one training step and waits for it, and what is known of it before it runs."""
+    encoder = EncoderConfig.from_folder(folder)
+    model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
+    fresh = model.fresh(jax.random.key(0), lambda path: path not in pretrained.TABLE)
+    params = graft(model.shapes(), pretrained.read(folder, encoder) | fresh)
+    trainable, frozen = split(jax.tree.map(jnp.array, params), is_trainable(method))
+    schedule = optim.linear_schedule(1e-4, 1000, 0.06)
+    optimizer = optim.adamw(schedule, 0.1)
+    shardings = make_shardings("data=1", encoder)
+    state = init_state(trainable, optimizer, 0)
+    state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
+    step, _ = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+    batch = jax.device_put(dense_batch(encoder, rows, seq), shardings.batch)
+
+    def once() -> None:
+        nonlocal state
+        state, metrics = step(state, frozen, batch)
+        jax.block_until_ready(metrics)
+
+    once()
+    (executable,) = step.executables.values()
+    known = {
+        "trained": budget(params, is_trainable(method))["method"],
+        "compile_seconds": step.seconds,
+        "temporary_bytes": executable.memory_analysis().temp_size_in_bytes,  # pyright: ignore
+        "frozen_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(frozen)),
+    }
+    return once, known
+
+
+def dense_batch(encoder: EncoderConfig, rows: int, seq: int) -> Batch:
+    """Rows filled by SLOTS examples of equal length."""
+    rng, length = np.random.default_rng(0), seq // SLOTS
+    tokens = rng.integers(encoder.pad_id + 1, encoder.vocab_size, (1, rows, seq)).astype(np.int32)
+    of_row = lambda values: np.broadcast_to(values.astype(np.int32), (1, rows, len(values)))  # noqa: E731
+    inputs = Packed(
+        tokens=tokens,
+        token_types=np.zeros_like(tokens),
+        segments=of_row(np.repeat(np.arange(1, SLOTS + 1), length)),
+        positions=of_row(np.tile(np.arange(length), SLOTS)),
+        starts=of_row(np.arange(SLOTS) * length),
+    )
+    labels = rng.integers(0, 2, (1, rows, SLOTS)).astype(np.int32)
+    return Batch(inputs, labels, np.ones(labels.shape, np.float32))
