@@ -9,8 +9,8 @@ import pytest
 from adakron_jax import flags
 from adakron_jax.config import BERT_BASE
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import flatten
 from adakron_jax.paper import count
+from adakron_jax.params import flatten
 from adakron_jax.splice import METHODS
 from tests.test_encoder import BERT
 from train.config import RunConfig, read_recipe
@@ -46,7 +46,7 @@ def test_every_flag_it_names_is_there() -> None:
     parser = flags.Parser()
     flags.add_method_flags(parser)
     known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
-    known |= {flag for action in parser._actions for flag in action.option_strings} | {"--help", "--encoder"}
+    known |= {flag for action in parser._actions for flag in action.option_strings} | {"--help", "--encoder", "--paper"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
 
 

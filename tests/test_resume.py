@@ -21,7 +21,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import report
+from train import console
 from train.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +193,7 @@ def stop_after(words: list[str], step: int, number: signal.Signals = signal.SIGT
 
     A step is recorded while the next one is under way; the last of an epoch has no next one.
     """
-    write, unexpected = report.Journal.write, []
+    write, unexpected = console.Journal.write, []
 
     def write_and_send(journal: Any, record: dict[str, Any]) -> None:
         write(journal, record)
@@ -203,7 +203,7 @@ def stop_after(words: list[str], step: int, number: signal.Signals = signal.SIGT
     before = signal.signal(number, lambda *_: unexpected.append(number))
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(report.Journal, "write", write_and_send)
+            patch.setattr(console.Journal, "write", write_and_send)
             ended = call(words)
     finally:
         signal.signal(number, before)

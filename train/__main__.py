@@ -26,12 +26,12 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         config = parse(argv)
-        from train import loop, report, run
+        from train import console, loop, run
 
-        report.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
+        console.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
         if (result := run.finished(config)) is not None:
-            report.say("this run has ended; its result:")
-            report.show_result(result, config)
+            console.say("this run has ended; its result:")
+            console.show_result(result, config)
             return 0
         prepared = run.prepare(config)
     except ValueError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.params import merge, split
 from adakron_jax.splice import is_own
-from train import data, report
+from train import console, data
 from train.packing import Plan
 from train.run import Run
 
@@ -40,16 +40,16 @@ def train(run: Run) -> dict[str, Any]:
       Diverged: the loss is not a number; the last checkpoint is kept.
     """
     config, start = run.config, int(run.state.step)
-    report.show_learning(run.state.trainable, run.frozen, run.budget)
-    report.say(
+    console.show_learning(run.state.trainable, run.frozen, run.budget)
+    console.say(
         f"{len(run.train_set):,} training examples, {run.total_steps:,} steps; rows of {run.plan.row_length} tokens, "
         f"{' or '.join(map(str, run.plan.row_counts))} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
     )
     if start:
-        report.say(f"resumed after step {start} of {run.total_steps}")
-    journal = report.Journal(config.folder, start)
+        console.say(f"resumed after step {start} of {run.total_steps}")
+    journal = console.Journal(config.folder, start)
     try:
-        with stop_signals() as stopping, report.ProgressLine(run.total_steps, start, config.batch_size) as line:
+        with stop_signals() as stopping, console.ProgressLine(run.total_steps, start, config.batch_size) as line:
             for epoch in range(start // run.steps_per_epoch, config.epochs):
                 train_epoch(run, epoch, journal, line, stopping)
                 evaluate_epoch(run, epoch, journal)
@@ -62,7 +62,9 @@ def train(run: Run) -> dict[str, Any]:
         journal.close()
 
 
-def train_epoch(run: Run, epoch: int, journal: report.Journal, line: report.ProgressLine, stopping: list[int]) -> None:
+def train_epoch(
+    run: Run, epoch: int, journal: console.Journal, line: console.ProgressLine, stopping: list[int]
+) -> None:
     """Runs the rest of an epoch. Metrics are read one step late, so that the device never waits for the host."""
     begun, compiling, saved = time.monotonic(), run.train_step.seconds, time.monotonic()
     before = run.seconds["train"]
@@ -106,7 +108,7 @@ def stop(run: Run) -> NoReturn:
     raise Stopped(f"stopped after step {int(run.state.step)} of {run.total_steps}; the same command continues")
 
 
-def evaluate_epoch(run: Run, epoch: int, journal: report.Journal) -> None:
+def evaluate_epoch(run: Run, epoch: int, journal: console.Journal) -> None:
     """Scores the development sets, and keeps the trainable tree if it is the best so far."""
     begun, compiling = time.monotonic(), run.eval_step.seconds
     step = int(run.state.step)
@@ -126,7 +128,7 @@ def evaluate_epoch(run: Run, epoch: int, journal: report.Journal) -> None:
     best = best_of([*earlier, record], run.config.best_by) is record
     if best:
         run.checkpoints.save_best(step, run.state.trainable)
-    report.show_evaluation(record, header=not earlier, best=best)
+    console.show_evaluation(record, header=not earlier, best=best)
     run.seconds["eval"] += time.monotonic() - begun - (run.eval_step.seconds - compiling)
 
 
@@ -147,7 +149,7 @@ def predict(run: Run, examples: data.Examples, plan: Plan) -> np.ndarray:
     return logits
 
 
-def conclude(run: Run, journal: report.Journal) -> dict[str, Any]:
+def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
     """Writes the portable adapter of the best epoch and `result.json`, and shows the summary."""
     config, folder = run.config, run.config.folder
     run.checkpoints.wait()
@@ -160,7 +162,7 @@ def conclude(run: Run, journal: report.Journal) -> dict[str, Any]:
         base=config.model,
         fingerprint=run.fingerprint,
         encoder=run.encoder,
-        scores=report.scores(best),
+        scores=console.scores(best),
     )
     added = split(run.frozen, is_own)[0]
     adapter.save(folder / "adapter", merge(run.checkpoints.restore_best(run.state.trainable), added), card)
@@ -186,16 +188,16 @@ def conclude(run: Run, journal: report.Journal) -> dict[str, Any]:
         },
         "seconds": seconds,
         "compilations": {"train": len(run.train_step.executables), "eval": len(run.eval_step.executables)},
-        "device": report.device(),
-        "versions": report.versions(),
+        "device": console.device(),
+        "versions": console.versions(),
     }
-    report.write_result(folder, result)
-    report.show_result(result, config)
+    console.write_result(folder, result)
+    console.show_result(result, config)
     return result
 
 
 def _entry(record: dict[str, Any]) -> dict[str, Any]:
-    return {"epoch": record["epoch"], "step": record["step"], **report.scores(record)}
+    return {"epoch": record["epoch"], "step": record["step"], **console.scores(record)}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.params import Tree, budget, graft, split
 from adakron_jax.splice import is_trainable
-from train import checkpoint, data, optim, packing, report
+from train import checkpoint, console, data, optim, packing
 from train.checkpoint import Checkpoints
 from train.config import Limit, RunConfig
 from train.packing import Plan
@@ -166,7 +166,7 @@ def read_examples(
     for split_name, limit in limits.items():
         found = data.load(config.data, task, split_name, tokenizer, config.max_length)
         if found.empty_texts:
-            report.say(f"warning: {found.empty_texts} empty texts in {task.name} {split_name}, kept")
+            console.say(f"warning: {found.empty_texts} empty texts in {task.name} {split_name}, kept")
         sets[split_name] = found.first(limit)
     return sets[config.train_split], {name: sets[name] for name in task.dev_splits}
 
@@ -193,6 +193,6 @@ def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, Trai
     checkpoints = Checkpoints(out)
     resumed, damaged = checkpoints.restore(state)
     for line in damaged:
-        report.say(f"{line}; the one before is used")
+        console.say(f"{line}; the one before is used")
     write_whole(out / "config.toml", config.dumps())
     return checkpoints, state if resumed is None else resumed
