@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.methods.bottleneck import Pfeiffer
+from adakron_jax.methods.lora import LoRA
 from adakron_jax.methods.prefix import Prefix, without_mlp
 from adakron_jax.methods.promote import promote
-from adakron_jax.methods.update import LoRA
 from adakron_jax.splice import Leaves, Method, Site, Splice, compose, register, require
 
 Part = Literal["adapter", "prefix", "lora"]

@@ -1,4 +1,4 @@
-"""Learned updates of frozen matrices, y = x W + b + x ΔW; all merge into W exactly.
+"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + x ΔW; all merge into W exactly.
 
 LoRA (Hu et al. 2022):         ΔW = α/r A B            A [d, r], B [r, out]
 VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [d, r], B [r, d] random, frozen, shared by all layers
@@ -159,9 +159,8 @@ class Projections(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        return self.param("vera_a", kaiming_uniform, (self.d, self.r)), self.param(
-            "vera_b", kaiming_uniform, (self.r, self.d)
-        )
+        a = self.param("vera_a", kaiming_uniform, (self.d, self.r))
+        return a, self.param("vera_b", kaiming_uniform, (self.r, self.d))
 
 
 class Scaled(nn.Module):
