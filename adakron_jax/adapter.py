@@ -146,6 +146,31 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         raise ValueError(f"{path}: {error}") from None
 
 
+def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, Any], Card]:
+    """Puts an adapter on its encoder.
+
+    Args:
+      folder: as `save` wrote it.
+      base: the encoder's leaves, as `pretrained.read` gives them.
+
+    Returns:
+      The `SequenceClassifier` that the card describes, all its parameters, and the card.
+
+    Raises:
+      ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
+    """
+    from adakron_jax.encoder import SequenceClassifier
+
+    tree, card = load(folder)
+    if (found := pretrained.fingerprint(base)) != card.fingerprint:
+        raise ValueError(
+            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the encoder given, "
+            f"whose fingerprint is {found[:12]}"
+        )
+    model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
+    return model, graft(model.shapes(), {**base, **flatten(tree)}), card
+
+
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
     from adakron_jax.encoder import SequenceClassifier

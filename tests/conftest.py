@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tiny programs take longer to compile than to run.
@@ -13,6 +14,11 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nothing is compiled twice, by whatever process of the tests. The first of them holds the folder until it ends.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="adakron-jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from pathlib import Path
 

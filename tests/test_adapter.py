@@ -39,7 +39,7 @@ Leaves = dict[str, np.ndarray]
 
 @functools.cache
 def shapes_of(method: Method, encoder: EncoderConfig, labels: tuple[str, ...]) -> Any:
-    return adapter.trainable_shapes(dataclasses.replace(CARD, method=method, encoder=encoder, labels=labels))
+    return adapter.portable_shapes(dataclasses.replace(CARD, method=method, encoder=encoder, labels=labels))
 
 
 def random_tree(card: Card) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     method = CASE_METHODS[said["method"]](said["hyperparameters"])
     labels = tuple(map(str, range(said["num_labels"])))
     card = dataclasses.replace(CARD, method=method, labels=labels, encoder=EncoderConfig.from_folder(folder))
-    shapes = flatten(adapter.trainable_shapes(card))
+    shapes = flatten(adapter.portable_shapes(card))
     names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
     assert sorted(names) == sorted(said["trainable"])
 

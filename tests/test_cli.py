@@ -347,7 +347,7 @@ def flags(*values: object) -> Callable[[Place], list[object]]:
 
 Mistake = tuple[Callable[[Place], list[object]], list[str]]
 MISTAKES: dict[str, Mistake] = {
-    "an unknown task": (flags("--task", "glue"), ["task", "'glue'", "sst2", "rte"]),
+    "an unknown task": (flags("--task", "glu"), ["task", "'glu'", "sst2", "rte", "glue"]),
     "an unknown method": (flags("--method", "lora9"), ["method", "'lora9'", "adakron", "full", "head"]),
     "an unknown field": (flags("--method.rank9", 3), ["--method.rank9", "accepted", "factors", "place"]),
     "a field of another method": (

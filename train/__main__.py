@@ -7,6 +7,10 @@ import errno
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from train.config import Command
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,12 +26,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    from train.config import parse
+    from train.config import parse_command
 
     try:
-        config = parse(argv)
+        command = parse_command(argv)
         from train import console, loop, run
 
+        if command.grid or command.dry_run:
+            return _run_grid(command)
+        config = command.runs[0]
         console.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
         if (result := run.finished(config)) is not None:
             console.say("this run has ended; its result:")
@@ -43,6 +50,23 @@ def _run(argv: Sequence[str]) -> int:
     except loop.Diverged as diverged:
         return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
     return 0
+
+
+def _run_grid(command: "Command") -> int:
+    from train import grid, loop
+
+    cells = grid.survey(command.runs)
+    grid.show_cost(cells)
+    if command.dry_run:
+        return 0
+    try:
+        grid.train(cells)
+    except loop.Stopped as stop:
+        grid.show_scores(cells)
+        return _complain(str(stop), 130)
+    grid.show_scores(cells)
+    failed = [f"{cell.name}: {cell.error}" for cell in cells if cell.error]
+    return _complain(f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed)}", 1) if failed else 0
 
 
 def _complain(text: str, code: int) -> int:

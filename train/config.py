@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import itertools
 import math
 import tomllib
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,9 @@ RECIPES = next(path for path in (_HERE.parent / "configs", _HERE / "configs") if
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
+SUITES = {"glue": ("mnli", "qnli", "sst2", "qqp", "mrpc", "cola", "rte", "stsb")}  # the paper's eight, in its order
+SEVERAL = ("task", "method", "learning_rate", "seed")  # several values of these make a grid
+
 Limit = int | Literal["all"]
 
 
@@ -39,7 +44,7 @@ class RunConfig:
       ValueError: a field is out of its range; it is named with what is accepted.
     """
 
-    task: str = option("", "a GLUE task", TASKS)
+    task: str = option("", "a GLUE task, or glue: the paper's eight", TASKS)
     model: str = option("bert-base-uncased", "a hub id, a folder, or pkg:NAME for a model in an installed package")
     data: str = option("hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     out: str = option("", "the run's folder; by default runs/TASK-METHOD-seedN")
@@ -115,42 +120,122 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a command line asks for.
+
+    Attributes:
+      runs: one, whose folder is `--out`; or the cells of a grid, each with a folder of its own below `--out`.
+      grid: which of the two.
+      dry_run: to say what the runs cost, and no more.
+    """
+
+    runs: tuple[RunConfig, ...]
+    grid: bool
+    dry_run: bool
+
+
 def parse(argv: Sequence[str]) -> RunConfig:
-    """The configuration that a command line asks for.
+    """The configuration of the one run that a command line asks for.
 
     Raises:
-      ValueError: a flag or value is not accepted, or the model it names cannot be found.
+      ValueError: a flag or value is not accepted, the model it names cannot be found, or there are several runs.
+    """
+    command = parse_command(argv)
+    if command.grid:
+        raise ValueError(f"a grid of {len(command.runs)} runs; accepted: one task, method, learning rate and seed")
+    return command.runs[0]
+
+
+def parse_command(argv: Sequence[str]) -> Command:
+    """The run or the grid that a command line asks for. Of a grid, the last of SEVERAL changes fastest.
+
+    Raises:
+      ValueError: a flag or value is not accepted, by itself or in the grid's file, the model cannot be found, or two
+        cells of a grid have one name.
     """
     flags, unknown = _parser().parse_known_args(argv)
     given = vars(flags)
-    method, fields = take_method(given)
+    file, dry_run = given.pop("grid", None), given.pop("dry_run", False)
+    words = {key: given.pop(key) for key in list(given) if key.startswith("method.")}
+    if "method" in given:
+        given["method"] = [{"name": name} for name in given["method"]]
+    values = ({} if file is None else read_grid(Path(file))) | given
+    if "task" not in values:
+        raise ValueError("the following arguments are required: --task")
+    tasks = [task for name in values.pop("task") for task in SUITES.get(name, [name])]
+    methods = []
+    for table in values.pop("method", [{"name": AdaKron.name}]):
+        method, fields = take_method({"method": table["name"], **words})
+        methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
+    rates = [{"learning_rate": rate} for rate in values.pop("learning_rate", [])] or [{}]
+    seeds = values.pop("seed", [RunConfig.seed])
     if unknown:
         accepted = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(RunConfig)]
-        accepted += [f"--method.{field.name}" for field in dataclasses.fields(method)]
-        raise ValueError(f"unknown argument {unknown[0]!r}; accepted: {', '.join(accepted)}")
-    encoder = EncoderConfig.from_folder(pretrained.locate(given.get("model", RunConfig.model)))
-    recipe = read_recipe(given.get("recipe", RunConfig.recipe), given["task"], encoder, method.name)
-    fields = recipe.pop(method.name, {}) | fields
-    values: dict[str, Any] = recipe | given | {"method": make_method(method.name, fields)}
-    return RunConfig(**values)
+        accepted += [f"--method.{field.name}" for field in dataclasses.fields(methods[0][0])]
+        raise ValueError(f"unknown argument {unknown[0]!r}; accepted: {', '.join([*accepted, '--grid', '--dry-run'])}")
+
+    encoder = EncoderConfig.from_folder(pretrained.locate(values.get("model", RunConfig.model)))
+    runs = []
+    for task, (method, fields), rate, seed in itertools.product(tasks, methods, rates, seeds):
+        recipe = read_recipe(values.get("recipe", RunConfig.recipe), task, encoder, method.name)
+        fields = recipe.pop(method.name, {}) | fields
+        chosen: dict[str, Any] = {"task": task, "seed": seed, "method": make_method(method.name, fields)}
+        runs.append(RunConfig(**(recipe | values | rate | chosen)))
+    if file is None and len(runs) == 1:
+        return Command(tuple(runs), grid=False, dry_run=dry_run)
+    return Command(tuple(_below_one_folder(runs, name_rates=len(rates) > 1)), grid=True, dry_run=dry_run)
+
+
+def _below_one_folder(runs: Sequence[RunConfig], name_rates: bool) -> list[RunConfig]:
+    """The cells of a grid, each in its own folder; ValueError names a folder that two of them would share."""
+    names = [cell_name(run, name_rates) for run in runs]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{times} cells of the grid are called {name!r}; accepted: every cell once")
+    pairs = zip(runs, names, strict=True)
+    return [dataclasses.replace(run, out=str(Path(run.out or "runs") / name)) for run, name in pairs]
+
+
+def cell_name(run: RunConfig, name_rate: bool) -> str:
+    """Task, method with every field that is not at its default, and seed: `rte-adakron-factors-8-4-seed0`.
+
+    A name says nothing of the other cells, so that a grid can grow in its folder.
+    """
+    parts = [run.task, run.method.name]
+    for field in dataclasses.fields(run.method):
+        if (value := getattr(run.method, field.name)) != field.default:
+            parts += [field.name, *map(str, value if isinstance(value, tuple) else [value])]
+    parts += [f"lr{run.learning_rate:g}"] if name_rate else []
+    return "-".join([*parts, f"seed{run.seed}"])
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m train", description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task.")
+    parser = Parser(
+        prog="python -m train",
+        description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task. Several tasks, methods, learning rates or "
+        "seeds make a grid: a run for each combination, in a folder of its own below --out.",
+        conflict_handler="resolve",  # the method's own flag takes one
+    )
     hints = typing.get_type_hints(RunConfig)
     for field in dataclasses.fields(RunConfig):
+        choices, kind = field.metadata["choices"], hints[field.name]
         if field.name == "method":
             add_method_flags(parser)
+            names = ", ".join(sorted(METHODS))
+            text = f"{field.metadata['help']}: {names} (default: {field.default.name})"
+            parser.add_argument("--method", nargs="+", metavar="METHOD", help=text)
             continue
-        choices, kind = field.metadata["choices"], hints[field.name]
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
+            nargs="+" if field.name in SEVERAL else None,
             type=_limit if kind == Limit else kind,
-            choices=choices or None,
+            choices=(*choices, *SUITES) if field.name == "task" else choices or None,
             metavar=None if choices else field.name.upper(),
-            required=field.name == "task",
             help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
         )
+    parser.add_argument("--grid", metavar="FILE", help="a TOML file of these flags with lists of what varies")
+    parser.add_argument("--dry-run", action="store_true", help="only say which runs there are and what they cost")
     return parser
 
 
@@ -185,25 +270,74 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str) -> 
 
 
 def _read_toml(path: Path, method: str, section: str = "") -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"recipe {str(path)!r}: no such file; accepted: paper, fast, or a TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    if not path.exists():
+        raise ValueError(f"recipe {str(path)!r}: no such file; accepted: paper, fast, or a TOML file")
+    values = _load_toml(path)
     values = values[section] if section else values
     accepted = {field.name for field in dataclasses.fields(RunConfig)} - {"task", "method", "recipe"}
     for key in values.keys() - accepted - METHODS.keys() - {"published"}:
         raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(accepted))}, or a method's name")
     hints = typing.get_type_hints(RunConfig) | {method: dict}
     values = {key: value for key, value in values.items() if key in accepted or key == method}
+    return {key: _typed(path, key, value, hints[key]) for key, value in values.items()}
+
+
+def _load_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _typed(path: Path, key: str, value: Any, hint: Any) -> Any:
+    if hint is float and fits(value, int):
+        return float(value)
+    if not fits(value, hint):
+        words = "a table of its fields" if hint is dict else described(hint)
+        raise ValueError(f"{path}: {key} is {value!r}; accepted: {words}")
+    return value
+
+
+def read_grid(path: Path) -> dict[str, Any]:
+    """The values of a grid's file, those of SEVERAL as lists; each method is a table of its name and its fields.
+
+        model = "bert-base-uncased"
+        task = ["rte", "mrpc"]
+        method = ["bitfit", { name = "adakron", factors = [8, 4] }]  # or one [[method]] after another
+
+    Raises:
+      ValueError: there is no such file, or a key, task, method or field in it is unknown or of another type.
+    """
+    if not path.exists():
+        raise ValueError(f"grid {str(path)!r}: no such file; accepted: a TOML file")
+    hints = typing.get_type_hints(RunConfig)
+    values = _load_toml(path)
     for key, value in values.items():
-        if hints[key] is float and fits(value, int):
-            values[key] = float(value)
-        elif not fits(value, hints[key]):
-            words = "a table of its fields" if key == method else described(hints[key])
-            raise ValueError(f"{path}: {key} is {value!r}; accepted: {words}")
+        if key not in hints:
+            raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(hints))}")
+        if key not in SEVERAL:
+            values[key] = _typed(path, key, value, hints[key])
+            continue
+        several = value if isinstance(value, list) else [value]
+        if not several:
+            raise ValueError(f"{path}: {key} is []; accepted: one or more")
+        take = _method_table if key == "method" else lambda path, one: _typed(path, key, one, hints[key])  # noqa: B023
+        values[key] = [take(path, one) for one in several]
+    for task in values.get("task", []):
+        if task not in (*TASKS, *SUITES):
+            raise ValueError(f"{path}: task is {task!r}; accepted: {', '.join([*TASKS, *SUITES])}")
     return values
+
+
+def _method_table(path: Path, method: Any) -> dict[str, Any]:
+    table = {"name": method} if isinstance(method, str) else method
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise ValueError(f"{path}: method is {method!r}; accepted: a method's name, or a table of its name and fields")
+    try:
+        make_method(table["name"], {key: value for key, value in table.items() if key != "name"})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return table
 
 
 def paper_scores(config: RunConfig) -> dict[str, float]:

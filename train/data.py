@@ -67,7 +67,7 @@ class Rows:
       origin: the file, or the split of the hub.
       numbers: of the rows in their file, from 1; in a text file, of their lines.
       texts: one list a column.
-      labels: as they stand there, None where there is none.
+      labels: as they stand there, None where there is none; zeros of a split that is read without labels.
     """
 
     origin: str
@@ -76,7 +76,20 @@ class Rows:
     labels: list[Any]
 
 
-def load(data: str, task: Task, split: str, tokenizer: Any, max_length: int, cache: Path | None = None) -> Examples:
+def cache_folder() -> Path:
+    """Where tokens and compiled programs are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adakron-jax"
+
+
+def load(
+    data: str,
+    task: Task,
+    split: str,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None = None,
+    labelled: bool = True,
+) -> Examples:
     """Reads and tokenises one split, or takes it from the cache.
 
     Args:
@@ -84,20 +97,18 @@ def load(data: str, task: Task, split: str, tokenizer: Any, max_length: int, cac
       tokenizer: as `load_tokenizer` returns it.
       max_length: tokens at which an example is cut, the longer text of a pair first.
       cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`.
+      labelled: False for a test set, whose labels, if it has any, are not looked at; they all become 0.
 
     Raises:
       ValueError: the split is missing, unreadable or empty; the file and row are named.
     """
-    rows = read(data, task, split)
-    if not rows.labels:
-        raise ValueError(f"{rows.origin}: no rows; accepted: at least one")
+    rows = read(data, task, split, labelled)
     digest = hashlib.sha256(json.dumps([rows.texts, rows.labels], default=str).encode())
     # A tokenizer remembers how it last cut and padded, which is not what it is.
     said = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     digest.update(json.dumps(said).encode())
     digest.update(f"{task.name} {max_length} 1".encode())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = (cache or home / "adakron-jax") / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
+    path = (cache or cache_folder()) / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as arrays:
             return Examples(
@@ -135,7 +146,7 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
 
 def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Examples:
     """Turns texts into ids with special tokens, cut to `max_length`; checks every text and label."""
-    labels = [_label(rows, i, value, task) for i, value in enumerate(rows.labels)]
+    labels = read_labels(rows, task)
     for name, column in zip(task.texts, rows.texts, strict=True):
         for i, text in enumerate(column):
             if not isinstance(text, str) or _SURROGATE.search(text):
@@ -157,9 +168,17 @@ def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Example
         tokens=flat(ids),
         token_types=flat(encoded["token_type_ids"]),
         offsets=offsets,
-        labels=np.asarray(labels, np.float32 if task.regression else np.int32),
+        labels=labels,
         empty_texts=sum(not text.strip() for column in rows.texts for text in column),
     )
+
+
+def read_labels(rows: Rows, task: Task) -> np.ndarray:
+    """Labels as int32 codes, or as float32 numbers of a regression; ValueError if there are none or one is wrong."""
+    if not rows.labels:
+        raise ValueError(f"{rows.origin}: no rows; accepted: at least one")
+    labels = [_label(rows, i, value, task) for i, value in enumerate(rows.labels)]
+    return np.asarray(labels, np.float32 if task.regression else np.int32)
 
 
 def _label(rows: Rows, i: int, value: Any, task: Task) -> int | float:
@@ -183,9 +202,9 @@ def _at(rows: Rows, i: int) -> str:
     return f"{rows.origin}, row {rows.numbers[i]}"
 
 
-def read(data: str, task: Task, split: str) -> Rows:
+def read(data: str, task: Task, split: str, labelled: bool = True) -> Rows:
     """Reads a split's columns; ValueError names what is missing, or the file and row that cannot be read."""
-    columns = (*task.texts, "label")
+    columns = (*task.texts, "label") if labelled else task.texts
     if data == "hub":
         return _from_table(_hub(task, split), f"{HUB} {task.name} {split}", columns)
     folder = MINI if data == "mini" else Path(data)
@@ -277,14 +296,19 @@ def _from_records(
     records: list[tuple[int, dict[str, Any]]], header: Sequence[str], path: Path, columns: Sequence[str]
 ) -> Rows:
     _require(columns, header, str(path))
-    *texts, labels = ([record.get(column) for _, record in records] for column in columns)
-    return Rows(str(path), [number for number, _ in records], texts, labels)
+    found = {column: [record.get(column) for _, record in records] for column in columns}
+    return _rows(str(path), [number for number, _ in records], found)
 
 
 def _from_table(table: Any, origin: str, columns: Sequence[str]) -> Rows:
     _require(columns, table.column_names, origin)
-    *texts, labels = (_column(table[column], origin) for column in columns)
-    return Rows(origin, range(1, len(labels) + 1), texts, labels)
+    found = {column: _column(table[column], origin) for column in columns}
+    return _rows(origin, range(1, table.num_rows + 1), found)
+
+
+def _rows(origin: str, numbers: Sequence[int], columns: dict[str, list[Any]]) -> Rows:
+    labels = columns.pop("label", [0] * len(numbers))
+    return Rows(origin, numbers, list(columns.values()), labels)
 
 
 def _column(column: Any, origin: str) -> list[Any]:

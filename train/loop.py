@@ -14,7 +14,8 @@ from adakron_jax import adapter
 from adakron_jax.params import merge, split
 from adakron_jax.splice import is_own
 from train import console, data
-from train.packing import Plan
+from train.packing import Batch, Plan
+from train.predict import of_split
 from train.run import Run
 
 RECORDS = 50  # of training, an epoch, at most
@@ -56,6 +57,7 @@ def train(run: Run) -> dict[str, Any]:
                 run.checkpoints.save(run.state)
                 if stopping and epoch + 1 < config.epochs:
                     stop(run)
+        run.stopping = bool(stopping)
         return conclude(run, journal)
     finally:
         run.checkpoints.close()
@@ -138,15 +140,12 @@ def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
 
 
 def predict(run: Run, examples: data.Examples, plan: Plan) -> np.ndarray:
-    """Logits [examples, labels] of a whole split."""
-    logits = np.zeros((len(examples), run.task.num_labels), np.float32)
-    for batch, layout, ids in plan.batches(examples):
-        placed = jax.device_put(batch, run.shardings.batch)
-        found = np.asarray(run.eval_step(run.state.trainable, run.frozen, placed))
-        there = ids >= 0
-        micro = np.nonzero(there)[0]
-        logits[ids[there]] = found[micro, layout.row[there], layout.slot[there]]
-    return logits
+    """Logits [examples, labels] of a whole split, by the run's own state."""
+
+    def answer(batch: Batch) -> Any:
+        return run.eval_step(run.state.trainable, run.frozen, jax.device_put(batch, run.shardings.batch))
+
+    return of_split(answer, examples, plan)
 
 
 def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
@@ -187,7 +186,10 @@ def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
             "padding_fraction": run.plan.padding_fraction,
         },
         "seconds": seconds,
-        "compilations": {"train": len(run.train_step.executables), "eval": len(run.eval_step.executables)},
+        "compilations": {
+            "train": len(run.train_step.executables) - run.compiled_before["train"],
+            "eval": len(run.eval_step.executables) - run.compiled_before["eval"],
+        },
         "device": console.device(),
         "versions": console.versions(),
     }

@@ -1,6 +1,7 @@
 """What a run needs, loaded and laid out on the devices: data, model, optimiser, checkpoints."""
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -27,13 +28,41 @@ from train.step import PerShape, TrainState, compile_steps, init_state
 from train.tasks import TASKS, Task
 
 EVAL_BATCH = 256  # examples of an evaluation batch
-STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
+STEPS_A_SHAPE = 400  # a shape more is a compilation more, which fewer steps would not earn back
 LOGS = 2**20  # bytes of a run's folder besides weights, roughly
+
+
+class Shared:
+    """What runs of one process have in common, and read or compile once: models, token arrays, programs.
+
+    Programs are those of one configuration with its seeds; only the last one's are kept, and of tokens a task's.
+    """
+
+    def __init__(self) -> None:
+        self.locate = functools.cache(pretrained.locate)
+        self.weights = functools.cache(pretrained.read)
+        self.tokenizer = functools.cache(data.load_tokenizer)
+        self.examples = functools.lru_cache(maxsize=3)(self._examples)
+        self.programs = functools.lru_cache(maxsize=1)(lambda seedless: ({}, {}))
+
+    def _examples(
+        self, source: str, task: str, split_name: str, folder: Path, vocab_size: int, max_length: int
+    ) -> data.Examples:
+        found = data.load(source, TASKS[task], split_name, self.tokenizer(folder, vocab_size), max_length)
+        if found.empty_texts:
+            console.say(f"warning: {found.empty_texts} empty texts in {task} {split_name}, kept")
+        return found
 
 
 @dataclasses.dataclass
 class Run:
-    """All that a run needs, made by `prepare`."""
+    """All that a run needs, made by `prepare`.
+
+    Attributes:
+      compiled_before: programs of each step that an earlier run has compiled.
+      trained: examples trained on since `prepare`.
+      stopping: the user has asked to stop, when there was nothing left but to finish.
+    """
 
     config: RunConfig
     task: Task
@@ -51,7 +80,9 @@ class Run:
     fingerprint: str
     budget: dict[str, Any]
     seconds: dict[str, float]
+    compiled_before: dict[str, int]
     trained: int = 0
+    stopping: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,8 +122,21 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
     return result
 
 
-def prepare(config: RunConfig) -> Run:
+def fit(config: RunConfig, shared: Shared) -> tuple[Path, EncoderConfig]:
+    """The model's folder and its encoder; ValueError if the length or the method is not for this encoder."""
+    folder = shared.locate(config.model)
+    encoder = EncoderConfig.from_folder(folder)
+    if config.max_length > encoder.max_length:
+        raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
+    config.method.splices(encoder)
+    return folder, encoder
+
+
+def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     """Loads data and model and resumes from the run's folder, if it holds a checkpoint.
+
+    Args:
+      shared: from which is taken what an earlier run has loaded.
 
     Raises:
       ValueError: something that was asked for is not there or does not fit.
@@ -100,14 +144,14 @@ def prepare(config: RunConfig) -> Run:
     begun = time.monotonic()
     # On GPUs and TPUs a float32 product is by default a narrower one. Here f32 means f32.
     jax.config.update("jax_default_matmul_precision", "float32" if config.precision == "f32" else None)
-    task, folder = TASKS[config.task], pretrained.locate(config.model)
-    encoder = EncoderConfig.from_folder(folder)
-    if config.max_length > encoder.max_length:
-        raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
-    config.method.splices(encoder)
+    # A program that was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "programs"))
+    shared = shared or Shared()
+    task, (folder, encoder) = TASKS[config.task], fit(config, shared)
     shardings = make_shardings(config.mesh, encoder)
 
-    train_set, dev_sets = read_examples(config, task, folder, encoder)
+    train_set, dev_sets = read_examples(config, task, folder, encoder, shared)
     steps = config.epochs * math.ceil(len(train_set) / config.batch_size)
     multiple = shardings.mesh.shape["data"]
     plan = packing.plan(
@@ -120,7 +164,7 @@ def prepare(config: RunConfig) -> Run:
         multiple=multiple,
     )
 
-    model, base = read_model(config, task, folder, encoder)
+    model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
     params = graft(model.shapes(), base | fresh)
     trainable, frozen = split(params, is_trainable(config.method))
@@ -130,6 +174,9 @@ def prepare(config: RunConfig) -> Run:
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, config.seed)
     state = jax.device_put(state, shardings.of(state))
     train_step, eval_step = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+    # The state holds the seed, and the step all else that is in a configuration.
+    programs = shared.programs(dataclasses.replace(config, seed=0, out="", resume="auto"))
+    train_step.executables, eval_step.executables = programs
 
     checkpoints, state = open_folder(config, state)
     return Run(
@@ -152,34 +199,32 @@ def prepare(config: RunConfig) -> Run:
         fingerprint=pretrained.fingerprint(base),
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
+        compiled_before={"train": len(train_step.executables), "eval": len(eval_step.executables)},
     )
 
 
 def read_examples(
-    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig
+    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig, shared: Shared
 ) -> tuple[data.Examples, dict[str, data.Examples]]:
     """The training set, and the development sets by split."""
-    tokenizer = data.load_tokenizer(folder, encoder.vocab_size)
     limits: dict[str, Limit] = {config.train_split: config.limit_train}
     limits |= dict.fromkeys(task.dev_splits, config.limit_eval)
     sets = {}
     for split_name, limit in limits.items():
-        found = data.load(config.data, task, split_name, tokenizer, config.max_length)
-        if found.empty_texts:
-            console.say(f"warning: {found.empty_texts} empty texts in {task.name} {split_name}, kept")
+        found = shared.examples(config.data, task.name, split_name, folder, encoder.vocab_size, config.max_length)
         sets[split_name] = found.first(limit)
     return sets[config.train_split], {name: sets[name] for name in task.dev_splits}
 
 
 def read_model(
-    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig
+    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig, shared: Shared
 ) -> tuple[SequenceClassifier, pretrained.Leaves]:
     """The classifier in the run's precision, and the pretrained leaves."""
     dtype = jnp.bfloat16 if config.precision == "bf16" else None
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
     unroll = jax.default_backend() == "cpu"
     model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
-    return model, pretrained.read(folder, encoder)
+    return model, shared.weights(folder, encoder)
 
 
 def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:

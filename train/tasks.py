@@ -71,6 +71,53 @@ _TASKS = (
 TASKS = {task.name: task for task in _TASKS}
 
 
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """One file of answers, as the leaderboard at gluebenchmark.com wants it.
+
+    Attributes:
+      name: of the file, before `.tsv`.
+      task: the one whose model answers.
+      size: examples of the official test set.
+      split: of the data.
+      spelled: whether labels are given by their names rather than their codes.
+      source: where the data have the examples, if not at the task's name.
+    """
+
+    name: str
+    task: Task
+    size: int
+    split: str = "test"
+    spelled: bool = False
+    source: str = ""
+
+    @property
+    def examples(self) -> Task:
+        """The task under the name that its test examples have in the data."""
+        return dataclasses.replace(self.task, name=self.source or self.task.name)
+
+    def words(self, predictions: np.ndarray) -> list[str]:
+        """Label codes, or a regression's values, as the site reads them."""
+        if self.task.regression:
+            return [f"{value:.3f}" for value in np.clip(predictions, 0, 5)]
+        return [self.task.labels[code] if self.spelled else str(code) for code in predictions]
+
+
+SHEETS = (
+    Sheet("CoLA", TASKS["cola"], 1063),
+    Sheet("SST-2", TASKS["sst2"], 1821),
+    Sheet("MRPC", TASKS["mrpc"], 1725),
+    Sheet("STS-B", TASKS["stsb"], 1379),
+    Sheet("MNLI-m", TASKS["mnli"], 9796, "test_matched", spelled=True),
+    Sheet("MNLI-mm", TASKS["mnli"], 9847, "test_mismatched", spelled=True),
+    Sheet("QNLI", TASKS["qnli"], 5463, spelled=True),
+    Sheet("RTE", TASKS["rte"], 3000, spelled=True),
+    Sheet("QQP", TASKS["qqp"], 390965),
+    Sheet("WNLI", TASKS["wnli"], 146),
+    Sheet("AX", TASKS["mnli"], 1104, spelled=True, source="ax"),
+)
+
+
 # scikit-learn and scipy take seconds to import, so each metric imports what it needs.
 def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean(labels == predictions))
