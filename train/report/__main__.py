@@ -1,0 +1,65 @@
+"""`python -m train.report runs/table1`: writes a report of all runs below a folder.
+
+Exit codes: 0 done; 2 bad input, in one line.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from adakron_jax.adapter import write_whole
+from train.report import page, text
+from train.report.runs import Run, read_folder
+from train.report.tables import Table, tabulate
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m train.report", description="Reports all runs below a folder.")
+    parser.add_argument("folder", type=Path, help="runs, in folders of their own at any depth")
+    parser.add_argument("--out", type=Path, help="where to write report.md, .csv, .tex and .html (default: FOLDER)")
+    given = parser.parse_args(argv)
+    folder, out = given.folder, given.out or given.folder
+    try:
+        if not folder.is_dir():
+            raise ValueError(f"{str(folder)!r} is no folder; accepted: one that holds runs")
+        runs, problems = read_folder(folder)
+        if not runs:
+            found = f"; {'; '.join(problems)}" if problems else ""
+            raise ValueError(f"{str(folder)!r} holds no run; accepted: a folder with a run's config.toml{found}")
+        for problem in problems:
+            print(f"report: {problem}", file=sys.stderr)
+        tables = tabulate(runs)
+        out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        return _complain(error)
+    contents = files(folder.resolve().name, runs, tables, problems)
+    try:
+        for name, text in contents.items():
+            write_whole(out / name, text.encode())
+            print(out / name)
+    except OSError as error:
+        return _complain(error)
+    return 0
+
+
+def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Sequence[str]) -> dict[str, str]:
+    """File name -> contents of a report; `name` is the reported folder's."""
+    ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
+    summary = f"{ended} of {len(runs)} runs have ended; seeds {', '.join(map(str, seeds))}."
+    views = [text.view(table) for table in tables]
+    return {
+        "report.md": text.markdown(name, summary, views, problems),
+        "report.csv": text.comma_separated(tables),
+        "report.tex": text.latex(name, views),
+        "report.html": page.render(name, summary, views, problems),
+    }
+
+
+def _complain(error: Exception) -> int:
+    print(f"report: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
