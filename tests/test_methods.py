@@ -1,14 +1,13 @@
 """One contract for every registered method; no method is named here."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, methods
+from adakron_jax import methods
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import Packed, SequenceClassifier, blank, padded
 from adakron_jax.params import budget, count, flatten, merge, split, unflatten
@@ -75,17 +74,6 @@ def test_the_head_always_learns_and_counts_follow_the_split(setup: Setup) -> Non
     counted = budget(setup.params, rule)
     assert counted["method"] + counted["head"] == count(trainable)
     assert count(trainable) + count(frozen) == count(setup.params)
-
-
-def test_a_portable_adapter_brings_back_all_that_learned_and_all_that_was_added(setup: Setup, tmp_path: Path) -> None:
-    portable, _ = split(setup.params, adapter.is_portable(setup.method))
-    config = setup.model.config
-    card = adapter.Card(setup.method, "mnli", ("a", "b", "c"), "base", "fingerprint", config, {})
-    adapter.save(tmp_path, portable, card)
-    tree, card = adapter.load(tmp_path)
-    assert card.method == setup.method
-    jax.tree.map(np.testing.assert_array_equal, tree, portable)
-    assert set(flatten(split(setup.params, is_trainable(setup.method))[0])) <= set(flatten(tree))
 
 
 @pytest.mark.parametrize("method", METHODS)
