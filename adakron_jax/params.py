@@ -6,6 +6,8 @@ from typing import Any
 
 from flax import traverse_util
 
+from adakron_jax.splice import is_own
+
 Tree = dict[str, Any]
 
 
@@ -81,7 +83,7 @@ def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str
     """
     leaves = flatten(params)
     head = {path: leaf for path, leaf in leaves.items() if path.startswith("classifier/")}
-    base = {path: leaf for path, leaf in leaves.items() if path not in head and "@" not in path}
+    base = {path: leaf for path, leaf in leaves.items() if path not in head and not is_own(path)}
     method = {path: leaf for path, leaf in leaves.items() if path not in head and trains(path)}
     counts = {
         name: sum(math.prod(leaf.shape) for leaf in part.values())

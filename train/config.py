@@ -340,13 +340,19 @@ def _method_table(path: Path, method: Any) -> dict[str, Any]:
     return table
 
 
+def paper_encoder(encoder: EncoderConfig) -> str | None:
+    """The name of the paper's encoder of these sizes and this vocabulary, if it is one."""
+    sizes = ("model_type", "vocab_size", "hidden_size", "num_layers")
+    same = (name for name, its in NAMED.items() if all(getattr(its, s) == getattr(encoder, s) for s in sizes))
+    return next(same, None)
+
+
 def paper_scores(config: RunConfig) -> dict[str, float]:
     """The paper's scores, in percent, of this task, method and encoder; empty where it has none."""
     encoder = EncoderConfig.from_folder(pretrained.locate(config.model))
-    sizes = ("model_type", "vocab_size", "hidden_size", "num_layers")
-    papers = [name for name, its in NAMED.items() if all(getattr(its, s) == getattr(encoder, s) for s in sizes)]
-    if not papers:
+    name = paper_encoder(encoder)
+    if name is None:
         return {}
-    recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[papers[0]]
+    recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[name]
     theirs = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))
     return recipe.get("published", {}) if config.method == theirs else {}

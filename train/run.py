@@ -28,7 +28,7 @@ from train.step import PerShape, TrainState, compile_steps, init_state
 from train.tasks import TASKS, Task
 
 EVAL_BATCH = 256  # examples of an evaluation batch
-STEPS_A_SHAPE = 400  # a shape more is a compilation more, which fewer steps would not earn back
+STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 LOGS = 2**20  # bytes of a run's folder besides weights, roughly
 
 

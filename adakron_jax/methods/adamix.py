@@ -116,7 +116,7 @@ class _Mixed(Method):
         for path, leaf in leaves.items():
             if path.startswith(old):
                 projection, kind = path.removeprefix(old).split("/")
-                projection = projection.replace("down", "down_1") if projection == "down" else projection
+                projection = "down_1" if projection == "down" else projection
                 if projection in {f"down_{number}" for number in self.mixed()}:
                     leaf = np.asarray(leaf).mean(axis=1)
                 merged[f"{_SITE}{plain.name}/{projection}/{kind}"] = leaf

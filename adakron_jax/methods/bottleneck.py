@@ -47,6 +47,14 @@ class Bottleneck(nn.Module):
         return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
 
+def both_outputs(module: Callable[..., nn.Module]) -> dict[Site, Splice]:
+    """The same at Houlsby's two places."""
+    return {
+        Site.ATTENTION_OUTPUT: Splice(module, label="attention"),
+        Site.FFN_OUTPUT: Splice(module, label="ffn"),
+    }
+
+
 @register
 @dataclasses.dataclass(frozen=True)
 class Pfeiffer(Method):
@@ -92,10 +100,7 @@ class Houlsby(Method):
         else:
             form = {"activation": nn.silu}
         module = functools.partial(Bottleneck, self.r, **form, normed=False, dtype=dtype)
-        return {
-            Site.ATTENTION_OUTPUT: Splice(module, label="attention"),
-            Site.FFN_OUTPUT: Splice(module, label="ffn"),
-        }
+        return both_outputs(module)
 
     def trains(self, path: str) -> bool:
         return super().trains(path) or (self.form == "google" and "norm/" in path)

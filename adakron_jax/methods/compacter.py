@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.bottleneck import Bottleneck
+from adakron_jax.methods.bottleneck import Bottleneck, both_outputs
 from adakron_jax.methods.promote import promote
 from adakron_jax.splice import Method, Site, Splice, register, require
 
@@ -90,11 +90,7 @@ class Compacter(Method):
         return functools.partial(HypercomplexBottleneck, width, exact, normed=normed, dtype=dtype, rank=self.phm_rank)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        module = self.bottleneck(config, False, dtype)
-        return {
-            Site.ATTENTION_OUTPUT: Splice(module, label="attention"),
-            Site.FFN_OUTPUT: Splice(module, label="ffn"),
-        }
+        return both_outputs(self.bottleneck(config, False, dtype))
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
         return Splice(functools.partial(Rule, self.phm_dim), label="")

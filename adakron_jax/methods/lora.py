@@ -16,12 +16,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.promote import promote
+from adakron_jax.methods.promote import kaiming_uniform, promote
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
-
-# Uniform within ±1/√d: Kaiming's rule with a = √5, as LoRA's authors start A.
-kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.promote import kaiming_uniform
 from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, register, require
-
-# Within ±1/√(inputs), as the authors' linear layers start.
-_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 @register
@@ -87,7 +85,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self) -> Float[Array, "layers 2 length d"]:
         def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, dtype=self.dtype, kernel_init=_uniform, name=name)
+            return nn.Dense(features, dtype=self.dtype, kernel_init=kaiming_uniform, name=name)
 
         embedding = self.param("embedding", nn.initializers.normal(1.0), (self.length, self.d))
         hidden = jnp.tanh(dense(self.mid, "mlp_1")(embedding))

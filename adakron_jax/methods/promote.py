@@ -1,9 +1,13 @@
-"""What modules with plain arrays as parameters need."""
+"""What modules with plain arrays as parameters share: how they start, and in what precision they compute."""
 
 from typing import Any
 
+from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
+
+# Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as LoRA's authors start A and linear layers of PyTorch start.
+kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def promote(x: Array, *params: Array, dtype: Any) -> list[Array]:

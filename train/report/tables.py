@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax import paper
-from adakron_jax.config import BERT_BASE, NAMED, EncoderConfig
+from adakron_jax.config import BERT_BASE, EncoderConfig
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
-from train.config import RECIPES, SUITES, RunConfig, family, read_recipe
+from train.config import RECIPES, SUITES, RunConfig, family, paper_encoder, read_recipe
 from train.report.runs import Column, Run, metrics
 
 SCORES = Path(__file__).with_name("paper_scores.toml")
@@ -183,7 +183,9 @@ def _table(model: str, base: str, encoder: EncoderConfig | None, found: Mapping[
         for method, departs, those in _parted(found, shared)
     ]
     rows.sort(key=lambda row: (row.method.name, row.parameters or [0], label(row.method), str(row.departs)))
-    return Table(model, base, runs[0].config, named(encoder), dict(shared), columns, rows, published)
+    return Table(
+        model, base, runs[0].config, encoder and paper_encoder(encoder), dict(shared), columns, rows, published
+    )
 
 
 def _parted(
@@ -199,13 +201,6 @@ def _parted(
             yield method, its, sorted(runs, key=lambda run: (ORDER.index(run.config.task), run.config.seed))
 
 
-def named(encoder: EncoderConfig | None) -> str | None:
-    """The paper's encoder of these sizes and this vocabulary, if it is one."""
-    sizes = ("model_type", "vocab_size", "hidden_size", "num_layers")
-    same = (name for name, its in NAMED.items() if all(getattr(its, s) == getattr(encoder, s, None) for s in sizes))
-    return next(same, None)
-
-
 def _cells(
     runs: Sequence[Run],
     which: str,
@@ -219,9 +214,7 @@ def _cells(
             ended = [run for run in runs if run.result and run.config.task == task]
             scores = {run.config.seed: 100.0 * run.result[which][metric] for run in ended}
             cells[task, metric] = Cell(scores, seeds[task], sum(run.result["collapsed"] for run in ended))
-    if (
-        AVERAGE in columns
-    ):  # the mean of eight scores, each as the paper's table has it, of every seed that has all eight
+    if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight
         eight = [cells[task, published[task]] for task in EIGHT]
         common = frozenset.intersection(*(frozenset(cell.scores) for cell in eight))
         scores = {seed: statistics.fmean(cell.scores[seed] for cell in eight) for seed in sorted(common)}
