@@ -315,6 +315,17 @@ def test_a_cell_that_fails_is_named_at_the_end_and_the_others_run(tiny: Path, tm
     assert (tmp_path / "o/sst2-head-seed0/result.json").is_file()
 
 
+def test_cells_of_other_learning_rates_are_the_same_programs(tiny: Path, tmp_path: Path):
+    flags = [*SMALL, "--task", "sst2", "--model", tiny, "--out", tmp_path]
+    assert call(*flags, "--learning-rate", "1e-3", "1e-2").code == 0
+    folders = sorted(tmp_path.iterdir())
+    compilations = [json.loads((folder / "result.json").read_text())["compilations"] for folder in folders]
+    assert compilations == [{"train": 1, "eval": 1}, {"train": 0, "eval": 0}]
+    journals = [(folder / "metrics.jsonl").read_text().splitlines() for folder in folders]
+    rates = [[json.loads(line).get("learning_rate") for line in journal] for journal in journals]
+    assert rates == [[0, pytest.approx(1e-3), None], [0, pytest.approx(1e-2), None]]
+
+
 def test_a_later_seed_compiles_only_what_the_one_before_has_not(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -35,7 +35,7 @@ LOGS = 2**20  # bytes of a run's folder besides weights, roughly
 class Shared:
     """What runs of one process have in common, and read or compile once: models, token arrays, programs.
 
-    Programs are those of one configuration with its seeds; only the last one's are kept, and of tokens a task's.
+    Of tokens only the last task's are kept.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Shared:
         self.weights = functools.cache(pretrained.read)
         self.tokenizer = functools.cache(data.load_tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
-        self.programs = functools.lru_cache(maxsize=1)(lambda seedless: ({}, {}))
+        self.programs = functools.cache(lambda *constants: ({}, {}))
 
     def _examples(
         self, source: str, task: str, split_name: str, folder: Path, vocab_size: int, max_length: int
@@ -170,12 +170,13 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
     schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
-    optimizer = optim.adamw(schedule, config.weight_decay)
-    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, config.seed)
+    optimizer = optim.adamw(config.weight_decay)
+    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
-    train_step, eval_step = compile_steps(model, optimizer, schedule, shardings, state, frozen)
-    # The state holds the seed, and the step all else that is in a configuration.
-    programs = shared.programs(dataclasses.replace(config, seed=0, out="", resume="auto"))
+    train_step, eval_step = compile_steps(model, optimizer, shardings, state, frozen)
+    programs = shared.programs(
+        encoder, config.method, task.num_labels, config.weight_decay, config.precision, config.mesh
+    )
     train_step.executables, eval_step.executables = programs
 
     checkpoints, state = open_folder(config, state)

@@ -14,22 +14,29 @@ from jaxtyping import Array, Float, Num
 
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.params import Tree, merge
+from train.optim import LinearSchedule
 from train.packing import Batch
 from train.sharding import Shardings
 
 
 @struct.dataclass
 class TrainState:
-    """All that changes in training. Randomness is folded from (seed, step), so a step number is all resuming needs."""
+    """What a run's step starts from. Randomness is folded from (seed, step), so a step number is all resuming needs.
+
+    Seed and schedule never change; as arrays they let runs that differ in nothing else share a program.
+    """
 
     step: Any
     seed: Any
+    schedule: LinearSchedule
     trainable: Any
     opt_state: Any
 
 
-def init_state(trainable: Tree, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    return TrainState(jnp.int32(0), jnp.uint32(seed), trainable, optimizer.init(trainable))
+def init_state(
+    trainable: Tree, optimizer: optax.GradientTransformation, schedule: LinearSchedule, seed: int
+) -> TrainState:
+    return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
 
 
 def example_losses(logits: Float[Array, "*batch labels"], labels: Num[Array, " *batch"]) -> Float[Array, " *batch"]:
@@ -46,7 +53,6 @@ def train_step(
     *,
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the examples of all micro-batches.
 
@@ -79,8 +85,9 @@ def train_step(
         (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch, keys))
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
-    trainable = optax.apply_updates(state.trainable, updates)
+    rate = state.schedule(state.step)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+    trainable = optax.apply_updates(state.trainable, optax.tree.scale(rate, updates))
     return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
 
@@ -95,7 +102,7 @@ class PerShape:
 
     Attributes:
       seconds: spent compiling.
-      executables: the compiled programs by shape; their number is how often it compiled.
+      executables: the compiled programs by shapes and types; their number is how often it compiled.
     """
 
     def __init__(self, jitted: Any):
@@ -104,7 +111,7 @@ class PerShape:
         self.executables: dict[tuple, Callable] = {}
 
     def __call__(self, *args: Any) -> Any:
-        shape = tuple(leaf.shape for leaf in jax.tree.leaves(args[-1]))
+        shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()
             self.executables[shape] = self.jitted.lower(*args).compile()
@@ -115,7 +122,6 @@ class PerShape:
 def compile_steps(
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
     shardings: Shardings,
     state: TrainState,
     frozen: Tree,
@@ -123,7 +129,7 @@ def compile_steps(
     """The two steps, jitted over the mesh. `train_step` gives its state's memory to the state that follows."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
     train = jax.jit(
-        functools.partial(train_step, model=model, optimizer=optimizer, schedule=schedule),
+        functools.partial(train_step, model=model, optimizer=optimizer),
         in_shardings=(at_state, at_frozen, shardings.batch),
         out_shardings=(at_state, shardings.replicated),
         donate_argnums=0,
