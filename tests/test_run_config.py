@@ -349,13 +349,20 @@ def test_differences_ignore_what_changes_no_number():
     assert RunConfig(task="rte", out="elsewhere", resume="must", recipe="fast").differences(saved) == []
 
 
+def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not_at_its_default():
+    saved = saved_form(RunConfig(task="rte"))
+    del saved["init_from"]
+    assert RunConfig(task="rte").differences(saved) == []
+    assert RunConfig(task="rte", init_from="a").differences(saved) == ["init_from '' -> 'a'"]
+
+
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     others = {
         "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
         "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
         "max_length": 64, "best_by": "last", "precision": "bf16", "mesh": "data=2", "train_split": "other",
-        "limit_train": 9, "limit_eval": 9, "resume": "must",
+        "limit_train": 9, "limit_eval": 9, "init_from": "a", "resume": "must",
     }  # fmt: skip
     config = RunConfig(task="rte")
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))

@@ -64,6 +64,7 @@ class RunConfig:
     train_split: str = option("train", "the split to train on")
     limit_train: Limit = option("all", "train on the first N examples")
     limit_eval: Limit = option("all", "evaluate on the first N examples of each split")
+    init_from: str = option("", "a portable adapter's folder to start from, of the same method and encoder")
     resume: str = option("auto", "an interrupted run in --out: auto continues it, never refuses, must insists",
                          ("auto", "never", "must"))  # fmt: skip
 
@@ -105,7 +106,9 @@ class RunConfig:
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
         free = {"out", "resume", "recipe"}
-        here, there = _flat(tomllib.loads(self.dumps().decode())), _flat(saved)
+        # A field that an older version did not have changes nothing at its default.
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
+        here, there = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
         return [
             f"{key} {there.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
             for key in sorted(here.keys() | there.keys())

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adakron_jax import pretrained
+from adakron_jax import adapter, pretrained
 from adakron_jax.adapter import write_whole
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, budget, graft, split
-from adakron_jax.splice import is_trainable
+from adakron_jax.params import Tree, budget, count, flatten, graft, split
+from adakron_jax.splice import is_own, is_trainable
 from train import checkpoint, console, data, optim, packing
 from train.checkpoint import Checkpoints
 from train.config import Limit, RunConfig
@@ -41,6 +41,9 @@ class Shared:
     def __init__(self) -> None:
         self.locate = functools.cache(pretrained.locate)
         self.weights = functools.cache(pretrained.read)
+        self.fingerprint = functools.cache(
+            lambda folder, encoder: pretrained.fingerprint(self.weights(folder, encoder))
+        )
         self.tokenizer = functools.cache(data.load_tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
         self.programs = functools.lru_cache(maxsize=1)(lambda seedless: ({}, {}))
@@ -166,7 +169,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
 
     model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
-    params = graft(model.shapes(), base | fresh)
+    params = graft(model.shapes(), base | fresh | transferred(config, task, model, shared))
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
     schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
@@ -196,7 +199,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         train_step=train_step,
         eval_step=eval_step,
         checkpoints=checkpoints,
-        fingerprint=pretrained.fingerprint(base),
+        fingerprint=shared.fingerprint(folder, encoder),
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
         compiled_before={"train": len(train_step.executables), "eval": len(eval_step.executables)},
@@ -225,6 +228,51 @@ def read_model(
     unroll = jax.default_backend() == "cpu"
     model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
     return model, shared.weights(folder, encoder)
+
+
+def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
+    """The card of the adapter that a run starts from, if it does; ValueError if its method or encoder is another."""
+    if not config.init_from:
+        return None
+    said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
+    if not path.is_file():
+        raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
+    card, base = adapter.read_card(path), shared.fingerprint(*fit(config, shared))
+    if card.method != config.method:
+        raise ValueError(f"{said}, of {card.method}; accepted: one of the run's {config.method}")
+    if card.fingerprint != base:
+        raise ValueError(
+            f"{said}, trained on {card.base} with the fingerprint {card.fingerprint[:12]}; accepted: one trained on "
+            f"{config.model}, whose fingerprint is {base[:12]}"
+        )
+    return card
+
+
+def transferred(config: RunConfig, task: Task, model: SequenceClassifier, shared: Shared) -> pretrained.Leaves:
+    """The leaves, path -> array, with which `init_from` starts a run: the adapter's, and the head's if labels agree.
+
+    A resumed run has what learns in its checkpoint, and reads the adapter only for what the method added frozen.
+
+    Raises:
+      ValueError: the adapter is damaged, or of another method or encoder.
+    """
+    learns = is_trainable(config.method)
+    rests = any(is_own(path) and not learns(path) for path in flatten(model.shapes()))
+    if (reached(config) and not rests) or (card := check_start(config, shared)) is None:
+        return {}
+    leaves = flatten(adapter.load(Path(config.init_from))[0])
+    agree = card.labels == task.labels
+    taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
+    head = "its head too" if agree else f"not its head, which tells {', '.join(card.labels) or 'numbers'}"
+    console.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    return taken
+
+
+def reached(config: RunConfig) -> int:
+    """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    folder = config.folder / "checkpoints"
+    there = folder.iterdir() if folder.is_dir() else ()
+    return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
 
 
 def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:
