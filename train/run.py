@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import shutil
 import time
@@ -19,7 +18,7 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.params import Tree, budget, count, flatten, graft, split
 from adakron_jax.splice import is_own, is_trainable
-from train import checkpoint, console, data, optim, packing
+from train import checkpoint, console, data, optim, packing, result
 from train.checkpoint import Checkpoints
 from train.config import Limit, RunConfig
 from train.packing import Plan
@@ -95,6 +94,12 @@ class Run:
     def total_steps(self) -> int:
         return self.config.epochs * self.steps_per_epoch
 
+    @property
+    def steps_per_evaluation(self) -> int:
+        """At most; an epoch ends with one in any case."""
+        every = self.config.eval_every
+        return self.steps_per_epoch if every == "epoch" else min(every, self.steps_per_epoch)
+
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
     """Checks the run's folder against the configuration; the result, if the run has ended there.
@@ -115,14 +120,16 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
         raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
     try:
         earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
-        result = (
-            json.loads(finish.read_text(encoding="utf-8")) if (finish := folder / "result.json").is_file() else None
-        )
     except ValueError as error:
-        raise ValueError(f"{folder}: its config.toml or result.json is damaged ({error}); give another --out") from None
+        raise ValueError(f"{folder}: its config.toml is damaged ({error}); give another --out") from None
     if differences := config.differences(earlier):
         raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
-    return result
+    if not (ended := folder / "result.json").is_file():
+        return None
+    try:
+        return result.parse(ended.read_text(encoding="utf-8"), config)
+    except ValueError as error:
+        raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
 
 
 def fit(config: RunConfig, shared: Shared) -> tuple[Path, EncoderConfig]:
