@@ -257,7 +257,7 @@ def _number_or(word: str) -> Callable[[str], Any]:
     return read
 
 
-_NUMBER_OR: dict[Any, Callable[[str], Any]] = {Limit: _number_or("all"), Every: _number_or("epoch")}
+_NUMBER_OR: dict[Any, Any] = {Limit: _number_or("all"), Every: _number_or("epoch")}
 
 
 def family(encoder: EncoderConfig) -> str:

@@ -63,7 +63,7 @@ class Run:
     def passes(self, record: Mapping[str, Any]) -> float:
         """Epochs up to a record of the curve: 1.5 in the middle of the second."""
         if self.config.eval_every == "epoch" or self.examples is None:
-            return record["epoch"]
+            return float(record["epoch"])
         return record["step"] / math.ceil(self.examples / self.config.batch_size)
 
 
