@@ -276,9 +276,9 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
         evaluate(*args)
         os.kill(os.getpid(), signal.SIGINT)
 
-    evaluate = loop.evaluate_epoch
+    evaluate = loop.evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate_epoch", evaluate_and_stop)
+        patch.setattr(loop, "evaluate", evaluate_and_stop)
         stopped = again()
     assert stopped.code == 130
     assert stopped.err == "train: stopped after cell 1 of 2; the same command continues\n"

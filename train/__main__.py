@@ -30,7 +30,7 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         command = parse_command(argv)
-        from train import console, loop, run
+        from train import checkpoint, console, loop, run
 
         if command.grid or command.dry_run:
             return _run_grid(command)
@@ -47,6 +47,8 @@ def _run(argv: Sequence[str]) -> int:
         loop.train(prepared)
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
+    except checkpoint.Damaged as damaged:
+        return _complain(str(damaged), 2)
     except loop.Diverged as diverged:
         return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
     return 0

@@ -178,8 +178,12 @@ def show_result(result: Mapping[str, Any], config: RunConfig) -> None:
     console.print(table)
     say(
         f"{result['task']}, {result['method']['name']}, seed {result['seed']}, {result['model']}: best epoch "
-        f"{result['best']['epoch']} (by {result['best_by']}), last {result['last']['epoch']}; development set, one seed"
+        f"{result['best']['epoch']}, step {result['best']['step']:,} (by {result['best_by']}), last "
+        f"{result['last']['epoch']}, step {result['last']['step']:,}; development set, one seed"
     )
+    if result["stopped_early"]:
+        waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
+        say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result['best_by']}")
     if result["collapsed"]:
         say("COLLAPSED: at the end every example gets the same answer; a lower learning rate or another seed may help")
     say(

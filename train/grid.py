@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -58,7 +57,8 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
-      ValueError: a method or length is not for the encoder, a split cannot be read, or a folder holds another run.
+      ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
+        folder holds another run.
     """
     shared = run.Shared()
 
@@ -73,19 +73,15 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
         if (result := run.finished(config)) is not None:
             cells.append(Cell(config, result["last"]["step"], result=result))
             continue
+        if not run.reached(config):
+            run.check_start(config, shared)
         for split in TASKS[config.task].dev_splits:
             rows(config.data, config.task, split)
         examples = rows(config.data, config.task, config.train_split)
         examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
         steps = config.epochs * math.ceil(examples / config.batch_size)
-        cells.append(Cell(config, steps, _reached(config.folder / "checkpoints")))
+        cells.append(Cell(config, steps, run.reached(config)))
     return cells
-
-
-def _reached(checkpoints: Path) -> int:
-    """The step of the last checkpoint; 0 if there is none."""
-    there = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
 
 
 def seconds_left(cells: Sequence[Cell]) -> float | None:
@@ -157,7 +153,7 @@ def _train_cell(cell: Cell, shared: run.Shared) -> bool:
     try:
         cell.result = loop.train(prepared)
     finally:
-        cell.reached = _reached(cell.config.folder / "checkpoints")
+        cell.reached = run.reached(cell.config)
     return prepared.stopping
 
 

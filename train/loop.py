@@ -1,5 +1,6 @@
 """Training from a prepared run to its result."""
 
+import itertools
 import math
 import signal
 import time
@@ -14,6 +15,7 @@ from adakron_jax import adapter
 from adakron_jax.params import merge, split
 from adakron_jax.splice import is_own
 from train import console, data
+from train.config import RunConfig
 from train.packing import Batch, Plan
 from train.predict import of_split
 from train.run import Run
@@ -31,7 +33,7 @@ class Diverged(Exception):
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Trains to the end, evaluating after every epoch, and writes the run's folder.
+    """Trains to the end or until patience does, evaluating on the way, and writes the run's folder.
 
     Returns:
       The result, as written to `result.json`.
@@ -39,6 +41,7 @@ def train(run: Run) -> dict[str, Any]:
     Raises:
       Stopped: SIGINT or SIGTERM came; the state is saved.
       Diverged: the loss is not a number; the last checkpoint is kept.
+      Damaged: the best tree cannot be read back.
     """
     config, start = run.config, int(run.state.step)
     console.show_learning(run.state.trainable, run.frozen, run.budget)
@@ -51,11 +54,13 @@ def train(run: Run) -> dict[str, Any]:
     journal = console.Journal(config.folder, start)
     try:
         with stop_signals() as stopping, console.ProgressLine(run.total_steps, start, config.batch_size) as line:
-            for epoch in range(start // run.steps_per_epoch, config.epochs):
-                train_epoch(run, epoch, journal, line, stopping)
-                evaluate_epoch(run, epoch, journal)
+            for epoch, end in evaluations(run, start):
+                if out_of_patience(journal.of("eval"), config):
+                    break
+                train_epoch(run, epoch, end, journal, line, stopping)
+                evaluate(run, epoch, journal)
                 run.checkpoints.save(run.state)
-                if stopping and epoch + 1 < config.epochs:
+                if stopping and end < run.total_steps:
                     stop(run)
         run.stopping = bool(stopping)
         return conclude(run, journal)
@@ -64,15 +69,31 @@ def train(run: Run) -> dict[str, Any]:
         journal.close()
 
 
+def evaluations(run: Run, start: int) -> Iterator[tuple[int, int]]:
+    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
+    for epoch in range(run.config.epochs):
+        begin, end = epoch * run.steps_per_epoch, (epoch + 1) * run.steps_per_epoch
+        within = range(begin + run.steps_per_evaluation, end, run.steps_per_evaluation)
+        yield from ((epoch, step) for step in (*within, end) if step > start)
+
+
+def out_of_patience(records: list[dict[str, Any]], config: RunConfig) -> bool:
+    """Whether the last `patience` evaluations brought nothing better than one before them."""
+    if not config.patience or not records:
+        return False
+    return len(records) - 1 - records.index(best_of(records, config.best_by)) >= config.patience
+
+
 def train_epoch(
-    run: Run, epoch: int, journal: console.Journal, line: console.ProgressLine, stopping: list[int]
+    run: Run, epoch: int, end: int, journal: console.Journal, line: console.ProgressLine, stopping: list[int]
 ) -> None:
-    """Runs the rest of an epoch. Metrics are read one step late, so that the device never waits for the host."""
+    """Runs an epoch on to step `end`. Metrics are read one step late, so that the device never waits for the host."""
     begun, compiling, saved = time.monotonic(), run.train_step.seconds, time.monotonic()
     before = run.seconds["train"]
-    every = math.ceil(run.steps_per_epoch / RECORDS)
+    # So often that every evaluation has a training loss to show.
+    every = min(math.ceil(run.steps_per_epoch / RECORDS), run.steps_per_evaluation)
     skip = int(run.state.step) - epoch * run.steps_per_epoch
-    step, end, pending = int(run.state.step), (epoch + 1) * run.steps_per_epoch, None
+    step, pending = int(run.state.step), None
 
     def settle() -> None:
         if pending is None:
@@ -86,13 +107,13 @@ def train_epoch(
         paused = run.seconds["eval"] + run.train_step.seconds
         line.update(number, epoch, metrics, paused)
 
-    for batch, _, ids in run.plan.batches(run.train_set, epoch, skip):
+    for batch, _, ids in itertools.islice(run.plan.batches(run.train_set, epoch, skip), end - step):
         run.state, metrics = run.train_step(run.state, run.frozen, jax.device_put(batch, run.shardings.batch))
         run.trained += int(np.count_nonzero(ids >= 0))
         step += 1
         settle()
         pending = step, metrics
-        # The last step of an epoch is saved after its evaluation, which a resumed run would otherwise leave out.
+        # The last step is saved after its evaluation, which a resumed run would otherwise leave out.
         if step < end and (stopping or time.monotonic() - saved > SAVE_SECONDS):
             settle()
             pending = None
@@ -110,8 +131,11 @@ def stop(run: Run) -> NoReturn:
     raise Stopped(f"stopped after step {int(run.state.step)} of {run.total_steps}; the same command continues")
 
 
-def evaluate_epoch(run: Run, epoch: int, journal: console.Journal) -> None:
-    """Scores the development sets, and keeps the trainable tree if it is the best so far."""
+def evaluate(run: Run, epoch: int, journal: console.Journal) -> None:
+    """Scores the development sets, and keeps the trainable tree if it is the best so far.
+
+    The record's training loss is the mean of the epoch's records up to here.
+    """
     begun, compiling = time.monotonic(), run.eval_step.seconds
     step = int(run.state.step)
     losses = [record["loss"] for record in journal.of("train") if record["epoch"] == epoch + 1]
@@ -149,7 +173,7 @@ def predict(run: Run, examples: data.Examples, plan: Plan) -> np.ndarray:
 
 
 def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
-    """Writes the portable adapter of the best epoch and `result.json`, and shows the summary."""
+    """Writes the portable adapter of the best evaluation and `result.json`, and shows the summary."""
     config, folder = run.config, run.config.folder
     run.checkpoints.wait()
     records = journal.of("eval")
@@ -164,7 +188,8 @@ def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
         scores=console.scores(best),
     )
     added = split(run.frozen, is_own)[0]
-    adapter.save(folder / "adapter", merge(run.checkpoints.restore_best(run.state.trainable), added), card)
+    learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
+    adapter.save(folder / "adapter", merge(learned, added), card)
     seconds = run.seconds | {
         "compile": run.train_step.seconds + run.eval_step.seconds,
         "total": time.monotonic() - run.seconds["total"],
@@ -180,6 +205,8 @@ def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
         "best": _entry(best),
         "last": _entry(last),
         "collapsed": last["collapsed"],
+        "stopped_early": last["step"] < run.total_steps,
+        "train_examples": len(run.train_set),
         "throughput": {
             "examples_per_second": speed,
             "tokens_per_second": speed * float(np.mean(run.train_set.lengths)),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import shutil
 import time
@@ -13,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adakron_jax import pretrained
+from adakron_jax import adapter, pretrained
 from adakron_jax.adapter import write_whole
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, budget, graft, split
-from adakron_jax.splice import is_trainable
-from train import checkpoint, console, data, optim, packing
+from adakron_jax.params import Tree, budget, count, flatten, graft, split
+from adakron_jax.splice import is_own, is_trainable
+from train import checkpoint, console, data, optim, packing, result
 from train.checkpoint import Checkpoints
 from train.config import Limit, RunConfig
 from train.packing import Plan
@@ -41,6 +40,9 @@ class Shared:
     def __init__(self) -> None:
         self.locate = functools.cache(pretrained.locate)
         self.weights = functools.cache(pretrained.read)
+        self.fingerprint = functools.cache(
+            lambda folder, encoder: pretrained.fingerprint(self.weights(folder, encoder))
+        )
         self.tokenizer = functools.cache(data.load_tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
         self.programs = functools.cache(lambda *constants: ({}, {}))
@@ -92,6 +94,12 @@ class Run:
     def total_steps(self) -> int:
         return self.config.epochs * self.steps_per_epoch
 
+    @property
+    def steps_per_evaluation(self) -> int:
+        """At most; an epoch ends with one in any case."""
+        every = self.config.eval_every
+        return self.steps_per_epoch if every == "epoch" else min(every, self.steps_per_epoch)
+
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
     """Checks the run's folder against the configuration; the result, if the run has ended there.
@@ -112,14 +120,16 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
         raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
     try:
         earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
-        result = (
-            json.loads(finish.read_text(encoding="utf-8")) if (finish := folder / "result.json").is_file() else None
-        )
     except ValueError as error:
-        raise ValueError(f"{folder}: its config.toml or result.json is damaged ({error}); give another --out") from None
+        raise ValueError(f"{folder}: its config.toml is damaged ({error}); give another --out") from None
     if differences := config.differences(earlier):
         raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
-    return result
+    if not (ended := folder / "result.json").is_file():
+        return None
+    try:
+        return result.parse(ended.read_text(encoding="utf-8"), config)
+    except ValueError as error:
+        raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
 
 
 def fit(config: RunConfig, shared: Shared) -> tuple[Path, EncoderConfig]:
@@ -166,7 +176,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
 
     model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
-    params = graft(model.shapes(), base | fresh)
+    params = graft(model.shapes(), base | fresh | transferred(config, task, model, shared))
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
     schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
@@ -197,7 +207,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         train_step=train_step,
         eval_step=eval_step,
         checkpoints=checkpoints,
-        fingerprint=pretrained.fingerprint(base),
+        fingerprint=shared.fingerprint(folder, encoder),
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
         compiled_before={"train": len(train_step.executables), "eval": len(eval_step.executables)},
@@ -226,6 +236,51 @@ def read_model(
     unroll = jax.default_backend() == "cpu"
     model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
     return model, shared.weights(folder, encoder)
+
+
+def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
+    """The card of the adapter that a run starts from, if it does; ValueError if its method or encoder is another."""
+    if not config.init_from:
+        return None
+    said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
+    if not path.is_file():
+        raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
+    card, base = adapter.read_card(path), shared.fingerprint(*fit(config, shared))
+    if card.method != config.method:
+        raise ValueError(f"{said}, of {card.method}; accepted: one of the run's {config.method}")
+    if card.fingerprint != base:
+        raise ValueError(
+            f"{said}, trained on {card.base} with the fingerprint {card.fingerprint[:12]}; accepted: one trained on "
+            f"{config.model}, whose fingerprint is {base[:12]}"
+        )
+    return card
+
+
+def transferred(config: RunConfig, task: Task, model: SequenceClassifier, shared: Shared) -> pretrained.Leaves:
+    """The leaves, path -> array, with which `init_from` starts a run: the adapter's, and the head's if labels agree.
+
+    A resumed run has what learns in its checkpoint, and reads the adapter only for what the method added frozen.
+
+    Raises:
+      ValueError: the adapter is damaged, or of another method or encoder.
+    """
+    learns = is_trainable(config.method)
+    rests = any(is_own(path) and not learns(path) for path in flatten(model.shapes()))
+    if (reached(config) and not rests) or (card := check_start(config, shared)) is None:
+        return {}
+    leaves = flatten(adapter.load(Path(config.init_from))[0])
+    agree = card.labels == task.labels
+    taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
+    head = "its head too" if agree else f"not its head, which tells {', '.join(card.labels) or 'numbers'}"
+    console.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    return taken
+
+
+def reached(config: RunConfig) -> int:
+    """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    folder = config.folder / "checkpoints"
+    there = folder.iterdir() if folder.is_dir() else ()
+    return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
 
 
 def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:
