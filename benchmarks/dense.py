@@ -33,7 +33,7 @@ def dense_step(folder: Path, method: Method, rows: int, seq: int) -> tuple[Calla
     shardings = make_shardings("data=1", encoder)
     state = init_state(trainable, optimizer, schedule, 0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step, _ = compile_steps(model, optimizer, shardings, state, frozen)
+    step = compile_steps(model, optimizer, shardings, state, frozen).train
     batch = jax.device_put(dense_batch(encoder, rows, seq), shardings.batch)
 
     def once() -> None:

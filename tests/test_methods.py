@@ -124,7 +124,7 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     # Copied: the step takes its state's memory, and what is on one device already would not be.
     state = init_state(jax.tree.map(jnp.array, trainable), optimizer, schedule, seed=0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step, _ = compile_steps(model, optimizer, shardings, state, frozen)
+    step = compile_steps(model, optimizer, shardings, state, frozen).train
     ids, mask = examples(config)
     inputs = padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids))))
     batch = Batch(inputs, LABELS[:, None], jnp.ones((4, 1)))

@@ -137,11 +137,13 @@ class Command:
       runs: one, whose folder is `--out`; or the cells of a grid, each with a folder of its own below `--out`.
       grid: which of the two.
       dry_run: to say what the runs cost, and no more.
+      together: that cells which differ in nothing but seed and learning rate take their steps as one.
     """
 
     runs: tuple[RunConfig, ...]
     grid: bool
     dry_run: bool
+    together: bool = False
 
 
 def parse(argv: Sequence[str]) -> RunConfig:
@@ -165,7 +167,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     """
     flags, unknown = _parser().parse_known_args(argv)
     given = vars(flags)
-    file, dry_run = given.pop("grid", None), given.pop("dry_run", False)
+    file, dry_run, together = given.pop("grid", None), given.pop("dry_run", False), given.pop("together", False)
     words = {key: given.pop(key) for key in list(given) if key.startswith("method.")}
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
@@ -192,8 +194,13 @@ def parse_command(argv: Sequence[str]) -> Command:
         chosen: dict[str, Any] = {"task": task, "seed": seed, "method": make_method(method.name, fields)}
         runs.append(RunConfig(**(recipe | values | rate | chosen)))
     if file is None and len(runs) == 1:
+        if together:
+            raise ValueError("together, and one run; accepted: several seeds or learning rates")
         return Command(tuple(runs), grid=False, dry_run=dry_run)
-    return Command(tuple(_below_one_folder(runs, name_rates=len(rates) > 1)), grid=True, dry_run=dry_run)
+    if together and any(run.patience for run in runs):
+        raise ValueError("patience is above 0, and together; accepted: one of them")
+    cells = tuple(_below_one_folder(runs, name_rates=len(rates) > 1))
+    return Command(cells, grid=True, dry_run=dry_run, together=together)
 
 
 def _below_one_folder(runs: Sequence[RunConfig], name_rates: bool) -> list[RunConfig]:
@@ -244,6 +251,7 @@ def _parser() -> Parser:
             help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
         )
     parser.add_argument("--grid", metavar="FILE", help="a TOML file of these flags with lists of what varies")
+    parser.add_argument("--together", action="store_true", help="train all seeds and learning rates of a method as one")
     parser.add_argument("--dry-run", action="store_true", help="only say which runs there are and what they cost")
     return parser
 

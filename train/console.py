@@ -154,14 +154,18 @@ def scores(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if name not in about}
 
 
-def show_evaluation(record: Mapping[str, Any], header: bool, best: bool) -> None:
-    """Prints a row of the evaluation table: the epoch's mean training loss and its scores in percent."""
+def show_evaluation(record: Mapping[str, Any], header: bool, best: bool, name: str) -> None:
+    """Prints a row of the evaluation table: the epoch's mean training loss, its scores in percent, the run's name."""
     found = scores(record)
     width = max(10, *(len(name) + 2 for name in found))
     if header:
         say("epoch    step  train loss" + "".join(f"{name:>{width}}" for name in found))
     cells = "".join(f"{100 * value:>{width}.2f}" for value in found.values())
-    notes = ("  *" if best else "") + ("  collapsed: every example gets the same answer" if record["collapsed"] else "")
+    notes = (
+        ("  *" if best else "")
+        + (f"  {name}" if name else "")
+        + ("  collapsed: every example gets the same answer" if record["collapsed"] else "")
+    )
     say(f"{record['epoch']:>5}{record['step']:>8}{record['train_loss']:>12.4f}{cells}{notes}")
 
 

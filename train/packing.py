@@ -8,9 +8,10 @@ several seeds share their programs.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import struct
 from jaxtyping import Int
@@ -37,6 +38,19 @@ class Batch:
     inputs: Any
     labels: Any
     weights: Any
+
+
+def side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Batches of several runs along a new first axis, all with as many rows as the largest has."""
+    rows = max(batch.weights.shape[1] for batch in batches)
+
+    def stack(*arrays: np.ndarray) -> np.ndarray:
+        stacked = np.zeros((len(arrays), arrays[0].shape[0], rows, *arrays[0].shape[2:]), arrays[0].dtype)
+        for array, into in zip(arrays, stacked, strict=True):
+            into[:, : array.shape[1]] = array
+        return stacked
+
+    return jax.tree.map(stack, *batches)
 
 
 @dataclasses.dataclass(frozen=True)

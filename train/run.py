@@ -45,7 +45,7 @@ class Shared:
         )
         self.tokenizer = functools.cache(data.load_tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
-        self.programs = functools.cache(lambda *constants: ({}, {}))
+        self.programs = functools.cache(lambda *constants: ({}, {}, {}))
 
     def _examples(
         self, source: str, task: str, split_name: str, folder: Path, vocab_size: int, max_length: int
@@ -77,6 +77,7 @@ class Run:
     frozen: Tree
     state: TrainState
     train_step: PerShape
+    together_step: PerShape
     eval_step: PerShape
     checkpoints: Checkpoints
     fingerprint: str
@@ -162,7 +163,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     shardings = make_shardings(config.mesh, encoder)
 
     train_set, dev_sets = read_examples(config, task, folder, encoder, shared)
-    steps = config.epochs * math.ceil(len(train_set) / config.batch_size)
+    total = config.epochs * math.ceil(len(train_set) / config.batch_size)
     multiple = shardings.mesh.shape["data"]
     plan = packing.plan(
         train_set.lengths,
@@ -170,7 +171,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         epochs=config.epochs,
         seed=config.seed,
         accumulate=config.accumulate,
-        shapes=min(packing.SHAPES, math.ceil(steps / STEPS_A_SHAPE)),
+        shapes=min(packing.SHAPES, math.ceil(total / STEPS_A_SHAPE)),
         multiple=multiple,
     )
 
@@ -179,15 +180,15 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     params = graft(model.shapes(), base | fresh | transferred(config, task, model, shared))
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
-    schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
+    schedule = optim.linear_schedule(config.learning_rate, total, config.warmup_ratio)
     optimizer = optim.adamw(config.weight_decay)
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
-    train_step, eval_step = compile_steps(model, optimizer, shardings, state, frozen)
+    steps = compile_steps(model, optimizer, shardings, state, frozen)
     programs = shared.programs(
         encoder, config.method, task.num_labels, config.weight_decay, config.precision, config.mesh
     )
-    train_step.executables, eval_step.executables = programs
+    steps.train.executables, steps.together.executables, steps.evaluate.executables = programs
 
     checkpoints, state = open_folder(config, state)
     return Run(
@@ -204,13 +205,14 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         shardings=shardings,
         frozen=frozen,
         state=state,
-        train_step=train_step,
-        eval_step=eval_step,
+        train_step=steps.train,
+        together_step=steps.together,
+        eval_step=steps.evaluate,
         checkpoints=checkpoints,
         fingerprint=shared.fingerprint(folder, encoder),
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
-        compiled_before={"train": len(train_step.executables), "eval": len(eval_step.executables)},
+        compiled_before={"train": len(steps.train.executables), "eval": len(steps.evaluate.executables)},
     )
 
 

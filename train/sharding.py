@@ -47,6 +47,10 @@ class Shardings:
         """Arrays [micro, rows, ...]: rows are divided."""
         return NamedSharding(self.mesh, P(None, "data"))
 
+    def stacked(self, sharding: NamedSharding) -> NamedSharding:
+        """That of such arrays along a new first axis, which is not divided."""
+        return NamedSharding(self.mesh, P(None, *sharding.spec))
+
     def of(self, tree: Any) -> Any:
         """The sharding of every leaf of a state or parameter tree, by the path of the parameter it belongs to."""
 

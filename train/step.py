@@ -13,7 +13,8 @@ from flax import struct
 from jaxtyping import Array, Float, Num
 
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, merge
+from adakron_jax.params import Tree, flatten, merge, split, unflatten
+from adakron_jax.splice import is_own
 from train.optim import LinearSchedule
 from train.packing import Batch
 from train.sharding import Shardings
@@ -119,19 +120,45 @@ class PerShape:
         return self.executables[shape](*args)
 
 
+@dataclasses.dataclass
+class Steps:
+    """The compiled functions of a run.
+
+    Attributes:
+      train: one run's step. It gives its state's memory to the state that follows, as `together` does.
+      together: the step of several runs at once: states and batches along a new first axis, as are the leaves of the
+        frozen tree that a method adds. The pretrained weights are one for all.
+      evaluate: logits.
+    """
+
+    train: PerShape
+    together: PerShape
+    evaluate: PerShape
+
+
 def compile_steps(
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
     state: TrainState,
     frozen: Tree,
-) -> tuple[PerShape, PerShape]:
-    """The two steps, jitted over the mesh. `train_step` gives its state's memory to the state that follows."""
+) -> Steps:
+    """The steps, jitted over the mesh."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
+    step = functools.partial(train_step, model=model, optimizer=optimizer)
     train = jax.jit(
-        functools.partial(train_step, model=model, optimizer=optimizer),
+        step,
         in_shardings=(at_state, at_frozen, shardings.batch),
         out_shardings=(at_state, shardings.replicated),
+        donate_argnums=0,
+    )
+    axes = unflatten({path: 0 if is_own(path) else None for path in flatten(frozen)})
+    of_own, of_base = split(at_frozen, is_own)
+    at_states, of_own = jax.tree.map(shardings.stacked, (at_state, of_own))
+    together = jax.jit(
+        jax.vmap(step, in_axes=(0, axes, 0)),
+        in_shardings=(at_states, merge(of_own, of_base), shardings.stacked(shardings.batch)),
+        out_shardings=(at_states, shardings.replicated),
         donate_argnums=0,
     )
     evaluate = jax.jit(
@@ -139,4 +166,4 @@ def compile_steps(
         in_shardings=(at_state.trainable, at_frozen, shardings.batch),
         out_shardings=shardings.replicated,
     )
-    return PerShape(train), PerShape(evaluate)
+    return Steps(PerShape(train), PerShape(together), PerShape(evaluate))
