@@ -22,7 +22,9 @@ class Cell:
     Attributes:
       config: of the run.
       steps: from its first to its last.
-      reached: the step it would go on from.
+      reached: the step it would go on from, or has come to.
+      running: it is the one at work.
+      rate: examples a second, while it runs.
       result: as in `result.json`, once it has ended.
       error: why it failed, if it did.
     """
@@ -30,6 +32,8 @@ class Cell:
     config: RunConfig
     steps: int
     reached: int = 0
+    running: bool = False
+    rate: float = 0.0
     result: dict[str, Any] | None = None
     error: str = ""
 
@@ -85,13 +89,15 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
 
 
 def seconds_left(cells: Sequence[Cell]) -> float | None:
-    """By the pace of the cells that have ended, those of the same task where there are any; None before the first.
+    """By the pace of the cells that have ended, those of the same task where there are any.
 
-    The pace is of examples, with evaluation and compilation, and does not know that methods differ.
+    The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
+    cell has ended it is that of the training of the one that runs; None if there is none.
     """
     ended = [cell for cell in cells if cell.result is not None and cell.result["seconds"]["train"] > 0]
     if not ended:
-        return None
+        rate = sum(cell.rate for cell in cells if cell.running)
+        return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
     seconds = 0.0
     for cell in cells:
         alike = [other for other in ended if other.config.task == cell.config.task] or ended
@@ -134,22 +140,36 @@ def train(cells: Sequence[Cell]) -> None:
     for number, cell in enumerate(cells, start=1):
         if not cell.open:
             continue
-        seconds = seconds_left(cells)
-        to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
-        console.say(f"\ncell {number} of {len(cells)}: {cell.name}; {_count(cells)}{to_go}")
+        cell.running = True
+        console.say(f"\n{overview(cells, cell)}")
         try:
-            stopping = _train_cell(cell, shared)
+            stopping = _train_cell(cells, cell, shared)
         except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
             cell.error = " ".join(str(error).split())
             console.say(f"failed: {cell.error}")
             continue
+        finally:
+            cell.running = False
         if stopping:
             raise loop.Stopped(f"stopped after cell {number} of {len(cells)}; the same command continues")
 
 
-def _train_cell(cell: Cell, shared: run.Shared) -> bool:
+def overview(cells: Sequence[Cell], cell: Cell) -> str:
+    """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
+    seconds = seconds_left(cells)
+    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
+    return f"cell {cells.index(cell) + 1} of {len(cells)}: {cell.name}; {_count(cells)}{to_go}"
+
+
+def _train_cell(cells: Sequence[Cell], cell: Cell, shared: run.Shared) -> bool:
     """Runs one cell, and lets go of its arrays; whether the user has asked to stop while it ended."""
+
+    def look(step: int, rate: float) -> str:
+        cell.reached, cell.rate = step, rate
+        return overview(cells, cell)
+
     prepared = run.prepare(cell.config, shared)
+    prepared.overview = look
     try:
         cell.result = loop.train(prepared)
     finally:
@@ -182,9 +202,12 @@ def _table(*columns: str) -> Table:
 
 
 def _count(cells: Sequence[Cell]) -> str:
-    """Such as `2 done, 1 failed, 15 left`."""
+    """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
     done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
-    return f"{done} done, {f'{failed} failed, ' if failed else ''}{sum(cell.open for cell in cells)} left"
+    running = sum(cell.running for cell in cells)
+    left = sum(cell.open for cell in cells) - running
+    counts = {"done": done, "failed": failed, "running": running, "left": left}
+    return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in ("done", "left"))
 
 
 def _lasting(seconds: float) -> str:

@@ -53,7 +53,8 @@ def train(run: Run) -> dict[str, Any]:
         console.say(f"resumed after step {start} of {run.total_steps}")
     journal = console.Journal(config.folder, start)
     try:
-        with stop_signals() as stopping, console.ProgressLine(run.total_steps, start, config.batch_size) as line:
+        line = console.ProgressLine(run.total_steps, start, config.batch_size, run.overview)
+        with stop_signals() as stopping, line:
             for epoch, end in evaluations(run, start):
                 if out_of_patience(journal.of("eval"), config):
                     break
