@@ -1,7 +1,7 @@
 """`--together`: seeds and learning rates of a method in one compiled step, each as if it had run alone."""
 
-import json
-import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,6 @@ def test_stopped_together_they_go_on_together(
 
 
 def _interrupt() -> None:
-    import os
-    import signal
-
     os.kill(os.getpid(), signal.SIGINT)
 
 

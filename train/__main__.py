@@ -44,7 +44,7 @@ def _run(argv: Sequence[str]) -> int:
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        loop.train(prepared)
+        loop.train([prepared])
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
     except checkpoint.Damaged as damaged:
@@ -62,7 +62,7 @@ def _run_grid(command: "Command") -> int:
     if command.dry_run:
         return 0
     try:
-        grid.train(cells)
+        grid.train(cells, command.together)
     except loop.Stopped as stop:
         grid.show_scores(cells)
         return _complain(str(stop), 130)

@@ -9,12 +9,13 @@ from train.config import RunConfig
 from train.tasks import TASKS
 
 # What older versions did not write.
-_UNSAID = {"stopped_early": False, "train_examples": None}
+_UNSAID = {"stopped_early": False, "train_examples": None, "together": 1}
 _KINDS: dict[str, Any] = {
     "best_by": str,
     "collapsed": bool,
     "stopped_early": bool,
     "train_examples": int | None,
+    "together": int,
     "params": {"method": int, "head": int},
     "throughput": {"examples_per_second": float | int, "padding_fraction": float | int},
     "compilations": {"train": int},

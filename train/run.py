@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Run:
       compiled_before: programs of each step that an earlier run has compiled.
       trained: examples trained on since `prepare`.
       stopping: the user has asked to stop, when there was nothing left but to finish.
+      overview: a line on what else there is to do, from the step reached and the examples a second.
     """
 
     config: RunConfig
@@ -86,6 +88,7 @@ class Run:
     compiled_before: dict[str, int]
     trained: int = 0
     stopping: bool = False
+    overview: Callable[[int, float], str] = lambda step, rate: ""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -294,7 +297,11 @@ def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, Trai
         out.rmdir()
         raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
     checkpoints = Checkpoints(out)
-    resumed, damaged = checkpoints.restore(state)
+    try:
+        resumed, damaged = checkpoints.restore(state)
+    except checkpoint.Damaged:
+        checkpoints.close()
+        raise
     for line in damaged:
         console.say(f"{line}; the one before is used")
     write_whole(out / "config.toml", config.dumps())
