@@ -15,6 +15,7 @@ from adakron_jax import adapter
 from adakron_jax.params import merge, split
 from adakron_jax.splice import is_own
 from train import console, data
+from train.config import RunConfig
 from train.packing import Batch, Plan
 from train.predict import of_split
 from train.run import Run
@@ -66,7 +67,7 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
         line = console.ProgressLine(lead.total_steps, start, lead.config.batch_size * len(runs), lead.overview)
         with stop_signals() as stopping, line:
             for epoch, end in evaluations(lead, start):
-                if any(map(out_of_patience, runs, journals)):
+                if out_of_patience(journals[0].of("eval"), lead.config):  # several have none
                     break
                 train_epoch(crew, epoch, end, journals, line, stopping)
                 for run, journal in zip(runs, journals, strict=True):
@@ -90,12 +91,11 @@ def evaluations(run: Run, start: int) -> Iterator[tuple[int, int]]:
         yield from ((epoch, step) for step in (*within, end) if step > start)
 
 
-def out_of_patience(run: Run, journal: console.Journal) -> bool:
+def out_of_patience(records: list[dict[str, Any]], config: RunConfig) -> bool:
     """Whether the last `patience` evaluations brought nothing better than one before them."""
-    patience, records = run.config.patience, journal.of("eval")
-    if not patience or not records:
+    if not config.patience or not records:
         return False
-    return len(records) - 1 - records.index(best_of(records, run.config.best_by)) >= patience
+    return len(records) - 1 - records.index(best_of(records, config.best_by)) >= config.patience
 
 
 def train_epoch(
