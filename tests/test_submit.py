@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 import re
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from adakron_jax.params import flatten, split, unflatten
 from adakron_jax.splice import Method
 from tests.conftest import write_tiny
 from tests.test_data import write
-from train import data, submit
+from train import console, data, submit
 from train.tasks import SHEETS, TASKS, Task
 
 OFFICIAL = {
@@ -326,6 +328,23 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
     complaints = capsys.readouterr().err.splitlines()
     assert len(complaints) == 2
     assert all("out is " in each and "accepted: a file in a folder that is there" in each for each in complaints)
+
+
+def test_a_stop_is_one_line_and_leaves_nothing(
+    runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submit, "of_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 130
+    assert capsys.readouterr().err == "submit: stopped; nothing is written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_answering_shows_how_far_it_is(
+    runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 0
+    assert "RTE 30/30  left 0:00" in capsys.readouterr().out.splitlines()
 
 
 def test_an_unknown_flag_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,12 +1,13 @@
 """`python -m train.submit RUN [RUN ...] --out glue.zip`: answers GLUE's test sets for the leaderboard.
 
-0 done; 2 bad input, in one line, and nothing is written.
+0 done; 2 bad input, in one line; 130 stopped by the user; then nothing is written.
 """
 
 import dataclasses
 import functools
 import io
 import json
+import signal
 import sys
 import tomllib
 import zipfile
@@ -22,13 +23,13 @@ from adakron_jax import adapter, pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.flags import Parser
 from train import data, packing
-from train.console import say
+from train.console import Line, say
 from train.predict import of_split
 from train.run import EVAL_BATCH
 from train.step import PerShape, eval_step
 from train.tasks import SHEETS, TASKS, Task
 
-Classify = Callable[[data.Examples], np.ndarray]
+Classify = Callable[[str, data.Examples], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Trained:
 
 
 def main(argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = Parser(prog="python -m train.submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
     parser.add_argument("--out", type=Path, default=Path("glue.zip"), help="the zip (default: glue.zip)")
@@ -59,9 +61,15 @@ def main(argv: Sequence[str]) -> int:
         given = parser.parse_args(argv)
         submit(given.runs, given.out, given.data, given.model)
     except (ValueError, OSError) as error:
-        print(f"submit: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("stopped; nothing is written", 130)
     return 0
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"submit: {' '.join(text.split())}", file=sys.stderr)
+    return code
 
 
 def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = "") -> None:
@@ -82,7 +90,7 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
         if sheet.name in ready:
             classify, examples = ready[sheet.name]
             say(f"{sheet.name}: {len(examples):,} answers by {runs[sheet.task.name].folder}")
-            answers[sheet.name] = sheet.words(classify(examples))
+            answers[sheet.name] = sheet.words(classify(sheet.name, examples))
         else:
             answers[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
             why = "no test set" if sheet.task.name in runs else "no run"
@@ -152,7 +160,7 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
-    """A function from examples to what the run's best adapter predicts: label codes, or a regression's values."""
+    """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
     if (card.task, card.labels) != (run.task.name, run.task.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.labels}, not {run.task.name}")
@@ -161,11 +169,20 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model = model.clone(dtype=dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
-    def classify(examples: data.Examples) -> np.ndarray:
+    def classify(name: str, examples: data.Examples) -> np.ndarray:
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
-        with jax.default_matmul_precision(products):
-            logits = of_split(lambda batch: step(placed, {}, batch), examples, plan)
+        line, done = Line(name, len(examples)), 0
+
+        def answer(batch: packing.Batch) -> np.ndarray:
+            nonlocal done
+            logits = np.asarray(step(placed, {}, batch))
+            done += int(np.count_nonzero(batch.weights))
+            line.show(done, line.rate(done))
+            return logits
+
+        with jax.default_matmul_precision(products), line:
+            logits = of_split(answer, examples, plan)
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
         return run.task.predict(logits)
