@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from adakron_jax import adapter
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten
-from train import checkpoint, data
+from train import checkpoint, data, lock
 from train.__main__ import main
 
 SMALL = ["--data", "mini", "--batch-size", "32", "--limit-train", "64", "--limit-eval", "32", "--max-length", "64"]
@@ -238,6 +239,20 @@ def test_a_result_that_no_such_run_wrote_is_refused_in_one_line(
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
     assert ended.err.startswith(f"train: {path}: damaged or of no such run (")
     assert told in ended.err
+
+
+def test_a_folder_that_another_process_is_in_is_refused_but_not_what_a_killed_one_left(tiny: Path, tmp_path: Path):
+    flags = [*SMALL, "--task", "sst2", "--model", tiny, "--method", "head", "--epochs", 1, "--out", tmp_path / "o"]
+    (tmp_path / "o").mkdir()
+    held = lock.Lock(tmp_path / "o")
+    ended = call(*flags)
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert f"{tmp_path / 'o'} is in use by process {os.getpid()} on " in ended.err
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["lock"]
+    held.release()
+    (tmp_path / "o/lock").write_text("process 1 on elsewhere\n")
+    assert call(*flags).code == 0
+    assert not (tmp_path / "o/lock").exists()
 
 
 def test_a_damaged_best_tree_is_named_at_the_end(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 import re
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from adakron_jax.params import flatten, split, unflatten
 from adakron_jax.splice import Method
 from tests.conftest import write_tiny
 from tests.test_data import write
-from train import data, submit
+from train import console, data, submit
+from train.submission import find, majority, pack
 from train.tasks import SHEETS, TASKS, Task
 
 OFFICIAL = {
@@ -202,12 +205,12 @@ def test_without_a_training_set_the_answer_is_the_first_label_which_is_said(subm
 def test_a_similarity_without_a_run_is_the_training_sets_mean(tmp_path: Path):
     pairs = [{"sentence1": "a", "sentence2": "b", "label": label} for label in (1.5, 2.0, 5.0)]
     write(tmp_path / "stsb/train.tsv", pairs)
-    assert submit.majority(TASKS["stsb"], str(tmp_path)) == pytest.approx(8.5 / 3)
+    assert majority(TASKS["stsb"], str(tmp_path)) == pytest.approx(8.5 / 3)
 
 
 def test_the_same_answers_give_the_same_bytes(submission: tuple[Path, str]):
     found = {name.removesuffix(".tsv"): words for name, words in answers(submission[0]).items()}
-    assert submit.pack(found) == submission[0].read_bytes()
+    assert pack(found) == submission[0].read_bytes()
     with zipfile.ZipFile(submission[0]) as archive:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert list(submission[0].parent.iterdir()) == [submission[0]]
@@ -218,7 +221,7 @@ def test_of_several_runs_of_a_task_the_best_on_the_development_set_answers(
 ):
     for name, score in (("a", 0.5), ("deep/b", 0.75), ("c", 0.7)):
         save_run(tmp_path / name, tiny, TASKS["mrpc"], score)
-    found = submit.find([str(tmp_path), str(tmp_path / "a")])
+    found = find([str(tmp_path), str(tmp_path / "a")])
     assert {name: run.folder for name, run in found.items()} == {"mrpc": tmp_path / "deep/b"}
     said = f"mrpc: of 3 runs {tmp_path / 'deep/b'}, the best on the development set with f1 0.7500"
     assert " ".join(capsys.readouterr().out.split()) == said
@@ -326,6 +329,23 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
     complaints = capsys.readouterr().err.splitlines()
     assert len(complaints) == 2
     assert all("out is " in each and "accepted: a file in a folder that is there" in each for each in complaints)
+
+
+def test_a_stop_is_one_line_and_leaves_nothing(
+    runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("train.submission.of_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 130
+    assert capsys.readouterr().err == "submit: stopped; nothing is written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_answering_shows_how_far_it_is(
+    runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 0
+    assert "RTE 30/30  left 0:00" in capsys.readouterr().out.splitlines()
 
 
 def test_an_unknown_flag_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from adakron_jax.params import Tree
+from train.lock import Lock
 from train.step import TrainState
 
 KEEP = 2  # so that there is one before a damaged one
@@ -33,9 +34,16 @@ class Damaged(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder. Saving is asynchronous; `wait` and `close` wait for the disk."""
+    """The checkpoints of one run's folder, which nobody else opens until they are closed.
+
+    Saving is asynchronous; `wait` and `close` wait for the disk.
+
+    Raises:
+      ValueError: another process has them open.
+    """
 
     def __init__(self, folder: Path):
+        self._lock = Lock(folder)
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._last = _manager(folder / "checkpoints", KEEP)
         self._best = _manager(folder / "best", 1)
@@ -88,9 +96,12 @@ class Checkpoints:
             self._best.wait_until_finished()
 
     def close(self) -> None:
-        with _room():
-            self._last.close()
-            self._best.close()
+        try:
+            with _room():
+                self._last.close()
+                self._best.close()
+        finally:
+            self._lock.release()
 
 
 @contextmanager

@@ -1,198 +1,42 @@
 """`python -m train.submit RUN [RUN ...] --out glue.zip`: answers GLUE's test sets for the leaderboard.
 
-0 done; 2 bad input, in one line, and nothing is written.
+0 done; 2 bad input, in one line; 130 stopped by the user. But for 0, nothing is written.
 """
 
-import dataclasses
-import functools
-import io
-import json
+import signal
 import sys
-import tomllib
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from adakron_jax import adapter, pretrained
-from adakron_jax.config import EncoderConfig
-from adakron_jax.flags import Parser
-from train import data, packing
-from train.console import say
-from train.predict import of_split
-from train.run import EVAL_BATCH
-from train.step import PerShape, eval_step
-from train.tasks import SHEETS, TASKS, Task
-
-Classify = Callable[[data.Examples], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A finished run.
-
-    Attributes:
-      score: of the best epoch on the development set, by the task's first metric.
-      model, data, max_length, precision: as the run was configured.
-    """
-
-    folder: Path
-    task: Task
-    score: float
-    model: str
-    data: str
-    max_length: int
-    precision: str
 
 
 def main(argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run(argv)
+    except (ValueError, OSError) as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("stopped; nothing is written", 130)
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    from adakron_jax.flags import Parser
+
     parser = Parser(prog="python -m train.submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
     parser.add_argument("--out", type=Path, default=Path("glue.zip"), help="the zip (default: glue.zip)")
     parser.add_argument("--data", default="", help="where the test sets are (default: where the run's data were)")
     parser.add_argument("--model", default="", help="the encoder (default: the run's)")
-    try:
-        given = parser.parse_args(argv)
-        submit(given.runs, given.out, given.data, given.model)
-    except (ValueError, OSError) as error:
-        print(f"submit: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    given = parser.parse_args(argv)
+    from train.submission import submit
+
+    submit(given.runs, given.out, given.data, given.model)
 
 
-def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = "") -> None:
-    """Writes the zip of all tasks' answers, those of tasks without a run being the most frequent one.
-
-    Raises:
-      ValueError: no run, a damaged one, another encoder than a run's, or no test set for one.
-    """
-    if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"out is {str(out)!r}; accepted: a file in a folder that is there")
-    runs = find(roots)
-    ready = prepare(runs, data_name, model)  # all is read before the first answer, so that a mistake shows at once
-    missing = {sheet.task.name for sheet in SHEETS if sheet.name not in ready}
-    source = data_name or next(iter(runs.values())).data
-    majorities = {name: majority(task, source) for name, task in TASKS.items() if name in missing}
-    answers = {}
-    for sheet in SHEETS:
-        if sheet.name in ready:
-            classify, examples = ready[sheet.name]
-            say(f"{sheet.name}: {len(examples):,} answers by {runs[sheet.task.name].folder}")
-            answers[sheet.name] = sheet.words(classify(examples))
-        else:
-            answers[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
-            why = "no test set" if sheet.task.name in runs else "no run"
-            say(f"{sheet.name}: {why}, so the most frequent answer, {words[0]}, {sheet.size:,} times")
-    adapter.write_whole(out, pack(answers))
-    say(f"wrote {out}")
-
-
-def find(roots: Sequence[str]) -> dict[str, Trained]:
-    """The best run of each task among the folders and all folders in them; ValueError if one has none."""
-    claims: dict[str, dict[Path, Trained]] = {}
-    for root in roots:
-        found = sorted(Path(root).rglob("result.json"))
-        finished = [path.parent for path in found if path.with_name("adapter").is_dir()]
-        if not finished:
-            raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or above such")
-        for run in map(read_run, finished):
-            claims.setdefault(run.task.name, {})[run.folder.resolve()] = run
-    best = {}
-    for name, runs in claims.items():
-        best[name] = max(runs.values(), key=lambda run: run.score)
-        if len(runs) > 1:
-            score = f"{best[name].task.metrics[0]} {best[name].score:.4f}"
-            say(f"{name}: of {len(runs)} runs {best[name].folder}, the best on the development set with {score}")
-    return best
-
-
-def read_run(folder: Path) -> Trained:
-    """A finished run's folder; ValueError says what is damaged."""
-    try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        task, fields = TASKS[result["task"]], ("model", "data", "max_length", "precision")
-        score = float(result["best"][task.metrics[0]])
-        return Trained(folder, task, score, **{name: config[name] for name in fields})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: damaged result.json or config.toml ({type(error).__name__}: {error})") from None
-
-
-def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, data.Examples]]:
-    """What answers each sheet of the runs' tasks, and its examples."""
-
-    @functools.cache
-    def read(name: str) -> tuple[pretrained.Leaves, Any]:
-        folder = pretrained.locate(name)
-        encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), data.load_tokenizer(folder, encoder.vocab_size)
-
-    ready = {}
-    for run in runs.values():
-        base, tokenizer = read(model or run.model)
-        classify = classifier(run, base)
-        load = functools.partial(data.load, data_name or run.data, labelled=False)
-        for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
-            try:
-                found = load(sheet.examples, sheet.split, tokenizer, run.max_length)
-            except ValueError as error:
-                if not sheet.source:
-                    raise ValueError(f"the test set of {run.task.name}: {error}") from None
-                # The diagnostic set is in few copies of GLUE, and does not count in its score.
-                say(f"warning: {sheet.name}: {error}")
-                continue
-            ready[sheet.name] = classify, found
-            if len(found) != sheet.size:
-                say(f"warning: {sheet.name} has {len(found):,} examples; the site expects {sheet.size:,}")
-    return ready
-
-
-def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
-    """A function from examples to what the run's best adapter predicts: label codes, or a regression's values."""
-    model, params, card = adapter.attach(run.folder / "adapter", base)
-    if (card.task, card.labels) != (run.task.name, run.task.labels):
-        raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.labels}, not {run.task.name}")
-    # As in training: bf16 where it was asked for, and f32 that is no narrower.
-    dtype, products = (jnp.bfloat16, None) if run.precision == "bf16" else (None, "float32")
-    model = model.clone(dtype=dtype, unroll=jax.default_backend() == "cpu")
-    step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
-
-    def classify(examples: data.Examples) -> np.ndarray:
-        placed = jax.device_put(params)  # here, so that one run's are on the device at a time
-        plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
-        with jax.default_matmul_precision(products):
-            logits = of_split(lambda batch: step(placed, {}, batch), examples, plan)
-        if not np.isfinite(logits).all():
-            raise ValueError(f"{run.folder}: its answers are not finite")
-        return run.task.predict(logits)
-
-    return classify
-
-
-def majority(task: Task, data_name: str) -> int | float:
-    """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
-    try:
-        labels = data.read_labels(data.read(data_name, task, "train"), task)
-    except ValueError as error:
-        say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
-        return 0
-    return float(labels.mean()) if task.regression else int(np.bincount(labels).argmax())
-
-
-def pack(answers: Mapping[str, Sequence[str]]) -> bytes:
-    """The zip with a file for each entry; the same answers give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, words in answers.items():
-            lines = ["index\tprediction", *(f"{i}\t{word}" for i, word in enumerate(words))]
-            info = zipfile.ZipInfo(f"{name}.tsv")  # of 1980, unless told otherwise
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(info, "\n".join(lines) + "\n")
-    return buffer.getvalue()
+def _complain(text: str, code: int) -> int:
+    print(f"submit: {' '.join(text.split())}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
