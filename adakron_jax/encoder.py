@@ -53,12 +53,28 @@ def padded(
     )
 
 
+def _bits(key: Array, like: Array) -> Array:
+    """Random 32-bit words in the shape of `like`."""
+    return jax.random.bits(key, like.shape, jnp.uint32)
+
+
+_bits_of_rows = jax.custom_batching.custom_vmap(_bits)
+
+
+@_bits_of_rows.def_vmap
+def _bits_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
+    """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
+    del size
+    of_key, of_like = (0 if each else None for each in batched)
+    return _bits_of_rows(key, like) if of_key is None else jax.vmap(_bits, in_axes=(of_key, of_like))(key, like), True
+
+
 class Dropout(nn.Module):
     """Inverted dropout from cheap random bits.
 
     Bernoulli draws through float32 cost a quarter of a training step on CPU. Here each element is decided by a word
     of few bits, and the scale uses the rate that such words really give, so that the expectation is exact. The mask
-    of a row does not depend on how many rows there are, nor on how they are sharded.
+    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them.
     """
 
     rate: float
@@ -69,7 +85,7 @@ class Dropout(nn.Module):
         if deterministic or drop == 0:
             return x
         words = 32 // _WORD_BITS
-        bits = jax.random.bits(self.make_rng("dropout"), (*x.shape[:-1], -(-x.shape[-1] // words)), jnp.uint32)
+        bits = _bits_of_rows(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., ::words]))
         bits = jax.lax.bitcast_convert_type(bits, jnp.dtype(f"uint{_WORD_BITS}"))
         bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
         return jnp.where(bits >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))

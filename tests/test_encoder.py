@@ -147,3 +147,14 @@ def test_fresh_leaves_are_those_of_a_whole_initialisation() -> None:
     fresh = model.fresh(jax.random.key(3), lambda path: path.startswith("classifier/"))
     assert set(fresh) == {"classifier/kernel", "classifier/bias"}
     np.testing.assert_allclose(fresh["classifier/kernel"], whole["classifier"]["kernel"], rtol=1e-6)
+
+
+def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_another() -> None:
+    x, layer = jnp.ones((4, 3, 10)), Dropout(0.5)
+    draw = lambda key, x: layer.apply({}, x, False, rngs={"dropout": key})  # noqa: E731
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 2)
+    parts = jax.vmap(draw, in_axes=(None, 0))(key, x.reshape(2, 2, 3, 10))
+    np.testing.assert_array_equal(parts.reshape(x.shape), draw(key, x))
+    for of_x, given in ((None, x), (0, jnp.stack([x, 2 * x]))):
+        apart = jnp.stack([draw(key, given if of_x is None else given[i]) for i, key in enumerate(keys)])
+        np.testing.assert_array_equal(jax.vmap(draw, in_axes=(0, of_x))(keys, given), apart)

@@ -47,8 +47,11 @@ def train_step(
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
+    shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the examples of all micro-batches.
+
+    Devices that share the rows add up their gradients once.
 
     Returns:
       The next state, and the loss (the method's own terms included), gradient norm (before clipping) and learning
@@ -67,17 +70,19 @@ def train_step(
         losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
         return jnp.sum(micro.weights * losses) / examples
 
-    def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
-        one = jax.value_and_grad(loss_fn)(state.trainable, *micro)
-        return jax.tree.map(jnp.add, total, one), None
+    def differentiate(trainable: Tree, batch: Batch) -> tuple[Array, Tree]:
+        keys = jax.random.split(key, batch.weights.shape[0])
+        if len(keys) == 1:
+            return jax.value_and_grad(loss_fn)(trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
 
-    keys = jax.random.split(key, batch.weights.shape[0])
-    if len(keys) == 1:
-        loss, grads = jax.value_and_grad(loss_fn)(state.trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
-    else:
-        zero = jax.tree.map(jnp.zeros_like, (examples, state.trainable))
-        (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch, keys))
+        def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
+            one = jax.value_and_grad(loss_fn)(trainable, *micro)
+            return jax.tree.map(jnp.add, total, one), None
 
+        zero = jax.tree.map(jnp.zeros_like, (examples, trainable))
+        return jax.lax.scan(accumulate, zero, (batch, keys))[0]
+
+    loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
     trainable = optax.apply_updates(state.trainable, updates)
@@ -123,7 +128,7 @@ def compile_steps(
     """The two steps, jitted over the mesh. `train_step` gives its state's memory to the state that follows."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
     train = jax.jit(
-        functools.partial(train_step, model=model, optimizer=optimizer, schedule=schedule),
+        functools.partial(train_step, model=model, optimizer=optimizer, schedule=schedule, shardings=shardings),
         in_shardings=(at_state, at_frozen, shardings.batch),
         out_shardings=(at_state, shardings.replicated),
         donate_argnums=0,
