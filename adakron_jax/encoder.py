@@ -220,11 +220,13 @@ class Encoder(_Part):
 
     The layers' parameters are stacked along a first axis. The first and the last layer stand outside the compiled
     loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
-    the tokens that are asked for are computed. With `unroll` there is no loop; neither tree nor numbers change.
-    Initialising makes the layers' parameters and computes nothing with them.
+    the tokens that are asked for are computed. With `unroll` there is no loop; with `remat` the backward pass computes
+    each layer a second time from the layer's input, which is then all that is kept of it. Neither changes the tree, nor
+    results by more than rounding. Initialising makes the layers' parameters and computes nothing with them.
     """
 
     unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -251,6 +253,8 @@ class Encoder(_Part):
                 {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
             )
 
+        if self.remat:
+            apply = jax.checkpoint(apply)
         inner = config.num_layers - 2
         sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
         *sections, last = _sections(params, sizes)
@@ -309,11 +313,13 @@ class SequenceClassifier(_Part):
 
     num_labels: int = 2
     unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         parts = (self.config, self.method, self.dtype)
-        first = Encoder(*parts, unroll=self.unroll, name="encoder")(inputs, deterministic, inputs.starts)
+        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, name="encoder")
+        first = encoder(inputs, deterministic, inputs.starts)
         if self.config.model_type == "roberta":
             logits = RobertaHead(*parts, num_labels=self.num_labels, name="classifier")(first, deterministic)
         else:

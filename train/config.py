@@ -60,6 +60,7 @@ class RunConfig:
     max_length: int = option(128, "tokens at which an example is cut")
     best_by: str = option("accuracy", "the metric that chooses the best epoch, or last")
     precision: str = option("f32", "of matrix products; trained parameters stay f32", ("f32", "bf16"))
+    remat: bool = option(False, "compute each layer again in the backward pass, to save memory")
     mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2")
     train_split: str = option("train", "the split to train on")
     limit_train: Limit = option("all", "train on the first N examples")
@@ -228,8 +229,9 @@ def _parser() -> Parser:
             continue
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            nargs="+" if field.name in SEVERAL else None,
-            type=_limit if kind == Limit else kind,
+            nargs="+" if field.name in SEVERAL else "?" if kind is bool else None,
+            const=True if kind is bool else None,
+            type=_limit if kind == Limit else _flag if kind is bool else kind,
             choices=(*choices, *SUITES) if field.name == "task" else choices or None,
             metavar=None if choices else field.name.upper(),
             help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
@@ -237,6 +239,12 @@ def _parser() -> Parser:
     parser.add_argument("--grid", metavar="FILE", help="a TOML file of these flags with lists of what varies")
     parser.add_argument("--dry-run", action="store_true", help="only say which runs there are and what they cost")
     return parser
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: true, false")
+    return text == "true"
 
 
 def _limit(text: str) -> Limit:
