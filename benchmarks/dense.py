@@ -29,11 +29,11 @@ def dense_step(folder: Path, method: Method, rows: int, seq: int) -> tuple[Calla
     params = graft(model.shapes(), pretrained.read(folder, encoder) | fresh)
     trainable, frozen = split(jax.tree.map(jnp.array, params), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
-    optimizer = optim.adamw(schedule, 0.1)
+    optimizer = optim.adamw(0.1)
     shardings = make_shardings("data=1", encoder)
-    state = init_state(trainable, optimizer, 0)
+    state = init_state(trainable, optimizer, schedule, 0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step, _ = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+    step = compile_steps(model, optimizer, shardings, state, frozen).train
     batch = jax.device_put(dense_batch(encoder, rows, seq), shardings.batch)
 
     def once() -> None:

@@ -166,10 +166,10 @@ def step_of_shapes(
     trainable, frozen = split(model.shapes(), is_trainable(method))
     frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), frozen)
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
-    optimizer = optim.adamw(schedule, 0.1)
-    state = jax.eval_shape(lambda tree: init_state(tree, optimizer, 0), trainable)
+    optimizer = optim.adamw(0.1)
+    state = jax.eval_shape(lambda tree: init_state(tree, optimizer, schedule, 0), trainable)
     shardings = make_shardings(f"data={len(chips)}", encoder, chips)
-    step, _ = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+    step = compile_steps(model, optimizer, shardings, state, frozen).train
     return step.jitted, state, frozen
 
 

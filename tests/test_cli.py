@@ -19,7 +19,7 @@ import pytest
 from adakron_jax import adapter
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten
-from train import data
+from train import checkpoint, data
 from train.__main__ import main
 
 SMALL = ["--data", "mini", "--batch-size", "32", "--limit-train", "64", "--limit-eval", "32", "--max-length", "64"]
@@ -116,8 +116,8 @@ def test_the_journal_has_a_record_of_every_step_and_every_evaluation(whole: Whol
 def test_the_result_has_every_promised_key(whole: Whole, tiny: Path):
     result = whole.result
     assert set(result) == {
-        *("task", "model", "method", "seed", "params", "best_by", "best", "last", "collapsed", "throughput"),
-        *("seconds", "compilations", "device", "versions"),
+        *("task", "model", "method", "seed", "params", "best_by", "best", "last", "collapsed", "stopped_early"),
+        *("train_examples", "throughput", "seconds", "compilations", "device", "versions"),
     }
     assert (result["task"], result["model"], result["seed"]) == ("sst2", str(tiny), 0)
     assert result["method"] == {"name": "adakron", "factors": [12, 4], "place": "sequential"}
@@ -136,6 +136,7 @@ def test_the_result_s_scores_are_those_of_the_journal(whole: Whole):
     assert result["best"] == {"epoch": 1, "step": 4, "accuracy": first["accuracy"]}
     assert result["last"] == {"epoch": 2, "step": 8, "accuracy": second["accuracy"]}
     assert result["collapsed"] == second["collapsed"]
+    assert (result["stopped_early"], result["train_examples"]) == (False, 100)
 
 
 def test_the_result_counts_parameters_as_worked_out_by_hand(whole: Whole):
@@ -208,6 +209,49 @@ def test_the_same_command_says_that_the_run_has_ended_and_changes_nothing(whole:
     assert "this run has ended" in again.out
     assert f"{100 * whole.result['best']['accuracy']:.2f}" in again.out
     assert {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*")} == before
+
+
+def change(text: str, **values: Any) -> str:
+    return json.dumps(json.loads(text) | values)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda text: text[:100], ""),
+        (lambda text: "{}", "no 'method'"),
+        (lambda text: "[]", "unsupported operand"),
+        (lambda text: change(text, seed=7), "seed is 7, but 0 in config.toml"),
+        (lambda text: change(text, best={"epoch": 1, "step": 4}), "no 'accuracy'"),
+        (lambda text: change(text, seconds={"train": 1}), "no 'compile'"),
+        (lambda text: change(text, throughput="fast"), "string indices"),
+        (lambda text: change(text, collapsed=None), "collapsed is None"),
+    ],
+)
+def test_a_result_that_no_such_run_wrote_is_refused_in_one_line(
+    whole: Whole, tmp_path: Path, spoil: Callable[[str], str], told: str
+):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
+    path = folder / "result.json"
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
+    ended = call(*whole.flags, "--out", folder)
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert ended.err.startswith(f"train: {path}: damaged or of no such run (")
+    assert told in ended.err
+
+
+def test_a_damaged_best_tree_is_named_at_the_end(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def spoil(state: Any) -> None:
+        wait(state)
+        for path in (tmp_path / "o/best").rglob("d/*"):
+            path.write_bytes(b"no tensors")
+
+    wait = checkpoint.Checkpoints.wait
+    monkeypatch.setattr(checkpoint.Checkpoints, "wait", spoil)
+    ended = call(*SMALL, "--task", "sst2", "--model", tiny, "--method", "head", "--epochs", 1, "--out", tmp_path / "o")
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert ended.err.startswith(f"train: {tmp_path / 'o/best/2'}: damaged checkpoint (")
+    assert not (tmp_path / "o/result.json").exists()
 
 
 # --- other kinds of run

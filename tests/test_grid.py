@@ -1,5 +1,6 @@
 """Grids: which cells a command line or a file asks for, and how they run one after another."""
 
+import io
 import json
 import os
 import shutil
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from adakron_jax.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
 from adakron_jax.paper import ROWS
 from tests.test_cli import Ended, call
 from tests.test_run_config import GRIDS, write_encoder
-from train import data, grid, loop
+from train import console, data, grid, loop
 from train.config import RECIPES, SUITES, Command, RunConfig, parse, parse_command
 
 
@@ -229,6 +231,19 @@ def test_the_time_left_goes_by_the_pace_of_the_same_task_or_else_of_all():
     assert grid.seconds_left([*ended, cell("rte", 10, error="no")]) == 0
 
 
+def test_before_a_cell_has_ended_the_time_left_goes_by_the_pace_of_the_one_that_runs():
+    cells = [cell("rte", 10, reached=2, running=True, rate=5.0), cell("mrpc", 10)]
+    assert grid.seconds_left(cells) == pytest.approx((8 + 10) * 10 / 5)
+    assert grid.overview(cells, cells[0]) == "cell 1 of 2: rte; 0 done, 1 running, 1 left, about 1 min to go"
+
+
+def test_the_overview_counts_cells_by_how_they_stand():
+    cells = [cell("rte", 10, result=result(100, 3600.0)), cell("mrpc", 10, error="no")]
+    cells += [cell("sst2", 10, running=True, reached=5), cell("cola", 20)]
+    said = grid.overview(cells, cells[2])
+    assert said == "cell 3 of 4: sst2; 1 done, 1 failed, 1 running, 1 left, about 2.5 h to go"
+
+
 # --- running
 
 
@@ -272,13 +287,13 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
     def again() -> Ended:
         return call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path / "o")
 
-    def evaluate_and_stop(*args: Any) -> None:
-        evaluate(*args)
+    def evaluate_and_stop(*args: Any, **more: Any) -> None:
+        evaluate(*args, **more)
         os.kill(os.getpid(), signal.SIGINT)
 
-    evaluate = loop.evaluate_epoch
+    evaluate = loop.evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate_epoch", evaluate_and_stop)
+        patch.setattr(loop, "evaluate", evaluate_and_stop)
         stopped = again()
     assert stopped.code == 130
     assert stopped.err == "train: stopped after cell 1 of 2; the same command continues\n"
@@ -290,7 +305,7 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
     assert (ended.code, ended.err) == (0, "")
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
     assert "cell 1 of 2" not in ended.out
-    assert "cell 2 of 2: sst2-head-seed1; 1 done, 1 left, about " in ended.out
+    assert "cell 2 of 2: sst2-head-seed1; 1 done, 1 running, 0 left, about " in ended.out
     table = [line.split() for line in ended.out[ended.out.rindex("cell ") :].splitlines()[1:]]
     for seed, row in enumerate(table):
         its = json.loads((tmp_path / f"o/sst2-head-seed{seed}/result.json").read_text(encoding="utf-8"))
@@ -310,9 +325,44 @@ def test_a_cell_that_fails_is_named_at_the_end_and_the_others_run(tiny: Path, tm
     assert len(ended.err.splitlines()) == 1
     assert ended.err.startswith("train: 1 of 2 cells failed: mrpc-head-seed0: ")
     assert "label is '7'" in ended.err
-    assert "cell 2 of 2: sst2-head-seed0; 0 done, 1 failed, 1 left" in ended.out
+    assert "cell 2 of 2: sst2-head-seed0; 0 done, 1 failed, 1 running, 0 left" in ended.out
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"sst2-head-seed0"}
     assert (tmp_path / "o/sst2-head-seed0/result.json").is_file()
+
+
+def test_cells_of_other_learning_rates_are_the_same_programs(tiny: Path, tmp_path: Path):
+    flags = [*SMALL, "--task", "sst2", "--model", tiny, "--out", tmp_path]
+    assert call(*flags, "--learning-rate", "1e-3", "1e-2").code == 0
+    folders = sorted(tmp_path.iterdir())
+    compilations = [json.loads((folder / "result.json").read_text())["compilations"] for folder in folders]
+    assert compilations == [{"train": 1, "eval": 1}, {"train": 0, "eval": 0}]
+    journals = [(folder / "metrics.jsonl").read_text().splitlines() for folder in folders]
+    rates = [[json.loads(line).get("learning_rate") for line in journal] for journal in journals]
+    assert rates == [[0, pytest.approx(1e-3), None], [0, pytest.approx(1e-2), None]]
+
+
+def test_the_overview_is_shown_with_the_progress_of_every_cell(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    ended = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    shown = [line for line in ended.out.splitlines() if line.startswith("step 1/2  epoch 1  loss ")]
+    assert len(shown) == 2
+    assert "  cell 1 of 2: sst2-head-seed0; 0 done, 1 running, 1 left, about 1 min to go" in shown[0]
+    assert "  cell 2 of 2: sst2-head-seed1; 1 done, 1 running, 0 left, about 1 min to go" in shown[1]
+
+
+def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen():
+    line = console.ProgressLine(4, 0, 8, lambda step, rate: f"after step {step}: {'far to go ' * 12}")
+    line.update(1, 0, {"loss": 0.5, "learning_rate": 1e-3}, 0.0)
+    screen = Console(file=io.StringIO(), width=110)
+    with screen.capture() as captured:
+        screen.print(line._bar.get_renderable())
+    bar, below = captured.get().splitlines()
+    assert "1/4" in bar
+    assert below.startswith("after step 1: far to go")
+    assert below.rstrip().endswith("…")
 
 
 def test_a_later_seed_compiles_only_what_the_one_before_has_not(
@@ -322,11 +372,12 @@ def test_a_later_seed_compiles_only_what_the_one_before_has_not(
     cells = grid.survey(parse_command(flags).runs)
     seen = []
 
-    def train(run: Any) -> dict[str, Any]:
+    def train(runs: Any) -> list[dict[str, Any]]:
+        (run,) = runs
         seen.append(run)
         run.train_step.executables["a shape"] = print
         run.checkpoints.close()
-        return {"last": {"step": 1}, "seconds": {"train": 0.0}}
+        return [{"last": {"step": 1}, "seconds": {"train": 0.0}}]
 
     monkeypatch.setattr(loop, "train", train)
     grid.train(cells)

@@ -119,12 +119,12 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     model = setup.model.clone(config=config)
     trainable, frozen = split(setup.params, is_trainable(setup.method))
     schedule = optim.linear_schedule(1e-2, 100, 0.0)
-    optimizer = optim.adamw(schedule, weight_decay=0.1)
+    optimizer = optim.adamw(weight_decay=0.1)
     shardings = make_shardings(mesh, config)
     # Copied: the step takes its state's memory, and what is on one device already would not be.
-    state = init_state(jax.tree.map(jnp.array, trainable), optimizer, seed=0)
+    state = init_state(jax.tree.map(jnp.array, trainable), optimizer, schedule, seed=0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step, _ = compile_steps(model, optimizer, schedule, shardings, state, frozen)
+    step = compile_steps(model, optimizer, shardings, state, frozen).train
     ids, mask = examples(config)
     inputs = padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids))))
     batch = Batch(inputs, LABELS[:, None], jnp.ones((4, 1)))

@@ -174,14 +174,11 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     trainable = graft(trainable, adapter.from_tensors(init, list(flatten(trainable)), case.method, case.config))
     model = no_dropout(case.model)
     schedule = optim.linear_schedule(1e-2, 25, 0.06)
-    optimizer = optim.adamw(schedule, weight_decay=0.1)
+    optimizer = optim.adamw(weight_decay=0.1)
 
-    step = jax.jit(
-        lambda *args: train_step(
-            *args, model=model, optimizer=optimizer, schedule=schedule, shardings=make_shardings("data=1", case.config)
-        )
-    )
-    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, seed=0)
+    alone = make_shardings("data=1", case.config)
+    step = jax.jit(lambda *args: train_step(*args, model=model, optimizer=optimizer, shardings=alone))
+    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)
     for number in range(25):
         batch = {key.removeprefix("batch/"): theirs[key][number % 5] for key in theirs.files if "batch/" in key}
         inputs = jax.tree.map(lambda x: x[None], case.packed(batch))

@@ -62,11 +62,27 @@ def test_the_shapes_are_the_cheapest_there_are(rows, shapes, multiple) -> None:
 
 
 def test_first_fit_puts_the_longest_first_into_the_first_row_with_room() -> None:
-    layout = first_fit(np.array([[3, 8, 5, 2, 0]]), 10)
+    layout = first_fit(np.array([[3, 8, 5, 2, 0]]), 10, slots=4)
     np.testing.assert_array_equal(layout.row, [[1, 0, 1, 0, -1]])
     np.testing.assert_array_equal(layout.start, [[5, 0, 0, 8, -1]])
     np.testing.assert_array_equal(layout.slot, [[1, 0, 0, 1, -1]])
     np.testing.assert_array_equal(layout.rows, [2])
+
+
+def test_a_row_takes_no_more_examples_than_it_has_slots() -> None:
+    layout = first_fit(np.array([[3, 8, 2, 2, 2]]), 10, slots=2)
+    np.testing.assert_array_equal(layout.row, [[1, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(layout.slot, [[0, 0, 1, 1, 0]])
+
+
+def test_runs_of_other_seeds_have_the_same_shapes_but_for_a_larger_last_one() -> None:
+    lengths = np.random.default_rng(0).integers(5, 60, 500)
+    plans = [plan(lengths, 32, epochs=2, seed=seed) for seed in range(6)]
+    for its in plans:
+        assert (its.row_length, its.slots) == (plans[0].row_length, plans[0].slots)
+        assert its.row_counts[:-1] == plans[0].row_counts[:-1]
+        assert its.row_counts[-1] >= plans[0].row_counts[-1]
+    assert len({its.row_counts for its in plans}) <= 3
 
 
 def test_skipping_steps_gives_the_rest_of_the_same_epoch() -> None:

@@ -22,6 +22,7 @@ from train.report import tables
 from train.report.__main__ import main
 from train.report.runs import metrics, read_folder
 from train.report.tables import EIGHT, differences, interval, paper_rows, tabulate
+from train.tasks import TASKS
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -34,6 +35,8 @@ def write_run(
     method: Method | None = None,
     encoder: EncoderConfig = OTHER,
     collapsed: bool = False,
+    examples: int | None = None,
+    early: bool = False,
     **values: Any,
 ) -> Path:
     """Writes a finished run; scores of its epochs, or the best of two."""
@@ -41,7 +44,7 @@ def write_run(
     scores = score if isinstance(score, list) else [score, score - 0.02]
     records = [
         {"epoch": epoch, "step": 10 * epoch}
-        | {metric: value - 0.01 * number for number, metric in enumerate(metrics(config.task))}
+        | {metric: value - 0.01 * number for number, metric in enumerate(TASKS[config.task].scored)}
         for epoch, value in enumerate(scores, start=1)
     ]
     size = SIZES[config.method.name]
@@ -54,6 +57,12 @@ def write_run(
         "best": max(records, key=lambda record: record[metrics(config.task)[0]]),
         "last": records[-1],
         "collapsed": collapsed,
+        "stopped_early": early,
+        "train_examples": examples,
+        "best_by": config.best_by,
+        "throughput": {"examples_per_second": 1.0, "padding_fraction": 0.0},
+        "compilations": {"train": 1},
+        "seconds": {"compile": 1, "train": 1, "eval": 1, "total": 3},
     }
     (folder / "adapter").mkdir(parents=True)
     (folder / "config.toml").write_bytes(config.dumps())
@@ -203,7 +212,7 @@ def test_a_damaged_file_is_named_and_left_out(
         (lambda result: result["best"].pop("accuracy"), "'accuracy'"),
         (lambda result: result.update(seed=7), "seed is 7, but 1 in config.toml"),
         (lambda result: result["method"].update(factors=[8, 4]), "method is"),
-        (lambda result: result["params"].update(method="many"), "params are"),
+        (lambda result: result["params"].update(method="many"), "params.method is 'many'"),
         (lambda result: result.update(collapsed=None), "collapsed is None"),
     ],
 )
@@ -266,8 +275,75 @@ def test_encoders_data_and_limits_stand_in_tables_of_their_own(tmp_path: Path, c
     assert [len(table.rows[0].runs) for table in found] == [1, 1, 1, 1]
     assert sorted(table.low_resource for table in found) == [False, False, True, True]
     assert re.search(
-        r"^## .*first 500 training examples, epochs 2,.*\(low-resource\)$", report(tmp_path, capsys)[0]["md"], re.M
+        r"^## .*, epochs 2,.* \(low-resource: RTE at most 500 training examples, split train\)$",
+        report(tmp_path, capsys)[0]["md"],
+        re.M,
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "told"),
+    [
+        ({"examples": 2490}, "no", ""),
+        ({"examples": 2490, "limit_train": 20000}, "no", ""),
+        ({"examples": 1000}, "yes", "low-resource: RTE 1,000 training examples, split train"),
+        ({"examples": 64, "limit_train": 64}, "yes", "low-resource: RTE 64 training examples, split train"),
+        ({"train_split": "train_1k"}, "yes", "low-resource: RTE unknown training examples, split train_1k"),
+        ({"examples": 2490, "train_split": "b"}, "yes", "low-resource: RTE 2,490 training examples, split b"),
+    ],
+    ids=str,
+)
+def test_a_run_on_less_than_all_training_examples_is_called_so_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: dict[str, Any], low: str, told: str
+):
+    write_run(tmp_path / "run", 0.8, encoder=BERT_BASE, **values)
+    files, _ = report(tmp_path, capsys)
+    assert {row["low_resource"] for row in records(files["csv"])} == {low}
+    assert {row["train_examples"] for row in records(files["csv"])} == {str(values.get("examples", ""))}
+    assert any(row["paper"] for row in records(files["csv"])) == (low == "no")
+    if low == "no":
+        assert not any("low-resource" in text.lower() for text in files.values())
+        return
+    assert told in next(line for line in files["md"].splitlines() if line.startswith("## ")).replace("\\_", "_")
+    assert all(told in line.replace("\\_", "_") for line in files["tex"].splitlines() if line.startswith(r"\caption"))
+    assert re.search(f"<h2[^>]*>[^<]*{told}", files["html"])
+    assert re.search(f"<title id=[^>]*>[^<]*{told}", files["html"])
+    assert re.search(f"<text[^>]*>{told}", files["html"])  # above the plot
+    assert "all of GLUE's are RTE 2,490" in files["md"]
+
+
+def test_of_several_tasks_those_with_fewer_training_examples_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for task, examples in (("rte", 1000), ("mrpc", 3668), ("sst2", 100)):
+        write_run(tmp_path / task, 0.8, task=task, examples=examples)
+    assert "low-resource: SST-2 100, RTE 1,000 training examples" in report(tmp_path, capsys)[0]["md"]
+
+
+def test_a_cell_never_mixes_training_sets_of_different_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for seed, examples in enumerate((2490, 2490, 1000)):
+        write_run(tmp_path / str(seed), 0.8, seed=seed, examples=examples)
+    (table,) = tabulate(read_folder(tmp_path)[0])
+    assert [[run.examples for run in row.runs] for row in table.rows] == [[1000], [2490, 2490]]
+    assert "adakron 12x4 (train examples 1000)" in report(tmp_path, capsys)[0]["md"]
+
+
+def test_evaluations_within_an_epoch_have_their_place_on_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write_run(tmp_path / "run", [0.5, 0.6, 0.7], examples=160, batch_size=10, eval_every=4) / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    steps = [{"epoch": 1, "step": 8}, {"epoch": 1, "step": 16}, {"epoch": 2, "step": 24}]
+    path.write_text("".join(json.dumps(line | step) + "\n" for line, step in zip(lines, steps, strict=True)))
+    page = report(tmp_path, capsys)[0]["html"]
+    assert "from 50.0 after epoch 0.5 to 70.0 after epoch 1.5, 1 seed" in page
+    assert "eval every 4" in page
+
+
+def test_runs_that_stopped_early_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), 0.8, seed=seed, patience=3, best_by="accuracy", early=seed == 1)
+    text = report(tmp_path, capsys)[0]["md"]
+    assert "best epoch by accuracy, seeds 0, 1, 1 of them stopped early" in text
+    assert "patience 3" in text
 
 
 def test_weights_that_share_a_name_are_told_apart(tmp_path: Path):

@@ -321,7 +321,7 @@ def test_after_any_damage_the_checkpoint_before_is_used(
     flags: Flags, run: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ):
     def begin(prepared: Any) -> None:
-        raise Prepared(int(prepared.state.step))
+        raise Prepared(int(prepared[0].state.step))
 
     monkeypatch.setattr("train.loop.train", begin)
     damage(run / "checkpoints/40")

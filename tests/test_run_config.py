@@ -205,6 +205,9 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
         ({"max_length": 7}, "max_length is 7; accepted: at least 8"),
         ({"best_by": "f1"}, "best_by is 'f1'; accepted: accuracy, last"),
         ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: pearson, spearman, last"),
+        ({"eval_every": 0}, "eval_every is 0; accepted: epoch, or at least 1"),
+        ({"patience": -1}, "patience is -1; accepted: at least 0"),
+        ({"patience": 2, "best_by": "last"}, "patience is 2; accepted: 0, since best_by is 'last'"),
         ({"mesh": "model"}, "mesh is 'model'; accepted: such as data=8 or data=4,model=2"),
         ({"mesh": "data=0"}, "mesh is 'data=0'; accepted"),
         ({"mesh": "rows=2"}, "mesh is 'rows=2'; accepted"),
@@ -255,6 +258,7 @@ def test_flags_are_read_as_the_types_of_their_fields(bert: Parse):
         (["--epochs", "two"], "--epochs: invalid int value: 'two'"),
         (["--learning-rate", "low"], "--learning-rate: invalid float value: 'low'"),
         (["--limit-train", "some"], "--limit-train.*'some'.*all"),
+        (["--eval-every", "often"], "--eval-every.*'often'.*epoch"),
         (["--seed"], "--seed: expected at least one argument"),
         (["--epoch", "3"], "unknown argument '--epoch'; accepted: .*--epochs"),
         (["rte"], "unknown argument 'rte'; accepted: --task"),
@@ -349,13 +353,21 @@ def test_differences_ignore_what_changes_no_number():
     assert RunConfig(task="rte", out="elsewhere", resume="must", recipe="fast").differences(saved) == []
 
 
+def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not_at_its_default():
+    saved = saved_form(RunConfig(task="rte"))
+    del saved["init_from"]
+    assert RunConfig(task="rte").differences(saved) == []
+    assert RunConfig(task="rte", init_from="a").differences(saved) == ["init_from '' -> 'a'"]
+
+
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     others = {
         "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
         "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
         "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
-        "train_split": "other", "limit_train": 9, "limit_eval": 9, "resume": "must",
+        "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
+        "resume": "must",
     }  # fmt: skip
     config = RunConfig(task="rte")
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))

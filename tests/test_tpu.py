@@ -21,7 +21,9 @@ SMALL = dataclasses.replace(
     intermediate_size=128,
     max_position_embeddings=32,
 )
-MOVED = """HloModule step, input_output_alias={ {0}: (0, {}, may-alias) }
+ALIASES = ", ".join(f"{{{i}}}: ({i}, {{}}, may-alias)" for i in range(4))
+MOVED = f"HloModule step, input_output_alias={{ {ALIASES} }}"
+MOVED += """
 %body (arg: f32[2]) -> f32[2] {
   ROOT %sum = f32[2]{0} all-reduce(%arg), to_apply=%add
 }
@@ -43,16 +45,17 @@ def test_devices_tell_each_other_one_gradient_once_a_step_outside_of_every_loop(
 
 def test_a_step_that_is_not_as_it_has_to_be_is_refused_with_the_reason() -> None:
     _, state, _ = step_of_shapes(SMALL, jax.devices()[:1], remat=False)
+    pair = jax.ShapeDtypeStruct((2,), jnp.float32)
     state = dataclasses.replace(
-        state, step=None, seed=None, opt_state=None, trainable=jax.ShapeDtypeStruct((2,), jnp.float32)
-    )
+        state, step=None, seed=None, opt_state=None, trainable=pair
+    )  # and three of the schedule
     fine = MOVED.replace("while(%arg), condition=%body, body=%body", "call(%arg), to_apply=%body")
     assert [each.bytes for each in check(fine, state)] == [8]
     for text, reason in (
         (MOVED, "an all-reduce of 8 bytes in a loop; accepted: one after it"),
         (fine.replace("= f32[2]{0} all-reduce", "= f32[4]{0} all-gather"), "an all-gather of 16 bytes; accepted"),
         (fine.replace("= f32[2]{0} all-reduce", "= f32[4]{0} all-reduce"), "16 bytes of arrays all-reduced; accepted"),
-        (fine.replace("may-alias", ""), "0 leaves of the state donated; accepted: all 1"),
+        (fine.replace("may-alias", "", 1), "3 leaves of the state donated; accepted: all 4"),
         (fine + " %x = send(%y)", "'send(' ; accepted".replace(" ;", ";")),
     ):
         with pytest.raises(Broken, match=re.escape(reason)):

@@ -30,7 +30,7 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         command = parse_command(argv)
-        from train import console, loop, run
+        from train import checkpoint, console, loop, run
 
         if command.grid or command.dry_run:
             return _run_grid(command)
@@ -44,9 +44,11 @@ def _run(argv: Sequence[str]) -> int:
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        loop.train(prepared)
+        loop.train([prepared])
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
+    except checkpoint.Damaged as damaged:
+        return _complain(str(damaged), 2)
     except loop.Diverged as diverged:
         return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
     return 0
@@ -60,7 +62,7 @@ def _run_grid(command: "Command") -> int:
     if command.dry_run:
         return 0
     try:
-        grid.train(cells)
+        grid.train(cells, command.together)
     except loop.Stopped as stop:
         grid.show_scores(cells)
         return _complain(str(stop), 130)

@@ -19,12 +19,17 @@ from adakron_jax.params import Tree
 from train.step import TrainState
 
 KEEP = 2  # so that there is one before a damaged one
+_UNREADABLE = (ValueError, OSError, KeyError, TypeError)  # what orbax raises of a damaged checkpoint
 
 
 def space(state: TrainState) -> int:
     """Bytes that a run's checkpoints take at most: those kept, the one being written, and the best twice likewise."""
     size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
     return (KEEP + 1) * size(state) + 2 * size(state.trainable)
+
+
+class Damaged(ValueError):
+    """A checkpoint that is needed cannot be read."""
 
 
 class Checkpoints:
@@ -40,6 +45,7 @@ class Checkpoints:
         step = int(state.step)
         if step not in self._last.all_steps():
             with _room():
+                self._best.wait_until_finished()  # who finds this state relies on the best up to it
                 self._last.save(step, args=ocp.args.StandardSave(state))
 
     def save_best(self, step: int, trainable: Tree) -> None:
@@ -53,27 +59,28 @@ class Checkpoints:
         """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
 
         Raises:
-          ValueError: there are checkpoints, but none can be read.
+          Damaged: there are checkpoints, but none can be read.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
                 state = _restore(self._last, step, like)
-            except (ValueError, OSError, KeyError, TypeError) as error:
-                _hush_late_reads()
-                path = Path(self._last.directory) / str(step)
-                damaged[step] = f"{path}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
+            except _UNREADABLE as error:
+                damaged[step] = _damage(self._last, step, error)
                 continue
             for unreadable in damaged:
                 self._last.delete(unreadable)
             return state, list(damaged.values())
         if damaged:
-            raise ValueError(f"{'; '.join(damaged.values())}; no other is left: train anew in another folder")
+            raise Damaged(f"{'; '.join(damaged.values())}; no other is left: train anew in another folder")
         return None, []
 
-    def restore_best(self, like: Tree) -> Tree:
-        """The best tree, laid out as `like`."""
-        return _restore(self._best, self._best.latest_step(), like)
+    def restore_best(self, step: int, like: Tree) -> Tree:
+        """The best tree, which is that of a step, laid out as `like`; `Damaged` if it cannot be read."""
+        try:
+            return _restore(self._best, step, like)
+        except _UNREADABLE as error:
+            raise Damaged(f"{_damage(self._best, step, error)}; train anew in another folder") from None
 
     def wait(self) -> None:
         with _room():
@@ -97,6 +104,12 @@ def _room() -> Iterator[None]:
         raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
 
 
+def _damage(manager: ocp.CheckpointManager, step: int, error: Exception) -> str:
+    """A line on a checkpoint that could not be read."""
+    _hush_late_reads()
+    return f"{Path(manager.directory) / str(step)}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
+
+
 def _hush_late_reads() -> None:
     """Keeps reads still under way when one has failed from printing tracebacks: orbax's event loop is gone by then."""
     before = sys.unraisablehook
@@ -114,6 +127,6 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
-def _restore(manager: ocp.CheckpointManager, step: int | None, like: Any) -> Any:
+def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
     return manager.restore(step, args=ocp.args.StandardRestore(shapes))

@@ -7,7 +7,7 @@ import math
 import tomllib
 import typing
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ SUITES = {"glue": ("mnli", "qnli", "sst2", "qqp", "mrpc", "cola", "rte", "stsb")
 SEVERAL = ("task", "method", "learning_rate", "seed")  # several values of these make a grid
 
 Limit = int | Literal["all"]
+Every = int | Literal["epoch"]
 
 
 def option(default: Any, text: str, choices: Iterable[str] = ()) -> Any:
@@ -58,13 +59,16 @@ class RunConfig:
     weight_decay: float = option(0.1, "on all but biases and LayerNorms")
     warmup_ratio: float = option(0.06, "share of the steps over which the rate rises from 0")
     max_length: int = option(128, "tokens at which an example is cut")
-    best_by: str = option("accuracy", "the metric that chooses the best epoch, or last")
+    best_by: str = option("accuracy", "the metric that chooses the best evaluation, or last")
+    eval_every: Every = option("epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway")
+    patience: int = option(0, "stop after N evaluations without a better best_by; 0 trains to the end")
     precision: str = option("f32", "of matrix products; trained parameters stay f32", ("f32", "bf16"))
     remat: bool = option(False, "compute each layer again in the backward pass, to save memory")
     mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2")
     train_split: str = option("train", "the split to train on")
     limit_train: Limit = option("all", "train on the first N examples")
     limit_eval: Limit = option("all", "evaluate on the first N examples of each split")
+    init_from: str = option("", "a portable adapter's folder to start from, of the same method and encoder")
     resume: str = option("auto", "an interrupted run in --out: auto continues it, never refuses, must insists",
                          ("auto", "never", "must"))  # fmt: skip
 
@@ -77,6 +81,8 @@ class RunConfig:
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("limit_train", "limit_eval"):
             self._check(name, getattr(self, name) == "all" or getattr(self, name) >= 1, "all, or at least 1")
+        self._check("eval_every", self.eval_every == "epoch" or self.eval_every >= 1, "epoch, or at least 1")
+        self._check("patience", self.patience >= 0, "at least 0")
         self._check("seed", 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
@@ -85,6 +91,7 @@ class RunConfig:
         self._check("max_length", self.max_length >= 8, "at least 8")
         metrics = (*TASKS[self.task].metrics, "last")
         self._check("best_by", self.best_by in metrics, ", ".join(metrics))
+        self._check("patience", not self.patience or self.best_by != "last", "0, since best_by is 'last'")
         parse_mesh(self.mesh)
 
     def _check(self, name: str, fine: bool, accepted: str) -> None:
@@ -106,7 +113,9 @@ class RunConfig:
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
         free = {"out", "resume", "recipe"}
-        here, there = _flat(tomllib.loads(self.dumps().decode())), _flat(saved)
+        # A field that an older version did not have changes nothing at its default.
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
+        here, there = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
         return [
             f"{key} {there.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
             for key in sorted(here.keys() | there.keys())
@@ -129,11 +138,13 @@ class Command:
       runs: one, whose folder is `--out`; or the cells of a grid, each with a folder of its own below `--out`.
       grid: which of the two.
       dry_run: to say what the runs cost, and no more.
+      together: that cells which differ in nothing but seed and learning rate take their steps as one.
     """
 
     runs: tuple[RunConfig, ...]
     grid: bool
     dry_run: bool
+    together: bool = False
 
 
 def parse(argv: Sequence[str]) -> RunConfig:
@@ -157,7 +168,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     """
     flags, unknown = _parser().parse_known_args(argv)
     given = vars(flags)
-    file, dry_run = given.pop("grid", None), given.pop("dry_run", False)
+    file, dry_run, together = given.pop("grid", None), given.pop("dry_run", False), given.pop("together", False)
     words = {key: given.pop(key) for key in list(given) if key.startswith("method.")}
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
@@ -184,8 +195,13 @@ def parse_command(argv: Sequence[str]) -> Command:
         chosen: dict[str, Any] = {"task": task, "seed": seed, "method": make_method(method.name, fields)}
         runs.append(RunConfig(**(recipe | values | rate | chosen)))
     if file is None and len(runs) == 1:
+        if together:
+            raise ValueError("together, and one run; accepted: several seeds or learning rates")
         return Command(tuple(runs), grid=False, dry_run=dry_run)
-    return Command(tuple(_below_one_folder(runs, name_rates=len(rates) > 1)), grid=True, dry_run=dry_run)
+    if together and any(run.patience for run in runs):
+        raise ValueError("patience is above 0, and together; accepted: one of them")
+    cells = tuple(_below_one_folder(runs, name_rates=len(rates) > 1))
+    return Command(cells, grid=True, dry_run=dry_run, together=together)
 
 
 def _below_one_folder(runs: Sequence[RunConfig], name_rates: bool) -> list[RunConfig]:
@@ -231,12 +247,13 @@ def _parser() -> Parser:
             f"--{field.name.replace('_', '-')}",
             nargs="+" if field.name in SEVERAL else "?" if kind is bool else None,
             const=True if kind is bool else None,
-            type=_limit if kind == Limit else _flag if kind is bool else kind,
+            type=_flag if kind is bool else _NUMBER_OR.get(kind, kind),
             choices=(*choices, *SUITES) if field.name == "task" else choices or None,
             metavar=None if choices else field.name.upper(),
             help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
         )
     parser.add_argument("--grid", metavar="FILE", help="a TOML file of these flags with lists of what varies")
+    parser.add_argument("--together", action="store_true", help="train all seeds and learning rates of a method as one")
     parser.add_argument("--dry-run", action="store_true", help="only say which runs there are and what they cost")
     return parser
 
@@ -247,10 +264,16 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-def _limit(text: str) -> Limit:
-    if text != "all" and not text.removeprefix("-").isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}; accepted: all, or a whole number")
-    return "all" if text == "all" else int(text)
+def _number_or(word: str) -> Callable[[str], Any]:
+    def read(text: str) -> int | str:
+        if text != word and not text.removeprefix("-").isdecimal():
+            raise argparse.ArgumentTypeError(f"{text!r}; accepted: {word}, or a whole number")
+        return word if text == word else int(text)
+
+    return read
+
+
+_NUMBER_OR: dict[Any, Any] = {Limit: _number_or("all"), Every: _number_or("epoch")}
 
 
 def family(encoder: EncoderConfig) -> str:

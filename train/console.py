@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from adakron_jax.adapter import write_whole
 from adakron_jax.params import Tree, count, flatten
 from train.config import RunConfig, paper_scores
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+LOOK_SECONDS = 1.0  # between two looks at what else there is to do
 _PACKAGES = ("adakron-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "numpy")
 
 console = Console(highlight=False, soft_wrap=True)
@@ -102,11 +104,22 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-class ProgressLine:
-    """Loss, learning rate, examples a second and time left: a live line on a terminal, else a line now and then."""
+class _Bar(Progress):
+    """A bar, and a line below it."""
 
-    def __init__(self, total: int, start: int, batch_size: int):
-        self._bar = Progress(
+    below = ""
+
+    def get_renderables(self) -> Iterator[Any]:
+        yield self.make_tasks_table(self.tasks)
+        if self.below:
+            yield Text(self.below, no_wrap=True, overflow="ellipsis")
+
+
+class Line:
+    """How much of a total is done, and time left: a live line on a terminal, else a line now and then."""
+
+    def __init__(self, name: str, total: int, start: int = 0):
+        self._bar = _Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -117,29 +130,48 @@ class ProgressLine:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("train", total=total, completed=start, shown="")
-        self._total, self._start, self._batch_size = total, start, batch_size
+        self._task = self._bar.add_task(name, total=total, completed=start, shown="")
+        self._name, self._total, self._start = name, total, start
         self._begun = self._told = time.monotonic()
 
-    def __enter__(self) -> "ProgressLine":
+    def __enter__(self) -> None:
         self._bar.start()
-        return self
 
     def __exit__(self, *exception: Any) -> None:
         self._bar.stop()
 
+    def rate(self, done: int, paused: float = 0.0) -> float:
+        """How many a second since the start, but for `paused` seconds."""
+        return (done - self._start) / max(time.monotonic() - self._begun - paused, 1e-9)
+
+    def show(self, done: int, rate: float, text: str = "", below: str = "") -> None:
+        self._bar.below = below
+        self._bar.update(self._task, completed=done, shown=text)
+        now = time.monotonic()
+        if not console.is_terminal and now - self._told >= PLAIN_SECONDS:
+            self._told = now
+            words = (f"{self._name} {done}/{self._total}", text, f"left {_clock((self._total - done) / rate)}", below)
+            say("  ".join(filter(None, words)))
+
+
+class ProgressLine(Line):
+    """Of a run: loss, learning rate and examples a second; below it what `overview` says of step and that pace."""
+
+    def __init__(self, total: int, start: int, batch_size: int, overview: Callable[[int, float], str]):
+        super().__init__("step", total, start)
+        self._batch_size, self._overview = batch_size, overview
+        self._looked, self._below = -math.inf, ""
+
     def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
         """Shows the state after `step` steps; `paused` seconds since the start went to other things than training."""
-        now = time.monotonic()
-        rate = (step - self._start) / max(now - self._begun - paused, 1e-9)
+        rate = self.rate(step, paused)
+        if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
+            self._looked, self._below = now, self._overview(step, rate * self._batch_size)
         shown = (
             f"epoch {epoch + 1}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
             f"{rate * self._batch_size:.0f} examples/s"
         )
-        self._bar.update(self._task, completed=step, shown=shown)
-        if not console.is_terminal and now - self._told >= PLAIN_SECONDS:
-            self._told = now
-            say(f"step {step}/{self._total}  {shown}  left {_clock((self._total - step) / rate)}")
+        self.show(step, rate, shown, self._below)
 
 
 def _clock(seconds: float) -> str:
@@ -154,14 +186,18 @@ def scores(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if name not in about}
 
 
-def show_evaluation(record: Mapping[str, Any], header: bool, best: bool) -> None:
-    """Prints a row of the evaluation table: the epoch's mean training loss and its scores in percent."""
+def show_evaluation(record: Mapping[str, Any], header: bool, best: bool, name: str) -> None:
+    """Prints a row of the evaluation table: the epoch's mean training loss, its scores in percent, the run's name."""
     found = scores(record)
     width = max(10, *(len(name) + 2 for name in found))
     if header:
         say("epoch    step  train loss" + "".join(f"{name:>{width}}" for name in found))
     cells = "".join(f"{100 * value:>{width}.2f}" for value in found.values())
-    notes = ("  *" if best else "") + ("  collapsed: every example gets the same answer" if record["collapsed"] else "")
+    notes = (
+        ("  *" if best else "")
+        + (f"  {name}" if name else "")
+        + ("  collapsed: every example gets the same answer" if record["collapsed"] else "")
+    )
     say(f"{record['epoch']:>5}{record['step']:>8}{record['train_loss']:>12.4f}{cells}{notes}")
 
 
@@ -178,8 +214,12 @@ def show_result(result: Mapping[str, Any], config: RunConfig) -> None:
     console.print(table)
     say(
         f"{result['task']}, {result['method']['name']}, seed {result['seed']}, {result['model']}: best epoch "
-        f"{result['best']['epoch']} (by {result['best_by']}), last {result['last']['epoch']}; development set, one seed"
+        f"{result['best']['epoch']}, step {result['best']['step']:,} (by {result['best_by']}), last "
+        f"{result['last']['epoch']}, step {result['last']['step']:,}; development set, one seed"
     )
+    if result["stopped_early"]:
+        waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
+        say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result['best_by']}")
     if result["collapsed"]:
         say("COLLAPSED: at the end every example gets the same answer; a lower learning rate or another seed may help")
     say(

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,9 @@ class Cell:
     Attributes:
       config: of the run.
       steps: from its first to its last.
-      reached: the step it would go on from.
+      reached: the step it would go on from, or has come to.
+      running: it is the one at work.
+      rate: examples a second, while it runs.
       result: as in `result.json`, once it has ended.
       error: why it failed, if it did.
     """
@@ -31,6 +32,8 @@ class Cell:
     config: RunConfig
     steps: int
     reached: int = 0
+    running: bool = False
+    rate: float = 0.0
     result: dict[str, Any] | None = None
     error: str = ""
 
@@ -58,7 +61,8 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
-      ValueError: a method or length is not for the encoder, a split cannot be read, or a folder holds another run.
+      ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
+        folder holds another run.
     """
     shared = run.Shared()
 
@@ -73,34 +77,32 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
         if (result := run.finished(config)) is not None:
             cells.append(Cell(config, result["last"]["step"], result=result))
             continue
+        if not run.reached(config):
+            run.check_start(config, shared)
         for split in TASKS[config.task].dev_splits:
             rows(config.data, config.task, split)
         examples = rows(config.data, config.task, config.train_split)
         examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
         steps = config.epochs * math.ceil(examples / config.batch_size)
-        cells.append(Cell(config, steps, _reached(config.folder / "checkpoints")))
+        cells.append(Cell(config, steps, run.reached(config)))
     return cells
 
 
-def _reached(checkpoints: Path) -> int:
-    """The step of the last checkpoint; 0 if there is none."""
-    there = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
-
-
 def seconds_left(cells: Sequence[Cell]) -> float | None:
-    """By the pace of the cells that have ended, those of the same task where there are any; None before the first.
+    """By the pace of the cells that have ended, those of the same task where there are any.
 
-    The pace is of examples, with evaluation and compilation, and does not know that methods differ.
+    The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
+    cell has ended it is that of the training of the one that runs; None if there is none.
     """
     ended = [cell for cell in cells if cell.result is not None and cell.result["seconds"]["train"] > 0]
     if not ended:
-        return None
+        rate = sum(cell.rate for cell in cells if cell.running)
+        return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
     seconds = 0.0
     for cell in cells:
         alike = [other for other in ended if other.config.task == cell.config.task] or ended
         trained = sum(_trained(other.result) for other in alike)
-        spent = sum(other.result["seconds"]["total"] for other in alike if other.result)
+        spent = sum(other.result["seconds"]["total"] / other.result["together"] for other in alike if other.result)
         seconds += cell.left * cell.config.batch_size * spent / max(trained, 1)
     return seconds
 
@@ -122,8 +124,12 @@ def show_cost(cells: Sequence[Cell]) -> None:
     console.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
-def train(cells: Sequence[Cell]) -> None:
+def train(cells: Sequence[Cell], together: bool = False) -> None:
     """Runs every open cell. One that fails says why, and the next one begins.
+
+    Args:
+      together: cells that differ in nothing but seed and learning rate take their steps as one; if one of them
+        diverges, the others go on from their last checkpoints.
 
     Raises:
       ValueError: what all cells need, the model and the devices, is not there.
@@ -135,30 +141,68 @@ def train(cells: Sequence[Cell]) -> None:
         make_shardings(to_do[0].mesh, encoder)
         shared.tokenizer(folder, encoder.vocab_size)
         shared.weights(folder, encoder)
-    for number, cell in enumerate(cells, start=1):
-        if not cell.open:
-            continue
-        seconds = seconds_left(cells)
-        to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
-        console.say(f"\ncell {number} of {len(cells)}: {cell.name}; {_count(cells)}{to_go}")
+    waiting = crews(cells, together)
+    while waiting:
+        crew = waiting.pop(0)
+        for cell in crew:
+            cell.running = True
+        console.say(f"\n{overview(cells, crew)}")
         try:
-            stopping = _train_cell(cell, shared)
+            stopping = _train_crew(cells, crew, shared)
         except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
-            cell.error = " ".join(str(error).split())
-            console.say(f"failed: {cell.error}")
+            at_fault = [cell for cell in crew if isinstance(error, loop.Diverged) and cell.config is error.run.config]
+            for cell in at_fault or crew:
+                cell.error = " ".join(str(error).split())
+            console.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
+            waiting = crews(crew, together) + waiting
             continue
+        finally:
+            for cell in crew:
+                cell.running = False
         if stopping:
-            raise loop.Stopped(f"stopped after cell {number} of {len(cells)}; the same command continues")
+            raise loop.Stopped(f"stopped after cell {_number(cells, crew)}; the same command continues")
 
 
-def _train_cell(cell: Cell, shared: run.Shared) -> bool:
-    """Runs one cell, and lets go of its arrays; whether the user has asked to stop while it ended."""
-    prepared = run.prepare(cell.config, shared)
+def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
+    """The open cells, each by itself or with those that take their steps with it."""
+    found: dict[Any, list[Cell]] = {}
+    for number, cell in enumerate(cells):
+        alike = dataclasses.replace(cell.config, seed=0, learning_rate=1.0, out="", resume="auto")
+        if cell.open:
+            found.setdefault((alike, cell.reached) if together else number, []).append(cell)
+    return list(found.values())
+
+
+def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+    """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
+    seconds = seconds_left(cells)
+    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
+    others = f" and {len(crew) - 1} more, {len(crew)} cells together" if len(crew) > 1 else ""
+    return f"cell {_number(cells, crew)}: {crew[0].name}{others}; {_count(cells)}{to_go}"
+
+
+def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+    """Of a crew's first cell, such as `3 of 18`."""
+    return f"{cells.index(crew[0]) + 1} of {len(cells)}"
+
+
+def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: run.Shared) -> bool:
+    """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
+
+    def look(step: int, rate: float) -> str:
+        for cell in crew:
+            cell.reached, cell.rate = step, rate / len(crew)
+        return overview(cells, crew)
+
+    prepared = [run.prepare(cell.config, shared) for cell in crew]
+    prepared[0].overview = look
     try:
-        cell.result = loop.train(prepared)
+        for cell, result in zip(crew, loop.train(prepared), strict=True):
+            cell.result = result
     finally:
-        cell.reached = _reached(cell.config.folder / "checkpoints")
-    return prepared.stopping
+        for cell in crew:
+            cell.reached = run.reached(cell.config)
+    return prepared[0].stopping
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
@@ -186,9 +230,12 @@ def _table(*columns: str) -> Table:
 
 
 def _count(cells: Sequence[Cell]) -> str:
-    """Such as `2 done, 1 failed, 15 left`."""
+    """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
     done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
-    return f"{done} done, {f'{failed} failed, ' if failed else ''}{sum(cell.open for cell in cells)} left"
+    running = sum(cell.running for cell in cells)
+    left = sum(cell.open for cell in cells) - running
+    counts = {"done": done, "failed": failed, "running": running, "left": left}
+    return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in ("done", "left"))
 
 
 def _lasting(seconds: float) -> str:

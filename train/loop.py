@@ -1,9 +1,10 @@
 """Training from a prepared run to its result."""
 
+import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from train import console, data
 from train.packing import Batch, Plan
 from train.predict import of_split
 from train.run import Run
+from train.together import Crew
 
 RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
@@ -27,91 +29,141 @@ class Stopped(Exception):
 
 
 class Diverged(Exception):
-    """The loss is no longer a number."""
+    """The loss of a run is no longer a number."""
+
+    def __init__(self, run: Run, text: str):
+        super().__init__(text)
+        self.run = run
 
 
-def train(run: Run) -> dict[str, Any]:
-    """Trains to the end, evaluating after every epoch, and writes the run's folder.
+def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Trains to the end or until patience does, evaluating on the way, and writes the folders of the runs.
+
+    Args:
+      runs: one, or several that take their steps together, as a Crew does.
 
     Returns:
-      The result, as written to `result.json`.
+      The results, as written to each `result.json`.
 
     Raises:
       Stopped: SIGINT or SIGTERM came; the state is saved.
-      Diverged: the loss is not a number; the last checkpoint is kept.
+      Diverged: the loss of a run is not a number; the last checkpoint is kept.
+      Damaged: the best tree cannot be read back.
     """
-    config, start = run.config, int(run.state.step)
-    console.show_learning(run.state.trainable, run.frozen, run.budget)
-    console.say(
-        f"{len(run.train_set):,} training examples, {run.total_steps:,} steps; rows of {run.plan.row_length} tokens, "
-        f"{' or '.join(map(str, run.plan.row_counts))} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
-    )
+    crew = Crew(runs)
+    lead, start = crew.lead, int(crew.lead.state.step)
+    console.show_learning(lead.state.trainable, lead.frozen, lead.budget)
+    for run in runs:
+        counts = " or ".join(map(str, run.plan.row_counts))
+        console.say(
+            f"{len(run.train_set):,} training examples, {run.total_steps:,} steps; rows of {run.plan.row_length} "
+            f"tokens, {counts} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
+        )
     if start:
-        console.say(f"resumed after step {start} of {run.total_steps}")
-    journal = console.Journal(config.folder, start)
+        console.say(f"resumed after step {start} of {lead.total_steps}")
+    journals = [console.Journal(run.config.folder, start) for run in runs]
     try:
-        with stop_signals() as stopping, console.ProgressLine(run.total_steps, start, config.batch_size) as line:
-            for epoch in range(start // run.steps_per_epoch, config.epochs):
-                train_epoch(run, epoch, journal, line, stopping)
-                evaluate_epoch(run, epoch, journal)
-                run.checkpoints.save(run.state)
-                if stopping and epoch + 1 < config.epochs:
-                    stop(run)
-        run.stopping = bool(stopping)
-        return conclude(run, journal)
+        line = console.ProgressLine(lead.total_steps, start, lead.config.batch_size * len(runs), lead.overview)
+        with stop_signals() as stopping, line:
+            for epoch, end in evaluations(lead, start):
+                if any(map(out_of_patience, runs, journals)):
+                    break
+                train_epoch(crew, epoch, end, journals, line, stopping)
+                for run, journal in zip(runs, journals, strict=True):
+                    evaluate(run, epoch, journal, of_several=crew.several)
+                    run.checkpoints.save(run.state)
+                if stopping and end < lead.total_steps:
+                    stop(runs)
+        lead.stopping = bool(stopping)
+        return [conclude(run, journal, len(runs)) for run, journal in zip(runs, journals, strict=True)]
     finally:
-        run.checkpoints.close()
-        journal.close()
+        for run, journal in zip(runs, journals, strict=True):
+            run.checkpoints.close()
+            journal.close()
+
+
+def evaluations(run: Run, start: int) -> Iterator[tuple[int, int]]:
+    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
+    for epoch in range(run.config.epochs):
+        begin, end = epoch * run.steps_per_epoch, (epoch + 1) * run.steps_per_epoch
+        within = range(begin + run.steps_per_evaluation, end, run.steps_per_evaluation)
+        yield from ((epoch, step) for step in (*within, end) if step > start)
+
+
+def out_of_patience(run: Run, journal: console.Journal) -> bool:
+    """Whether the last `patience` evaluations brought nothing better than one before them."""
+    patience, records = run.config.patience, journal.of("eval")
+    if not patience or not records:
+        return False
+    return len(records) - 1 - records.index(best_of(records, run.config.best_by)) >= patience
 
 
 def train_epoch(
-    run: Run, epoch: int, journal: console.Journal, line: console.ProgressLine, stopping: list[int]
+    crew: Crew,
+    epoch: int,
+    end: int,
+    journals: Sequence[console.Journal],
+    line: console.ProgressLine,
+    stopping: list[int],
 ) -> None:
-    """Runs the rest of an epoch. Metrics are read one step late, so that the device never waits for the host."""
-    begun, compiling, saved = time.monotonic(), run.train_step.seconds, time.monotonic()
-    before = run.seconds["train"]
-    every = math.ceil(run.steps_per_epoch / RECORDS)
-    skip = int(run.state.step) - epoch * run.steps_per_epoch
-    step, end, pending = int(run.state.step), (epoch + 1) * run.steps_per_epoch, None
+    """Runs an epoch on to step `end`. Metrics are read one step late, so that the device never waits for the host."""
+    runs, lead, compiled = crew.runs, crew.lead, crew.lead.train_step
+    begun, compiling, saved = time.monotonic(), compiled.seconds, time.monotonic()
+    # So often that every evaluation has a training loss to show.
+    every = min(math.ceil(lead.steps_per_epoch / RECORDS), lead.steps_per_evaluation)
+    skip = int(lead.state.step) - epoch * lead.steps_per_epoch
+    step, pending = int(lead.state.step), None
 
     def settle() -> None:
         if pending is None:
             return
         number, metrics = pending
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"the loss at step {number} is {metrics['loss']}; try a lower learning rate")
-        if number % every == 0:
-            journal.write({"kind": "train", "step": number, "epoch": epoch + 1, **metrics})
-        paused = run.seconds["eval"] + run.train_step.seconds
-        line.update(number, epoch, metrics, paused)
+        each = crew.of_each(metrics)
+        for run, journal, its in zip(runs, journals, each, strict=True):
+            if not math.isfinite(its["loss"]):
+                raise Diverged(run, f"the loss at step {number} is {its['loss']}; try a lower learning rate")
+            if number % every == 0:
+                journal.write({"kind": "train", "step": number, "epoch": epoch + 1, **its})
+        mean = {name: float(np.mean([its[name] for its in each])) for name in each[0]}
+        line.update(number, epoch, mean, sum(run.seconds["eval"] for run in runs) + compiled.seconds)
 
-    for batch, _, ids in run.plan.batches(run.train_set, epoch, skip):
-        run.state, metrics = run.train_step(run.state, run.frozen, jax.device_put(batch, run.shardings.batch))
-        run.trained += int(np.count_nonzero(ids >= 0))
+    crew.gather()
+    batches = zip(*(run.plan.batches(run.train_set, epoch, skip) for run in runs), strict=True)
+    for parts in itertools.islice(batches, end - step):
+        metrics = crew.step([batch for batch, _, _ in parts])
+        for run, (_, _, ids) in zip(runs, parts, strict=True):
+            run.trained += int(np.count_nonzero(ids >= 0))
         step += 1
         settle()
         pending = step, metrics
-        # The last step of an epoch is saved after its evaluation, which a resumed run would otherwise leave out.
+        # The last step is saved after its evaluation, which a resumed run would otherwise leave out.
         if step < end and (stopping or time.monotonic() - saved > SAVE_SECONDS):
             settle()
             pending = None
-            run.checkpoints.save(run.state)
+            crew.scatter()
+            for run in runs:
+                run.checkpoints.save(run.state)
             saved = time.monotonic()
             if stopping:
-                stop(run)
+                stop(runs)
     settle()
-    run.seconds["train"] = before + time.monotonic() - begun - (run.train_step.seconds - compiling)
+    crew.scatter()
+    for run in runs:
+        run.seconds["train"] += time.monotonic() - begun - (compiled.seconds - compiling)
 
 
-def stop(run: Run) -> NoReturn:
-    """Waits for the checkpoint of this step to be on disk, and ends the run."""
-    run.checkpoints.wait()
-    raise Stopped(f"stopped after step {int(run.state.step)} of {run.total_steps}; the same command continues")
+def stop(runs: Sequence[Run]) -> NoReturn:
+    """Waits for the checkpoints of this step to be on disk, and ends the runs."""
+    for run in runs:
+        run.checkpoints.wait()
+    raise Stopped(f"stopped after step {int(runs[0].state.step)} of {runs[0].total_steps}; the same command continues")
 
 
-def evaluate_epoch(run: Run, epoch: int, journal: console.Journal) -> None:
-    """Scores the development sets, and keeps the trainable tree if it is the best so far."""
+def evaluate(run: Run, epoch: int, journal: console.Journal, of_several: bool) -> None:
+    """Scores the development sets, and keeps the trainable tree if it is the best so far.
+
+    The record's training loss is the mean of the epoch's records up to here.
+    """
     begun, compiling = time.monotonic(), run.eval_step.seconds
     step = int(run.state.step)
     losses = [record["loss"] for record in journal.of("train") if record["epoch"] == epoch + 1]
@@ -121,7 +173,7 @@ def evaluate_epoch(run: Run, epoch: int, journal: console.Journal) -> None:
         examples = run.dev_sets[name]
         logits = predict(run, examples, run.dev_plans[name])
         if not np.isfinite(logits).all():
-            raise Diverged(f"the answers after step {step} are not finite; try a lower learning rate")
+            raise Diverged(run, f"the answers after step {step} are not finite; try a lower learning rate")
         record |= {metric + suffix: score for metric, score in run.task.score(examples.labels, logits).items()}
         collapsed |= run.task.collapsed(logits)
     record["collapsed"] = collapsed
@@ -130,7 +182,7 @@ def evaluate_epoch(run: Run, epoch: int, journal: console.Journal) -> None:
     best = best_of([*earlier, record], run.config.best_by) is record
     if best:
         run.checkpoints.save_best(step, run.state.trainable)
-    console.show_evaluation(record, header=not earlier, best=best)
+    console.show_evaluation(record, header=not earlier, best=best, name=run.config.folder.name if of_several else "")
     run.seconds["eval"] += time.monotonic() - begun - (run.eval_step.seconds - compiling)
 
 
@@ -148,8 +200,12 @@ def predict(run: Run, examples: data.Examples, plan: Plan) -> np.ndarray:
     return of_split(answer, examples, plan)
 
 
-def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
-    """Writes the portable adapter of the best epoch and `result.json`, and shows the summary."""
+def conclude(run: Run, journal: console.Journal, together: int) -> dict[str, Any]:
+    """Writes the portable adapter of the best evaluation and `result.json`, and shows the summary.
+
+    Args:
+      together: how many runs took their steps with it, itself counted; the seconds are those of all.
+    """
     config, folder = run.config, run.config.folder
     run.checkpoints.wait()
     records = journal.of("eval")
@@ -164,7 +220,8 @@ def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
         scores=console.scores(best),
     )
     added = split(run.frozen, is_own)[0]
-    adapter.save(folder / "adapter", merge(run.checkpoints.restore_best(run.state.trainable), added), card)
+    learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
+    adapter.save(folder / "adapter", merge(learned, added), card)
     seconds = run.seconds | {
         "compile": run.train_step.seconds + run.eval_step.seconds,
         "total": time.monotonic() - run.seconds["total"],
@@ -180,6 +237,9 @@ def conclude(run: Run, journal: console.Journal) -> dict[str, Any]:
         "best": _entry(best),
         "last": _entry(last),
         "collapsed": last["collapsed"],
+        "stopped_early": last["step"] < run.total_steps,
+        "train_examples": len(run.train_set),
+        "together": together,
         "throughput": {
             "examples_per_second": speed,
             "tokens_per_second": speed * float(np.mean(run.train_set.lengths)),

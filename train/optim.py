@@ -5,21 +5,36 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from adakron_jax.params import flatten, unflatten
 
 MAX_GRAD_NORM = 1.0
 
 
-def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> optax.Schedule:
+@struct.dataclass
+class LinearSchedule:
+    """The learning rate of each step, from arrays: runs of other rates and lengths are the same program.
+
+    Attributes:
+      peak: the highest rate.
+      steps: after which the rate is 0.
+      warmup: steps over which it rises from 0 to its peak.
+    """
+
+    peak: Any
+    steps: Any
+    warmup: Any
+
+    def __call__(self, step: Any) -> Any:
+        rise = jnp.where(self.warmup > 0, step / jnp.maximum(1, self.warmup), 1.0)
+        fall = jnp.maximum(0, self.steps - step) / jnp.maximum(1, self.steps - self.warmup)
+        return self.peak * jnp.minimum(rise, fall)
+
+
+def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSchedule:
     """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
-    warmup = math.ceil(warmup_ratio * steps)
-
-    def rate(step: Any) -> Any:
-        rise = step / warmup if warmup else 1.0
-        return peak * jnp.minimum(rise, jnp.maximum(0, steps - step) / max(1, steps - warmup))
-
-    return rate
+    return LinearSchedule(jnp.float32(peak), jnp.int32(steps), jnp.int32(math.ceil(warmup_ratio * steps)))
 
 
 def decays(params: Any) -> Any:
@@ -31,10 +46,10 @@ def _is_bias_or_norm(path: str) -> bool:
     return path.endswith("bias") or "norm/" in path
 
 
-def adamw(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+def adamw(weight_decay: float) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) with the authors' constants, after clipping by the global norm of the
-    gradients, which are those of the trained parameters only."""
+    gradients, which are those of the trained parameters only. Its updates are for a learning rate of 1."""
     return optax.chain(
         optax.clip_by_global_norm(MAX_GRAD_NORM),
-        optax.adamw(schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decays),
+        optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decays),
     )

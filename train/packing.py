@@ -3,13 +3,15 @@
 A batch of 64 examples holds the same 64 examples in the same order as a padded one, and gives the same gradients; only
 the padding is gone. How many rows a batch takes varies, and every number of rows is another compilation. So the whole
 run is planned before it starts: all its batches are packed by length, and the few row counts that waste the fewest
-rows over the run are chosen.
+rows over the run are chosen. They are chosen for the order of one seed, whatever the run's own, so that the runs of
+several seeds share their programs.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import struct
 from jaxtyping import Int
@@ -20,6 +22,7 @@ from train.data import Examples
 ROW_MULTIPLE = 8  # a row's length is a multiple of this
 STRETCH = 1.25  # how much longer than the longest example a row may be, where that packs tighter
 SHAPES = 3  # row counts, and so compilations, of a training run
+DRAFT_SEED = 0  # of the order that the shapes are chosen for
 
 
 @struct.dataclass
@@ -37,6 +40,19 @@ class Batch:
     weights: Any
 
 
+def side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Batches of several runs along a new first axis, all with as many rows as the largest has."""
+    rows = max(batch.weights.shape[1] for batch in batches)
+
+    def stack(*arrays: np.ndarray) -> np.ndarray:
+        stacked = np.zeros((len(arrays), arrays[0].shape[0], rows, *arrays[0].shape[2:]), arrays[0].dtype)
+        for array, into in zip(arrays, stacked, strict=True):
+            into[:, : array.shape[1]] = array
+        return stacked
+
+    return jax.tree.map(stack, *batches)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where the examples of many packed bins went; the three arrays are [bins, examples of a bin].
@@ -52,12 +68,13 @@ class Layout:
     rows: Int[np.ndarray, " bins"]
 
 
-def first_fit(lengths: Int[np.ndarray, "bins examples"], row_length: int) -> Layout:
+def first_fit(lengths: Int[np.ndarray, "bins examples"], row_length: int, slots: int) -> Layout:
     """Packs every bin's examples into rows, the longest first, each into the first row that has room.
 
     Args:
       lengths: tokens of each example; 0 where a bin has fewer.
       row_length: at least the longest example.
+      slots: most examples in a row.
     """
     bins, examples = lengths.shape
     every = np.arange(bins)
@@ -69,7 +86,7 @@ def first_fit(lengths: Int[np.ndarray, "bins examples"], row_length: int) -> Lay
         example = order[:, rank]
         length = lengths[every, example]
         there = length > 0
-        into = np.argmax(room[:, : rank + 1] >= length[:, None], axis=1)
+        into = np.argmax((room[:, : rank + 1] >= length[:, None]) & (held[:, : rank + 1] < slots), axis=1)
         row[every, example] = np.where(there, into, -1)
         start[every, example] = np.where(there, row_length - room[every, into], -1)
         slot[every, example] = np.where(there, held[every, into], -1)
@@ -132,7 +149,7 @@ class Plan:
     def batches(self, examples: Examples, epoch: int = 0, skip: int = 0) -> Iterator[tuple[Batch, Layout, np.ndarray]]:
         """The batches of an epoch after the first `skip`, each with its layout and the numbers of its examples."""
         order, lengths = self.bins(examples.lengths, epoch)
-        layout = first_fit(lengths, self.row_length)
+        layout = first_fit(lengths, self.row_length, self.slots)
         for step in range(skip, len(order) // self.accumulate):
             part = slice(step * self.accumulate, (step + 1) * self.accumulate)
             one = Layout(layout.row[part], layout.start[part], layout.slot[part], layout.rows[part])
@@ -182,25 +199,36 @@ def plan(
       lengths: tokens of each example.
       multiple: of which every row count is one, so that rows divide among devices.
     """
+    order = None if seed is None else DRAFT_SEED
+
+    def draft(row_length: int) -> Plan:
+        its = Plan(row_length, batch_size, (), batch_size, accumulate, order, 0.0)
+        layout = first_fit(its.bins(lengths, 0)[1], row_length, its.slots)
+        return shaped(dataclasses.replace(its, slots=int(layout.slot.max()) + 1), 1)
+
+    def shaped(its: Plan, epochs: int) -> Plan:
+        rows = _rows(its, lengths, epochs)
+        return _given(its, best_shapes(rows, shapes, multiple), rows, lengths)
+
     shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
-    drafts = [
-        Plan(row_length, 1, (1,), batch_size, accumulate, seed, 0.0)
-        for row_length in range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE)
-    ]
-    draft = min(drafts, key=lambda draft: _survey(draft, lengths, 1, shapes, multiple).padding_fraction)
-    return _survey(draft, lengths, epochs, shapes, multiple)
+    row_lengths = range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE)
+    its = shaped(min(map(draft, row_lengths), key=lambda its: its.padding_fraction), epochs)
+    if seed == order:
+        return its
+    rows = _rows(dataclasses.replace(its, seed=seed), lengths, epochs)
+    *smaller, largest = its.row_counts
+    largest = max(largest, -(-int(rows.max()) // multiple) * multiple)
+    return _given(dataclasses.replace(its, seed=seed), (*smaller, largest), rows, lengths)
 
 
-def _survey(draft: Plan, lengths: np.ndarray, epochs: int, shapes: int, multiple: int) -> Plan:
-    """Completes a plan from the layouts of its first `epochs` epochs."""
-    rows, slots = [], 0
-    for epoch in range(epochs):
-        layout = first_fit(draft.bins(lengths, epoch)[1], draft.row_length)
-        rows.append(layout.rows.reshape(-1, draft.accumulate).max(axis=1))
-        slots = max(slots, int(layout.slot.max()) + 1)
-    needed = np.concatenate(rows)
-    counts = best_shapes(needed, shapes, multiple)
-    given = np.asarray(counts)[np.searchsorted(counts, needed)].sum() * draft.accumulate * draft.row_length
-    return dataclasses.replace(
-        draft, slots=slots, row_counts=counts, padding_fraction=1 - float(epochs * lengths.sum() / given)
-    )
+def _rows(its: Plan, lengths: np.ndarray, epochs: int) -> Int[np.ndarray, " batches"]:
+    """The rows that every micro-batch of each step needs, over the epochs."""
+    layouts = (first_fit(its.bins(lengths, epoch)[1], its.row_length, its.slots) for epoch in range(epochs))
+    return np.concatenate([layout.rows.reshape(-1, its.accumulate).max(axis=1) for layout in layouts])
+
+
+def _given(its: Plan, counts: tuple[int, ...], rows: np.ndarray, lengths: np.ndarray) -> Plan:
+    """The plan with these row counts, for steps that need `rows`."""
+    given = np.asarray(counts)[np.searchsorted(counts, rows)].sum() * its.accumulate * its.row_length
+    epochs = len(rows) // -(-len(lengths) // its.batch_size)
+    return dataclasses.replace(its, row_counts=counts, padding_fraction=1 - float(epochs * lengths.sum() / given))

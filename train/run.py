@@ -2,24 +2,24 @@
 
 import dataclasses
 import functools
-import json
 import math
 import shutil
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from adakron_jax import pretrained
+from adakron_jax import adapter, pretrained
 from adakron_jax.adapter import write_whole
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, budget, graft, split
-from adakron_jax.splice import is_trainable
-from train import checkpoint, console, data, optim, packing
+from adakron_jax.params import Tree, budget, count, flatten, graft, split
+from adakron_jax.splice import is_own, is_trainable
+from train import checkpoint, console, data, optim, packing, result
 from train.checkpoint import Checkpoints
 from train.config import Limit, RunConfig
 from train.packing import Plan
@@ -35,15 +35,18 @@ LOGS = 2**20  # bytes of a run's folder besides weights, roughly
 class Shared:
     """What runs of one process have in common, and read or compile once: models, token arrays, programs.
 
-    Programs are those of one configuration with its seeds; only the last one's are kept, and of tokens a task's.
+    Of tokens only the last task's are kept.
     """
 
     def __init__(self) -> None:
         self.locate = functools.cache(pretrained.locate)
         self.weights = functools.cache(pretrained.read)
+        self.fingerprint = functools.cache(
+            lambda folder, encoder: pretrained.fingerprint(self.weights(folder, encoder))
+        )
         self.tokenizer = functools.cache(data.load_tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
-        self.programs = functools.lru_cache(maxsize=1)(lambda seedless: ({}, {}))
+        self.programs = functools.cache(lambda *constants: ({}, {}, {}))
 
     def _examples(
         self, source: str, task: str, split_name: str, folder: Path, vocab_size: int, max_length: int
@@ -62,6 +65,7 @@ class Run:
       compiled_before: programs of each step that an earlier run has compiled.
       trained: examples trained on since `prepare`.
       stopping: the user has asked to stop, when there was nothing left but to finish.
+      overview: a line on what else there is to do, from the step reached and the examples a second.
     """
 
     config: RunConfig
@@ -75,6 +79,7 @@ class Run:
     frozen: Tree
     state: TrainState
     train_step: PerShape
+    together_step: PerShape
     eval_step: PerShape
     checkpoints: Checkpoints
     fingerprint: str
@@ -83,6 +88,7 @@ class Run:
     compiled_before: dict[str, int]
     trained: int = 0
     stopping: bool = False
+    overview: Callable[[int, float], str] = lambda step, rate: ""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,6 +97,12 @@ class Run:
     @property
     def total_steps(self) -> int:
         return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_evaluation(self) -> int:
+        """At most; an epoch ends with one in any case."""
+        every = self.config.eval_every
+        return self.steps_per_epoch if every == "epoch" else min(every, self.steps_per_epoch)
 
 
 def finished(config: RunConfig) -> dict[str, Any] | None:
@@ -112,14 +124,16 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
         raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
     try:
         earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
-        result = (
-            json.loads(finish.read_text(encoding="utf-8")) if (finish := folder / "result.json").is_file() else None
-        )
     except ValueError as error:
-        raise ValueError(f"{folder}: its config.toml or result.json is damaged ({error}); give another --out") from None
+        raise ValueError(f"{folder}: its config.toml is damaged ({error}); give another --out") from None
     if differences := config.differences(earlier):
         raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
-    return result
+    if not (ended := folder / "result.json").is_file():
+        return None
+    try:
+        return result.parse(ended.read_text(encoding="utf-8"), config)
+    except ValueError as error:
+        raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
 
 
 def fit(config: RunConfig, shared: Shared) -> tuple[Path, EncoderConfig]:
@@ -152,7 +166,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     shardings = make_shardings(config.mesh, encoder)
 
     train_set, dev_sets = read_examples(config, task, folder, encoder, shared)
-    steps = config.epochs * math.ceil(len(train_set) / config.batch_size)
+    total = config.epochs * math.ceil(len(train_set) / config.batch_size)
     multiple = shardings.mesh.shape["data"]
     plan = packing.plan(
         train_set.lengths,
@@ -160,23 +174,24 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         epochs=config.epochs,
         seed=config.seed,
         accumulate=config.accumulate,
-        shapes=min(packing.SHAPES, math.ceil(steps / STEPS_A_SHAPE)),
+        shapes=min(packing.SHAPES, math.ceil(total / STEPS_A_SHAPE)),
         multiple=multiple,
     )
 
     model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
-    params = graft(model.shapes(), base | fresh)
+    params = graft(model.shapes(), base | fresh | transferred(config, task, model, shared))
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
-    schedule = optim.linear_schedule(config.learning_rate, steps, config.warmup_ratio)
-    optimizer = optim.adamw(schedule, config.weight_decay)
-    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, config.seed)
+    schedule = optim.linear_schedule(config.learning_rate, total, config.warmup_ratio)
+    optimizer = optim.adamw(config.weight_decay)
+    state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
-    train_step, eval_step = compile_steps(model, optimizer, schedule, shardings, state, frozen)
-    # The state holds the seed, and the step all else that is in a configuration.
-    programs = shared.programs(dataclasses.replace(config, seed=0, out="", resume="auto"))
-    train_step.executables, eval_step.executables = programs
+    steps = compile_steps(model, optimizer, shardings, state, frozen)
+    programs = shared.programs(
+        encoder, config.method, task.num_labels, config.weight_decay, config.precision, config.mesh
+    )
+    steps.train.executables, steps.together.executables, steps.evaluate.executables = programs
 
     checkpoints, state = open_folder(config, state)
     return Run(
@@ -193,13 +208,14 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         shardings=shardings,
         frozen=frozen,
         state=state,
-        train_step=train_step,
-        eval_step=eval_step,
+        train_step=steps.train,
+        together_step=steps.together,
+        eval_step=steps.evaluate,
         checkpoints=checkpoints,
-        fingerprint=pretrained.fingerprint(base),
+        fingerprint=shared.fingerprint(folder, encoder),
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
-        compiled_before={"train": len(train_step.executables), "eval": len(eval_step.executables)},
+        compiled_before={"train": len(steps.train.executables), "eval": len(steps.evaluate.executables)},
     )
 
 
@@ -229,6 +245,51 @@ def read_model(
     return model, shared.weights(folder, encoder)
 
 
+def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
+    """The card of the adapter that a run starts from, if it does; ValueError if its method or encoder is another."""
+    if not config.init_from:
+        return None
+    said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
+    if not path.is_file():
+        raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
+    card, base = adapter.read_card(path), shared.fingerprint(*fit(config, shared))
+    if card.method != config.method:
+        raise ValueError(f"{said}, of {card.method}; accepted: one of the run's {config.method}")
+    if card.fingerprint != base:
+        raise ValueError(
+            f"{said}, trained on {card.base} with the fingerprint {card.fingerprint[:12]}; accepted: one trained on "
+            f"{config.model}, whose fingerprint is {base[:12]}"
+        )
+    return card
+
+
+def transferred(config: RunConfig, task: Task, model: SequenceClassifier, shared: Shared) -> pretrained.Leaves:
+    """The leaves, path -> array, with which `init_from` starts a run: the adapter's, and the head's if labels agree.
+
+    A resumed run has what learns in its checkpoint, and reads the adapter only for what the method added frozen.
+
+    Raises:
+      ValueError: the adapter is damaged, or of another method or encoder.
+    """
+    learns = is_trainable(config.method)
+    rests = any(is_own(path) and not learns(path) for path in flatten(model.shapes()))
+    if (reached(config) and not rests) or (card := check_start(config, shared)) is None:
+        return {}
+    leaves = flatten(adapter.load(Path(config.init_from))[0])
+    agree = card.labels == task.labels
+    taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
+    head = "its head too" if agree else f"not its head, which tells {', '.join(card.labels) or 'numbers'}"
+    console.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    return taken
+
+
+def reached(config: RunConfig) -> int:
+    """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    folder = config.folder / "checkpoints"
+    there = folder.iterdir() if folder.is_dir() else ()
+    return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
+
+
 def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:
     """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with."""
     out = config.folder
@@ -238,7 +299,11 @@ def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, Trai
         out.rmdir()
         raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
     checkpoints = Checkpoints(out)
-    resumed, damaged = checkpoints.restore(state)
+    try:
+        resumed, damaged = checkpoints.restore(state)
+    except checkpoint.Damaged:
+        checkpoints.close()
+        raise
     for line in damaged:
         console.say(f"{line}; the one before is used")
     write_whole(out / "config.toml", config.dumps())

@@ -51,6 +51,10 @@ class Shardings:
         """Arrays [micro, rows, ...]: rows are divided."""
         return NamedSharding(self.mesh, P(None, "data"))
 
+    def stacked(self, sharding: NamedSharding) -> NamedSharding:
+        """That of such arrays along a new first axis, which is not divided."""
+        return NamedSharding(self.mesh, P(None, *sharding.spec))
+
     def of(self, tree: Any) -> Any:
         """The sharding of every leaf of a state or parameter tree, by the path of the parameter it belongs to."""
 
@@ -81,7 +85,7 @@ class Shardings:
         return jax.tree.map(lambda x: apart(x).sum(axis=0), results)
 
 
-def make_shardings(text: str, config: EncoderConfig, devices: Sequence[jax.Device] | None = None) -> Shardings:
+def make_shardings(text: str, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
     """The mesh that `--mesh` asks for, over the first of `devices` (by default, of this machine's).
 
     Raises:

@@ -13,23 +13,31 @@ from flax import struct
 from jaxtyping import Array, Float, Num
 
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, merge
+from adakron_jax.params import Tree, flatten, merge, split, unflatten
+from adakron_jax.splice import is_own
+from train.optim import LinearSchedule
 from train.packing import Batch
 from train.sharding import Shardings
 
 
 @struct.dataclass
 class TrainState:
-    """All that changes in training. Randomness is folded from (seed, step), so a step number is all resuming needs."""
+    """What a run's step starts from. Randomness is folded from (seed, step), so a step number is all resuming needs.
+
+    Seed and schedule never change; as arrays they let runs that differ in nothing else share a program.
+    """
 
     step: Any
     seed: Any
+    schedule: LinearSchedule
     trainable: Any
     opt_state: Any
 
 
-def init_state(trainable: Tree, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    return TrainState(jnp.int32(0), jnp.uint32(seed), trainable, optimizer.init(trainable))
+def init_state(
+    trainable: Tree, optimizer: optax.GradientTransformation, schedule: LinearSchedule, seed: int
+) -> TrainState:
+    return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
 
 
 def example_losses(logits: Float[Array, "*batch labels"], labels: Num[Array, " *batch"]) -> Float[Array, " *batch"]:
@@ -46,7 +54,6 @@ def train_step(
     *,
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the examples of all micro-batches.
@@ -84,8 +91,9 @@ def train_step(
 
     loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
-    trainable = optax.apply_updates(state.trainable, updates)
+    rate = state.schedule(state.step)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+    trainable = optax.apply_updates(state.trainable, optax.tree.scale(rate, updates))
     return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
 
@@ -100,7 +108,7 @@ class PerShape:
 
     Attributes:
       seconds: spent compiling.
-      executables: the compiled programs by shape; their number is how often it compiled.
+      executables: the compiled programs by shapes and types; their number is how often it compiled.
     """
 
     def __init__(self, jitted: Any):
@@ -109,7 +117,7 @@ class PerShape:
         self.executables: dict[tuple, Callable] = {}
 
     def __call__(self, *args: Any) -> Any:
-        shape = tuple(leaf.shape for leaf in jax.tree.leaves(args[-1]))
+        shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()
             self.executables[shape] = self.jitted.lower(*args).compile()
@@ -117,20 +125,45 @@ class PerShape:
         return self.executables[shape](*args)
 
 
+@dataclasses.dataclass
+class Steps:
+    """The compiled functions of a run.
+
+    Attributes:
+      train: one run's step. It gives its state's memory to the state that follows, as `together` does.
+      together: the step of several runs at once: states and batches along a new first axis, as are the leaves of the
+        frozen tree that a method adds. The pretrained weights are one for all.
+      evaluate: logits.
+    """
+
+    train: PerShape
+    together: PerShape
+    evaluate: PerShape
+
+
 def compile_steps(
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
     shardings: Shardings,
     state: TrainState,
     frozen: Tree,
-) -> tuple[PerShape, PerShape]:
-    """The two steps, jitted over the mesh. `train_step` gives its state's memory to the state that follows."""
+) -> Steps:
+    """The steps, jitted over the mesh."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
+    step = functools.partial(train_step, model=model, optimizer=optimizer, shardings=shardings)
     train = jax.jit(
-        functools.partial(train_step, model=model, optimizer=optimizer, schedule=schedule, shardings=shardings),
+        step,
         in_shardings=(at_state, at_frozen, shardings.batch),
         out_shardings=(at_state, shardings.replicated),
+        donate_argnums=0,
+    )
+    axes = unflatten({path: 0 if is_own(path) else None for path in flatten(frozen)})
+    of_own, of_base = split(at_frozen, is_own)
+    at_states, of_own = jax.tree.map(shardings.stacked, (at_state, of_own))
+    together = jax.jit(
+        jax.vmap(step, in_axes=(0, axes, 0)),
+        in_shardings=(at_states, merge(of_own, of_base), shardings.stacked(shardings.batch)),
+        out_shardings=(at_states, shardings.replicated),
         donate_argnums=0,
     )
     evaluate = jax.jit(
@@ -138,4 +171,4 @@ def compile_steps(
         in_shardings=(at_state.trainable, at_frozen, shardings.batch),
         out_shardings=shardings.replicated,
     )
-    return PerShape(train), PerShape(evaluate)
+    return Steps(PerShape(train), PerShape(together), PerShape(evaluate))

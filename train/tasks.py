@@ -14,6 +14,7 @@ class Task:
 
     Attributes:
       name: as in `--task` and on the hub.
+      train_examples: how many the official training set has.
       texts: the one or two columns that hold the texts.
       labels: names in order of their codes; empty for a regression, whose labels are numbers in 0..5.
       metrics: the first is the one that the paper's Table 1 reports.
@@ -22,6 +23,7 @@ class Task:
     """
 
     name: str
+    train_examples: int
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
@@ -35,6 +37,11 @@ class Task:
     @property
     def num_labels(self) -> int:
         return len(self.labels) or 1
+
+    @property
+    def scored(self) -> list[str]:
+        """Names of every metric on every development split."""
+        return [metric + suffix for suffix in self.dev_splits.values() for metric in self.metrics]
 
     def score(self, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         """Every metric, in [-1, 1], of logits [examples, labels]."""
@@ -53,20 +60,21 @@ class Task:
 
 _PAIR = ("sentence1", "sentence2")
 _TASKS = (
-    Task("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews", "accuracy"), best_by="last"),
-    Task("sst2", ("sentence",), ("negative", "positive")),
-    Task("mrpc", _PAIR, ("not_equivalent", "equivalent"), ("f1", "accuracy")),
-    Task("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
-    Task("stsb", _PAIR, (), ("pearson", "spearman"), best_by="last"),
+    Task("cola", 8_551, ("sentence",), ("unacceptable", "acceptable"), ("matthews", "accuracy"), best_by="last"),
+    Task("sst2", 67_349, ("sentence",), ("negative", "positive")),
+    Task("mrpc", 3_668, _PAIR, ("not_equivalent", "equivalent"), ("f1", "accuracy")),
+    Task("qqp", 363_846, ("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
+    Task("stsb", 5_749, _PAIR, (), ("pearson", "spearman"), best_by="last"),
     Task(
         "mnli",
+        392_702,
         ("premise", "hypothesis"),
         ("entailment", "neutral", "contradiction"),
         dev_splits={"validation_matched": "", "validation_mismatched": "_mismatched"},
     ),
-    Task("qnli", ("question", "sentence"), ("entailment", "not_entailment")),
-    Task("rte", _PAIR, ("entailment", "not_entailment")),
-    Task("wnli", _PAIR, ("not_entailment", "entailment")),
+    Task("qnli", 104_743, ("question", "sentence"), ("entailment", "not_entailment")),
+    Task("rte", 2_490, _PAIR, ("entailment", "not_entailment")),
+    Task("wnli", 635, _PAIR, ("not_entailment", "entailment")),
 )
 TASKS = {task.name: task for task in _TASKS}
 

@@ -10,7 +10,7 @@ from typing import Any
 from adakron_jax.methods import AdaKron
 from train.report.runs import Column, metrics
 from train.report.tables import AVERAGE, Cell, Table
-from train.report.text import counted, heading, named, settings, shown
+from train.report.text import counted, heading, named, scarcity, settings, shown
 
 # Okabe and Ito's colours, told apart by colour-blind readers, in tones that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
@@ -25,7 +25,7 @@ def plot(table: Table, salt: str) -> Iterator[str]:
         for task in tasks:
             column = (task, table.published.get(task, metrics(task)[0]))
             if drawn := kind(table, column):
-                yield svg(*drawn, f"{salt}-{kind.__name__}-{task}")
+                yield svg(*drawn, scarcity(table, task), f"{salt}-{kind.__name__}-{task}")
 
 
 Drawing = tuple[str, str, Callable[[Any], None]]  # a title, what it shows in words, and what draws it on axes
@@ -65,8 +65,8 @@ def curves(table: Table, column: Column) -> Drawing | None:
     """Score by epoch: the mean over seeds, and a band of a standard deviation where there are several."""
     found = []
     for number, row in enumerate(table.rows):
-        runs = [run.curve for run in row.runs if run.curve and run.config.task == column[0]]
-        scores = [{record["epoch"]: 100.0 * record[column[1]] for record in curve} for curve in runs]
+        runs = [run for run in row.runs if run.curve and run.config.task == column[0]]
+        scores = [{run.passes(record): 100.0 * record[column[1]] for record in run.curve} for run in runs]
         # Only epochs that all seeds have, so that a line does not jump where one of them ends.
         if scores and (epochs := sorted(set.intersection(*(set(each) for each in scores)))):
             found.append((number, row, epochs, [[each[epoch] for each in scores] for epoch in epochs]))
@@ -91,8 +91,8 @@ def curves(table: Table, column: Column) -> Drawing | None:
         axes.set_ylabel(" ".join(heading(column)))
 
     words = "; ".join(
-        f"{named(row)}: from {statistics.fmean(scores[0]):.1f} after epoch {epochs[0]} to "
-        f"{statistics.fmean(scores[-1]):.1f} after epoch {epochs[-1]}, {counted(len(scores[0]), 'seed')}"
+        f"{named(row)}: from {statistics.fmean(scores[0]):.1f} after epoch {epochs[0]:g} to "
+        f"{statistics.fmean(scores[-1]):.1f} after epoch {epochs[-1]:g}, {counted(len(scores[0]), 'seed')}"
         for _, row, epochs, scores in found
     )
     return f"{' '.join(heading(column))} by epoch", words, draw
@@ -134,8 +134,11 @@ def _look(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 5, "ls": style}
 
 
-def svg(title: str, words: str, draw: Callable[[Any], None], salt: str) -> str:
-    """A drawing as one SVG element with title and description, in the page's fonts and its text colour."""
+def svg(title: str, words: str, draw: Callable[[Any], None], caution: str, salt: str) -> str:
+    """A drawing as one SVG element with title and description, in the page's fonts and its text colour.
+
+    What a reader must be cautioned of, if anything, stands above it.
+    """
     import matplotlib as mpl
     from markupsafe import escape
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -163,6 +166,8 @@ def svg(title: str, words: str, draw: Callable[[Any], None], salt: str) -> str:
         figure = Figure(figsize=(4.8, 3.4), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
+        if caution:
+            axes.set_title(caution, fontsize=9, loc="left", wrap=True)
         axes.grid(alpha=0.15, color=INK, lw=0.6)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
         drawn = io.StringIO()
@@ -173,6 +178,7 @@ def svg(title: str, words: str, draw: Callable[[Any], None], salt: str) -> str:
     assert box is not None
     body = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", body[body.index(">") + 1 :])  # numbered alike in every plot
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
+    name = f"{title}, {caution}" if caution else title
     label = f'aria-labelledby="{salt}-title {salt}-words"'
-    about = f'<title id="{salt}-title">{escape(title)}</title>\n<desc id="{salt}-words">{escape(words)}</desc>'
+    about = f'<title id="{salt}-title">{escape(name)}</title>\n<desc id="{salt}-words">{escape(words)}</desc>'
     return f'<svg {box[0]} role="img" {label}>\n{about}\n{body.strip()}'

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import tomllib
 import typing
@@ -12,7 +13,9 @@ from typing import Any
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.splice import fits, make_method
+from train import result
 from train.config import RunConfig
+from train.result import check_scores
 from train.tasks import TASKS
 
 _WITHOUT = {
@@ -28,8 +31,7 @@ Column = tuple[str, str]  # a task and one of its metrics, as result.json names 
 
 def metrics(task: str) -> list[str]:
     """A task's columns: its metrics on every development split; CoLA's accuracy, which nobody reports, is none."""
-    shown = TASKS[task].metrics[: 1 if task == "cola" else None]
-    return [metric + suffix for suffix in TASKS[task].dev_splits.values() for metric in shown]
+    return TASKS[task].scored[: 1 if task == "cola" else None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,27 @@ class Run:
     curve: list[dict[str, Any]]
     encoder: EncoderConfig | None = None
     fingerprint: str = ""
+
+    @property
+    def examples(self) -> int | None:
+        """What it was trained on; None if that is unknown, of a run that has not ended or of an older version."""
+        return self.result["train_examples"] if self.result else None
+
+    @property
+    def low_resource(self) -> bool:
+        """Whether it was trained on less than all of GLUE's training set, by its count or else by what it asked for."""
+        config = self.config
+        if config.data == "mini" or config.train_split != "train":
+            return True
+        if self.examples is None:
+            return config.limit_train != "all"
+        return self.examples < TASKS[config.task].train_examples
+
+    def passes(self, record: Mapping[str, Any]) -> float:
+        """Epochs up to a record of the curve: 1.5 in the middle of the second."""
+        if self.config.eval_every == "epoch" or self.examples is None:
+            return float(record["epoch"])
+        return record["step"] / math.ceil(self.examples / self.config.batch_size)
 
 
 def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
@@ -86,10 +109,10 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     config = read("config.toml", _config, None)
     if config is None:
         return []
-    result = read("result.json", functools.partial(_result, config=config), {})
-    curve = read("metrics.jsonl", functools.partial(_curve, task=config.task), []) if result else []
-    encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if result else (None, "")
-    return [Run(name, config, result, curve, encoder, fingerprint)]
+    found = read("result.json", functools.partial(result.parse, config=config), {})
+    curve = read("metrics.jsonl", functools.partial(_curve, task=config.task), []) if found else []
+    encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
+    return [Run(name, config, found, curve, encoder, fingerprint)]
 
 
 def _config(text: str) -> RunConfig:
@@ -102,37 +125,10 @@ def _config(text: str) -> RunConfig:
     return RunConfig(**values, method=make_method(fields.pop("name"), fields))
 
 
-def _result(text: str, config: RunConfig) -> dict[str, Any]:
-    result = json.loads(text)
-    fields = dict(result["method"])
-    theirs = {"method": make_method(fields.pop("name"), fields)} | {
-        key: result[key] for key in ("task", "model", "seed")
-    }
-    for key, value in theirs.items():
-        if value != getattr(config, key):
-            raise ValueError(f"{key} is {value!r}, but {getattr(config, key)!r} in config.toml")
-    for which in ("best", "last"):
-        _check(result[which], config.task)
-    if not fits(result["params"]["method"], int) or not fits(result["params"]["head"], int):
-        raise ValueError(f"params are {result['params']!r}")
-    if not fits(result["collapsed"], bool):
-        raise ValueError(f"collapsed is {result['collapsed']!r}")
-    return result
-
-
-def _check(record: Mapping[str, Any], task: str) -> None:
-    for key in ("epoch", "step"):
-        if not fits(record[key], int):
-            raise ValueError(f"{key} is {record[key]!r}")
-    for metric in metrics(task):
-        if not isinstance(record[metric], float | int) or not -1 <= record[metric] <= 1:
-            raise ValueError(f"{metric} is {record[metric]!r}")
-
-
 def _curve(text: str, task: str) -> list[dict[str, Any]]:
     records = [record for record in map(json.loads, text.splitlines()) if record["kind"] == "eval"]
     for record in records:
-        _check(record, task)
+        check_scores(record, task)
     return records
 
 

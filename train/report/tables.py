@@ -95,7 +95,7 @@ class Table:
 
     @property
     def low_resource(self) -> bool:
-        return self.config.limit_train != "all" or self.config.train_split != "train" or self.config.data == "mini"
+        return any(run.low_resource for row in self.rows for run in row.runs)
 
     @property
     def comparable(self) -> bool:
@@ -140,12 +140,19 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
             prints.setdefault(run.config.model, set()).add(run.fingerprint)
     tables: dict[Any, dict[Any, list[Run]]] = {}
     claims: dict[Any, list[str]] = {}
+    keys, sizes = [], {}
     for run in runs:
         config, known = run.config, prints.get(run.config.model, {""})
         # A run without its adapter has the weights that the others of its encoder have, if they agree.
         base = run.fingerprint or (min(known) if len(known) == 1 else "unknown")
-        key = (config.model, base, *(getattr(config, name) for name in _DATA))
-        departs = tuple(departures(config, encoders.get(config.model, BERT_BASE)).items())
+        keys.append((config.model, base, *(getattr(config, name) for name in _DATA)))
+        sizes.setdefault((keys[-1], config.task), set()).update({run.examples} - {None})
+    for run, key in zip(runs, keys, strict=True):
+        config = run.config
+        ways = departures(config, encoders.get(config.model, BERT_BASE))
+        if len(sizes[key, config.task]) > 1:  # the split's file was another one in between
+            ways["train_examples"] = run.examples
+        departs = tuple(ways.items())
         tables.setdefault(key, {}).setdefault((config.method, departs), []).append(run)
         claims.setdefault((key, config.method, departs, config.task, config.seed), []).append(run.folder)
     if twice := [" and ".join(folders) for folders in claims.values() if len(folders) > 1]:

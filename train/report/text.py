@@ -11,6 +11,7 @@ from train.report.runs import Column
 from train.report.tables import (
     AVERAGE,
     CONFIDENCE,
+    ORDER,
     Cell,
     Difference,
     PaperRow,
@@ -20,6 +21,7 @@ from train.report.tables import (
     label,
     paper_rows,
 )
+from train.tasks import TASKS
 
 TASK_NAMES = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "average": "Average"}  # the others in capitals
 METRIC_NAMES = {"f1": "F1", "accuracy_mismatched": "mismatched", "matthews": "Matthews", "": "of eight"}
@@ -43,11 +45,28 @@ def title(table: Table) -> str:
     config, words = table.config, [short(table.model)]
     words += [f"weights {table.fingerprint[:8]}"] if table.fingerprint else []
     words += [f"data {short(config.data)}"]
-    words += [f"split {config.train_split}"] if config.train_split != "train" else []
-    words += [f"first {config.limit_train:,} training examples"] if config.limit_train != "all" else []
+    limit = config.limit_train if not table.low_resource else "all"
+    words += [f"first {limit:,} training examples"] if limit != "all" else []
     words += [f"first {config.limit_eval:,} development examples"] if config.limit_eval != "all" else []
     words += [settings(table.shared)] if table.shared else []
-    return ", ".join(words) + (" (low-resource)" if table.low_resource else "")
+    return ", ".join(words) + (f" ({scarcity(table)})" if table.low_resource else "")
+
+
+def scarcity(table: Table, task: str = "") -> str:
+    """`low-resource: RTE 1,000, MRPC 2,000 training examples, split train`, of one task or all; empty of whole sets."""
+    runs = [run for row in table.rows for run in row.runs if run.low_resource and task in ("", run.config.task)]
+    amounts: dict[str, list[str]] = {}
+    for run in sorted(runs, key=lambda run: (ORDER.index(run.config.task), run.examples or 0)):
+        asked = run.config.limit_train
+        unknown = "unknown" if asked == "all" else f"at most {asked:,}"
+        amounts.setdefault(run.config.task, []).append(unknown if run.examples is None else f"{run.examples:,}")
+    if not amounts:
+        return ""
+    counts = {heading((task, ""))[0]: " or ".join(dict.fromkeys(found)) for task, found in amounts.items()}
+    if len(counts) > 1 and len(set(counts.values())) == 1:
+        counts = {"each task": next(iter(counts.values()))}
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"low-resource: {each} training examples, split {table.config.train_split}"
 
 
 def short(text: str) -> str:
@@ -57,6 +76,8 @@ def short(text: str) -> str:
 
 def settings(values: Mapping[str, Any]) -> str:
     shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in values.items()}
+    if start := shown.get("init_from"):  # by its run's folder
+        shown["init_from"] = Path(start).parent.name if Path(start).name == "adapter" else Path(start).name
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
 
 
@@ -118,8 +139,9 @@ def notes(table: Table) -> Iterator[str]:
         "head. Runs on other encoders, data or limits stand in tables of their own; no cell mixes settings."
     )
     if table.low_resource:
-        limit = f", {config.limit_train:,} examples at most" if config.limit_train != "all" else ""
-        yield f"Low-resource: trained on {short(config.data)}, split {config.train_split}{limit}, not on all of GLUE's."
+        tasks = dict.fromkeys(run.config.task for row in table.rows for run in row.runs if run.low_resource)
+        whole = ", ".join(f"{heading((task, ''))[0]} {TASKS[task].train_examples:,}" for task in tasks)
+        yield f"L{scarcity(table)[1:]}, of {short(config.data)}; all of GLUE's are {whole}."
     if config.limit_eval != "all":
         yield f"Scores are of the first {config.limit_eval:,} examples of each development split."
     alike: dict[str, list[str]] = {}
@@ -148,6 +170,8 @@ def _ways(row: Row) -> Iterator[str]:
         best = "is the last" if first.best_by == "last" else f"by {first.best_by}"
         way = f"{length}, batch {first.batch_size}, rate {rate}, best epoch {best}"
         way += f", {'seed' if len(runs) == 1 else 'seeds'} {seeds}"
+        early = sum(run.result["stopped_early"] for run in row.runs if run.result and run.config.task == task)
+        way += f", {early} of them stopped early" if early else ""
         ways.setdefault(way, []).append(heading((task, ""))[0])
     return (f"{', '.join(tasks)}: {way}" for way, tasks in ways.items())
 
@@ -234,11 +258,15 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
                 row.cells[which][column],
                 [score for (score, _) in (its[number] for its in theirs) if score],
             )
+            its_runs = [run for run in row.runs if column == AVERAGE or run.config.task == column[0]]
+            examples = {str(run.examples) for run in its_runs if run.examples is not None and column != AVERAGE}
             yield {
                 "encoder": short(table.model),
                 "data": short(config.data),
                 "train_split": config.train_split,
                 "limit_train": config.limit_train,
+                "train_examples": " ".join(sorted(examples)),
+                "low_resource": "yes" if any(run.low_resource for run in its_runs) else "no",
                 "limit_eval": config.limit_eval,
                 "method": label(row.method),
                 "settings": settings({**table.shared, **row.departs}),

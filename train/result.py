@@ -1,0 +1,66 @@
+"""`result.json` read back, held against the configuration of its run."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from adakron_jax.splice import fits, make_method
+from train.config import RunConfig
+from train.tasks import TASKS
+
+# What older versions did not write.
+_UNSAID = {"stopped_early": False, "train_examples": None, "together": 1}
+_KINDS: dict[str, Any] = {
+    "best_by": str,
+    "collapsed": bool,
+    "stopped_early": bool,
+    "train_examples": int | None,
+    "together": int,
+    "params": {"method": int, "head": int},
+    "throughput": {"examples_per_second": float | int, "padding_fraction": float | int},
+    "compilations": {"train": int},
+    "seconds": dict.fromkeys(("compile", "train", "eval", "total"), float | int),
+}
+
+
+def parse(text: str, config: RunConfig) -> dict[str, Any]:
+    """The result of a configuration's run, complete with what older versions did not write.
+
+    Raises:
+      ValueError: it is damaged, of another run, or nothing that a run wrote.
+    """
+    try:
+        result = _UNSAID | json.loads(text)
+        fields = dict(result["method"])
+        theirs = {name: result[name] for name in ("task", "model", "seed")}
+        theirs["method"] = make_method(fields.pop("name"), fields)
+        for name, value in theirs.items():
+            if value != getattr(config, name):
+                raise ValueError(f"{name} is {value!r}, but {getattr(config, name)!r} in config.toml")
+        for name, kind in _KINDS.items():
+            _check(name, result[name], kind)
+        for which in ("best", "last"):
+            check_scores(result[which], config.task)
+    except KeyError as error:
+        raise ValueError(f"no {error}") from None
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    return result
+
+
+def check_scores(record: Mapping[str, Any], task: str) -> None:
+    """ValueError or KeyError unless a record has an epoch, a step, and scores of the task's, all in [-1, 1]."""
+    for key in ("epoch", "step"):
+        _check(key, record[key], int)
+    for name in TASKS[task].scored:
+        _check(name, record[name], float | int)
+        if not -1 <= record[name] <= 1:
+            raise ValueError(f"{name} is {record[name]!r}")
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    if isinstance(kind, dict):
+        for key, inner in kind.items():
+            _check(f"{name}.{key}", value[key], inner)
+    elif not fits(value, kind):
+        raise ValueError(f"{name} is {value!r}")
