@@ -53,12 +53,28 @@ def padded(
     )
 
 
+def _bits(key: Array, like: Array) -> Array:
+    """Random 32-bit words in the shape of `like`."""
+    return jax.random.bits(key, like.shape, jnp.uint32)
+
+
+_bits_of_rows = jax.custom_batching.custom_vmap(_bits)
+
+
+@_bits_of_rows.def_vmap
+def _bits_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
+    """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
+    del size
+    of_key, of_like = (0 if each else None for each in batched)
+    return _bits_of_rows(key, like) if of_key is None else jax.vmap(_bits, in_axes=(of_key, of_like))(key, like), True
+
+
 class Dropout(nn.Module):
     """Inverted dropout from cheap random bits.
 
     Bernoulli draws through float32 cost a quarter of a training step on CPU. Here each element is decided by a word
     of few bits, and the scale uses the rate that such words really give, so that the expectation is exact. The mask
-    of a row does not depend on how many rows there are, nor on how they are sharded.
+    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them.
     """
 
     rate: float
@@ -69,7 +85,7 @@ class Dropout(nn.Module):
         if deterministic or drop == 0:
             return x
         words = 32 // _WORD_BITS
-        bits = jax.random.bits(self.make_rng("dropout"), (*x.shape[:-1], -(-x.shape[-1] // words)), jnp.uint32)
+        bits = _bits_of_rows(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., ::words]))
         bits = jax.lax.bitcast_convert_type(bits, jnp.dtype(f"uint{_WORD_BITS}"))
         bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
         return jnp.where(bits >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))
@@ -204,11 +220,13 @@ class Encoder(_Part):
 
     The layers' parameters are stacked along a first axis. The first and the last layer stand outside the compiled
     loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
-    the tokens that are asked for are computed. With `unroll` there is no loop; neither tree nor numbers change.
-    Initialising makes the layers' parameters and computes nothing with them.
+    the tokens that are asked for are computed. With `unroll` there is no loop; with `remat` the backward pass computes
+    each layer a second time from the layer's input, which is then all that is kept of it. Neither changes the tree, nor
+    results by more than rounding. Initialising makes the layers' parameters and computes nothing with them.
     """
 
     unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -235,6 +253,8 @@ class Encoder(_Part):
                 {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
             )
 
+        if self.remat:
+            apply = jax.checkpoint(apply)
         inner = config.num_layers - 2
         sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
         *sections, last = _sections(params, sizes)
@@ -293,11 +313,13 @@ class SequenceClassifier(_Part):
 
     num_labels: int = 2
     unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         parts = (self.config, self.method, self.dtype)
-        first = Encoder(*parts, unroll=self.unroll, name="encoder")(inputs, deterministic, inputs.starts)
+        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, name="encoder")
+        first = encoder(inputs, deterministic, inputs.starts)
         if self.config.model_type == "roberta":
             logits = RobertaHead(*parts, num_labels=self.num_labels, name="classifier")(first, deterministic)
         else:

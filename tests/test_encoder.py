@@ -147,3 +147,31 @@ def test_fresh_leaves_are_those_of_a_whole_initialisation() -> None:
     fresh = model.fresh(jax.random.key(3), lambda path: path.startswith("classifier/"))
     assert set(fresh) == {"classifier/kernel", "classifier/bias"}
     np.testing.assert_allclose(fresh["classifier/kernel"], whole["classifier"]["kernel"], rtol=1e-6)
+
+
+def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_another() -> None:
+    x, layer = jnp.ones((4, 3, 10)), Dropout(0.5)
+    draw = lambda key, x: layer.apply({}, x, False, rngs={"dropout": key})  # noqa: E731
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 2)
+    parts = jax.vmap(draw, in_axes=(None, 0))(key, x.reshape(2, 2, 3, 10))
+    np.testing.assert_array_equal(parts.reshape(x.shape), draw(key, x))
+    for of_x, given in ((None, x), (0, jnp.stack([x, 2 * x]))):
+        apart = jnp.stack([draw(key, given if of_x is None else given[i]) for i, key in enumerate(keys)])
+        np.testing.assert_array_equal(jax.vmap(draw, in_axes=(0, of_x))(keys, given), apart)
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less(unroll: bool) -> None:
+    config = dataclasses.replace(BERT, num_layers=8)
+    params = jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"]
+
+    def compiled(remat: bool):
+        model = SequenceClassifier(config, Head(), unroll=unroll, remat=remat)
+        rngs = {"dropout": jax.random.key(1)}
+        loss = lambda p: model.apply({"params": p}, packed_pairs(config), False, rngs=rngs).var()  # noqa: E731
+        return jax.jit(jax.grad(loss)).lower(params).compile()
+
+    (kept, again) = (compiled(remat) for remat in (False, True))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), kept(params), again(params))
+    kept, again = (each.memory_analysis().temp_size_in_bytes for each in (kept, again))
+    assert again < 0.7 * kept

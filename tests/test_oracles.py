@@ -26,6 +26,7 @@ from adakron_jax.params import flatten, graft, merge, split
 from adakron_jax.splice import Method, is_trainable
 from train import optim
 from train.packing import Batch
+from train.sharding import make_shardings
 from train.step import example_losses, init_state, train_step
 
 FOLDER = Path(os.environ.get("ADAKRON_ORACLES", Path(__file__).parent / "oracles"))
@@ -175,7 +176,8 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     schedule = optim.linear_schedule(1e-2, 25, 0.06)
     optimizer = optim.adamw(weight_decay=0.1)
 
-    step = jax.jit(lambda *args: train_step(*args, model=model, optimizer=optimizer))
+    alone = make_shardings("data=1", case.config)
+    step = jax.jit(lambda *args: train_step(*args, model=model, optimizer=optimizer, shardings=alone))
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)
     for number in range(25):
         batch = {key.removeprefix("batch/"): theirs[key][number % 5] for key in theirs.files if "batch/" in key}

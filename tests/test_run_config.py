@@ -365,13 +365,23 @@ def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     others = {
         "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
         "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
-        "max_length": 64, "best_by": "last", "precision": "bf16", "mesh": "data=2", "train_split": "other",
-        "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9, "resume": "must",
+        "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
+        "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
+        "resume": "must",
     }  # fmt: skip
     config = RunConfig(task="rte")
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
     assert bool(differences) == (name not in ("out", "resume", "recipe"))
     assert all(line.startswith(name) for line in differences)
+
+
+def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
+    assert not bert().remat
+    assert bert("--remat").remat
+    assert bert("--remat", "true", "--seed", "1").remat
+    assert not bert("--remat", "false").remat
+    with pytest.raises(ValueError, match=r"--remat: 'yes'; accepted: true, false"):
+        bert("--remat", "yes")
 
 
 # --- the paper's scores

@@ -63,6 +63,7 @@ class RunConfig:
     eval_every: Every = option("epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway")
     patience: int = option(0, "stop after N evaluations without a better best_by; 0 trains to the end")
     precision: str = option("f32", "of matrix products; trained parameters stay f32", ("f32", "bf16"))
+    remat: bool = option(False, "compute each layer again in the backward pass, to save memory")
     mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2")
     train_split: str = option("train", "the split to train on")
     limit_train: Limit = option("all", "train on the first N examples")
@@ -244,8 +245,9 @@ def _parser() -> Parser:
             continue
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            nargs="+" if field.name in SEVERAL else None,
-            type=_NUMBER_OR.get(kind, kind),
+            nargs="+" if field.name in SEVERAL else "?" if kind is bool else None,
+            const=True if kind is bool else None,
+            type=_flag if kind is bool else _NUMBER_OR.get(kind, kind),
             choices=(*choices, *SUITES) if field.name == "task" else choices or None,
             metavar=None if choices else field.name.upper(),
             help=field.metadata["help"] + (f" (default: {field.default})" if field.default != "" else ""),
@@ -254,6 +256,12 @@ def _parser() -> Parser:
     parser.add_argument("--together", action="store_true", help="train all seeds and learning rates of a method as one")
     parser.add_argument("--dry-run", action="store_true", help="only say which runs there are and what they cost")
     return parser
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: true, false")
+    return text == "true"
 
 
 def _number_or(word: str) -> Callable[[str], Any]:

@@ -239,7 +239,9 @@ def read_model(
     dtype = jnp.bfloat16 if config.precision == "bf16" else None
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
     unroll = jax.default_backend() == "cpu"
-    model = SequenceClassifier(encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll)
+    model = SequenceClassifier(
+        encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll, remat=config.remat
+    )
     return model, shared.weights(folder, encoder)
 
 

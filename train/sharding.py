@@ -3,13 +3,17 @@
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.params import Tree
 
 AXES = ("data", "model")
 
@@ -61,15 +65,34 @@ class Shardings:
 
         return jax.tree_util.tree_map_with_path(place, tree)
 
+    def sum_of_shards(self, function: Callable[[Tree, Any], Any], params: Tree, batch: Any) -> Any:
+        """`function(params, batch)` of a function that sums over the rows of [micro, rows, ...], gradients included.
 
-def make_shardings(text: str, config: EncoderConfig) -> Shardings:
-    """The mesh that `--mesh` asks for, over the first devices.
+        Every shard of the rows has a copy of `params` to itself, and what comes of it is added up here. With one copy
+        for all, a gradient would be added up where it arises, which is in every layer and in every micro-batch.
+        """
+        shards = self.mesh.shape["data"]
+        if shards == 1:
+            return function(params, batch)
+
+        def apart(x: Array) -> Array:
+            free = (P.UNCONSTRAINED,) * (x.ndim - 1)
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, P("data", *free)))
+
+        copies = jax.tree.map(lambda x: apart(jnp.broadcast_to(x, (shards, *x.shape))), params)
+        rows = jax.tree.map(lambda x: x.reshape(x.shape[0], shards, -1, *x.shape[2:]), batch)
+        results = jax.vmap(function, in_axes=(0, 1))(copies, rows)
+        return jax.tree.map(lambda x: apart(x).sum(axis=0), results)
+
+
+def make_shardings(text: str, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
+    """The mesh that `--mesh` asks for, over the first of `devices` (by default, of this machine's).
 
     Raises:
       ValueError: there are too few devices, or `model` does not divide the encoder's heads and hidden units.
     """
     sizes = parse_mesh(text)
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     wanted = math.prod(sizes.values())
     if wanted > len(devices):
         raise ValueError(f"mesh is {text!r}, {wanted} devices; here: {len(devices)} ({devices[0].platform})")

@@ -54,8 +54,11 @@ def train_step(
     *,
     model: SequenceClassifier,
     optimizer: optax.GradientTransformation,
+    shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the examples of all micro-batches.
+
+    Devices that share the rows add up their gradients once.
 
     Returns:
       The next state, and the loss (the method's own terms included), gradient norm (before clipping) and learning
@@ -74,17 +77,19 @@ def train_step(
         losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
         return jnp.sum(micro.weights * losses) / examples
 
-    def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
-        one = jax.value_and_grad(loss_fn)(state.trainable, *micro)
-        return jax.tree.map(jnp.add, total, one), None
+    def differentiate(trainable: Tree, batch: Batch) -> tuple[Array, Tree]:
+        keys = jax.random.split(key, batch.weights.shape[0])
+        if len(keys) == 1:
+            return jax.value_and_grad(loss_fn)(trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
 
-    keys = jax.random.split(key, batch.weights.shape[0])
-    if len(keys) == 1:
-        loss, grads = jax.value_and_grad(loss_fn)(state.trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
-    else:
-        zero = jax.tree.map(jnp.zeros_like, (examples, state.trainable))
-        (loss, grads), _ = jax.lax.scan(accumulate, zero, (batch, keys))
+        def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
+            one = jax.value_and_grad(loss_fn)(trainable, *micro)
+            return jax.tree.map(jnp.add, total, one), None
 
+        zero = jax.tree.map(jnp.zeros_like, (examples, trainable))
+        return jax.lax.scan(accumulate, zero, (batch, keys))[0]
+
+    loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     rate = state.schedule(state.step)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
@@ -145,7 +150,7 @@ def compile_steps(
 ) -> Steps:
     """The steps, jitted over the mesh."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
-    step = functools.partial(train_step, model=model, optimizer=optimizer)
+    step = functools.partial(train_step, model=model, optimizer=optimizer, shardings=shardings)
     train = jax.jit(
         step,
         in_shardings=(at_state, at_frozen, shardings.batch),
