@@ -188,9 +188,16 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
     steps = compile_steps(model, optimizer, shardings, state, frozen)
-    programs = shared.programs(
-        encoder, config.method, task.num_labels, config.weight_decay, config.precision, config.mesh
+    constants = (
+        encoder,
+        config.method,
+        task.num_labels,
+        config.weight_decay,
+        config.precision,
+        config.remat,
+        config.mesh,
     )
+    programs = shared.programs(*constants)
     steps.train.executables, steps.together.executables, steps.evaluate.executables = programs
 
     checkpoints, state = open_folder(config, state)
