@@ -216,7 +216,7 @@ class Bench:
         self.encoder = EncoderConfig.from_folder(self.folder)
         if self.encoder.model_type != "bert":
             raise ValueError(f"model is {settings.model!r}, a {self.encoder.model_type}; accepted: a BERT")
-        self.tokenizer = data.load_tokenizer(self.folder, self.encoder.vocab_size)
+        self.tokenizer = data.Tokenizer(self.folder, self.encoder.vocab_size)
         self.tokens = {task: self._write_tokens(TASKS[task]) for task in settings.task}
 
     def _write_tokens(self, task: Task) -> Path:

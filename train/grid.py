@@ -129,7 +129,7 @@ def train(cells: Sequence[Cell]) -> None:
     if to_do := [cell.config for cell in cells if cell.open]:
         folder, encoder = run.fit(to_do[0], shared)
         make_shardings(to_do[0].mesh, encoder)
-        shared.tokenizer(folder, encoder.vocab_size)
+        _ = shared.tokenizer(folder, encoder.vocab_size).fast
         shared.weights(folder, encoder)
     for number, cell in enumerate(cells, start=1):
         if not cell.open:
