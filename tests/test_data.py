@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tokenizer(tokenizer_folder: Path) -> Any:
-    return data.load_tokenizer(tokenizer_folder, len(VOCABULARY))
+def tokenizer(tokenizer_folder: Path) -> data.Tokenizer:
+    return data.Tokenizer(tokenizer_folder, len(VOCABULARY))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -326,7 +327,7 @@ def test_a_second_load_takes_the_same_examples_from_the_cache(
     tmp_path: Path, tokenizer_folder: Path, tokenizer: Any, tokenised: list[str]
 ):
     write(tmp_path / "rte/train.tsv", [*ROWS, {"sentence1": "", "sentence2": "a", "label": 0}])
-    again = data.load_tokenizer(tokenizer_folder, 99)
+    again = data.Tokenizer(tokenizer_folder, len(VOCABULARY))
     first, second, third = (load(tmp_path, each) for each in (tokenizer, tokenizer, again))
     assert len(tokenised) == 1
     for field in dataclasses.fields(data.Examples):
@@ -337,6 +338,16 @@ def test_a_second_load_takes_the_same_examples_from_the_cache(
     assert first.empty_texts == 1
 
 
+def test_what_is_in_the_cache_needs_neither_tokenizer_nor_reader(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "rte/train.parquet", ROWS)
+    first = load(tmp_path, data.Tokenizer(tokenizer_folder, 99))
+    for module in ("transformers", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert load(tmp_path, data.Tokenizer(tokenizer_folder, 99)).tokens.tolist() == first.tokens.tolist()
+
+
 def test_what_was_loaded_before_a_split_does_not_decide_whether_it_is_cached(
     tmp_path: Path, tokenizer_folder: Path, tokenizer: Any, tokenised: list[str]
 ):
@@ -344,7 +355,7 @@ def test_what_was_loaded_before_a_split_does_not_decide_whether_it_is_cached(
         write(tmp_path / f"rte/{split}.tsv", ROWS[: 2 if split == "train" else 3])
         load(tmp_path, tokenizer, split=split)
     assert len(tokenised) == 2
-    assert len(load(tmp_path, data.load_tokenizer(tokenizer_folder, 99), split="validation")) == 3
+    assert len(load(tmp_path, data.Tokenizer(tokenizer_folder, len(VOCABULARY)), split="validation")) == 3
     assert len(tokenised) == 2
 
 
@@ -354,7 +365,7 @@ def test_other_data_length_or_tokenizer_are_not_taken_from_the_cache(
     path = write(tmp_path / "rte/train.tsv", ROWS)
     load(tmp_path, tokenizer)
     assert load(tmp_path, tokenizer, max_length=5).lengths.max() == 5
-    other = data.load_tokenizer(write_tokenizer(tmp_path / "other", [*VOCABULARY[:5], *WORDS[::-1]]), 99)
+    other = data.Tokenizer(write_tokenizer(tmp_path / "other", [*VOCABULARY[:5], *WORDS[::-1]]), 99)
     assert load(tmp_path, other).tokens.tolist() != load(tmp_path, tokenizer).tokens.tolist()
     assert len(tokenised) == 3
     write(path, [*ROWS[:2], ROWS[2] | {"label": 0}])
@@ -388,14 +399,14 @@ def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path, tokeniz
     for file in ("config.json", "tokenizer_config.json"):
         shutil.copy(tokenizer_folder / file, tmp_path)
         with pytest.raises(ValueError, match=f"^{tmp_path}: no usable tokenizer"):
-            data.load_tokenizer(tmp_path, 99)
+            data.Tokenizer(tmp_path, 99)
 
 
 def test_a_vocabulary_larger_than_the_encoders_is_refused(tokenizer_folder: Path):
     size = len(VOCABULARY)
-    assert len(data.load_tokenizer(tokenizer_folder, size)) == size
+    assert len(data.Tokenizer(tokenizer_folder, size).fast) == size
     with pytest.raises(ValueError, match=f"the tokenizer has {size} tokens, the encoder only {size - 1}"):
-        data.load_tokenizer(tokenizer_folder, size - 1)
+        _ = data.Tokenizer(tokenizer_folder, size - 1).fast
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -132,7 +132,7 @@ def logits_alone(run: Path, model: Path, task: Task, rows: tuple[tuple[str, ...]
     tree, card = adapter.load(run / "adapter")
     params = unflatten(pretrained.read(model, encoder) | flatten(tree))
     classifier = SequenceClassifier(encoder, card.method, num_labels=task.num_labels)
-    tokenizer = data.load_tokenizer(model, encoder.vocab_size)
+    tokenizer = data.Tokenizer(model, encoder.vocab_size).fast
     inputs = np.zeros((4, len(rows), MAX_LENGTH), np.int32)
     for i, row in enumerate(rows):
         encoded = tokenizer(*row, truncation="longest_first", max_length=MAX_LENGTH, return_token_type_ids=True)

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
@@ -14,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adakron_jax.adapter import write_whole
-from adakron_jax.pretrained import hub_is_reachable
+from adakron_jax.pretrained import TOKENIZER_FILES, hub_is_reachable
 from train.tasks import Task
 
 MINI = Path(__file__).parent / "mini"
@@ -81,11 +83,54 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adakron-jax"
 
 
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A model folder's tokenizer, read when it is first used: what is in the cache needs only its fingerprint.
+
+    Raises:
+      ValueError: the folder has no tokenizer; on first use also: it cannot be read, or its vocabulary is larger than
+        the encoder's.
+    """
+
+    folder: Path
+    vocab_size: int
+
+    def __post_init__(self):
+        # Where there is none, transformers makes one up to which every word is unknown.
+        if not any((self.folder / file).is_file() for file in _VOCABULARIES):
+            raise ValueError(f"{self.folder}: no usable tokenizer; accepted: {', '.join(_VOCABULARIES)}")
+
+    @functools.cached_property
+    def fast(self) -> Any:
+        """The tokenizer itself, as `transformers` has it."""
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from transformers import AutoTokenizer
+
+        try:
+            fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{self.folder}: no usable tokenizer ({str(error).splitlines()[0]})") from None
+        if len(fast) > self.vocab_size:
+            raise ValueError(f"{self.folder}: the tokenizer has {len(fast)} tokens, the encoder only {self.vocab_size}")
+        return fast
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides how texts are cut: its files, and the versions of what reads them."""
+        digest = hashlib.sha256(f"{self.vocab_size}".encode())
+        for name in ("transformers", "tokenizers"):
+            digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
+        for name in ("config.json", *TOKENIZER_FILES):
+            if (path := self.folder / name).is_file():
+                digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
 def load(
     data: str,
     task: Task,
     split: str,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     max_length: int,
     cache: Path | None = None,
     labelled: bool = True,
@@ -94,7 +139,6 @@ def load(
 
     Args:
       data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
-      tokenizer: as `load_tokenizer` returns it.
       max_length: tokens at which an example is cut, the longer text of a pair first.
       cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`.
       labelled: False for a test set, whose labels, if it has any, are not looked at; they all become 0.
@@ -102,12 +146,13 @@ def load(
     Raises:
       ValueError: the split is missing, unreadable or empty; the file and row are named.
     """
-    rows = read(data, task, split, labelled)
-    digest = hashlib.sha256(json.dumps([rows.texts, rows.labels], default=str).encode())
-    # A tokenizer remembers how it last cut and padded, which is not what it is.
-    said = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-    digest.update(json.dumps(said).encode())
-    digest.update(f"{task.name} {max_length} 1".encode())
+    rows, digest = None, hashlib.sha256(f"{task.name} {max_length} {labelled} {tokenizer.fingerprint} 2\n".encode())
+    if data == "hub":
+        rows = read(data, task, split, labelled)
+        digest.update(json.dumps([rows.texts, rows.labels], default=str).encode())
+    else:
+        for path in _files(data, task, split):
+            digest.update(f"{path.suffix} {path.stat().st_size}\n".encode() + path.read_bytes())
     path = (cache or cache_folder()) / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as arrays:
@@ -115,33 +160,12 @@ def load(
                 **{name: arrays[name] for name in arrays.files if name != "empty_texts"},
                 empty_texts=int(arrays["empty_texts"]),
             )
-    examples = tokenise(rows, task, tokenizer, max_length)
+    examples = tokenise(rows or read(data, task, split, labelled), task, tokenizer.fast, max_length)
     buffer = io.BytesIO()
     np.savez(buffer, **dataclasses.asdict(examples))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
     return examples
-
-
-def load_tokenizer(folder: Path, vocab_size: int) -> Any:
-    """The fast tokenizer of a model folder.
-
-    Raises:
-      ValueError: the folder has none, or its vocabulary is larger than the encoder's.
-    """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers import AutoTokenizer
-
-    # Where there is none, transformers makes one up to which every word is unknown.
-    if not any((folder / file).is_file() for file in _VOCABULARIES):
-        raise ValueError(f"{folder}: no usable tokenizer; accepted: {', '.join(_VOCABULARIES)}")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]})") from None
-    if len(tokenizer) > vocab_size:
-        raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the encoder only {vocab_size}")
-    return tokenizer
 
 
 def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Examples:
@@ -207,6 +231,16 @@ def read(data: str, task: Task, split: str, labelled: bool = True) -> Rows:
     columns = (*task.texts, "label") if labelled else task.texts
     if data == "hub":
         return _from_table(_hub(task, split), f"{HUB} {task.name} {split}", columns)
+    parts = [_file(path, columns) for path in _files(data, task, split)]
+    if len(parts) == 1:
+        return parts[0]
+    texts = [[text for part in parts for text in part.texts[k]] for k in range(len(task.texts))]
+    labels = [label for part in parts for label in part.labels]
+    return Rows(f"{data}/{task.name}/{split}", range(1, len(labels) + 1), texts, labels)
+
+
+def _files(data: str, task: Task, split: str) -> list[Path]:
+    """The files of a split in a folder, or in `mini`; ValueError says what is there instead."""
     folder = MINI if data == "mini" else Path(data)
     if not folder.is_dir():
         raise ValueError(f"data {data!r}: no such folder; accepted: hub, mini, or a folder with TASK/SPLIT files")
@@ -222,12 +256,7 @@ def read(data: str, task: Task, split: str, labelled: bool = True) -> Rows:
     if not found:
         there = sorted(path.name for path in (folder / task.name).iterdir())
         raise ValueError(f"{folder / task.name} has no split {split!r}; there: {', '.join(there) or 'nothing'}")
-    parts = [_file(path, columns) for path in found if path.suffix == found[0].suffix]
-    if len(parts) == 1:
-        return parts[0]
-    texts = [[text for part in parts for text in part.texts[k]] for k in range(len(task.texts))]
-    labels = [label for part in parts for label in part.labels]
-    return Rows(f"{folder / task.name}/{split}", range(1, len(labels) + 1), texts, labels)
+    return [path for path in found if path.suffix == found[0].suffix]
 
 
 def _hub(task: Task, split: str) -> Any:

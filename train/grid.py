@@ -139,7 +139,7 @@ def train(cells: Sequence[Cell], together: bool = False) -> None:
     if to_do := [cell.config for cell in cells if cell.open]:
         folder, encoder = run.fit(to_do[0], shared)
         make_shardings(to_do[0].mesh, encoder)
-        shared.tokenizer(folder, encoder.vocab_size)
+        _ = shared.tokenizer(folder, encoder.vocab_size).fast
         shared.weights(folder, encoder)
     waiting = crews(cells, together)
     while waiting:

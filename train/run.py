@@ -44,7 +44,7 @@ class Shared:
         self.fingerprint = functools.cache(
             lambda folder, encoder: pretrained.fingerprint(self.weights(folder, encoder))
         )
-        self.tokenizer = functools.cache(data.load_tokenizer)
+        self.tokenizer = functools.cache(data.Tokenizer)
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
         self.programs = functools.cache(lambda *constants: ({}, {}, {}))
 

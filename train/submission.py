@@ -109,7 +109,7 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
     def read(name: str) -> tuple[pretrained.Leaves, Any]:
         folder = pretrained.locate(name)
         encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), data.load_tokenizer(folder, encoder.vocab_size)
+        return pretrained.read(folder, encoder), data.Tokenizer(folder, encoder.vocab_size)
 
     ready = {}
     for run in runs.values():

@@ -1,0 +1,148 @@
+"""The measure of speed: its arithmetic, what a process is asked and answers, and what it refuses."""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import protocol, summary, throughput
+from benchmarks.protocol import Measured
+
+
+def answer(seconds: float, examples: int = 10, tokens: int = 90, peak_bytes: int = 2**20) -> dict[str, Any]:
+    sizes = {"examples": examples, "tokens": tokens, "positions": 100, "peak_bytes": peak_bytes}
+    return sizes | {"seconds": seconds, "elsewhere": 0.5, "compilations": 2, "flops_per_second": 1e9}
+
+
+def found(**speed: float) -> dict[str, Any]:
+    """Measurements of programs by the seconds of their rounds; every second round is twice as slow for all."""
+    real = {name.replace("_", "-"): [answer(seconds), answer(2 * seconds)] for name, seconds in speed.items()}
+    return {
+        "settings": {"rows": 10, "seq": 8},
+        "starts": {},
+        "depth": None,
+        "tasks": {"rte": {"real": real, "dense": real, "product": real}, "mrpc": {"real": real}},
+    }
+
+
+def test_a_ratio_is_taken_within_rounds() -> None:
+    assert summary.ratio([10, 5, 8], [5, 2.5, 1]) == 2
+    assert summary.geometric_mean([2, 8]) == pytest.approx(4)
+    assert summary.spread([3, 1, 2]) == (2, 1, 3)
+
+
+def test_padding_is_a_share_of_all_positions() -> None:
+    assert summary.padding([answer(1, tokens=80), answer(1, tokens=90)]) == pytest.approx(0.15)
+
+
+def test_targets_are_those_of_the_programs_measured() -> None:
+    lines = summary.targets(found(adakron=1.0, authors=3.0, full=2.0))
+    assert [(line["name"], round(line["value"], 3), line["reached"]) for line in lines] == [
+        ("examples/s, adakron over the authors' recipe", 3.0, False),
+        ("padding of a batch, the worst task", 0.1, True),
+        ("dense step, adakron's over full's", 0.5, True),
+    ]
+
+
+def test_starts_and_depth_are_targets_where_they_were_measured() -> None:
+    its = found(adakron=1.0) | {"starts": {"adakron": {"cold": 20.0, "warm": [9.0, 7.0, 7.5]}}, "depth": {"ratio": 1.4}}
+    lines = {line["name"]: (line["value"], line["reached"]) for line in summary.targets(its)}
+    assert lines["seconds to the first step, warm"] == (7.5, True)
+    assert lines["compiling, RoBERTa-large's step over BERT-base's"] == (1.4, False)
+
+
+def test_tables_name_every_program() -> None:
+    its = found(adakron=1.0, torch_adakron=2.0)
+    shown = summary.show(its | {"targets": summary.targets(its)})
+    assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | 3.75 (2.50 to 5.00) |" in shown
+    assert "busy with other work during a round: 0.50, at most 0.50" in shown
+
+
+class Counting:
+    """A program that only notes what it is asked."""
+
+    compilations = 3
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+
+    def batches(self) -> Iterator[Measured]:
+        for number in range(100):
+            yield Measured(number, 4, 20, 24 + number % 2)
+
+    def dense(self, rows: int, seq: int) -> str:
+        return f"{rows}x{seq}"
+
+    def step(self, inputs: Any) -> None:
+        self.steps.append(inputs)
+
+    def wait(self) -> None:
+        self.steps.append("wait")
+
+    def product(self, m: int, k: int, n: int) -> Any:
+        return lambda: self.steps.append((m, k, n))
+
+    def device_bytes(self) -> int:
+        return 0
+
+
+def test_a_process_takes_its_steps_over_consecutive_batches() -> None:
+    asked = [{"ask": "warm", "steps": 4}, {"ask": "real", "steps": 2}, {"ask": "real", "steps": 2}]
+    asked += [{"ask": "dense", "steps": 1, "rows": 3, "seq": 8}, {"ask": "product", "steps": 1, "sizes": [2, 3, 4]}]
+    program, answers = Counting(), io.StringIO()
+    protocol.serve(lambda: program, map(json.dumps, asked), answers)
+    first, warm, one, two, dense, product = map(json.loads, answers.getvalue().splitlines())
+    assert program.steps == [0, "wait", 3, 4, "wait", 1, 2, "wait", 3, 4, "wait", "3x8", "wait", (2, 3, 4), (2, 3, 4)]
+    assert first["compilations"] == 3
+    assert first["peak_bytes"] > 0
+    assert (one["examples"], one["tokens"], one["positions"]) == (8, 40, 49)
+    assert dense["positions"] == 24
+    assert product["flops_per_second"] > 0
+    assert warm.keys() == two.keys()
+
+
+def test_padded_batches_hold_the_examples_in_order(tmp_path: Path) -> None:
+    arrays = {"tokens": np.arange(1, 7), "token_types": np.array([0, 0, 1, 0, 1, 1]), "offsets": np.array([0, 3, 4, 6])}
+    np.savez(tmp_path / "a.npz", labels=np.array([5, 6, 7]), order=np.array([[2, 0], [1, -1]]), pad_id=9, **arrays)
+    batches = protocol.padded_batches(tmp_path / "a.npz", None)
+    inputs, labels, sizes = next(batches)
+    np.testing.assert_array_equal(inputs["input_ids"], [[5, 6, 9], [1, 2, 3]])
+    np.testing.assert_array_equal(inputs["token_type_ids"], [[1, 1, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(inputs["attention_mask"], [[1, 1, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(labels, [7, 5])
+    assert sizes == Measured(None, 2, 5, 6)
+    assert next(batches)[2] == Measured(None, 1, 1, 1)
+    assert next(protocol.padded_batches(tmp_path / "a.npz", 8))[0]["input_ids"].shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "required: --model, --data"),
+        (["--model", "m", "--data", "d", "--rounds", "0"], "rounds is 0; accepted: at least 1"),
+        (["--model", "m", "--data", "d", "--threads", "9999"], "threads is 9999; accepted: at most"),
+        (["--model", "m", "--data", "d", "--task", "nope"], "invalid choice: 'nope'"),
+        (["--model", "m", "--data", "d", "--json", "nowhere/a.json"], "no folder nowhere"),
+        (["--model", "pkg:nope", "--data", "d", "--system", "lora"], "no installed package of this name"),
+    ],
+)
+def test_refuses_in_one_line(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = os.sched_getaffinity(0)
+    assert throughput.main(flags) == 2
+    os.sched_setaffinity(0, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("throughput: ")
+    assert said in line
+
+
+def test_names_and_leaves_out_what_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model", "m", "--data", "d", "--system", "adapters", "--peers", "nowhere/python"]
+    assert throughput.main(flags) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "left out: adapters, which needs torch, transformers, adapters in nowhere/python (make bench-peers)"
+    assert last == "throughput: none of the programs is installed; accepted: at least one"
