@@ -161,6 +161,8 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     # A program that was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "programs"))
+    # The small ones of a start too, which jax by itself would compile again each time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     shared = shared or Shared()
     task, (folder, encoder) = TASKS[config.task], fit(config, shared)
     shardings = make_shardings(config.mesh, encoder)
