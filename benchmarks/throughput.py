@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -376,6 +377,7 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = parse(argv)
         found = run(settings)
