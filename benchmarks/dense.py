@@ -1,5 +1,7 @@
 """A training step on dense rows: no padding, random tokens, real weights."""
 
+import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,21 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import Packed, SequenceClassifier
-from adakron_jax.params import budget, graft, split
-from adakron_jax.splice import Method, is_trainable
+from adakron_jax.params import budget, graft, merge, split
+from adakron_jax.splice import Method, is_own, is_trainable
 from train import optim
-from train.packing import Batch
+from train.packing import Batch, side_by_side
 from train.sharding import make_shardings
 from train.step import compile_steps, init_state
 
 SLOTS = 4  # examples of a row
 
 
-def dense_step(folder: Path, method: Method, rows: int, seq: int) -> tuple[Callable[[], None], dict[str, Any]]:
-    """A function that takes one training step and waits for it, and what is known of it before it runs."""
+def dense_step(
+    folder: Path, method: Method, rows: int, seq: int, runs: int = 1
+) -> tuple[Callable[[], None], dict[str, Any]]:
+    """A function that takes one training step of `runs` runs together, each of rows x seq tokens, and waits for it;
+    and what is known of it before it runs."""
     encoder = EncoderConfig.from_folder(folder)
     model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
     fresh = model.fresh(jax.random.key(0), lambda path: path not in pretrained.TABLE)
@@ -32,9 +37,16 @@ def dense_step(folder: Path, method: Method, rows: int, seq: int) -> tuple[Calla
     optimizer = optim.adamw(0.1)
     shardings = make_shardings("data=1", encoder)
     state = init_state(trainable, optimizer, schedule, 0)
+    steps = compile_steps(model, optimizer, shardings, state, frozen)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step = compile_steps(model, optimizer, shardings, state, frozen).train
-    batch = jax.device_put(dense_batch(encoder, rows, seq), shardings.batch)
+    batch, step = dense_batch(encoder, rows, seq), steps.train
+    if runs > 1:
+        step, batch = steps.together, side_by_side([batch] * runs)
+        seeds = jnp.arange(runs, dtype=jnp.uint32)
+        stack = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * runs), tree)  # noqa: E731
+        own, base = split(frozen, is_own)
+        state, frozen = dataclasses.replace(stack(state), seed=seeds), merge(stack(own), base)
+    batch = jax.device_put(batch)
 
     def once() -> None:
         nonlocal state
@@ -66,3 +78,10 @@ def dense_batch(encoder: EncoderConfig, rows: int, seq: int) -> Batch:
     )
     labels = rng.integers(0, 2, (1, rows, SLOTS)).astype(np.int32)
     return Batch(inputs, labels, np.ones(labels.shape, np.float32))
+
+
+def timed(step) -> float:
+    """Seconds of one call."""
+    begun = time.perf_counter()
+    step()
+    return time.perf_counter() - begun

@@ -8,7 +8,6 @@ that a machine that slows down slows all of them.
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import METHODS, make_method
-from benchmarks.dense import dense_step
+from benchmarks.dense import dense_step, timed
 
 
 def main() -> None:
@@ -46,13 +45,6 @@ def main() -> None:
         )
     if args.json:
         args.json.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-
-
-def timed(step) -> float:
-    """Seconds of one call."""
-    begun = time.perf_counter()
-    step()
-    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":
