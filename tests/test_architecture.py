@@ -102,7 +102,7 @@ def loaded():
     return [name for name in HEAVY if name in sys.modules]
 
 answers = {}
-for module in ("adakron_jax.methods", "train.config"):
+for module in ("adakron_jax.methods", "train.command"):
     __import__(module)
     answers[module] = loaded()
 
@@ -126,7 +126,7 @@ def answers() -> dict[str, Any]:
     return json.loads(probe.stdout)
 
 
-@pytest.mark.parametrize("module", ["adakron_jax.methods", "train.config"])
+@pytest.mark.parametrize("module", ["adakron_jax.methods", "train.command"])
 def test_importing_loads_no_heavy_package(answers: dict[str, Any], module: str):
     assert answers[module] == []
 

@@ -19,7 +19,10 @@ from adakron_jax.paper import ROWS
 from tests.test_cli import Ended, call
 from tests.test_run_config import GRIDS, write_encoder
 from train import console, data, grid, loop
-from train.config import RECIPES, SUITES, Command, RunConfig, parse, parse_command
+from train.command import Command, parse, parse_command
+from train.config import RunConfig
+from train.recipes import RECIPES
+from train.tasks import SUITES
 
 
 @pytest.fixture(scope="module", autouse=True)

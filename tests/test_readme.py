@@ -13,7 +13,8 @@ from adakron_jax.paper import count
 from adakron_jax.params import flatten
 from adakron_jax.splice import METHODS
 from tests.test_encoder import BERT
-from train.config import RunConfig, read_recipe
+from train.config import RunConfig
+from train.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from adakron_jax import paper
 from adakron_jax.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.splice import Method
-from train.config import RECIPES, RunConfig
+from train.config import RunConfig
+from train.recipes import RECIPES
 from train.report import tables
 from train.report.__main__ import main
 from train.report.runs import metrics, read_folder

@@ -11,7 +11,9 @@ import pytest
 
 from adakron_jax.config import _KEYS, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
-from train.config import RECIPES, RunConfig, paper_scores, parse
+from train.command import parse
+from train.config import RunConfig
+from train.recipes import RECIPES, paper_scores
 from train.tasks import TASKS
 
 GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from adakron_jax.adapter import write_whole
 from adakron_jax.params import Tree, count, flatten
-from train.config import RunConfig, paper_scores
+from train.config import RunConfig
+from train.recipes import paper_scores
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do

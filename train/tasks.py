@@ -77,6 +77,7 @@ _TASKS = (
     Task("wnli", 635, _PAIR, ("not_entailment", "entailment")),
 )
 TASKS = {task.name: task for task in _TASKS}
+SUITES = {"glue": ("mnli", "qnli", "sst2", "qqp", "mrpc", "cola", "rte", "stsb")}  # the paper's eight, in its order
 
 
 @dataclasses.dataclass(frozen=True)
