@@ -4,7 +4,7 @@
 topologies, by libtpu's compiler (`pip install .[tpu]`) and from shapes alone. It ends with exit code 1 where the
 compiled step is not what it has to be:
 
-    one gradient, and scalars, is all that chips tell each other, and they do so once a step, outside of every loop
+    one gradient is all that chips tell each other, a few scalars and random keys aside, once a step and in no loop
     the next state lies in the memory of the state before
     nothing passes to or from the host within the step
 
@@ -47,6 +47,7 @@ from train.step import TrainState, compile_steps, init_state
 TOPOLOGIES = ("v5e:2x4", "v5e:16x16", "v6e:2x4")
 _COLLECTIVES = "all-reduce|all-gather|reduce-scatter|collective-permute|collective-broadcast|all-to-all"
 _HOST = "infeed|outfeed|send|recv|host-transfer"
+_OTHERS = 4096  # the loss, the number of examples; and XLA may have each device make some of the layers' random keys
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8}
 
 
@@ -79,7 +80,8 @@ def main() -> None:
         sys.exit(2)
     print(
         f"{'encoder':13} {'topology':9} {'remat':5} {'compile':>7} {'arguments':>9} {'temporary':>9} {'output':>7} "
-        f"{'all-reduce':>10} {'TFLOP':>6} {'once':>6} {'roofline':>8} {'cycles':>7}"
+        f"{'all-reduce':>10} {'TFLOP':>6} {'once':>6} {'roofline':>8} {'cycles':>7}",
+        flush=True,
     )
     rows = []
     for topology in args.topology:
@@ -114,6 +116,7 @@ def devices(topology: str) -> Sequence[Any]:
     if topology.partition(":")[0] not in CHIPS:
         raise ValueError(f"topology is {topology!r}; accepted: {' or '.join(CHIPS)}, then such as :2x4")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud machine around us to ask
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a chip that only one process could have
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except Exception as error:
@@ -147,7 +150,7 @@ def figures(
         "donated_bytes": memory.alias_size_in_bytes,
         "memory_share": (arguments + temporary + memory.generated_code_size_in_bytes) / chip.memory,
         "all_reduces": len(found),
-        "all_reduce_bytes": sum(each.bytes + each.scalar_bytes for each in found),
+        "all_reduce_bytes": sum(each.bytes + each.other_bytes for each in found),
         "flops": sum(flops.values()),
         "flops_by_operands": flops,
         "compiler_flops": executable.cost_analysis()["flops"],
@@ -204,11 +207,11 @@ def _programs(values: Iterable[Any]) -> Iterable[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Data that devices exchange: bytes of its arrays and of its scalars, and whether it is in a loop."""
+    """What devices exchange: bytes of floating-point arrays, bytes of all else, and whether it is in a loop."""
 
     kind: str
     bytes: int
-    scalar_bytes: int
+    other_bytes: int
     looped: bool
 
 
@@ -230,6 +233,8 @@ def check(text: str, state: TrainState) -> list[Collective]:
     reduced = sum(each.bytes for each in found)
     gradient = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trainable))
     require(reduced == gradient, f"{reduced:,} bytes of arrays all-reduced", f"one gradient, {gradient:,} bytes")
+    others = sum(each.other_bytes for each in found)
+    require(others <= _OTHERS, f"{others:,} bytes of scalars and integers all-reduced", f"at most {_OTHERS:,}")
     donated, leaves = text.partition("\n")[0].count("-alias)"), len(jax.tree.leaves(state))
     require(donated == leaves, f"{donated} leaves of the state donated", f"all {leaves}")
     host = re.search(rf" ({_HOST})(-start)?\(|custom_call_target=\"[^\"]*callback", text)
@@ -244,10 +249,10 @@ def collectives(text: str) -> list[Collective]:
     found = []
     for name, lines in programs.items():
         for result, kind in (match.groups() for line in lines if (match := pattern.search(line))):
-            arrays = [(_BYTES[type_], size) for type_, size in re.findall(r"(\w+)\[([\d,]*)\]", result)]
-            scalars = sum(width for width, size in arrays if not size)
-            rest = sum(width * math.prod(map(int, size.split(","))) for width, size in arrays if size)
-            found.append(Collective(kind, rest, scalars, name in looped))
+            sizes: Counter = Counter()
+            for word, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
+                sizes["f" in word and shape != ""] += _BYTES[word] * math.prod(map(int, filter(None, shape.split(","))))
+            found.append(Collective(kind, sizes[True], sizes[False], name in looped))
     return found
 
 
