@@ -87,6 +87,6 @@ def test_the_step_compiles_for_a_tpu_in_bf16_with_its_state_donated() -> None:
     pytest.importorskip("libtpu")
     found = figures(SMALL, devices("v5e:2x2"), CHIPS["v5e"], rows=8, seq=32, remat=True)
     assert found["chips"] == 4
-    assert 0 < found["argument_bytes"] < found["temporary_bytes"]
+    assert found["argument_bytes"] > found["donated_bytes"] > 0
     assert found["roofline_seconds"] > 0
     assert found["cycles"] > 0
