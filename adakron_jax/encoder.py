@@ -222,7 +222,8 @@ class Encoder(_Part):
     loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
     the tokens that are asked for are computed. With `unroll` there is no loop; with `remat` the backward pass computes
     each layer a second time from the layer's input, which is then all that is kept of it. Neither changes the tree, nor
-    results by more than rounding. Initialising makes the layers' parameters and computes nothing with them.
+    results by more than rounding; both at once save a CPU no memory. Initialising makes the layers' parameters and
+    computes nothing with them.
     """
 
     unroll: bool = False

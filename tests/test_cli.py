@@ -290,7 +290,7 @@ def divided(cache: None, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A finished run on MNLI, in bfloat16, its batches divided into two parts on each of two devices."""
     folder = tmp_path_factory.mktemp("runs") / "divided"
     flags = [*SMALL, "--task", "mnli", "--model", str(tiny), "--epochs", "1", "--method.place", "pfeiffer"]
-    flags += ["--accumulate", "2", "--precision", "bf16", "--mesh", "data=2", "--out", str(folder)]
+    flags += ["--accumulate", "2", "--precision", "bf16", "--remat", "--mesh", "data=2", "--out", str(folder)]
     return Whole(flags, folder, call(*flags))
 
 

@@ -160,18 +160,17 @@ def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_a
         np.testing.assert_array_equal(jax.vmap(draw, in_axes=(0, of_x))(keys, given), apart)
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less(unroll: bool) -> None:
+def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> None:
     config = dataclasses.replace(BERT, num_layers=8)
     params = jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"]
+    inputs = jax.tree.map(lambda x: jnp.tile(x, (16, 1)), packed_pairs(config))  # more of them than of parameters
 
     def compiled(remat: bool):
-        model = SequenceClassifier(config, Head(), unroll=unroll, remat=remat)
-        rngs = {"dropout": jax.random.key(1)}
-        loss = lambda p: model.apply({"params": p}, packed_pairs(config), False, rngs=rngs).var()  # noqa: E731
+        model, rngs = SequenceClassifier(config, Head(), remat=remat), {"dropout": jax.random.key(1)}
+        loss = lambda params: model.apply({"params": params}, inputs, False, rngs=rngs).var()  # noqa: E731
         return jax.jit(jax.grad(loss)).lower(params).compile()
 
-    (kept, again) = (compiled(remat) for remat in (False, True))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), kept(params), again(params))
+    kept, again = (compiled(remat) for remat in (False, True))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), again(params), kept(params))
     kept, again = (each.memory_analysis().temp_size_in_bytes for each in (kept, again))
-    assert again < 0.7 * kept
+    assert again < 0.5 * kept
