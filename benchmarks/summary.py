@@ -123,12 +123,16 @@ def show(found: Mapping[str, Any]) -> str:
         ([f"`{name}`", *over_tasks(name, lambda answers: f"{peak(answers) / MIB:,.0f} MB")] for name in names),
     )
     first = next(iter(found["tasks"].values()))
-    columns = [f"dense step, {rows} x {found['settings']['seq']}", "its matrix product alone", "compilations"]
+    columns = [f"dense step, {rows} x {found['settings']['seq']}", "its matrix products", "rate in the step"]
+    columns += ["rate of one alone", "compilations"]
     columns += ["first step, cold", "first step, warm"] if found["starts"] else []
     lines = []
     for name in names:
         rate = max(answer["flops_per_second"] for answer in first["product"][name])
-        line = [f"`{name}`", _with_range(step_seconds(first["dense"][name], rows)) + " s", f"{rate / 1e9:.0f} GFLOP/s"]
+        seconds, flops = step_seconds(first["dense"][name], rows), first["flops"][name]
+        line = [f"`{name}`", _with_range(seconds) + " s"]
+        line += [f"{flops / 1e9:.0f} GFLOP", f"{flops / spread(seconds)[0] / 1e9:.0f} GFLOP/s"] if flops else ["-", "-"]
+        line.append(f"{rate / 1e9:.0f} GFLOP/s")
         line.append(" ".join(over_tasks(name, lambda answers: str(answers[-1]["compilations"]))))
         if found["starts"]:
             start = found["starts"][name]

@@ -293,6 +293,7 @@ def measure_task(bench: Bench, names: Sequence[str], task: str, cache: Path, den
             for process in processes:
                 process.ask("dense", 1, **shape)
             found["dense"] = _rounds(processes, its.rounds, "dense", 2, **shape)
+            found["flops"] = {process.name: process.ask("count", 1, **shape)["flops"] for process in processes}
             sizes = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
             found["product"] = _rounds(processes, its.rounds, "product", 3, sizes=sizes)
     finally:

@@ -26,7 +26,10 @@ def found(**speed: float) -> dict[str, Any]:
         "settings": {"rows": 10, "seq": 8},
         "starts": {},
         "depth": None,
-        "tasks": {"rte": {"real": real, "dense": real, "product": real}, "mrpc": {"real": real}},
+        "tasks": {
+            "rte": {"real": real, "dense": real, "product": real, "flops": dict.fromkeys(real, 0)},
+            "mrpc": {"real": real},
+        },
     }
 
 
@@ -87,6 +90,9 @@ class Counting:
     def product(self, m: int, k: int, n: int) -> Any:
         return lambda: self.steps.append((m, k, n))
 
+    def flops(self, inputs: Any) -> int:
+        return 7 * len(inputs)
+
     def device_bytes(self) -> int:
         return 0
 
@@ -94,15 +100,17 @@ class Counting:
 def test_a_process_takes_its_steps_over_consecutive_batches() -> None:
     asked = [{"ask": "warm", "steps": 4}, {"ask": "real", "steps": 2}, {"ask": "real", "steps": 2}]
     asked += [{"ask": "dense", "steps": 1, "rows": 3, "seq": 8}, {"ask": "product", "steps": 1, "sizes": [2, 3, 4]}]
+    asked += [{"ask": "count", "steps": 1, "rows": 3, "seq": 8}]
     program, answers = Counting(), io.StringIO()
     protocol.serve(lambda: program, map(json.dumps, asked), answers)
-    first, warm, one, two, dense, product = map(json.loads, answers.getvalue().splitlines())
+    first, warm, one, two, dense, product, count = map(json.loads, answers.getvalue().splitlines())
     assert program.steps == [0, "wait", 3, 4, "wait", 1, 2, "wait", 3, 4, "wait", "3x8", "wait", (2, 3, 4), (2, 3, 4)]
     assert first["compilations"] == 3
     assert first["peak_bytes"] > 0
     assert (one["examples"], one["tokens"], one["positions"]) == (8, 40, 49)
     assert dense["positions"] == 24
     assert product["flops_per_second"] > 0
+    assert count["flops"] == 21
     assert warm.keys() == two.keys()
 
 
