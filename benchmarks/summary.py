@@ -139,14 +139,11 @@ def show(found: Mapping[str, Any]) -> str:
             line += [f"{start['cold']:.1f} s", _with_range(start["warm"]) + " s"]
         lines.append(line)
     table("Steps and starts", ["program", *columns], lines)
-    busy = [
-        answer["elsewhere"]
-        for answers in found["tasks"].values()
-        for rounds in answers["real"].values()
-        for answer in rounds
-    ]
-    middle, _, high = spread(busy)
-    parts.append(f"Processors busy with other work during a round: {middle:.2f}, at most {high:.2f}.")
+    busy = {task: answers["real"] for task, answers in found["tasks"].items()} | {"dense": first["dense"]}
+    shares = (
+        f"{name} {_with_range([a['elsewhere'] for r in rounds.values() for a in r])}" for name, rounds in busy.items()
+    )
+    parts.append(f"Processors busy with other work meanwhile: {', '.join(shares)}.")
     table(
         "Targets",
         ["what", "measured", "target", "reached", "by task"],

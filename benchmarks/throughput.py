@@ -284,7 +284,9 @@ def measure_task(bench: Bench, names: Sequence[str], task: str, cache: Path, den
             processes.append(bench.start(name, task, cache))
             processes[-1].ask("warm", its.rounds * its.steps)
             _say(f"{task}: {name} is ready")
+        _say(f"{task}: {its.rounds} rounds")
         found = {"real": _rounds(processes, its.rounds, "real", its.steps)}
+        _say(f"{task}: done")
         for answers in zip(*found["real"].values(), strict=True):
             if len({answer["tokens"] for answer in answers}) > 1:
                 raise RuntimeError(f"{task}: the programs did not see the same batches")
@@ -292,7 +294,9 @@ def measure_task(bench: Bench, names: Sequence[str], task: str, cache: Path, den
             shape = {"rows": its.rows, "seq": its.seq}
             for process in processes:
                 process.ask("dense", 1, **shape)
+            _say(f"dense: {its.rounds} rounds")
             found["dense"] = _rounds(processes, its.rounds, "dense", 2, **shape)
+            _say("dense: done")
             found["flops"] = {process.name: process.ask("count", 1, **shape)["flops"] for process in processes}
             sizes = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
             found["product"] = _rounds(processes, its.rounds, "product", 3, sizes=sizes)

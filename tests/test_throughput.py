@@ -63,7 +63,7 @@ def test_tables_name_every_program() -> None:
     its = found(adakron=1.0, torch_adakron=2.0)
     shown = summary.show(its | {"targets": summary.targets(its)})
     assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | 3.75 (2.50 to 5.00) |" in shown
-    assert "busy with other work during a round: 0.50, at most 0.50" in shown
+    assert "busy with other work meanwhile: rte 0.50 (0.50 to 0.50), mrpc 0.50" in shown
 
 
 class Counting:
