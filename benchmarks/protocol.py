@@ -60,6 +60,10 @@ class Trainer(Protocol):
         """A function that multiplies float32 matrices [m, k] and [k, n], and waits."""
         ...
 
+    def flops(self, inputs: Any) -> int:
+        """Floating-point operations of the matrix products of a step; 0 where the program cannot count them."""
+        ...
+
     def device_bytes(self) -> int:
         """Most memory taken on an accelerator so far; 0 without one."""
         ...
@@ -77,7 +81,7 @@ def serve(make: Callable[[], Trainer], requests: Iterable[str], answers: TextIO)
 
     A request is `{"ask": ..., "steps": n, ...}`. `real`: steps over the next n batches. `warm`: steps over those that
     the first n `real` ones will visit, one for each shape. `dense`: n steps over dense inputs of `rows` x `seq`.
-    `product`: n products of matrices of the `sizes` m, k, n.
+    `count`: FLOPs of such a step. `product`: n products of matrices of the `sizes` m, k, n.
     """
 
     def say(answer: dict[str, Any]) -> None:
@@ -99,6 +103,8 @@ def serve(make: Callable[[], Trainer], requests: Iterable[str], answers: TextIO)
             rows, seq = request["rows"], request["seq"]
             one = Measured(trainer.dense(rows, seq), rows, rows * seq, rows * seq)
             answer = timed(trainer, [one] * steps)
+        elif request["ask"] == "count":
+            answer = {"flops": trainer.flops(trainer.dense(request["rows"], request["seq"]))}
         elif request["ask"] == "product":
             answer = {"flops_per_second": product_rate(trainer, request["sizes"], steps)}
         else:

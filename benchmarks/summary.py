@@ -49,100 +49,98 @@ def step_seconds(dense: Sequence[Mapping[str, Any]], rows: int) -> list[float]:
 
 
 def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The targets whose programs were measured: name, value, target, whether more is better, and reached."""
-    tasks, rows = found["tasks"], found["settings"]["rows"]
-    first = next(iter(tasks.values()))
-    there = first["real"].keys()
-    rows_of: list[dict[str, Any]] = []
+    """The targets for which enough was measured: name, value, target, whether more is better, reached, tasks."""
+    real, dense, lines = found["real"], found["dense"], []
 
-    def add(name: str, value: float, target: float, more: bool, by_task: Mapping[str, float] | None = None) -> None:
+    def add(name: str, target: float, more: bool, value: float, tasks: Mapping[str, float] | None = None) -> None:
         reached = value >= target if more else value <= target
-        line = {"name": name, "value": value, "target": target, "more": more, "reached": reached}
-        rows_of.append(line | ({"tasks": dict(by_task)} if by_task else {}))
+        line = {"name": name, "value": value, "target": target, "more": more, "reached": reached, "tasks": tasks or {}}
+        lines.append(line)
 
-    def by_task(measure: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
-        return {task: measure(answers["real"]) for task, answers in tasks.items()}
+    def by_task(measure: Callable[..., float], *names: str) -> dict[str, float]:
+        return {
+            task: measure(*(answers[name] for name in names))
+            for task, answers in real.items()
+            if answers.keys() >= set(names)
+        }
 
-    def dense(name: str) -> list[float]:
-        return step_seconds(first["dense"][name], rows)
+    def speed(ours: Any, theirs: Any) -> float:
+        return ratio(rates(ours), rates(theirs))
 
-    if {"adakron", "authors"} <= there:
-        speed = by_task(lambda real: ratio(rates(real["adakron"]), rates(real["authors"])))
-        add("examples/s, adakron over the authors' recipe", geometric_mean(speed.values()), AUTHORS, True, speed)
-    if {"adakron", "torch-adakron"} <= there:
-        speed = by_task(lambda real: ratio(rates(real["adakron"]), rates(real["torch-adakron"])))
-        add("examples/s, adakron over PyTorch", geometric_mean(speed.values()), DYNAMIC, True, speed)
-        add("the same, the worst task", min(speed.values()), WORST, True)
-        add("dense step, PyTorch's over adakron's", ratio(dense("torch-adakron"), dense("adakron")), 1.0, True)
-        memory = by_task(lambda real: peak(real["adakron"]) / peak(real["torch-adakron"]))
-        add("peak memory, adakron over PyTorch", geometric_mean(memory.values()), 1.0, False, memory)
-    for ours, theirs in (("adakron", "adapters"), ("lora", "peft-lora"), ("full", "flax-full")):
-        if {ours, theirs} <= there:
-            speed = by_task(lambda real, a=ours, b=theirs: ratio(rates(real[a]), rates(real[b])))
-            add(f"examples/s, {ours} over {theirs}", geometric_mean(speed.values()), DYNAMIC, True, speed)
-    if "adakron" in there:
-        share = by_task(lambda real: padding(real["adakron"]))
-        add("padding of a batch, the worst task", max(share.values()), 0.12, False, share)
-    if {"adakron", "full"} <= there:
-        add("dense step, adakron's over full's", ratio(dense("adakron"), dense("full")), 0.7, False)
-    if "adakron" in found["starts"]:
-        warm = spread(found["starts"]["adakron"]["warm"])[0]
-        add("seconds to the first step, warm", warm, 8.0, False)
+    def step(name: str) -> list[float]:
+        return step_seconds(dense[name]["steps"], found["settings"]["rows"])
+
+    for ours, theirs, target in (
+        ("adakron", "authors", AUTHORS),
+        ("adakron", "torch-adakron", DYNAMIC),
+        ("adakron", "adapters", DYNAMIC),
+        ("lora", "peft-lora", DYNAMIC),
+        ("full", "flax-full", DYNAMIC),
+    ):
+        if ratios := by_task(speed, ours, theirs):
+            add(f"examples/s, {ours} over {theirs}", target, True, geometric_mean(ratios.values()), ratios)
+            if theirs == "torch-adakron":
+                add("the same, the worst task", WORST, True, min(ratios.values()))
+    if ratios := by_task(lambda ours, theirs: peak(ours) / peak(theirs), "adakron", "torch-adakron"):
+        add("peak memory, adakron over torch-adakron", 1.0, False, geometric_mean(ratios.values()), ratios)
+    if shares := by_task(padding, "adakron"):
+        add("padding of a batch, the worst task", 0.12, False, max(shares.values()), shares)
+    if dense.keys() >= {"adakron", "torch-adakron"}:
+        add("dense step, torch-adakron's over adakron's", 1.0, True, ratio(step("torch-adakron"), step("adakron")))
+    if dense.keys() >= {"adakron", "full"}:
+        add("dense step, adakron's over full's", 0.7, False, ratio(step("adakron"), step("full")))
+    if "adakron" in found["start"]:
+        add("seconds to the first step, warm", 8.0, False, spread(found["start"]["adakron"]["warm"])[0])
     if found["depth"]:
-        add("compiling, RoBERTa-large's step over BERT-base's", found["depth"]["ratio"], 1.3, False)
-    return rows_of
+        add("compiling, RoBERTa-large's step over BERT-base's", 1.3, False, found["depth"]["ratio"])
+    return lines
 
 
 def show(found: Mapping[str, Any]) -> str:
     """All figures as Markdown tables."""
-    names = list(next(iter(found["tasks"].values()))["real"])
-    rows = found["settings"]["rows"]
+    real, dense, start = found["real"], found["dense"], found["start"]
     parts = []
 
     def table(title: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
         written = [header, ["---"] * len(header), *lines]
         parts.append("\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in written)]))
 
-    def over_tasks(name: str, cell: Callable[[Sequence[Mapping[str, Any]]], str]) -> list[str]:
-        return [cell(answers["real"][name]) for answers in found["tasks"].values()]
+    def by_task(title: str, cell: Callable[[Sequence[Mapping[str, Any]]], str]) -> None:
+        names = dict.fromkeys(name for answers in real.values() for name in answers)
+        table(
+            title,
+            ["program", *real],
+            ([f"`{n}`", *(cell(each[n]) if n in each else "-" for each in real.values())] for n in names),
+        )
 
-    tasks = list(found["tasks"])
-    table(
-        "Examples a second (lowest to highest round)",
-        ["program", *tasks],
-        ([f"`{name}`", *over_tasks(name, lambda answers: _with_range(rates(answers)))] for name in names),
-    )
-    table(
-        "Padding",
-        ["program", *tasks],
-        ([f"`{name}`", *over_tasks(name, lambda answers: f"{100 * padding(answers):.1f} %")] for name in names),
-    )
-    table(
-        "Peak memory of the process",
-        ["program", *tasks],
-        ([f"`{name}`", *over_tasks(name, lambda answers: f"{peak(answers) / MIB:,.0f} MB")] for name in names),
-    )
-    first = next(iter(found["tasks"].values()))
-    columns = [f"dense step, {rows} x {found['settings']['seq']}", "its matrix product alone", "compilations"]
-    columns += ["first step, cold", "first step, warm"] if found["starts"] else []
-    lines = []
-    for name in names:
-        rate = max(answer["flops_per_second"] for answer in first["product"][name])
-        line = [f"`{name}`", _with_range(step_seconds(first["dense"][name], rows)) + " s", f"{rate / 1e9:.0f} GFLOP/s"]
-        line.append(" ".join(over_tasks(name, lambda answers: str(answers[-1]["compilations"]))))
-        if found["starts"]:
-            start = found["starts"][name]
-            line += [f"{start['cold']:.1f} s", _with_range(start["warm"]) + " s"]
-        lines.append(line)
-    table("Steps and starts", ["program", *columns], lines)
-    busy = [
-        answer["elsewhere"]
-        for answers in found["tasks"].values()
-        for rounds in answers["real"].values()
-        for answer in rounds
-    ]
-    middle, _, high = spread(busy)
-    parts.append(f"Processors busy with other work during a round: {middle:.2f}, at most {high:.2f}.")
+    if real:
+        by_task("Examples a second (lowest to highest round)", lambda answers: _with_range(rates(answers)))
+        by_task("Padding", lambda answers: f"{100 * padding(answers):.1f} %")
+        by_task("Peak memory of the process", lambda answers: f"{peak(answers) / MIB:,.0f} MB")
+        by_task("Compilations", lambda answers: str(answers[-1]["compilations"]))
+    if dense:
+        rows, seq = found["settings"]["rows"], found["settings"]["seq"]
+        lines = []
+        for name, its in dense.items():
+            seconds, flops = step_seconds(its["steps"], rows), its["flops"]
+            line = [f"`{name}`", _with_range(seconds) + " s"]
+            line += [f"{flops / 1e9:.0f} GFLOP", f"{flops / spread(seconds)[0] / 1e9:.0f}"] if flops else ["-", "-"]
+            lines.append([*line, f"{max(answer['flops_per_second'] for answer in its['product']) / 1e9:.0f}"])
+        header = ["program", "step", "its products", "GFLOP/s in the step", "GFLOP/s of one product alone"]
+        table(f"Dense steps, {rows} x {seq}", header, lines)
+    if start:
+        lines = ([f"`{n}`", f"{its['cold']:.1f} s", _with_range(its["warm"]) + " s"] for n, its in start.items())
+        table("From the start of the process to the end of the first step", ["program", "cold", "warm"], lines)
+    if found["depth"]:
+        seconds = found["depth"]["seconds"].items()
+        table("Compiling a step", ["encoder", "seconds"], ([name, _with_range(values)] for name, values in seconds))
+    rounds = real | ({"dense": {name: its["steps"] for name, its in dense.items()}} if dense else {})
+    if rounds:
+        shares = (
+            f"{name} {_with_range([one['elsewhere'] for answers in each.values() for one in answers])}"
+            for name, each in rounds.items()
+        )
+        parts.append(f"Processors busy with other work meanwhile: {', '.join(shares)}.")
     table(
         "Targets",
         ["what", "measured", "target", "reached", "by task"],
@@ -152,9 +150,9 @@ def show(found: Mapping[str, Any]) -> str:
                 f"{line['value']:.2f}",
                 f"{'at least' if line['more'] else 'at most'} {line['target']:g}",
                 "yes" if line["reached"] else "no",
-                ", ".join(f"{task} {value:.2f}" for task, value in line.get("tasks", {}).items()),
+                ", ".join(f"{task} {value:.2f}" for task, value in line["tasks"].items()),
             ]
-            for line in found["targets"]
+            for line in targets(found)
         ),
     )
     return "\n\n".join(parts)

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ from train.tasks import TASKS, Task
 ROOT = Path(__file__).parents[1]
 PADDED = {"rte": 256}  # tokens that the authors' scripts pad to, and at which every program here cuts
 DEFAULT_PADDED = 128
+PARTS = {
+    "start": "the time to the first step of the first task, cold and warm",
+    "real": "steps over every task's batches",
+    "dense": "steps without padding",
+    "depth": "compiling deeper encoders",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +89,9 @@ class Settings:
     data: str
     task: list[str]
     system: list[str]
+    part: list[str]
     rounds: int
     steps: int
-    starts: int
     batch_size: int
     rows: int
     seq: int
@@ -99,8 +106,6 @@ class Settings:
         for name in ("rounds", "steps", "batch_size", "rows", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: at least 1")
-        if self.starts < 0:
-            raise ValueError(f"starts is {self.starts}; accepted: at least 0")
         if self.seq < 8:
             raise ValueError(f"seq is {self.seq}; accepted: at least 8")
         if self.threads > (cpus := len(os.sched_getaffinity(0))):
@@ -125,14 +130,10 @@ def parse(argv: Sequence[str]) -> Settings:
     add("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     option("task", ["rte", "mrpc", "stsb", "sst2"], "GLUE tasks", nargs="+", choices=TASKS)
     option("system", list(SYSTEMS), "programs", nargs="+", choices=SYSTEMS)
-    option("rounds", 5, "of every figure", type=int)
+    what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())
+    option("part", list(PARTS), f"what to measure, {what}", nargs="+", choices=PARTS)
+    option("rounds", 5, "of every figure, taken in turn", type=int)
     option("steps", 4, "of a round", type=int)
-    option(
-        "starts",
-        3,
-        "warm starts of every program, after a cold one, and compilations of deep encoders; 0 for none",
-        type=int,
-    )
     option("batch_size", 64, "examples of a step", type=int)
     option("rows", 32, "of the dense inputs", type=int)
     option("seq", 128, "tokens of a row of the dense inputs", type=int)
@@ -141,7 +142,7 @@ def parse(argv: Sequence[str]) -> Settings:
     option("precision", "f32", "of our programs; the peers' is f32", choices=("f32", "bf16"))
     option("peers", ROOT / ".venv-peers/bin/python", "the peers' interpreter", type=Path)
     option("cache", None, "keeps compiled programs from one measurement to the next here", type=Path)
-    option("json", None, "where to write every figure", type=Path)
+    option("json", None, "where every figure is written, beside those already there", type=Path)
     return Settings(**(defaults | vars(parser.parse_args(argv))))
 
 
@@ -268,44 +269,63 @@ def measure_starts(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         found[name] = {"cold": seconds(name), "warm": []}
         _say(f"start of {name}: cold {found[name]['cold']:.1f} s")
-    for _ in range(bench.settings.starts):
+    for _ in range(bench.settings.rounds):
         for name in names:
             found[name]["warm"].append(seconds(name))
             _say(f"start of {name}: warm {found[name]['warm'][-1]:.1f} s")
     return found
 
 
-def measure_task(bench: Bench, names: Sequence[str], task: str, cache: Path, dense: bool) -> dict[str, Any]:
-    """Answers of every system, by name: one a round over real batches, and with `dense` over dense inputs."""
+def measure_real(bench: Bench, names: Sequence[str], task: str, cache: Path) -> dict[str, Any]:
+    """Answers of every system over a task's batches, by name, one a round."""
     its = bench.settings
+    with running(bench, names, task, cache) as processes:
+        for process in processes:
+            process.ask("warm", its.rounds * its.steps)
+            _say(f"{task}: {process.name} is ready")
+        found = _rounds(processes, task, its.rounds, "real", its.steps)
+    for answers in zip(*found.values(), strict=True):
+        if len({answer["tokens"] for answer in answers}) > 1:
+            raise RuntimeError(f"{task}: the programs did not see the same batches")
+    return found
+
+
+def measure_dense(bench: Bench, names: Sequence[str], cache: Path) -> dict[str, Any]:
+    """Of every system, by name: answers over dense inputs and for a product as in the FFN, one a round, and FLOPs."""
+    its, shape = bench.settings, {"rows": bench.settings.rows, "seq": bench.settings.seq}
+    sizes = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
+    with running(bench, names, its.task[0], cache) as processes:
+        flops = {}
+        for process in processes:
+            process.ask("dense", 1, **shape)
+            flops[process.name] = process.ask("count", 1, **shape)["flops"]
+            _say(f"dense: {process.name} is ready")
+        steps = _rounds(processes, "dense", its.rounds, "dense", 2, **shape)
+        product = _rounds(processes, "products", its.rounds, "product", 3, sizes=sizes)
+    return {name: {"steps": steps[name], "product": product[name], "flops": flops[name]} for name in names}
+
+
+@contextmanager
+def running(bench: Bench, names: Sequence[str], task: str, cache: Path) -> Iterator[list[Process]]:
+    """The systems' processes, started one after another, and ended."""
     processes: list[Process] = []
     try:
         for name in names:
             processes.append(bench.start(name, task, cache))
-            processes[-1].ask("warm", its.rounds * its.steps)
-            _say(f"{task}: {name} is ready")
-        found = {"real": _rounds(processes, its.rounds, "real", its.steps)}
-        for answers in zip(*found["real"].values(), strict=True):
-            if len({answer["tokens"] for answer in answers}) > 1:
-                raise RuntimeError(f"{task}: the programs did not see the same batches")
-        if dense:
-            shape = {"rows": its.rows, "seq": its.seq}
-            for process in processes:
-                process.ask("dense", 1, **shape)
-            found["dense"] = _rounds(processes, its.rounds, "dense", 2, **shape)
-            sizes = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
-            found["product"] = _rounds(processes, its.rounds, "product", 3, sizes=sizes)
+        yield processes
     finally:
         for process in processes:
             process.close()
-    return found
 
 
-def _rounds(processes: Sequence[Process], rounds: int, what: str, steps: int, **more: Any) -> dict[str, Any]:
+def _rounds(
+    processes: Sequence[Process], title: str, rounds: int, what: str, steps: int, **more: Any
+) -> dict[str, Any]:
     """Answers by system, one a round; each round begins with another process.
 
     Answers of steps say in `elsewhere` how many processors were busy with something else meanwhile.
     """
+    _say(f"{title}: {rounds} rounds")
     found: dict[str, Any] = {process.name: [] for process in processes}
     for number in range(rounds):
         first = number % len(processes)
@@ -316,6 +336,7 @@ def _rounds(processes: Sequence[Process], rounds: int, what: str, steps: int, **
                 others = busy_seconds() - before - answer["processor_seconds"]
                 answer["elsewhere"] = max(0.0, others) / answer["seconds"]
             found[process.name].append(answer)
+    _say(f"{title}: done")
     return found
 
 
@@ -342,7 +363,8 @@ def _say(text: str) -> None:
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Measures everything; see `benchmarks.summary` for what the figures are."""
+    """Measures the parts that are asked for, and adds them to those in `--json`, one after another."""
+    found = earlier(settings)
     versions = installed(settings.peers, settings.system)
     missing = {name: [p for p in SYSTEMS[name].needs if versions[p] is None] for name in settings.system}
     names = [name for name in settings.system if not missing[name]]
@@ -351,29 +373,51 @@ def run(settings: Settings) -> dict[str, Any]:
             _say(f"left out: {name}, which needs {', '.join(missing[name])} in {settings.peers} (make bench-peers)")
     if not names:
         raise ValueError("none of the programs is installed; accepted: at least one")
+    found["versions"] |= versions
     # Every process inherits these processors, and sizes its pool of threads by them.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
+
+    def add(part: str, measured: dict[str, Any]) -> None:
+        found[part] |= measured
+        if settings.json:
+            write_whole(settings.json, json.dumps(found, indent=2).encode() + b"\n")
+
     with tempfile.TemporaryDirectory(prefix="adakron-jax-bench-") as folder:
         bench = Bench(settings, Path(folder))
-        starts = measure_starts(bench, names) if settings.starts else {}
         cache = (settings.cache or bench.scratch / "cache").absolute()
-        tasks = {task: measure_task(bench, names, task, cache, task == settings.task[0]) for task in settings.task}
-        depth = measure_depth(settings.rows, settings.seq, settings.starts) if settings.starts else None
-        return {
-            "settings": {
-                key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()
-            },
-            "machine": {
-                "processors": settings.threads,
-                "kind": platform.machine(),
-                "python": platform.python_version(),
-            },
-            "versions": versions,
-            "left_out": [name for name in settings.system if missing[name]],
-            "starts": starts,
-            "tasks": tasks,
-            "depth": depth,
-        }
+        if "start" in settings.part:
+            add("start", measure_starts(bench, names))
+        if "real" in settings.part:
+            for task in settings.task:
+                add("real", {task: found["real"].get(task, {}) | measure_real(bench, names, task, cache)})
+        if "dense" in settings.part:
+            add("dense", measure_dense(bench, names, cache))
+        if "depth" in settings.part:
+            add("depth", measure_depth(settings.rows, settings.seq, settings.rounds))
+    return found
+
+
+def earlier(settings: Settings) -> dict[str, Any]:
+    """What `--json` holds already, or nothing measured yet.
+
+    Raises:
+      ValueError: it was measured under other conditions, or is not a measurement.
+    """
+    conditions = ("model", "batch_size", "rows", "seq", "threads", "learning_rate", "precision")
+    same = {name: getattr(settings, name) for name in conditions}
+    if settings.json is None or not settings.json.exists():
+        machine = {"kind": platform.machine(), "python": platform.python_version()}
+        return {"settings": same, "machine": machine, "versions": {}, **{part: {} for part in PARTS}}
+    try:
+        found = json.loads(settings.json.read_text())
+        there = found["settings"]
+        _ = [found[part] for part in ("versions", *PARTS)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"json {str(settings.json)!r} is no measurement ({type(error).__name__}: {error})") from None
+    for name, value in same.items():
+        if there.get(name) != value:
+            raise ValueError(f"json {str(settings.json)!r} was measured with {name} {there.get(name)!r}, not {value!r}")
+    return found
 
 
 def main(argv: Sequence[str]) -> int:
@@ -390,10 +434,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("throughput: stopped")
         return 130
-    found["targets"] = summary.targets(found)
     print(summary.show(found))
-    if settings.json:
-        write_whole(settings.json, json.dumps(found, indent=2).encode() + b"\n")
     return 0
 
 

@@ -56,6 +56,13 @@ class Ours:
         multiply = self.jax.jit(self.jax.numpy.matmul)
         return lambda: self.jax.block_until_ready(multiply(x, y))
 
+    def flops(self, inputs: Any) -> int:
+        from benchmarks.tpu import products
+
+        return sum(
+            products(self.run.train_step.jitted.trace(self.run.state, self.run.frozen, inputs).jaxpr.jaxpr).values()
+        )
+
     def device_bytes(self) -> int:
         statistics = self.jax.devices()[0].memory_stats() or {}
         return statistics.get("peak_bytes_in_use", 0)

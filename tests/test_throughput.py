@@ -22,12 +22,9 @@ def answer(seconds: float, examples: int = 10, tokens: int = 90, peak_bytes: int
 def found(**speed: float) -> dict[str, Any]:
     """Measurements of programs by the seconds of their rounds; every second round is twice as slow for all."""
     real = {name.replace("_", "-"): [answer(seconds), answer(2 * seconds)] for name, seconds in speed.items()}
-    return {
-        "settings": {"rows": 10, "seq": 8},
-        "starts": {},
-        "depth": None,
-        "tasks": {"rte": {"real": real, "dense": real, "product": real}, "mrpc": {"real": real}},
-    }
+    dense = {name: {"steps": its, "product": its, "flops": 10**9} for name, its in real.items()}
+    settings = {"rows": 10, "seq": 8}
+    return {"settings": settings, "start": {}, "real": {"rte": real, "mrpc": real}, "dense": dense, "depth": {}}
 
 
 def test_a_ratio_is_taken_within_rounds() -> None:
@@ -40,27 +37,29 @@ def test_padding_is_a_share_of_all_positions() -> None:
     assert summary.padding([answer(1, tokens=80), answer(1, tokens=90)]) == pytest.approx(0.15)
 
 
-def test_targets_are_those_of_the_programs_measured() -> None:
+def test_targets_are_those_of_what_was_measured() -> None:
     lines = summary.targets(found(adakron=1.0, authors=3.0, full=2.0))
     assert [(line["name"], round(line["value"], 3), line["reached"]) for line in lines] == [
-        ("examples/s, adakron over the authors' recipe", 3.0, False),
+        ("examples/s, adakron over authors", 3.0, False),
         ("padding of a batch, the worst task", 0.1, True),
         ("dense step, adakron's over full's", 0.5, True),
     ]
+    only_starts = found() | {"start": {"adakron": {"cold": 20.0, "warm": [9.0, 7.0, 7.5]}}, "depth": {"ratio": 1.4}}
+    by_name = {line["name"]: (line["value"], line["reached"]) for line in summary.targets(only_starts)}
+    assert by_name == {
+        "seconds to the first step, warm": (7.5, True),
+        "compiling, RoBERTa-large's step over BERT-base's": (1.4, False),
+    }
 
 
-def test_starts_and_depth_are_targets_where_they_were_measured() -> None:
-    its = found(adakron=1.0) | {"starts": {"adakron": {"cold": 20.0, "warm": [9.0, 7.0, 7.5]}}, "depth": {"ratio": 1.4}}
-    lines = {line["name"]: (line["value"], line["reached"]) for line in summary.targets(its)}
-    assert lines["seconds to the first step, warm"] == (7.5, True)
-    assert lines["compiling, RoBERTa-large's step over BERT-base's"] == (1.4, False)
-
-
-def test_tables_name_every_program() -> None:
+def test_a_program_may_be_measured_on_some_tasks_only() -> None:
     its = found(adakron=1.0, torch_adakron=2.0)
-    shown = summary.show(its | {"targets": summary.targets(its)})
-    assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | 3.75 (2.50 to 5.00) |" in shown
-    assert "busy with other work during a round: 0.50, at most 0.50" in shown
+    its["real"]["mrpc"] = {"adakron": its["real"]["mrpc"]["adakron"]}
+    shown = summary.show(its)
+    assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | - |" in shown
+    assert "| `torch-adakron` | 3.00 (2.00 to 4.00) s | 1 GFLOP | 0 | 1 |" in shown
+    assert "busy with other work meanwhile: rte 0.50 (0.50 to 0.50), mrpc" in shown
+    assert "| examples/s, adakron over torch-adakron | 2.00 | at least 1.5 | yes | rte 2.00 |" in shown
 
 
 class Counting:
@@ -87,6 +86,9 @@ class Counting:
     def product(self, m: int, k: int, n: int) -> Any:
         return lambda: self.steps.append((m, k, n))
 
+    def flops(self, inputs: Any) -> int:
+        return 7 * len(inputs)
+
     def device_bytes(self) -> int:
         return 0
 
@@ -94,15 +96,17 @@ class Counting:
 def test_a_process_takes_its_steps_over_consecutive_batches() -> None:
     asked = [{"ask": "warm", "steps": 4}, {"ask": "real", "steps": 2}, {"ask": "real", "steps": 2}]
     asked += [{"ask": "dense", "steps": 1, "rows": 3, "seq": 8}, {"ask": "product", "steps": 1, "sizes": [2, 3, 4]}]
+    asked += [{"ask": "count", "steps": 1, "rows": 3, "seq": 8}]
     program, answers = Counting(), io.StringIO()
     protocol.serve(lambda: program, map(json.dumps, asked), answers)
-    first, warm, one, two, dense, product = map(json.loads, answers.getvalue().splitlines())
+    first, warm, one, two, dense, product, count = map(json.loads, answers.getvalue().splitlines())
     assert program.steps == [0, "wait", 3, 4, "wait", 1, 2, "wait", 3, 4, "wait", "3x8", "wait", (2, 3, 4), (2, 3, 4)]
     assert first["compilations"] == 3
     assert first["peak_bytes"] > 0
     assert (one["examples"], one["tokens"], one["positions"]) == (8, 40, 49)
     assert dense["positions"] == 24
     assert product["flops_per_second"] > 0
+    assert count["flops"] == 21
     assert warm.keys() == two.keys()
 
 
@@ -138,6 +142,20 @@ def test_refuses_in_one_line(flags: list[str], said: str, capsys: pytest.Capture
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("throughput: ")
     assert said in line
+
+
+def test_adds_to_what_was_measured_before_under_the_same_conditions(tmp_path: Path) -> None:
+    flags = ["--model", "m", "--data", "d", "--json", str(tmp_path / "a.json")]
+    nothing = throughput.earlier(throughput.parse(flags))
+    assert nothing["real"] == {}
+    before = nothing | {"real": {"rte": {}}}
+    (tmp_path / "a.json").write_text(json.dumps(before))
+    assert throughput.earlier(throughput.parse([*flags, "--rounds", "9"])) == before
+    with pytest.raises(ValueError, match="was measured with seq 128, not 64"):
+        throughput.earlier(throughput.parse([*flags, "--seq", "64"]))
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no measurement"):
+        throughput.earlier(throughput.parse(flags))
 
 
 def test_names_and_leaves_out_what_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertForSequenceClassification
 
 from benchmarks.protocol import Measured, dense_inputs, over_stdio, padded_batches
@@ -111,6 +112,11 @@ class Torch:
             self.wait()
 
         return once
+
+    def flops(self, inputs: dict[str, torch.Tensor]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            self.step(inputs)
+        return counter.get_total_flops()
 
     def device_bytes(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
