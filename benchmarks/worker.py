@@ -14,10 +14,10 @@ class Ours:
     def __init__(self, argv: Sequence[str]):
         import jax
 
-        from train import config, run
+        from train import command, run
 
         self.jax = jax
-        self.run = run.prepare(config.parse(argv))
+        self.run = run.prepare(command.parse(argv))
         self.metrics = None
 
     @property
