@@ -161,7 +161,8 @@ class ProgressLine(Line):
     def __init__(self, total: int, start: int, batch_size: int, overview: Callable[[int, float], str]):
         super().__init__("step", total, start)
         self._batch_size, self._overview = batch_size, overview
-        self._looked, self._below = -math.inf, ""
+        self._looked, self._below = -math.inf, overview(start, 0.0)
+        self._bar.below = self._below
 
     def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
         """Shows the state after `step` steps; `paused` seconds since the start went to other things than training."""
