@@ -14,10 +14,9 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.dropout import Dropout
 from adakron_jax.params import Tree, flatten
 from adakron_jax.splice import KeysValues, Method, Site, splice
-
-_WORD_BITS = 8  # of a random number that decides on one element of a dropout mask
 
 
 @struct.dataclass
@@ -53,42 +52,27 @@ def padded(
     )
 
 
-def _bits(key: Array, like: Array) -> Array:
-    """Random 32-bit words in the shape of `like`."""
-    return jax.random.bits(key, like.shape, jnp.uint32)
+@jax.custom_vjp
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The exact GELU, x Φ(x), by erf, of which a CPU makes faster programs than of jax.nn's erfc.
 
-
-_bits_of_rows = jax.custom_batching.custom_vmap(_bits)
-
-
-@_bits_of_rows.def_vmap
-def _bits_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
-    """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
-    del size
-    of_key, of_like = (0 if each else None for each in batched)
-    return _bits_of_rows(key, like) if of_key is None else jax.vmap(_bits, in_axes=(of_key, of_like))(key, like), True
-
-
-class Dropout(nn.Module):
-    """Inverted dropout from cheap random bits.
-
-    Bernoulli draws through float32 cost a quarter of a training step on CPU. Here each element is decided by a word
-    of few bits, and the scale uses the rate that such words really give, so that the expectation is exact. The mask
-    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them.
+    The backward pass keeps x alone, and computes Φ again.
     """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
 
-    rate: float
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "*shape"], deterministic: bool) -> Float[Array, "*shape"]:
-        drop = round(self.rate * 2**_WORD_BITS)
-        if deterministic or drop == 0:
-            return x
-        words = 32 // _WORD_BITS
-        bits = _bits_of_rows(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., ::words]))
-        bits = jax.lax.bitcast_convert_type(bits, jnp.dtype(f"uint{_WORD_BITS}"))
-        bits = bits.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
-        return jnp.where(bits >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))
+def _normal_cdf(x: Array) -> Array:
+    return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    slope = _normal_cdf(wide) + wide * jnp.exp(-0.5 * wide * wide) / math.sqrt(2 * math.pi)
+    return (cotangent * slope.astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class _Part(nn.Module):
@@ -182,7 +166,7 @@ class FeedForward(_Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], segments: Int[Array, "rows seq"], everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        hidden = nn.gelu(self.dense(self.config.intermediate_size, "hidden")(x), approximate=False)
+        hidden = gelu(self.dense(self.config.intermediate_size, "hidden")(x))
         hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=segments, **everywhere)
         y = self.dense(self.config.hidden_size, "dense")(hidden)
         return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=segments, **everywhere)
@@ -248,14 +232,13 @@ class Encoder(_Part):
             return x if starts is None else take(x, starts)
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.num_layers)
 
-        def apply(x: Array, params: Any, number: Any, starts: Array | None = None) -> Any:
+        def one(x: Array, params: Any, number: Any, starts: Array | None = None) -> Any:
             rngs = {} if keys is None else {"dropout": keys[number]}
             return layer.apply(
                 {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
             )
 
-        if self.remat:
-            apply = jax.checkpoint(apply)
+        apply = jax.jit(jax.checkpoint(one) if self.remat else one)  # traced once for all layers
         inner = config.num_layers - 2
         sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
         *sections, last = _sections(params, sizes)

@@ -1,8 +1,9 @@
 """A training step on dense rows: no padding, random tokens, real weights."""
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adakron_jax import pretrained
+from adakron_jax.adapter import write_whole
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import Packed, SequenceClassifier
 from adakron_jax.params import budget, graft, merge, split
@@ -85,3 +87,35 @@ def timed(step) -> float:
     begun = time.perf_counter()
     step()
     return time.perf_counter() - begun
+
+
+def in_turn(
+    steps: Sequence[Callable[[], None]], rounds: int, each: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """The seconds of every step, taken in rounds of one call of each, and its ratio to the first step's.
+
+    A ratio is the median over the rounds of that round's ratios, so that a machine that slows down slows all of them.
+
+    Args:
+      each: by what to divide each step's seconds (default: 1).
+    """
+    seconds = np.array([[timed(step) for step in steps] for _ in range(rounds)]) / (each or 1)
+    ratios = seconds / seconds[:, :1]
+    return [
+        {"step_seconds": float(np.median(ours)), "ratio": float(np.median(its)), "ratio_range": [its.min(), its.max()]}
+        for ours, its in zip(seconds.T, ratios.T, strict=True)
+    ]
+
+
+def show(first: str, names: Sequence[Any], known: Sequence[dict[str, Any]], file: Path | None) -> None:
+    """Prints a table of what `in_turn` has measured, its first column under the given title, and writes it as JSON."""
+    width = max(len(str(name)) for name in (first, *names))
+    print(f"{first:{width}} {'trained':>11} {'step':>9} {'ratio':>6} {'lowest':>7} {'highest':>8} {'temporary':>10}")
+    for name, its in zip(names, known, strict=True):
+        low, high = its["ratio_range"]
+        print(
+            f"{name!s:{width}} {its['trained']:11,} {its['step_seconds']:7.3f} s {its['ratio']:6.2f} {low:7.2f} "
+            f"{high:8.2f} {its['temporary_bytes'] / 2**20:7.0f} MB"
+        )
+    if file:
+        write_whole(file, (json.dumps(dict(zip(names, known, strict=True)), indent=2) + "\n").encode())

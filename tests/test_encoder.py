@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adakron_jax.config import BERT_BASE, EncoderConfig
-from adakron_jax.encoder import Dropout, Encoder, Packed, SequenceClassifier, blank, padded, take
+from adakron_jax.dropout import Dropout, random_words
+from adakron_jax.encoder import Encoder, Packed, SequenceClassifier, blank, padded, take
 from adakron_jax.methods import Head
 
 BERT = dataclasses.replace(
@@ -71,7 +72,7 @@ def test_no_gradient_crosses_from_one_segment_to_another_or_from_padding() -> No
         changed = jax.tree.map(lambda x: x, params)
         changed["params"]["embeddings"]["word"]["embedding"] = word_vectors
         each_its_own = dataclasses.replace(inputs, tokens=jnp.arange(32).reshape(2, 16))
-        return model.apply(changed, each_its_own)[0, : LENGTHS[0]].sum()
+        return model.apply(changed, each_its_own)[0, : LENGTHS[0], 0].sum()
 
     touched = np.abs(jax.jit(jax.grad(first_example_of_first_row))(table)).sum(axis=1) > 0
     assert set(np.flatnonzero(touched)) == set(range(LENGTHS[0]))
@@ -127,6 +128,12 @@ def test_dropout_drops_at_its_rate_and_keeps_the_expectation(rate: float) -> Non
     assert abs(float(y.mean()) - 1) < 5 * deviation / (1 - rate)
     rows = (np.asarray(y) == 0).reshape(400, 501).astype(float)
     assert abs(np.corrcoef(rows[:, 0:-1:2].ravel(), rows[:, 1::2].ravel())[0, 1]) < 0.02
+
+
+def test_the_random_words_are_those_of_jax() -> None:
+    for seed, shape in ((0, (3, 7)), (12345, (2, 3, 5)), (2**32 - 1, (1000,))):
+        key = jax.random.fold_in(jax.random.key(seed), 7)
+        np.testing.assert_array_equal(random_words(key, shape), jax.random.bits(key, shape, jnp.uint32))
 
 
 def test_a_rows_dropout_does_not_depend_on_how_many_rows_there_are() -> None:

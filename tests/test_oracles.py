@@ -8,8 +8,8 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -106,10 +106,15 @@ class Case:
             hidden = encoder.apply({"params": params["encoder"]}, inputs, **training)
         return loss.mean(), {"logits": logits, "hidden": hidden}
 
-    def chosen_experts(self, from_pass: int = 0) -> AbstractContextManager:
-        """Lets the case's choices [pass, layer] be drawn, in this order."""
-        choices = self.inputs["expert_choices"][from_pass:].ravel() if "expert_choices" in self.inputs else ()
-        return mock.patch("adakron_jax.methods.adamix.draw", side_effect=choices)
+    @contextmanager
+    def chosen_experts(self, from_pass: int = 0) -> Iterator[None]:
+        """Lets the case's choices [pass, layer], if it has any, be drawn in this order: each layer is traced anew."""
+        if "expert_choices" not in self.inputs:
+            yield
+            return
+        choices = self.inputs["expert_choices"][from_pass:].ravel()
+        with jax.disable_jit(), mock.patch("adakron_jax.methods.adamix.draw", side_effect=choices):
+            yield
 
     @functools.cached_property
     def results(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def train_step(
       The next state, and the loss (the method's own terms included), gradient norm (before clipping) and learning
       rate of this step.
     """
-    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(state.seed, impl="threefry2x32"), state.step)
     examples = batch.weights.sum()
 
     def loss_fn(trainable: Tree, micro: Batch, key: Array) -> Array:
