@@ -20,7 +20,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,7 +34,9 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.encoder import SequenceClassifier, blank
 from adakron_jax.methods import Head
 from adakron_jax.params import flatten
+from train.config import RunConfig
 from train.data import MINI
+from train.tasks import TASKS
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -67,6 +71,33 @@ def write_tiny(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(values))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+
+
+def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> dict[str, Any]:
+    """What a finished run says of itself, with the best and the last of its records."""
+    return {
+        "task": config.task,
+        "model": config.model,
+        "method": config.as_toml()["method"],
+        "seed": config.seed,
+        "params": {"method": 0, "head": 2, "base": 1000, "percent": 0.0},
+        "best": max(records, key=lambda record: record[TASKS[config.task].scored[0]]),
+        "last": records[-1],
+        "collapsed": False,
+        "stopped_early": False,
+        "train_examples": None,
+        "best_by": config.best_by,
+        "throughput": {"examples_per_second": 1.0, "padding_fraction": 0.0},
+        "compilations": {"train": 1},
+        "seconds": {"compile": 1, "train": 1, "eval": 1, "total": 3},
+    } | known
+
+
+def write_result(folder: Path, config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> None:
+    """Writes a finished run's `config.toml` and `result.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_bytes(config.dumps())
+    (folder / "result.json").write_text(json.dumps(result_of(config, records, **known)))
 
 
 @pytest.fixture(scope="session")

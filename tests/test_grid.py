@@ -318,6 +318,26 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
     assert len(table) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_whose_interrupt_python_drops_stops_the_grid_before_the_next_cell(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Dropped:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def train_and_stop(*args: Any) -> bool:
+        stopping = train_crew(*args)
+        Dropped()
+        return stopping
+
+    train_crew = grid._train_crew
+    monkeypatch.setattr(grid, "_train_crew", train_and_stop)
+    stopped = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path / "o")
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1] == "train: stopped before cell 2 of 2; the same command continues"
+
+
 def test_a_cell_that_fails_is_named_at_the_end_and_the_others_run(tiny: Path, tmp_path: Path):
     for task in ("sst2", "mrpc"):
         shutil.copytree(data.MINI / task, tmp_path / "data" / task)

@@ -17,12 +17,14 @@ from adakron_jax import paper
 from adakron_jax.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.splice import Method
+from tests.conftest import write_result
 from train.config import RunConfig
 from train.recipes import RECIPES
 from train.report import tables
 from train.report.__main__ import main
-from train.report.runs import metrics, read_folder
+from train.report.runs import read_folder
 from train.report.tables import EIGHT, differences, interval, paper_rows, tabulate
+from train.report.text import scarcity
 from train.tasks import TASKS
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
@@ -49,25 +51,10 @@ def write_run(
         for epoch, value in enumerate(scores, start=1)
     ]
     size = SIZES[config.method.name]
-    result = {
-        "task": config.task,
-        "model": config.model,
-        "method": config.as_toml()["method"],
-        "seed": config.seed,
-        "params": {"method": size, "head": 2, "base": 1000, "percent": size / 10},
-        "best": max(records, key=lambda record: record[metrics(config.task)[0]]),
-        "last": records[-1],
-        "collapsed": collapsed,
-        "stopped_early": early,
-        "train_examples": examples,
-        "best_by": config.best_by,
-        "throughput": {"examples_per_second": 1.0, "padding_fraction": 0.0},
-        "compilations": {"train": 1},
-        "seconds": {"compile": 1, "train": 1, "eval": 1, "total": 3},
-    }
-    (folder / "adapter").mkdir(parents=True)
-    (folder / "config.toml").write_bytes(config.dumps())
-    (folder / "result.json").write_text(json.dumps(result))
+    said = {"collapsed": collapsed, "stopped_early": early, "train_examples": examples}
+    params = {"method": size, "head": 2, "base": 1000, "percent": size / 10}
+    write_result(folder, config, records, params=params, **said)
+    (folder / "adapter").mkdir()
     journal = [{"kind": "train", "loss": 1.0}, *({"kind": "eval"} | record for record in records)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in journal))
     card = {"encoder": dataclasses.asdict(encoder), "fingerprint": "f" * 64}
@@ -280,6 +267,13 @@ def test_encoders_data_and_limits_stand_in_tables_of_their_own(tmp_path: Path, c
         report(tmp_path, capsys)[0]["md"],
         re.M,
     )
+
+
+def test_a_run_that_has_not_ended_adds_no_second_number_of_examples(tmp_path: Path):
+    for seed, examples in enumerate((500, None)):
+        write_run(tmp_path / str(seed), 0.7, seed=seed, limit_train=500, examples=examples)
+    (table,) = tabulate(read_folder(tmp_path)[0])
+    assert scarcity(table) == "low-resource: RTE 500 training examples, split train"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 
 from adakron_jax.config import _KEYS, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
+from tests.conftest import result_of
 from train.command import parse
 from train.config import RunConfig
+from train.console import show_result
 from train.recipes import RECIPES, paper_scores
 from train.tasks import TASKS
 
@@ -324,10 +326,23 @@ def test_a_configuration_comes_back_from_toml(method: Any, limit: Any):
     saved = saved_form(config)
     assert config.differences(saved) == []
     assert set(saved) == {field.name for field in dataclasses.fields(RunConfig)}
-    fields = saved.pop("method")
-    assert fields.pop("name") == method.name
-    rebuilt = type(method)(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
-    assert RunConfig(**saved, method=rebuilt) == config
+    assert RunConfig.loads(config.dumps().decode()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("task = ", "Invalid value"),
+        ('task = "rte"', "no 'method'"),
+        ('task = "rte"\nmethod = 3', "not iterable"),
+        ('task = "rte"\nspeed = 3\n[method]\nname = "head"', "no 'speed'"),
+        ('task = "rte"\nseed = "0"\n[method]\nname = "head"', "seed is '0'"),
+        ('task = "rte"\n[method]\nname = "magic"', "magic"),
+    ],
+)
+def test_what_no_configuration_can_be_is_a_value_error(text: str, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        RunConfig.loads(text)
 
 
 def test_differences_name_what_changed_from_what_to_what():
@@ -392,6 +407,25 @@ def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
 def test_the_paper_s_scores_are_those_of_its_encoders_with_its_method(bert: Parse, roberta: Parse):
     assert paper_scores(bert()) == {"accuracy": 73.8}
     assert paper_scores(roberta(task="cola")) == {"matthews": 69.2}
+
+
+@pytest.mark.parametrize(
+    ("flags", "examples", "shown", "told"),
+    [
+        ([], 2490, True, ""),
+        (["--limit-eval", "100"], 2490, False, ""),
+        (["--limit-train", "100"], 100, False, "low-resource: 100 training examples; GLUE has 2,490"),
+    ],
+)
+def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
+    bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
+):
+    config = bert(*flags)
+    show_result(result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples), config)
+    said = capsys.readouterr().out
+    assert ("73.8" in said) == shown
+    assert told in said
+    assert ("low-resource" in said) == bool(told)
 
 
 def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse, tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tomli_w
 from safetensors.numpy import load_file, save_file
 
 from adakron_jax import adapter, pretrained
@@ -23,9 +21,10 @@ from adakron_jax.encoder import Packed, SequenceClassifier
 from adakron_jax.methods import AdaKron, BitFit, Head
 from adakron_jax.params import flatten, split, unflatten
 from adakron_jax.splice import Method
-from tests.conftest import write_tiny
+from tests.conftest import write_result, write_tiny
 from tests.test_data import write
 from train import console, data, submit
+from train.config import RunConfig
 from train.submission import find, majority, pack
 from train.tasks import SHEETS, TASKS, Task
 
@@ -56,10 +55,10 @@ def save_run(folder: Path, model: Path, task: Task, score: float = 0.5, method: 
     fingerprint = pretrained.fingerprint(pretrained.read(model, encoder))
     card = adapter.Card(method, task.name, task.labels, str(model), fingerprint, encoder, {})
     adapter.save(folder / "adapter", tree, card)
-    result = {"task": task.name, "best": {"epoch": 1, task.metrics[0]: score}}
-    (folder / "result.json").write_text(json.dumps(result))
-    config = {"model": str(model), "data": "mini", "max_length": MAX_LENGTH, "precision": "f32"}
-    (folder / "config.toml").write_text(tomli_w.dumps(config))
+    config = RunConfig(
+        task=task.name, model=str(model), data="mini", method=method, max_length=MAX_LENGTH, best_by="last"
+    )
+    write_result(folder, config, [{"epoch": 1, "step": 1} | dict.fromkeys(task.scored, score)])
     return folder
 
 
@@ -277,11 +276,11 @@ def test_a_missing_diagnostic_set_is_warned_of_and_gets_the_most_frequent_answer
 @pytest.mark.parametrize(
     ("file", "contents", "complaint"),
     [
-        ("result.json", "{", "damaged .*\\(JSONDecodeError"),
-        ("result.json", '{"task": "rte", "best": {}}', "damaged .*\\(KeyError: 'accuracy'"),
-        ("result.json", '{"task": "riddles", "best": {}}', "damaged .*\\(KeyError: 'riddles'"),
-        ("config.toml", "model = 1\nmodel = 2", "damaged .*\\(TOMLDecodeError"),
-        ("config.toml", 'model = "a"', "damaged .*\\(KeyError: 'data'"),
+        ("result.json", "{", "damaged .*\\(Expecting property name"),
+        ("result.json", '{"method": {"name": "head"}, "best": {}}', "damaged .*\\(no 'task'"),
+        ("result.json", "[]", "damaged .*\\("),
+        ("config.toml", "model = 1\nmodel = 2", "damaged .*\\(Cannot overwrite"),
+        ("config.toml", 'model = "a"', "damaged .*\\(no 'method'"),
         ("adapter/adapter.json", "{}", "adapter.json: no 'format'"),
     ],
 )

@@ -4,17 +4,18 @@
 """
 
 import errno
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from train import signals
 
 if TYPE_CHECKING:
     from train.command import Command
 
 
 def main(argv: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.listen()
     try:
         return _run(argv)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from adakron_jax.flags import Parser, add_method_flags, take_method
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import METHODS, make_method
 from train.config import Every, Limit, RunConfig
-from train.recipes import load_toml, read_recipe, typed
+from train.recipes import load_toml, read_recipe, typed_in
 from train.tasks import SUITES, TASKS
 
 SEVERAL = ("task", "method", "learning_rate", "seed")  # several values of these make a grid
@@ -76,7 +76,8 @@ def parse_command(argv: Sequence[str]) -> Command:
     if unknown:
         accepted = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(RunConfig)]
         accepted += [f"--method.{field.name}" for field in dataclasses.fields(methods[0][0])]
-        raise ValueError(f"unknown argument {unknown[0]!r}; accepted: {', '.join([*accepted, '--grid', '--dry-run'])}")
+        accepted += ["--grid", "--together", "--dry-run"]
+        raise ValueError(f"unknown argument {unknown[0]!r}; accepted: {', '.join(accepted)}")
 
     encoder = EncoderConfig.from_folder(pretrained.locate(values.get("model", RunConfig.model)))
     runs = []
@@ -185,12 +186,12 @@ def read_grid(path: Path) -> dict[str, Any]:
         if key not in hints:
             raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(hints))}")
         if key not in SEVERAL:
-            values[key] = typed(path, key, value, hints[key])
+            values[key] = typed_in(path, key, value, hints[key])
             continue
         several = value if isinstance(value, list) else [value]
         if not several:
             raise ValueError(f"{path}: {key} is []; accepted: one or more")
-        take = _method_table if key == "method" else lambda path, one: typed(path, key, one, hints[key])  # noqa: B023
+        take = _method_table if key == "method" else lambda path, one: typed_in(path, key, one, hints[key])  # noqa: B023
         values[key] = [take(path, one) for one in several]
     for task in values.get("task", []):
         if task not in (*TASKS, *SUITES):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import tomllib
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import tomli_w
 
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import Method
+from adakron_jax.splice import Method, described, fits, make_method
 from train.sharding import parse_mesh
 from train.tasks import TASKS
 
@@ -92,6 +93,19 @@ class RunConfig:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "method"}
         return values | {"method": {"name": self.method.name, **dataclasses.asdict(self.method)}}
 
+    @classmethod
+    def loads(cls, text: str) -> "RunConfig":
+        """The configuration that `dumps` wrote; ValueError says what none can be."""
+        values = tomllib.loads(text)
+        try:
+            fields, hints = dict(values.pop("method")), typing.get_type_hints(cls)
+            values = {key: typed(key, value, hints[key]) for key, value in values.items()}
+            return cls(**values, method=make_method(fields.pop("name"), fields))
+        except KeyError as error:
+            raise ValueError(f"no {error}") from None
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
     def dumps(self) -> bytes:
         return tomli_w.dumps(self.as_toml()).encode()
 
@@ -106,6 +120,16 @@ class RunConfig:
             for key in sorted(here.keys() | there.keys())
             if key not in free and here.get(key) != there.get(key)
         ]
+
+
+def typed(key: str, value: Any, hint: Any) -> Any:
+    """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
+    if hint is float and fits(value, int):
+        return float(value)
+    if not fits(value, hint):
+        words = "a table of its fields" if hint is dict else described(hint)
+        raise ValueError(f"{key} is {value!r}; accepted: {words}")
+    return value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

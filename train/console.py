@@ -19,6 +19,8 @@ from adakron_jax.adapter import write_whole
 from adakron_jax.params import Tree, count, flatten
 from train.config import RunConfig
 from train.recipes import paper_scores
+from train.result import low_resource
+from train.tasks import TASKS
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do
@@ -204,8 +206,10 @@ def show_evaluation(record: Mapping[str, Any], header: bool, best: bool, name: s
 
 
 def show_result(result: Mapping[str, Any], config: RunConfig) -> None:
-    """Prints the closing summary, with the paper's scores beside ours where it has them."""
-    published = paper_scores(config)
+    """Prints the closing summary, with the paper's scores beside those of whole sets where it has them."""
+    examples = result["train_examples"]
+    scarce = low_resource(config, examples)
+    published = {} if scarce or config.limit_eval != "all" else paper_scores(config)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("metric", "best", "last", *(["paper"] if published else [])):
         table.add_column(name, justify="left" if name == "metric" else "right")
@@ -219,6 +223,8 @@ def show_result(result: Mapping[str, Any], config: RunConfig) -> None:
         f"{result['best']['epoch']}, step {result['best']['step']:,} (by {result['best_by']}), last "
         f"{result['last']['epoch']}, step {result['last']['step']:,}; development set, one seed"
     )
+    if scarce and examples is not None:
+        say(f"low-resource: {examples:,} training examples; GLUE has {TASKS[config.task].train_examples:,}")
     if result["stopped_early"]:
         waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
         say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result['best_by']}")

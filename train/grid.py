@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from train import console, data, loop, run
+from train import console, data, loop, run, signals
 from train.config import RunConfig
 from train.sharding import make_shardings
 from train.tasks import TASKS
@@ -144,6 +144,8 @@ def train(cells: Sequence[Cell], together: bool = False) -> None:
     waiting = crews(cells, together)
     while waiting:
         crew = waiting.pop(0)
+        if signals.lost():
+            raise loop.Stopped(f"stopped before cell {_number(cells, crew)}; the same command continues")
         for cell in crew:
             cell.running = True
         console.say(f"\n{overview(cells, crew)}")

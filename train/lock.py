@@ -3,6 +3,7 @@
 import fcntl
 import os
 import platform
+import weakref
 from pathlib import Path
 
 
@@ -17,26 +18,20 @@ class Lock:
 
     def __init__(self, folder: Path):
         self._path = folder / "lock"
-        self._file: int | None = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._close = weakref.finalize(self, os.close, file)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._file, 100).decode(errors="replace").strip()
+            holder = os.read(file, 100).decode(errors="replace").strip()
             self._close()
             raise ValueError(f"{folder} is in use by {holder}; accepted: another --out, or to wait") from None
         except OSError:  # a file system without locks
             pass
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"process {os.getpid()} on {platform.node()}\n".encode())
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())
 
     def release(self) -> None:
-        if self._file is not None:
+        if self._close.alive:
             self._path.unlink(missing_ok=True)
             self._close()
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    __del__ = _close

@@ -2,10 +2,8 @@
 
 import itertools
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jax
@@ -14,7 +12,7 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.params import merge, split
 from adakron_jax.splice import is_own
-from train import console, data
+from train import console, data, signals
 from train.config import RunConfig
 from train.packing import Batch, Plan
 from train.predict import of_split
@@ -65,7 +63,7 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
     journals = [console.Journal(run.config.folder, start) for run in runs]
     try:
         line = console.ProgressLine(lead.total_steps, start, lead.config.batch_size * len(runs), lead.overview)
-        with stop_signals() as stopping, line:
+        with signals.held() as stopping, line:
             for epoch, end in evaluations(lead, start):
                 if out_of_patience(journals[0].of("eval"), lead.config):  # several have none
                     break
@@ -260,23 +258,3 @@ def conclude(run: Run, journal: console.Journal, together: int) -> dict[str, Any
 
 def _entry(record: dict[str, Any]) -> dict[str, Any]:
     return {"epoch": record["epoch"], "step": record["step"], **console.scores(record)}
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list, so that a step is never cut in two; a second one acts at once."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def receive(number: int, frame: Any) -> None:
-        received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

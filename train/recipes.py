@@ -9,8 +9,8 @@ from typing import Any
 from adakron_jax import pretrained
 from adakron_jax.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import METHODS, described, fits, make_method
-from train.config import RunConfig
+from adakron_jax.splice import METHODS, make_method
+from train.config import RunConfig, typed
 from train.tasks import TASKS
 
 _HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def _read_toml(path: Path, method: str, section: str = "") -> dict[str, Any]:
         raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(accepted))}, or a method's name")
     hints = typing.get_type_hints(RunConfig) | {method: dict}
     values = {key: value for key, value in values.items() if key in accepted or key == method}
-    return {key: typed(path, key, value, hints[key]) for key, value in values.items()}
+    return {key: typed_in(path, key, value, hints[key]) for key, value in values.items()}
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -63,13 +63,12 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def typed(path: Path, key: str, value: Any, hint: Any) -> Any:
-    if hint is float and fits(value, int):
-        return float(value)
-    if not fits(value, hint):
-        words = "a table of its fields" if hint is dict else described(hint)
-        raise ValueError(f"{path}: {key} is {value!r}; accepted: {words}")
-    return value
+def typed_in(path: Path, key: str, value: Any, hint: Any) -> Any:
+    """As `train.config.typed`; the ValueError names the file too."""
+    try:
+        return typed(key, value, hint)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def paper_encoder(encoder: EncoderConfig) -> str | None:

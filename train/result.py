@@ -48,6 +48,15 @@ def parse(text: str, config: RunConfig) -> dict[str, Any]:
     return result
 
 
+def low_resource(config: RunConfig, examples: int | None) -> bool:
+    """Whether a run learns from less than all of GLUE's training set: by its examples, or else by what it asked for."""
+    if config.data == "mini" or config.train_split != "train":
+        return True
+    if examples is None:
+        return config.limit_train != "all"
+    return examples < TASKS[config.task].train_examples
+
+
 def check_scores(record: Mapping[str, Any], task: str) -> None:
     """ValueError or KeyError unless a record has an epoch, a step, and scores of the task's, all in [-1, 1]."""
     for key in ("epoch", "step"):

@@ -156,13 +156,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
       ValueError: something that was asked for is not there or does not fit.
     """
     begun = time.monotonic()
-    # On GPUs and TPUs a float32 product is by default a narrower one. Here f32 means f32.
-    jax.config.update("jax_default_matmul_precision", "float32" if config.precision == "f32" else None)
-    # A program that was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "programs"))
-    # The small ones of a start too, which jax by itself would compile again each time.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    configure_jax(config)
     shared = shared or Shared()
     task, (folder, encoder) = TASKS[config.task], fit(config, shared)
     shardings = make_shardings(config.mesh, encoder)
@@ -170,19 +164,11 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     train_set, dev_sets = read_examples(config, task, folder, encoder, shared)
     total = config.epochs * math.ceil(len(train_set) / config.batch_size)
     multiple = shardings.mesh.shape["data"]
-    plan = packing.plan(
-        train_set.lengths,
-        config.batch_size,
-        epochs=config.epochs,
-        seed=config.seed,
-        accumulate=config.accumulate,
-        shapes=min(packing.SHAPES, math.ceil(total / STEPS_A_SHAPE)),
-        multiple=multiple,
-    )
 
     model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
-    params = graft(model.shapes(), base | fresh | transferred(config, task, model, shared))
+    shapes = model.shapes()
+    params = graft(shapes, base | fresh | transferred(config, task, shapes, shared))
     trainable, frozen = split(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
     schedule = optim.linear_schedule(config.learning_rate, total, config.warmup_ratio)
@@ -190,16 +176,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
     steps = compile_steps(model, optimizer, shardings, state, frozen)
-    constants = (
-        encoder,
-        config.method,
-        task.num_labels,
-        config.weight_decay,
-        config.precision,
-        config.remat,
-        config.mesh,
-    )
-    programs = shared.programs(*constants)
+    programs = shared.programs(model, config.weight_decay, config.mesh)  # pyright: ignore[reportArgumentType]
     steps.train.executables, steps.together.executables, steps.evaluate.executables = programs
 
     checkpoints, state = open_folder(config, state)
@@ -209,7 +186,15 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         encoder=encoder,
         train_set=train_set,
         dev_sets=dev_sets,
-        plan=plan,
+        plan=packing.plan(
+            train_set.lengths,
+            config.batch_size,
+            epochs=config.epochs,
+            seed=config.seed,
+            accumulate=config.accumulate,
+            shapes=min(packing.SHAPES, math.ceil(total / STEPS_A_SHAPE)),
+            multiple=multiple,
+        ),
         dev_plans={
             name: packing.plan(examples.lengths, EVAL_BATCH, shapes=1, multiple=multiple)
             for name, examples in dev_sets.items()
@@ -226,6 +211,17 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
         compiled_before={"train": len(steps.train.executables), "eval": len(steps.evaluate.executables)},
     )
+
+
+def configure_jax(config: RunConfig) -> None:
+    """Sets what holds for the whole process: the products' precision, and where programs are kept."""
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here f32 means f32.
+    jax.config.update("jax_default_matmul_precision", "float32" if config.precision == "f32" else None)
+    # A program that was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "programs"))
+    # The small ones of a start too, which jax by itself would compile again each time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def read_examples(
@@ -273,7 +269,7 @@ def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
     return card
 
 
-def transferred(config: RunConfig, task: Task, model: SequenceClassifier, shared: Shared) -> pretrained.Leaves:
+def transferred(config: RunConfig, task: Task, shapes: Tree, shared: Shared) -> pretrained.Leaves:
     """The leaves, path -> array, with which `init_from` starts a run: the adapter's, and the head's if labels agree.
 
     A resumed run has what learns in its checkpoint, and reads the adapter only for what the method added frozen.
@@ -282,7 +278,7 @@ def transferred(config: RunConfig, task: Task, model: SequenceClassifier, shared
       ValueError: the adapter is damaged, or of another method or encoder.
     """
     learns = is_trainable(config.method)
-    rests = any(is_own(path) and not learns(path) for path in flatten(model.shapes()))
+    rests = any(is_own(path) and not learns(path) for path in flatten(shapes))
     if (reached(config) and not rests) or (card := check_start(config, shared)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import io
-import json
-import tomllib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 
 from adakron_jax import adapter, pretrained
 from adakron_jax.config import EncoderConfig
-from train import data, packing
+from train import data, packing, result
+from train.config import RunConfig
 from train.console import Line, say
 from train.predict import of_split
 from train.run import EVAL_BATCH
@@ -32,16 +31,15 @@ class Trained:
 
     Attributes:
       score: of the best epoch on the development set, by the task's first metric.
-      model, data, max_length, precision: as the run was configured.
     """
 
     folder: Path
-    task: Task
+    config: RunConfig
     score: float
-    model: str
-    data: str
-    max_length: int
-    precision: str
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.config.task]
 
 
 def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = "") -> None:
@@ -55,7 +53,7 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
     runs = find(roots)
     ready = prepare(runs, data_name, model)  # all is read before the first answer, so that a mistake shows at once
     missing = {sheet.task.name for sheet in SHEETS if sheet.name not in ready}
-    source = data_name or next(iter(runs.values())).data
+    source = data_name or next(iter(runs.values())).config.data
     majorities = {name: majority(task, source) for name, task in TASKS.items() if name in missing}
     answers = {}
     for sheet in SHEETS:
@@ -93,13 +91,11 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
 def read_run(folder: Path) -> Trained:
     """A finished run's folder; ValueError says what is damaged."""
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        task, fields = TASKS[result["task"]], ("model", "data", "max_length", "precision")
-        score = float(result["best"][task.metrics[0]])
-        return Trained(folder, task, score, **{name: config[name] for name in fields})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}: damaged result.json or config.toml ({type(error).__name__}: {error})") from None
+        config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        found = result.parse((folder / "result.json").read_text(encoding="utf-8"), config)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
+    return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
 
 
 def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, data.Examples]]:
@@ -113,12 +109,12 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 
     ready = {}
     for run in runs.values():
-        base, tokenizer = read(model or run.model)
+        base, tokenizer = read(model or run.config.model)
         classify = classifier(run, base)
-        load = functools.partial(data.load, data_name or run.data, labelled=False)
+        load = functools.partial(data.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, tokenizer, run.max_length)
+                found = load(sheet.examples, sheet.split, tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
@@ -137,7 +133,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     if (card.task, card.labels) != (run.task.name, run.task.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.labels}, not {run.task.name}")
     # As in training: bf16 where it was asked for, and f32 that is no narrower.
-    dtype, products = (jnp.bfloat16, None) if run.precision == "bf16" else (None, "float32")
+    dtype, products = (jnp.bfloat16, None) if run.config.precision == "bf16" else (None, "float32")
     model = model.clone(dtype=dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 

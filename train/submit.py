@@ -3,14 +3,15 @@
 0 done; 2 bad input, in one line; 130 stopped by the user. But for 0, nothing is written.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from train import signals
+
 
 def main(argv: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.listen()
     try:
         _run(argv)
     except (ValueError, OSError) as error:

@@ -5,14 +5,11 @@ import functools
 import json
 import math
 import os
-import tomllib
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.splice import fits, make_method
 from train import result
 from train.config import RunConfig
 from train.result import check_scores
@@ -52,13 +49,8 @@ class Run:
 
     @property
     def low_resource(self) -> bool:
-        """Whether it was trained on less than all of GLUE's training set, by its count or else by what it asked for."""
-        config = self.config
-        if config.data == "mini" or config.train_split != "train":
-            return True
-        if self.examples is None:
-            return config.limit_train != "all"
-        return self.examples < TASKS[config.task].train_examples
+        """Whether it was trained on less than all of GLUE's training set."""
+        return result.low_resource(self.config, self.examples)
 
     def passes(self, record: Mapping[str, Any]) -> float:
         """Epochs up to a record of the curve: 1.5 in the middle of the second."""
@@ -106,23 +98,13 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
         problems.setdefault(f"{trouble}, so {_WITHOUT[file]}", []).append(name)
         return otherwise
 
-    config = read("config.toml", _config, None)
+    config = read("config.toml", RunConfig.loads, None)
     if config is None:
         return []
     found = read("result.json", functools.partial(result.parse, config=config), {})
     curve = read("metrics.jsonl", functools.partial(_curve, task=config.task), []) if found else []
     encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
     return [Run(name, config, found, curve, encoder, fingerprint)]
-
-
-def _config(text: str) -> RunConfig:
-    values = tomllib.loads(text)
-    fields = dict(values.pop("method"))
-    hints = typing.get_type_hints(RunConfig)
-    for key, value in values.items():
-        if key not in hints or not (fits(value, hints[key]) or (hints[key] is float and fits(value, int))):
-            raise ValueError(f"{key} is {value!r}")
-    return RunConfig(**values, method=make_method(fields.pop("name"), fields))
 
 
 def _curve(text: str, task: str) -> list[dict[str, Any]]:

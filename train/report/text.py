@@ -55,9 +55,12 @@ def title(table: Table) -> str:
 def scarcity(table: Table, task: str = "") -> str:
     """`low-resource: RTE 1,000, MRPC 2,000 training examples, split train`, of one task or all; empty of whole sets."""
     runs = [run for row in table.rows for run in row.runs if run.low_resource and task in ("", run.config.task)]
+    told = {(run.config.task, run.config.limit_train) for run in runs if run.examples is not None}
     amounts: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: (ORDER.index(run.config.task), run.examples or 0)):
         asked = run.config.limit_train
+        if run.examples is None and (run.config.task, asked) in told:
+            continue  # it was to see what the others have seen
         unknown = "unknown" if asked == "all" else f"at most {asked:,}"
         amounts.setdefault(run.config.task, []).append(unknown if run.examples is None else f"{run.examples:,}")
     if not amounts:
