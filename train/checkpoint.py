@@ -117,12 +117,15 @@ def _room() -> Iterator[None]:
 
 def _damage(manager: ocp.CheckpointManager, step: int, error: Exception) -> str:
     """A line on a checkpoint that could not be read."""
-    _hush_late_reads()
     return f"{Path(manager.directory) / str(step)}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
 
 
-def _hush_late_reads() -> None:
-    """Keeps reads still under way when one has failed from printing tracebacks: orbax's event loop is gone by then."""
+@contextmanager
+def _late_reads_hushed() -> Iterator[None]:
+    """When one read fails, orbax closes its event loop on those under way: what they print from then on says nothing.
+
+    In place before the first read, since they end on threads of their own; left in place where one has failed.
+    """
     before = sys.unraisablehook
 
     def hook(late: Any) -> None:
@@ -130,6 +133,8 @@ def _hush_late_reads() -> None:
             before(late)
 
     sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
@@ -140,4 +145,5 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    return manager.restore(step, args=ocp.args.StandardRestore(shapes))
+    with _late_reads_hushed():
+        return manager.restore(step, args=ocp.args.StandardRestore(shapes))
