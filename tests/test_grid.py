@@ -373,8 +373,21 @@ def test_the_overview_is_shown_with_the_progress_of_every_cell(
     assert (ended.code, ended.err) == (0, "")
     shown = [line for line in ended.out.splitlines() if line.startswith("step 1/2  epoch 1  loss ")]
     assert len(shown) == 2
-    assert "  cell 1 of 2: sst2-head-seed0; 0 done, 1 running, 1 left, about 1 min to go" in shown[0]
+    assert shown[0].endswith("  cell 1 of 2: sst2-head-seed0; 0 done, 1 running, 1 left")  # no pace is known yet
     assert "  cell 2 of 2: sst2-head-seed1; 1 done, 1 running, 0 left, about 1 min to go" in shown[1]
+
+
+def test_the_pace_is_of_steps_that_nothing_else_fell_among(monkeypatch: pytest.MonkeyPatch):
+    rates: list[float] = []
+    line = console.ProgressLine(9, 0, 8, lambda step, rate: rates.append(rate) or "")
+    monkeypatch.setattr(console, "LOOK_SECONDS", 0.0)
+    clock = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    # Step 1 ended while the program of step 2 compiled for 20 s; an evaluation of 5 s came before step 5.
+    for step, now, paused in [(1, 120, 40), (2, 122, 40), (3, 123, 40), (4, 125, 40), (5, 131, 45), (6, 132, 45)]:
+        clock[0] = float(now)
+        line.update(step, 0, {"loss": 0.5, "learning_rate": 1e-3}, float(paused))
+    assert rates == [0, 0, *(8 * steps / seconds for steps, seconds in [(1, 2), (2, 3), (3, 5), (3, 5), (4, 6)])]
 
 
 def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen():

@@ -143,17 +143,19 @@ class Line:
     def __exit__(self, *exception: Any) -> None:
         self._bar.stop()
 
-    def rate(self, done: int, paused: float = 0.0) -> float:
-        """How many a second since the start, but for `paused` seconds."""
-        return (done - self._start) / max(time.monotonic() - self._begun - paused, 1e-9)
+    def rate(self, done: int) -> float:
+        """How many a second since the start."""
+        return (done - self._start) / max(time.monotonic() - self._begun, 1e-9)
 
     def show(self, done: int, rate: float, text: str = "", below: str = "") -> None:
+        """Shows it, with the time left at a rate of so many a second, 0 for none known."""
         self._bar.below = below
         self._bar.update(self._task, completed=done, shown=text)
         now = time.monotonic()
         if not console.is_terminal and now - self._told >= PLAIN_SECONDS:
             self._told = now
-            words = (f"{self._name} {done}/{self._total}", text, f"left {_clock((self._total - done) / rate)}", below)
+            left = f"left {_clock((self._total - done) / rate)}" if rate else ""
+            words = (f"{self._name} {done}/{self._total}", text, left, below)
             say("  ".join(filter(None, words)))
 
 
@@ -165,17 +167,27 @@ class ProgressLine(Line):
         self._batch_size, self._overview = batch_size, overview
         self._looked, self._below = -math.inf, overview(start, 0.0)
         self._bar.below = self._below
+        self._last: tuple[int, float, float] | None = None
+        self._steps, self._seconds = 0, 0.0
 
     def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
-        """Shows the state after `step` steps; `paused` seconds since the start went to other things than training."""
-        rate = self.rate(step, paused)
+        """Shows the state after `step` steps; `paused`: seconds so far that went to other things than training."""
+        rate = self._pace(step, paused)
         if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
             self._looked, self._below = now, self._overview(step, rate * self._batch_size)
-        shown = (
-            f"epoch {epoch + 1}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
-            f"{rate * self._batch_size:.0f} examples/s"
-        )
+        shown = f"epoch {epoch + 1}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
+        if rate:
+            shown += f"  {rate * self._batch_size:.0f} examples/s"
         self.show(step, rate, shown, self._below)
+
+    def _pace(self, step: int, paused: float) -> float:
+        """Steps a second, 0 while unknown: of those alone that no pause fell among, since it overlaps with a step."""
+        now, last = time.monotonic(), self._last
+        self._last = step, now, paused
+        if last is not None and paused == last[2]:
+            self._steps += step - last[0]
+            self._seconds += now - last[1]
+        return self._steps / max(self._seconds, 1e-9)
 
 
 def _clock(seconds: float) -> str:
