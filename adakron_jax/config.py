@@ -120,6 +120,11 @@ class EncoderConfig:
             **{field: values[key] for field, key in _KEYS.items()},
         )
 
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The contents of a `config.json`, of which `from_hugging_face` builds the same."""
+        fields = _KEYS | {"model_type": "model_type", "classifier_dropout": "classifier_dropout"}
+        return {key: getattr(self, field) for field, key in fields.items()} | {"hidden_act": "gelu"}
+
     @classmethod
     def from_folder(cls, folder: Path) -> "EncoderConfig":
         """Reads `config.json` of a model folder; ValueError names the file."""

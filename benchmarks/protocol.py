@@ -57,7 +57,7 @@ class Trainer(Protocol):
         ...
 
     def product(self, m: int, k: int, n: int) -> Callable[[], None]:
-        """A function that multiplies float32 matrices [m, k] and [k, n], and waits."""
+        """A function that multiplies matrices [m, k] and [k, n] of the program's precision, and waits."""
         ...
 
     def flops(self, inputs: Any) -> int:

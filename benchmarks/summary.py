@@ -12,6 +12,7 @@ import numpy as np
 MIB = 2**20
 
 AUTHORS, DYNAMIC, WORST = 4.0, 1.5, 1.1  # times as fast: as the authors' recipe, as dynamic padding, in every task
+EAGER, COMPILED, USED = 2.0, 1.2, 0.5  # on an accelerator: as PyTorch and as torch.compile; of one product's rate
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -39,8 +40,8 @@ def padding(answers: Sequence[Mapping[str, Any]]) -> float:
 
 
 def peak(answers: Sequence[Mapping[str, Any]]) -> int:
-    """Most bytes of the process at the end of the rounds."""
-    return answers[-1]["peak_bytes"]
+    """Most bytes at the end of the rounds: of the accelerator's memory where there is one, or of the process."""
+    return answers[-1]["device_bytes"] or answers[-1]["peak_bytes"]
 
 
 def step_seconds(dense: Sequence[Mapping[str, Any]], rows: int) -> list[float]:
@@ -48,9 +49,15 @@ def step_seconds(dense: Sequence[Mapping[str, Any]], rows: int) -> list[float]:
     return [answer["seconds"] * rows / answer["examples"] for answer in dense]
 
 
+def utilisation(its: Mapping[str, Any], rows: int) -> float:
+    """Rate of a dense step's matrix products, as if it did nothing else, over that of one large product alone."""
+    seconds = spread(step_seconds(its["steps"], rows))[0]
+    return its["flops"] / seconds / max(answer["flops_per_second"] for answer in its["product"])
+
+
 def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The targets for which enough was measured: name, value, target, whether more is better, reached, tasks."""
-    real, dense, lines = found["real"], found["dense"], []
+    real, dense, settings, lines = found["real"], found["dense"], found["settings"], []
 
     def add(name: str, target: float, more: bool, value: float, tasks: Mapping[str, float] | None = None) -> None:
         reached = value >= target if more else value <= target
@@ -68,14 +75,18 @@ def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         return ratio(rates(ours), rates(theirs))
 
     def step(name: str) -> list[float]:
-        return step_seconds(dense[name]["steps"], found["settings"]["rows"])
+        return step_seconds(dense[name]["steps"], settings["rows"])
 
+    answers = [*(each for its in real.values() for each in its.values()), *(its["steps"] for its in dense.values())]
+    accelerated = any(each[-1]["device_bytes"] for each in answers)
+    eager, compiled = ("torch-adakron", EAGER if accelerated else 1.0), ("torch-compiled", COMPILED)
     for ours, theirs, target in (
         ("adakron", "authors", AUTHORS),
-        ("adakron", "torch-adakron", DYNAMIC),
+        ("adakron", "torch-adakron", EAGER if accelerated else DYNAMIC),
         ("adakron", "adapters", DYNAMIC),
         ("lora", "peft-lora", DYNAMIC),
         ("full", "flax-full", DYNAMIC),
+        *[("adakron", *compiled)] * accelerated,
     ):
         if ratios := by_task(speed, ours, theirs):
             add(f"examples/s, {ours} over {theirs}", target, True, geometric_mean(ratios.values()), ratios)
@@ -85,8 +96,12 @@ def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         add("peak memory, adakron over torch-adakron", 1.0, False, geometric_mean(ratios.values()), ratios)
     if shares := by_task(padding, "adakron"):
         add("padding of a batch, the worst task", 0.12, False, max(shares.values()), shares)
-    if dense.keys() >= {"adakron", "torch-adakron"}:
-        add("dense step, torch-adakron's over adakron's", 1.0, True, ratio(step("torch-adakron"), step("adakron")))
+    for theirs, target in (eager, *[compiled] * accelerated):
+        if dense.keys() >= {"adakron", theirs}:
+            add(f"dense step, {theirs}'s over adakron's", target, True, ratio(step(theirs), step("adakron")))
+    if accelerated and "adakron" in dense:
+        used = utilisation(dense["adakron"], settings["rows"])
+        add("dense step, its products' rate over one product's", USED, True, used)
     if dense.keys() >= {"adakron", "full"}:
         add("dense step, adakron's over full's", 0.7, False, ratio(step("adakron"), step("full")))
     if "adakron" in found["start"]:
@@ -116,7 +131,7 @@ def show(found: Mapping[str, Any]) -> str:
     if real:
         by_task("Examples a second (lowest to highest round)", lambda answers: _with_range(rates(answers)))
         by_task("Padding", lambda answers: f"{100 * padding(answers):.1f} %")
-        by_task("Peak memory of the process", lambda answers: f"{peak(answers) / MIB:,.0f} MB")
+        by_task("Peak memory", lambda answers: f"{peak(answers) / MIB:,.0f} MB")
         by_task("Compilations", lambda answers: str(answers[-1]["compilations"]))
     if dense:
         rows, seq = found["settings"]["rows"], found["settings"]["seq"]
@@ -124,9 +139,9 @@ def show(found: Mapping[str, Any]) -> str:
         for name, its in dense.items():
             seconds, flops = step_seconds(its["steps"], rows), its["flops"]
             line = [f"`{name}`", _with_range(seconds) + " s"]
-            line += [f"{flops / 1e9:.0f} GFLOP", f"{flops / spread(seconds)[0] / 1e9:.0f}"] if flops else ["-", "-"]
+            line += [f"{flops / 1e9:.0f} GFLOP", f"{100 * utilisation(its, rows):.0f} %"] if flops else ["-", "-"]
             lines.append([*line, f"{max(answer['flops_per_second'] for answer in its['product']) / 1e9:.0f}"])
-        header = ["program", "step", "its products", "GFLOP/s in the step", "GFLOP/s of one product alone"]
+        header = ["program", "step", "its products", "utilisation", "GFLOP/s of one product alone"]
         table(f"Dense steps, {rows} x {seq}", header, lines)
     if start:
         lines = ([f"`{n}`", f"{its['cold']:.1f} s", _with_range(its["warm"]) + " s"] for n, its in start.items())

@@ -24,11 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax import pretrained
 from adakron_jax.adapter import write_whole
-from adakron_jax.config import EncoderConfig
+from adakron_jax.config import NAMED, EncoderConfig
 from adakron_jax.flags import Parser
-from benchmarks import summary
+from benchmarks import shapes, summary
 from train import data, packing
 from train.tasks import TASKS, Task
 
@@ -53,6 +52,7 @@ class System:
       method: as the module calls it.
       needs: packages of the peers' interpreter; none for our own programs, which run by this one.
       padded: every example to one length, instead of a batch to its longest.
+      flags: of its own.
     """
 
     what: str
@@ -60,6 +60,7 @@ class System:
     method: str
     needs: tuple[str, ...] = ()
     padded: bool = False
+    flags: tuple[str, ...] = ()
 
 
 _TORCH = ("torch", "transformers")
@@ -69,6 +70,9 @@ SYSTEMS = {
     "full": System("ours", "benchmarks.worker", "full"),
     "authors": System("PyTorch, AdaKron, the authors' padding", "benchmarks.peers.torch_bert", "adakron", _TORCH, True),
     "torch-adakron": System("PyTorch, AdaKron, dynamic padding", "benchmarks.peers.torch_bert", "adakron", _TORCH),
+    "torch-compiled": System(
+        "the same by torch.compile", "benchmarks.peers.torch_bert", "adakron", _TORCH, flags=("--compile",)
+    ),
     "adapters": System("adapters' bottleneck", "benchmarks.peers.torch_bert", "adapters", (*_TORCH, "adapters")),
     "peft-lora": System("peft's LoRA", "benchmarks.peers.torch_bert", "lora", (*_TORCH, "peft")),
     "flax-full": System(
@@ -126,10 +130,11 @@ def parse(argv: Sequence[str]) -> Settings:
         shown = "" if default is None else f" (default: {' '.join(map(str, default)) if 'nargs' in more else default})"
         add(f"--{name.replace('_', '-')}", help=text + shown, **more)
 
-    add("--model", required=True, help="a BERT: a hub id, a folder, or pkg:NAME")
+    shapes_known = " or ".join(map(shapes.PREFIX.__add__, sorted(NAMED)))
+    add("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes_known}: random weights")
     add("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     option("task", ["rte", "mrpc", "stsb", "sst2"], "GLUE tasks", nargs="+", choices=TASKS)
-    option("system", list(SYSTEMS), "programs", nargs="+", choices=SYSTEMS)
+    option("system", [name for name in SYSTEMS if name != "torch-compiled"], "programs", nargs="+", choices=SYSTEMS)
     what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())
     option("part", list(PARTS), f"what to measure, {what}", nargs="+", choices=PARTS)
     option("rounds", 5, "of every figure, taken in turn", type=int)
@@ -139,7 +144,7 @@ def parse(argv: Sequence[str]) -> Settings:
     option("seq", 128, "tokens of a row of the dense inputs", type=int)
     option("threads", len(os.sched_getaffinity(0)), "processors of every program", type=int)
     option("learning_rate", 4e-4, "of every program", type=float)
-    option("precision", "f32", "of our programs; the peers' is f32", choices=("f32", "bf16"))
+    option("precision", "f32", "of our programs and PyTorch's; Flax's is f32", choices=("f32", "bf16"))
     option("peers", ROOT / ".venv-peers/bin/python", "the peers' interpreter", type=Path)
     option("cache", None, "keeps compiled programs from one measurement to the next here", type=Path)
     option("json", None, "where every figure is written, beside those already there", type=Path)
@@ -214,10 +219,8 @@ class Bench:
 
     def __init__(self, settings: Settings, scratch: Path):
         self.settings, self.scratch = settings, scratch
-        self.folder = pretrained.locate(settings.model)
+        self.folder = shapes.locate(settings.model, scratch)
         self.encoder = EncoderConfig.from_folder(self.folder)
-        if self.encoder.model_type != "bert":
-            raise ValueError(f"model is {settings.model!r}, a {self.encoder.model_type}; accepted: a BERT")
         self.tokenizer = data.Tokenizer(self.folder, self.encoder.vocab_size)
         self.tokens = {task: self._write_tokens(TASKS[task]) for task in settings.task}
 
@@ -238,12 +241,13 @@ class Bench:
         system, its = SYSTEMS[name], self.settings
         length = PADDED.get(task, DEFAULT_PADDED)
         flags = {"method": system.method, "model": self.folder, "learning-rate": its.learning_rate}
+        flags |= {"precision": its.precision}
         if system.needs:
             flags |= {"tokens": self.tokens[task], "labels": TASKS[task].num_labels, "threads": its.threads}
             flags |= {"length": length} if system.padded else {}
         else:
             flags |= {"task": task, "data": Path(its.data).resolve() if Path(its.data).is_dir() else its.data}
-            flags |= {"batch-size": its.batch_size, "max-length": length, "precision": its.precision}
+            flags |= {"batch-size": its.batch_size, "max-length": length}
             flags |= {"out": tempfile.mkdtemp(dir=self.scratch)}
         interpreter = str(its.peers.absolute()) if system.needs else sys.executable
         words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
@@ -252,8 +256,9 @@ class Bench:
             "XDG_CACHE_HOME": str(cache),
             "OMP_NUM_THREADS": str(its.threads),
             "TOKENIZERS_PARALLELISM": "false",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the programs share an accelerator's memory
         }
-        return Process(name, [interpreter, "-m", system.module, *words], environment)
+        return Process(name, [interpreter, "-m", system.module, *words, *system.flags], environment)
 
 
 def measure_starts(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
@@ -293,7 +298,6 @@ def measure_real(bench: Bench, names: Sequence[str], task: str, cache: Path) -> 
 def measure_dense(bench: Bench, names: Sequence[str], cache: Path) -> dict[str, Any]:
     """Of every system, by name: answers over dense inputs and for a product as in the FFN, one a round, and FLOPs."""
     its, shape = bench.settings, {"rows": bench.settings.rows, "seq": bench.settings.seq}
-    sizes = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
     with running(bench, names, its.task[0], cache) as processes:
         flops = {}
         for process in processes:
@@ -301,6 +305,9 @@ def measure_dense(bench: Bench, names: Sequence[str], cache: Path) -> dict[str, 
             flops[process.name] = process.ask("count", 1, **shape)["flops"]
             _say(f"dense: {process.name} is ready")
         steps = _rounds(processes, "dense", its.rounds, "dense", 2, **shape)
+        # On a CPU one of the FFN's shape; an accelerator would be done with it before it is asked for the next.
+        ffn = (its.rows * its.seq, bench.encoder.hidden_size, bench.encoder.intermediate_size)
+        sizes = (8192,) * 3 if any(process.first["device_bytes"] for process in processes) else ffn
         product = _rounds(processes, "products", its.rounds, "product", 3, sizes=sizes)
     return {name: {"steps": steps[name], "product": product[name], "flops": flops[name]} for name in names}
 

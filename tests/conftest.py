@@ -25,15 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoder import SequenceClassifier, blank
-from adakron_jax.methods import Head
-from adakron_jax.params import flatten
+from benchmarks.shapes import write_encoder
 from train.config import RunConfig
 from train.data import MINI
 from train.tasks import TASKS
@@ -63,12 +58,7 @@ def write_tiny(folder: Path) -> None:
     letters = sorted({letter for text in texts for letter in text if not letter.isspace()})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     values = TINY | {"vocab_size": len(vocabulary)}
-    config = EncoderConfig.from_hugging_face(values)
-    leaves = flatten(jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"])
-    base = {path: np.asarray(leaves[path]) for path in pretrained.base_paths(config)}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(pretrained.to_checkpoint(base, config), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(values))
+    write_encoder(EncoderConfig.from_hugging_face(values), folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
 

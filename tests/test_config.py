@@ -182,3 +182,8 @@ def test_a_folder_without_a_configuration_is_refused(tmp_path: Path):
 def test_the_named_encoders_are_the_paper_s():
     assert NAMED == {"bert-base": BERT_BASE, "roberta-large": ROBERTA_LARGE}
     assert (ROBERTA_LARGE.position_offset, ROBERTA_LARGE.max_length, ROBERTA_LARGE.head_dim) == (2, 512, 64)
+
+
+@pytest.mark.parametrize("encoder", NAMED.values(), ids=NAMED)
+def test_what_is_written_for_hugging_face_is_read_as_the_same(encoder: EncoderConfig):
+    assert EncoderConfig.from_hugging_face(encoder.to_hugging_face()) == encoder

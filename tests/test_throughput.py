@@ -1,5 +1,6 @@
 """The measure of speed: its arithmetic, what a process is asked and answers, and what it refuses."""
 
+import dataclasses
 import io
 import json
 import os
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import protocol, summary, throughput
+from adakron_jax import pretrained
+from adakron_jax.config import ROBERTA_LARGE, EncoderConfig
+from benchmarks import protocol, shapes, summary, throughput
 from benchmarks.protocol import Measured
 
 
 def answer(seconds: float, examples: int = 10, tokens: int = 90, peak_bytes: int = 2**20) -> dict[str, Any]:
     sizes = {"examples": examples, "tokens": tokens, "positions": 100, "peak_bytes": peak_bytes}
-    return sizes | {"seconds": seconds, "elsewhere": 0.5, "compilations": 2, "flops_per_second": 1e9}
+    return sizes | {"seconds": seconds, "elsewhere": 0.5, "compilations": 2, "flops_per_second": 1e9, "device_bytes": 0}
 
 
 def found(**speed: float) -> dict[str, Any]:
@@ -52,12 +55,44 @@ def test_targets_are_those_of_what_was_measured() -> None:
     }
 
 
+def test_targets_on_an_accelerator_are_others() -> None:
+    its = found(adakron=1.0, torch_adakron=3.0, torch_compiled=1.5)
+    names = {line["name"] for line in summary.targets(its)}
+    assert not any("torch-compiled" in name for name in names)
+    for answers in its["real"].values():
+        answers["adakron"][-1]["device_bytes"] = 2**30
+    # 1 GFLOP in 1.5 s, by the median, where one product takes 1 s
+    its["dense"]["adakron"]["product"] = [{"flops_per_second": 1e9}]
+    lines = {line["name"]: (line["value"], line["target"]) for line in summary.targets(its)}
+    assert lines["examples/s, adakron over torch-adakron"] == (pytest.approx(3), 2)
+    assert lines["examples/s, adakron over torch-compiled"] == (pytest.approx(1.5), 1.2)
+    assert lines["dense step, torch-compiled's over adakron's"] == (pytest.approx(1.5), 1.2)
+    assert lines["dense step, its products' rate over one product's"] == (pytest.approx(1 / 1.5), 0.5)
+    assert lines["peak memory, adakron over torch-adakron"][0] == 2**10
+
+
+def test_a_shape_is_an_encoder_that_nothing_has_to_be_downloaded_for(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(ROBERTA_LARGE, vocab_size=99, hidden_size=8, num_layers=2, num_heads=2)
+    monkeypatch.setitem(shapes.NAMED, "roberta-large", small)
+    monkeypatch.setattr(shapes, "WORDS", str(tiny))
+    folder = shapes.locate("shape:roberta-large", tmp_path)
+    encoder = EncoderConfig.from_folder(folder)
+    assert encoder == dataclasses.replace(small, type_vocab_size=2)
+    assert pretrained.read(folder, encoder)["encoder/layers/attention/query/kernel"].std() == pytest.approx(0.02, rel=1)
+    assert (folder / "vocab.txt").read_text() == (tiny / "vocab.txt").read_text()
+    assert shapes.locate(str(tiny), tmp_path) == tiny
+    with pytest.raises(ValueError, match="model is 'shape:nope'; accepted: shape:bert-base, shape:roberta-large"):
+        shapes.locate("shape:nope", tmp_path)
+
+
 def test_a_program_may_be_measured_on_some_tasks_only() -> None:
     its = found(adakron=1.0, torch_adakron=2.0)
     its["real"]["mrpc"] = {"adakron": its["real"]["mrpc"]["adakron"]}
     shown = summary.show(its)
     assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | - |" in shown
-    assert "| `torch-adakron` | 3.00 (2.00 to 4.00) s | 1 GFLOP | 0 | 1 |" in shown
+    assert "| `torch-adakron` | 3.00 (2.00 to 4.00) s | 1 GFLOP | 33 % | 1 |" in shown
     assert "busy with other work meanwhile: rte 0.50 (0.50 to 0.50), mrpc" in shown
     assert "| examples/s, adakron over torch-adakron | 2.00 | at least 1.5 | yes | rte 2.00 |" in shown
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import tomli_w
 
 from adakron_jax.methods import AdaKron
@@ -87,6 +88,11 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         return Path(self.out or f"runs/{self.task}-{self.method.name}-seed{self.seed}")
+
+    @property
+    def dtype(self) -> Any:
+        """What the model computes in; None for the precision of its parameters, float32."""
+        return jnp.bfloat16 if self.precision == "bf16" else None
 
     def as_toml(self) -> dict[str, Any]:
         """The configuration as tables and plain values."""

@@ -241,12 +241,11 @@ def read_model(
     config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig, shared: Shared
 ) -> tuple[SequenceClassifier, pretrained.Leaves]:
     """The classifier in the run's precision, and the pretrained leaves."""
-    dtype = jnp.bfloat16 if config.precision == "bf16" else None
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
     # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
     unroll = jax.default_backend() == "cpu" and not config.remat
     model = SequenceClassifier(
-        encoder, config.method, dtype, num_labels=task.num_labels, unroll=unroll, remat=config.remat
+        encoder, config.method, config.dtype, num_labels=task.num_labels, unroll=unroll, remat=config.remat
     )
     return model, shared.weights(folder, encoder)
 

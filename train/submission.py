@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adakron_jax import adapter, pretrained
@@ -18,7 +17,7 @@ from train import data, packing, result
 from train.config import RunConfig
 from train.console import Line, say
 from train.predict import of_split
-from train.run import EVAL_BATCH
+from train.run import EVAL_BATCH, configure_jax
 from train.step import PerShape, eval_step
 from train.tasks import SHEETS, TASKS, Task
 
@@ -132,12 +131,11 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model, params, card = adapter.attach(run.folder / "adapter", base)
     if (card.task, card.labels) != (run.task.name, run.task.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.labels}, not {run.task.name}")
-    # As in training: bf16 where it was asked for, and f32 that is no narrower.
-    dtype, products = (jnp.bfloat16, None) if run.config.precision == "bf16" else (None, "float32")
-    model = model.clone(dtype=dtype, unroll=jax.default_backend() == "cpu")
+    model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
     def classify(name: str, examples: data.Examples) -> np.ndarray:
+        configure_jax(run.config)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
         line, done = Line(name, len(examples)), 0
@@ -149,7 +147,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
             line.show(done, line.rate(done))
             return logits
 
-        with jax.default_matmul_precision(products), line:
+        with line:
             logits = of_split(answer, examples, plan)
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")

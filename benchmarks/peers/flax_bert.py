@@ -1,4 +1,7 @@
-"""Hugging Face's Flax BERT, last seen in transformers 4.57: everything learns, every batch is padded to one length."""
+"""Hugging Face's Flax BERT or RoBERTa, last seen in transformers 4.57.
+
+Everything learns, and every batch is padded to one length.
+"""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
@@ -11,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from transformers import FlaxBertForSequenceClassification
+from transformers import FlaxAutoModelForSequenceClassification
 
 from benchmarks.protocol import Measured, dense_inputs, over_stdio, padded_batches
 
@@ -22,7 +25,7 @@ class Flax:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         # The folder's weights are in PyTorch's layout, which `from_pt` converts.
-        model = FlaxBertForSequenceClassification.from_pretrained(args.model, num_labels=args.labels, from_pt=True)
+        model = FlaxAutoModelForSequenceClassification.from_pretrained(args.model, num_labels=args.labels, from_pt=True)
         decays = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
         optimizer = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(args.learning_rate, weight_decay=0.1, mask=decays)

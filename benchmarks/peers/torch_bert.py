@@ -1,4 +1,4 @@
-"""PyTorch on Hugging Face's BERT: the AdaKron equations, or an adapter of `adapters` or `peft`."""
+"""PyTorch on Hugging Face's BERT or RoBERTa: the AdaKron equations, or an adapter of `adapters` or `peft`."""
 
 # pyright: reportMissingImports=false
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from benchmarks.protocol import Measured, dense_inputs, over_stdio, padded_batches
 
@@ -35,7 +35,7 @@ class AdaKron(nn.Module):
 def with_adakron(model: Any) -> Any:
     model.requires_grad_(False)
     model.classifier.requires_grad_(True)
-    for layer in model.bert.encoder.layer:
+    for layer in model.base_model.encoder.layer:
         layer.output.dense = nn.Sequential(layer.output.dense, AdaKron(model.config.hidden_size))
     return model
 
@@ -75,9 +75,15 @@ class Torch:
         torch.set_num_threads(args.threads)
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = BertForSequenceClassification.from_pretrained(args.model, num_labels=args.labels)
+        model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=args.labels)
         self.model = METHODS[args.method](model).to(self.device).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.narrow = args.precision == "bf16"
+        if self.narrow:  # as ours: what learns stays f32, what is frozen is kept in the precision it is used in
+            for parameter in self.model.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.bfloat16()
+        self.forward = torch.compile(self.model) if args.compile else self.model
         self.optimizer = torch.optim.AdamW(self.trained, lr=args.learning_rate, weight_decay=0.1)
         self.args = args
 
@@ -95,7 +101,12 @@ class Torch:
         return inputs if self.args.labels == 1 else inputs | {"labels": inputs["labels"].long()}
 
     def step(self, inputs: dict[str, torch.Tensor]) -> None:
-        self.model(**inputs).loss.backward()
+        self.step_by(self.forward, inputs)
+
+    def step_by(self, forward: Any, inputs: dict[str, torch.Tensor]) -> None:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.narrow):
+            loss = forward(**inputs).loss
+        loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -105,7 +116,8 @@ class Torch:
             torch.cuda.synchronize()
 
     def product(self, m: int, k: int, n: int) -> Callable[[], None]:
-        x, y = torch.ones(m, k, device=self.device), torch.ones(k, n, device=self.device)
+        dtype = torch.bfloat16 if self.narrow else torch.float32
+        x, y = (torch.ones(*shape, dtype=dtype, device=self.device) for shape in ((m, k), (k, n)))
 
         def once() -> None:
             torch.matmul(x, y)
@@ -115,7 +127,7 @@ class Torch:
 
     def flops(self, inputs: dict[str, torch.Tensor]) -> int:
         with FlopCounterMode(display=False) as counter:
-            self.step(inputs)
+            self.step_by(self.model, inputs)  # a compiled program's products are not counted
         return counter.get_total_flops()
 
     def device_bytes(self) -> int:
@@ -131,6 +143,8 @@ def main() -> None:
     parser.add_argument("--labels", type=int, required=True, help="1 for a regression")
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--precision", choices=("f32", "bf16"), required=True)
+    parser.add_argument("--compile", action="store_true", help="the model by torch.compile")
     args = parser.parse_args()
     over_stdio(lambda: Torch(args))
 

