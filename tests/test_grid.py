@@ -400,6 +400,10 @@ def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen()
     assert "1/4" in bar
     assert below.startswith("after step 1: far to go")
     assert below.rstrip().endswith("…")
+    line.note("epoch 1  evaluating")
+    with screen.capture() as captured:
+        screen.print(line._bar.get_renderable())
+    assert "1/4 epoch 1  evaluating" in captured.get()
 
 
 def test_a_later_seed_compiles_only_what_the_one_before_has_not(

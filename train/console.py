@@ -180,6 +180,10 @@ class ProgressLine(Line):
             shown += f"  {rate * self._batch_size:.0f} examples/s"
         self.show(step, rate, shown, self._below)
 
+    def note(self, text: str) -> None:
+        """Says on a terminal's line what is done instead of steps."""
+        self._bar.update(self._task, shown=text)
+
     def _pace(self, step: int, paused: float) -> float:
         """Steps a second, 0 while unknown: of those alone that no pause fell among, since it overlaps with a step."""
         now, last = time.monotonic(), self._last

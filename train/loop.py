@@ -68,6 +68,7 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 if out_of_patience(journals[0].of("eval"), lead.config):  # several have none
                     break
                 train_epoch(crew, epoch, end, journals, line, stopping)
+                line.note(f"epoch {epoch + 1}  evaluating")
                 for run, journal in zip(runs, journals, strict=True):
                     evaluate(run, epoch, journal, of_several=crew.several)
                     run.checkpoints.save(run.state)
