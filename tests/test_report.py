@@ -145,7 +145,10 @@ def test_a_paired_difference_is_over_common_seeds(two_methods: Path, capsys: pyt
 def test_a_difference_of_one_common_seed_cannot_be_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_run(tmp_path / "a", 0.7)
     write_run(tmp_path / "p", 0.6, Pfeiffer())
-    assert "cannot be computed: 1 common seed, and two are needed" in report(tmp_path, capsys)[0]["md"]
+    lacking = "cannot be computed: 1 common seed, and two are needed"
+    assert f": adakron 12x4 − pfeiffer 48: {lacking}" in report(tmp_path, capsys)[0]["md"]
+    write_run(tmp_path / "p8", 0.6, Pfeiffer(8))
+    assert f": adakron 12x4 − each of pfeiffer 48, pfeiffer 8: {lacking}" in report(tmp_path, capsys)[0]["md"]
 
 
 def test_the_interval_is_the_same_every_time_and_holds_the_mean():

@@ -13,7 +13,6 @@ from train.report.tables import (
     CONFIDENCE,
     ORDER,
     Cell,
-    Difference,
     PaperRow,
     Row,
     Table,
@@ -37,7 +36,7 @@ def view(table: Table) -> dict[str, Any]:
         "heads": [heading(column) for column in table.columns],
         "blocks": {which: list(lines(table, which)) for which in BLOCKS},
         "notes": list(notes(table)),
-        "differences": [difference(each) for each in differences(table)],
+        "differences": list(compared(table)),
     }
 
 
@@ -190,16 +189,23 @@ def _about_paper(table: Table) -> str:
     )
 
 
-def difference(each: Difference) -> tuple[str, str, str]:
-    """(task and metric, the pair, the difference) in words."""
-    task, pair = each.column[0], f"{named(each.left)} − {named(each.right)}"
-    epochs = [", ".join(map(str, row.epochs(task))) for row in (each.left, each.right)]
-    pair += f" ({epochs[0]} and {epochs[1]} epochs)" if epochs[0] != epochs[1] else ""
-    seeds = counted(len(each.seeds), "common seed")
-    if each.interval is None or each.mean is None:
-        return " ".join(heading(each.column)), pair, f"cannot be computed: {seeds}, and two are needed"
-    low, high = each.interval
-    return " ".join(heading(each.column)), pair, f"{_signed(each.mean)} [{_signed(low)}, {_signed(high)}], {seeds}"
+def compared(table: Table) -> Iterator[tuple[str, str, str]]:
+    """(task and metric, the pair, the difference) in words; one line for all that lack seeds in common alike."""
+    lacking: dict[tuple[str, str, int], list[str]] = {}
+    for each in differences(table):
+        task, left, right = each.column[0], named(each.left), named(each.right)
+        epochs = [", ".join(map(str, row.epochs(task))) for row in (each.left, each.right)]
+        right += f" ({epochs[0]} and {epochs[1]} epochs)" if epochs[0] != epochs[1] else ""
+        what = " ".join(heading(each.column))
+        if each.interval is None or each.mean is None:
+            lacking.setdefault((what, left, len(each.seeds)), []).append(right)
+            continue
+        low, high = each.interval
+        seeds = counted(len(each.seeds), "common seed")
+        yield what, f"{left} − {right}", f"{_signed(each.mean)} [{_signed(low)}, {_signed(high)}], {seeds}"
+    for (what, left, seeds), rights in lacking.items():
+        lack = f"cannot be computed: {counted(seeds, 'common seed')}, and two are needed"
+        yield what, f"{left} − {'each of ' if len(rights) > 1 else ''}{', '.join(rights)}", lack
 
 
 def _signed(value: float) -> str:
