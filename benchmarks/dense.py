@@ -1,4 +1,4 @@
-"""A training step on dense rows: no padding, random tokens, real weights."""
+"""A training step on dense rows: no padding, random tokens."""
 
 import dataclasses
 import json
@@ -26,14 +26,12 @@ SLOTS = 4  # examples of a row
 
 
 def dense_step(
-    folder: Path, method: Method, rows: int, seq: int, runs: int = 1
+    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, rows: int, seq: int, runs: int = 1
 ) -> tuple[Callable[[], None], dict[str, Any]]:
     """A function that takes one training step of `runs` runs together, each of rows x seq tokens, and waits for it;
-    and what is known of it before it runs."""
-    encoder = EncoderConfig.from_folder(folder)
+    and what is known of it before it runs. Leaves that are not in `base` are random."""
     model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
-    fresh = model.fresh(jax.random.key(0), lambda path: path not in pretrained.TABLE)
-    params = graft(model.shapes(), pretrained.read(folder, encoder) | fresh)
+    params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split(jax.tree.map(jnp.array, params), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)

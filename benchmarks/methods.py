@@ -7,27 +7,27 @@ import argparse
 import sys
 from pathlib import Path
 
-from adakron_jax import pretrained
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import METHODS, make_method
+from benchmarks import shapes
 from benchmarks.dense import dense_step, in_turn, show
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a hub id, a folder, or pkg:NAME")
+    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
     parser.add_argument("--method", nargs="+", default=sorted(METHODS), help="the methods (default: all)")
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--seq", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
-    folder = pretrained.locate(args.model)
+    encoder, base = shapes.read(args.model)
     names = [AdaKron.name, *(name for name in args.method if name != AdaKron.name)]
     steps, known = [], []
     for name in names:
         print(f"compiling {name}", file=sys.stderr)
-        step, its = dense_step(folder, make_method(name, {}), args.rows, args.seq)
+        step, its = dense_step(encoder, base, make_method(name, {}), args.rows, args.seq)
         steps.append(step)
         known.append(its)
     measured = in_turn(steps, args.rounds)

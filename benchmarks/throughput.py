@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.adapter import write_whole
-from adakron_jax.config import NAMED, EncoderConfig
+from adakron_jax.config import EncoderConfig
 from adakron_jax.flags import Parser
 from benchmarks import shapes, summary
 from train import data, packing
@@ -130,8 +130,7 @@ def parse(argv: Sequence[str]) -> Settings:
         shown = "" if default is None else f" (default: {' '.join(map(str, default)) if 'nargs' in more else default})"
         add(f"--{name.replace('_', '-')}", help=text + shown, **more)
 
-    shapes_known = " or ".join(map(shapes.PREFIX.__add__, sorted(NAMED)))
-    add("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes_known}: random weights")
+    add("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
     add("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     option("task", ["rte", "mrpc", "stsb", "sst2"], "GLUE tasks", nargs="+", choices=TASKS)
     option("system", [name for name in SYSTEMS if name != "torch-compiled"], "programs", nargs="+", choices=SYSTEMS)

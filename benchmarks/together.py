@@ -8,15 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from adakron_jax import pretrained
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import make_method
+from benchmarks import shapes
 from benchmarks.dense import dense_step, in_turn, show
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a hub id, a folder, or pkg:NAME")
+    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
     parser.add_argument("--method", default=AdaKron.name)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rows", type=int, default=8, help="of each run")
@@ -24,12 +24,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
-    folder, method = pretrained.locate(args.model), make_method(args.method, {})
+    (encoder, base), method = shapes.read(args.model), make_method(args.method, {})
     counts = sorted({1, *args.runs})
     steps, known = [], []
     for runs in counts:
         print(f"compiling the step of {runs}", file=sys.stderr)
-        step, its = dense_step(folder, method, args.rows, args.seq, runs)
+        step, its = dense_step(encoder, base, method, args.rows, args.seq, runs)
         steps.append(step)
         known.append(its)
     measured = in_turn(steps, args.rounds, each=counts)

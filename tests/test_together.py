@@ -5,12 +5,16 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from adakron_jax.encoder import blank
 from tests.test_cli import cache, call, read_json, records
-from train import loop
+from train import loop, step
+from train.optim import linear_schedule
 from train.packing import Batch, side_by_side
 
 __all__ = ["cache"]  # a fixture
@@ -111,3 +115,25 @@ def test_batches_side_by_side_have_the_rows_of_the_largest():
     assert both.inputs["tokens"].shape == (2, 1, 3, 4)
     np.testing.assert_array_equal(both.weights[0, 0], [[1, 1], [1, 1], [0, 0]])
     np.testing.assert_array_equal(both.labels[1, 0], np.full((3, 2), 3))
+
+
+@pytest.mark.parametrize(("limit", "loops"), [(1, "length=3"), (40, "length=1"), (48, "")])
+def test_a_cpu_takes_no_more_runs_at_once_than_its_limit(monkeypatch: pytest.MonkeyPatch, limit: int, loops: str):
+    rows, seq = 2, 8
+    inputs = jax.tree.map(lambda x: jnp.stack([x + run for run in range(3)])[:, None], blank(rows, seq, 1))
+    batches = Batch(inputs, jnp.zeros((3, 1, rows, 1)), jnp.ones((3, 1, rows, 1)))
+    schedule = jax.tree.map(lambda x: jnp.stack([x] * 3), linear_schedule(1e-3, 10, 0.1))
+    states = step.TrainState(jnp.array([10.0, 20.0, 30.0]), None, schedule, None, None)
+    frozen = {"base": jnp.float32(100), "of@a": jnp.array([1.0, 2.0, 3.0])}
+
+    def one(state: Any, frozen: Any, batch: Batch) -> Any:
+        return state.step + frozen["base"] + frozen["of@a"] + batch.inputs.tokens.sum() + batch.weights.sum()
+
+    def several(states: Any, frozen: Any, batches: Batch) -> Any:
+        return step.of_several(one, states, frozen, batches)
+
+    monkeypatch.setattr(step, "CPU_POSITIONS", limit)
+    np.testing.assert_array_equal(several(states, frozen, batches), [113, 140, 167])
+    program = str(jax.make_jaxpr(several)(states, frozen, batches))
+    assert ("scan[" in program) == bool(loops)
+    assert loops in program

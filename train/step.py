@@ -13,11 +13,13 @@ from flax import struct
 from jaxtyping import Array, Float, Num
 
 from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.params import Tree, flatten, merge, split, unflatten
+from adakron_jax.params import Tree, merge, split
 from adakron_jax.splice import is_own
 from train.optim import LinearSchedule
 from train.packing import Batch
 from train.sharding import Shardings
+
+CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
 
 
 @struct.dataclass
@@ -103,6 +105,20 @@ def eval_step(trainable: Tree, frozen: Tree, batch: Batch, *, model: SequenceCla
     return jax.lax.map(lambda inputs: model.apply({"params": params}, inputs), batch.inputs)
 
 
+def of_several(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
+    """A step of several runs, whose states, batches and leaves that their method added lie along a first axis.
+
+    A CPU takes no more of them at once than its caches hold.
+    """
+    own, base = split(frozen, is_own)
+    runs, _, rows, seq = batches.inputs.tokens.shape
+    at_once = max(1, CPU_POSITIONS // (rows * seq)) if jax.default_backend() == "cpu" else runs
+    one = lambda its: step(its[0], merge(its[1], base), its[2])  # noqa: E731
+    if at_once >= runs:
+        return jax.vmap(one)((states, own, batches))
+    return jax.lax.map(one, (states, own, batches), batch_size=at_once)
+
+
 class PerShape:
     """A jitted function, compiled ahead of time once for each shape of its last argument.
 
@@ -157,11 +173,10 @@ def compile_steps(
         out_shardings=(at_state, shardings.replicated),
         donate_argnums=0,
     )
-    axes = unflatten({path: 0 if is_own(path) else None for path in flatten(frozen)})
     of_own, of_base = split(at_frozen, is_own)
     at_states, of_own = jax.tree.map(shardings.stacked, (at_state, of_own))
     together = jax.jit(
-        jax.vmap(step, in_axes=(0, axes, 0)),
+        functools.partial(of_several, step),
         in_shardings=(at_states, merge(of_own, of_base), shardings.stacked(shardings.batch)),
         out_shardings=(at_states, shardings.replicated),
         donate_argnums=0,
