@@ -199,6 +199,8 @@ class Process:
         code = self.process.wait()
         self.log.seek(0)
         tail = self.log.read().strip().splitlines()[-15:]
+        if code == -signal.SIGKILL:
+            tail.append("killed, perhaps for want of memory: measure fewer of --system at a time")
         raise RuntimeError("\n".join([f"{self.name} ended with exit code {code}; the last it said:", *tail]))
 
     def close(self) -> None:
