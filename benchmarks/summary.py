@@ -156,20 +156,21 @@ def show(found: Mapping[str, Any]) -> str:
             for name, each in rounds.items()
         )
         parts.append(f"Processors busy with other work meanwhile: {', '.join(shares)}.")
-    table(
-        "Targets",
-        ["what", "measured", "target", "reached", "by task"],
-        (
-            [
-                line["name"],
-                f"{line['value']:.2f}",
-                f"{'at least' if line['more'] else 'at most'} {line['target']:g}",
-                "yes" if line["reached"] else "no",
-                ", ".join(f"{task} {value:.2f}" for task, value in line["tasks"].items()),
-            ]
-            for line in targets(found)
-        ),
-    )
+    if goals := targets(found):
+        table(
+            "Targets",
+            ["what", "measured", "target", "reached", "by task"],
+            (
+                [
+                    line["name"],
+                    f"{line['value']:.2f}",
+                    f"{'at least' if line['more'] else 'at most'} {line['target']:g}",
+                    "yes" if line["reached"] else "no",
+                    ", ".join(f"{task} {value:.2f}" for task, value in line["tasks"].items()),
+                ]
+                for line in goals
+            ),
+        )
     return "\n\n".join(parts)
 
 
