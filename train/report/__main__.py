@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Sequence[str]) -> dict[str, str]:
     """File name -> contents of a report; `name` is the reported folder's."""
     ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
-    summary = f"{ended} of {len(runs)} runs have ended; seeds {', '.join(map(str, seeds))}."
+    summary = f"{ended} of {len(runs)} runs have ended; {text.numbered('seed', seeds)}."
     views = [text.view(table) for table in tables]
     return {
         "report.md": text.markdown(name, summary, views, problems),

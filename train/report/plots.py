@@ -46,11 +46,12 @@ def pareto(table: Table, column: Column) -> Drawing | None:
             axes.errorbar(
                 size, cell.mean, yerr=cell.std or 0, label=named(row), capsize=2, **_look(number) | {"ls": ""}
             )
-        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+        from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
         sizes = [size for _, _, size, _ in points]
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(sizes) < 20 * min(sizes) else (1,)))
+        wide = LogLocator(subs=(1, 2, 5) if max(sizes) < 20 * min(sizes) else (1,))
+        axes.xaxis.set_major_locator(wide if max(sizes) > 5 * min(sizes) else MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.1, y=0.12)

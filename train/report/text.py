@@ -87,6 +87,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def numbered(noun: str, numbers: Sequence[int]) -> str:
+    """Such as `seed 3`, `seeds 0, 1`."""
+    return f"{noun}{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+
+
 def heading(column: Column) -> tuple[str, str]:
     """(task, metric) in the words of a table's head."""
     task, metric = column
@@ -167,11 +172,11 @@ def _ways(row: Row) -> Iterator[str]:
     ways: dict[str, list[str]] = {}
     for task in dict.fromkeys(run.config.task for run in row.runs):
         runs = [run.config for run in row.runs if run.config.task == task]
-        first, seeds = runs[0], ", ".join(str(run.seed) for run in runs)
+        first, seeds = runs[0], numbered("seed", [run.seed for run in runs])
         length, rate = counted(first.epochs, "epoch"), f"{first.learning_rate:g}"
         best = "is the last" if first.best_by == "last" else f"by {first.best_by}"
         way = f"{length}, batch {first.batch_size}, rate {rate}, best epoch {best}"
-        way += f", {'seed' if len(runs) == 1 else 'seeds'} {seeds}"
+        way += f", {seeds}"
         early = sum(run.result["stopped_early"] for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""
         ways.setdefault(way, []).append(heading((task, ""))[0])
