@@ -15,14 +15,18 @@ from benchmarks.dense import dense_step, in_turn, show
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
-    parser.add_argument("--method", nargs="+", default=sorted(METHODS), help="the methods (default: all)")
+    parser.add_argument(
+        "--model", required=True, type=shapes.argument, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}"
+    )
+    parser.add_argument(
+        "--method", nargs="+", choices=sorted(METHODS), default=sorted(METHODS), help="the methods (default: all)"
+    )
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--seq", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
-    encoder, base = shapes.read(args.model)
+    encoder, base = args.model
     names = [AdaKron.name, *(name for name in args.method if name != AdaKron.name)]
     steps, known = [], []
     for name in names:

@@ -1,5 +1,6 @@
 """Encoders of published shapes with random weights: speed needs no others, and nothing has to be downloaded."""
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -34,6 +35,14 @@ def read(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
     folder = pretrained.locate(model)
     encoder = EncoderConfig.from_folder(folder)
     return encoder, pretrained.read(folder, encoder)
+
+
+def argument(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
+    """`read` for argparse, which shows the complaint in its own line."""
+    try:
+        return read(model)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def locate(model: str, scratch: Path) -> Path:

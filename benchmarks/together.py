@@ -9,22 +9,24 @@ import sys
 from pathlib import Path
 
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import make_method
+from adakron_jax.splice import METHODS, make_method
 from benchmarks import shapes
 from benchmarks.dense import dense_step, in_turn, show
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
-    parser.add_argument("--method", default=AdaKron.name)
+    parser.add_argument(
+        "--model", required=True, type=shapes.argument, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}"
+    )
+    parser.add_argument("--method", choices=sorted(METHODS), default=AdaKron.name)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rows", type=int, default=8, help="of each run")
     parser.add_argument("--seq", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
-    (encoder, base), method = shapes.read(args.model), make_method(args.method, {})
+    (encoder, base), method = args.model, make_method(args.method, {})
     counts = sorted({1, *args.runs})
     steps, known = [], []
     for runs in counts:
