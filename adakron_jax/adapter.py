@@ -7,7 +7,6 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import numpy as np
 
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
-from adakron_jax.params import flatten, graft, refuse, split
+from adakron_jax.files import read_tensors, write_whole
+from adakron_jax.params import flatten, graft, refuse, split_params
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 1
@@ -159,7 +159,7 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     Raises:
       ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
     """
-    from adakron_jax.encoder import SequenceClassifier
+    from adakron_jax.encoders.classifier import SequenceClassifier
 
     tree, card = load(folder)
     if (found := pretrained.fingerprint(base)) != card.fingerprint:
@@ -173,21 +173,10 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    from adakron_jax.encoder import SequenceClassifier
+    from adakron_jax.encoders.classifier import SequenceClassifier
 
     model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
-    return split(model.shapes(), is_portable(card.method))[0]
-
-
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file; ValueError if it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    return split_params(model.shapes(), is_portable(card.method))[0]
 
 
 def read_card(path: Path) -> Card:
@@ -205,13 +194,3 @@ def read_card(path: Path) -> Card:
         return Card(**said)
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def write_whole(path: Path, contents: bytes) -> None:
-    """Writes a file aside and renames it, so that it is either there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(contents)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

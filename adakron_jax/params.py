@@ -21,15 +21,15 @@ def unflatten(leaves: Mapping[str, Any]) -> Tree:
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
-def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree]:
-    """Parts a tree into (trainable, frozen) by a rule on paths; `merge` is its inverse."""
+def split_params(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree]:
+    """Parts a tree into (trainable, frozen) by a rule on paths; `merge_params` is its inverse."""
     trainable, frozen = {}, {}
     for path, leaf in flatten(params).items():
         (trainable if trains(path) else frozen)[path] = leaf
     return unflatten(trainable), unflatten(frozen)
 
 
-def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
+def merge_params(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
     """Joins two trees that share no leaf.
 
     Raises:

@@ -6,9 +6,6 @@ One table says where each tensor of a checkpoint goes. It is read both ways: `fr
 
 import functools
 import hashlib
-import importlib
-import importlib.util
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.hub import PICKLED, WEIGHTS, shards
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
@@ -58,13 +56,6 @@ _RENAMES = (
 # Tensors of a checkpoint that are no part of the encoder: heads of other tasks, and a buffer that counts 0, 1, 2, ...
 _FOREIGN = re.compile(r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(position_ids|token_type_ids)$")
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt"),
-)
-
 
 def names(path: str, config: EncoderConfig) -> list[str]:
     """Names in a checkpoint, without prefix, of the base leaf at `path`: one a layer, or one."""
@@ -79,7 +70,7 @@ def base_paths(config: EncoderConfig) -> list[str]:
 
 @functools.cache
 def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
-    from adakron_jax.encoder import SequenceClassifier
+    from adakron_jax.encoders.classifier import SequenceClassifier
 
     return {path: leaf.shape for path, leaf in flatten(SequenceClassifier(config, Method()).shapes()).items()}
 
@@ -147,106 +138,6 @@ def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def locate(model: str) -> Path:
-    """The folder of a model: a folder itself, `pkg:NAME` in an installed package, or a hub id, downloaded if need be.
-
-    Raises:
-      ValueError: there is no such model, or the hub cannot be reached; the message says what to do.
-    """
-    if model.startswith("pkg:"):
-        return _in_package(model.removeprefix("pkg:"))
-    if model and Path(model).is_dir():
-        return Path(model)
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ValueError(f"model {model!r}: no such folder")
-    return _from_hub(model)
-
-
-def _in_package(name: str) -> Path:
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"model 'pkg:{name}': no installed package of this name")
-    for root in map(Path, spec.submodule_search_locations):
-        for config in sorted((*root.glob("config.json"), *root.glob("*/config.json"))):
-            return config.parent
-    raise ValueError(f"model 'pkg:{name}': the package holds no model folder (one with a config.json)")
-
-
-def _from_hub(model: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    cached_only = not hub_is_reachable()
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(model, file, local_files_only=cached_only))
-        except LocalEntryNotFoundError:
-            # Neither in the cache nor within reach. Of a model in the cache, that is a file which it never had.
-            if file == "config.json" or not cached_only:
-                raise
-            return None
-        except EntryNotFoundError:
-            return None
-
-    try:
-        config = fetch("config.json")
-        if config is None:
-            raise ValueError(f"model {model!r}: the hub's repository has no config.json")
-        if not any(map(fetch, _WEIGHTS[:1])) and (index := fetch(_WEIGHTS[1])):
-            for shard in _shards(index):
-                fetch(shard)
-        elif not (config.parent / _WEIGHTS[0]).exists() and not fetch(_WEIGHTS[2]):
-            fetch(_PICKLED[0])  # only so that `read` finds it and says how to convert it
-        for file in TOKENIZER_FILES:
-            fetch(file)
-        if cached_only and not any((config.parent / file).exists() for file in _WEIGHTS + _PICKLED):
-            raise LocalEntryNotFoundError("weights")
-    except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
-        raise ValueError(
-            f"model {model!r}: no such folder, and no such model on the hub or no access to it; "
-            "accepted: a hub id, a folder, or pkg:NAME"
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"model {model!r}: not in the cache, and the hub cannot be reached ({type(error).__name__}); "
-            "give --model a folder or pkg:NAME, or fill the cache on a machine with access and copy HF_HOME"
-        ) from None
-    return config.parent
-
-
-def hub_is_reachable() -> bool:
-    """Whether the hub answers; False as well where HF_HUB_OFFLINE says to leave it alone.
-
-    One quick question, where the hub's own client would try again and again for half a minute.
-    """
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    session = get_session()
-    http = importlib.import_module(type(session).__module__.partition(".")[0])  # the client has changed it before
-    try:
-        session.head(constants.ENDPOINT, timeout=10)
-    except (http.HTTPError, http.InvalidURL):
-        return False
-    return True
-
-
-def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError("no map of weights to shards") from None
-
-
 def read(folder: Path, config: EncoderConfig) -> Leaves:
     """Reads a model folder's weights into path -> float32 array.
 
@@ -255,20 +146,20 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     """
     from safetensors import SafetensorError
 
-    for file in _WEIGHTS:
+    for file in WEIGHTS:
         if (path := folder / file).is_file():
             try:
                 return from_checkpoint(_tensors(path), config)
             except (ValueError, OSError, SafetensorError) as error:
                 raise ValueError(f"{path}: {error}") from None
-    if any((folder / file).is_file() for file in _PICKLED):
+    if any((folder / file).is_file() for file in PICKLED):
         raise ValueError(
-            f"{folder} has only pickled weights ({_PICKLED[0]}), which are never loaded, since loading them can run "
+            f"{folder} has only pickled weights ({PICKLED[0]}), which are never loaded, since loading them can run "
             'code; where torch is installed, convert them with: python -c "import torch, safetensors.torch as s; '
-            f"s.save_file({{k: v.contiguous() for k, v in torch.load('{_PICKLED[0]}', weights_only=True).items()}}, "
+            f"s.save_file({{k: v.contiguous() for k, v in torch.load('{PICKLED[0]}', weights_only=True).items()}}, "
             "'model.safetensors')\""
         )
-    raise ValueError(f"{folder} has no weights; accepted: {', '.join(_WEIGHTS)}")
+    raise ValueError(f"{folder} has no weights; accepted: {', '.join(WEIGHTS)}")
 
 
 def _tensors(path: Path) -> Leaves:
@@ -280,7 +171,7 @@ def _tensors(path: Path) -> Leaves:
     if path.suffix == ".msgpack":
         return dict(_flax_tensors(path))
     tensors: Leaves = {}
-    for shard in _shards(path):
+    for shard in shards(path):
         try:
             more = load_file(path.parent / shard)
         except (OSError, SafetensorError) as error:

@@ -116,7 +116,7 @@ class Method:
         del logits, again
         return 0.0
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple["Method", Leaves]:
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple["Method", Leaves]:
         """A simpler method, and the leaves [path -> array] with which it computes the same.
 
         Args:
@@ -126,12 +126,12 @@ class Method:
           ValueError: there is no simpler method.
         """
         del leaves, config
-        raise ValueError(f"method {self.name} cannot be merged; accepted: {', '.join(mergeable())}")
+        raise ValueError(f"method {self.name} cannot be fused; accepted: {', '.join(fusable())}")
 
 
-def mergeable() -> list[str]:
-    """Names of the registered methods that merge into the encoder or into a simpler method."""
-    return sorted(name for name, method in METHODS.items() if method.merge is not Method.merge)
+def fusable() -> list[str]:
+    """Names of the registered methods that fuse into the encoder or into a simpler method."""
+    return sorted(name for name, method in METHODS.items() if method.fuse is not Method.fuse)
 
 
 def require(fine: bool, field: str, value: Any, accepted: str) -> None:

@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from adakron_jax import pretrained
-from adakron_jax.adapter import write_whole
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoder import Packed, SequenceClassifier
-from adakron_jax.params import budget, graft, merge, split
+from adakron_jax.data.packing import Batch, side_by_side
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import Packed
+from adakron_jax.files import write_whole
+from adakron_jax.params import budget, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_own, is_trainable
-from train import optim
-from train.packing import Batch, side_by_side
-from train.sharding import make_shardings
-from train.step import compile_steps, init_state
+from train.engine import optim
+from train.engine.sharding import make_shardings
+from train.engine.step import compile_steps, init_state
 
 SLOTS = 4  # examples of a row
 
@@ -32,7 +33,7 @@ def dense_step(
     and what is known of it before it runs. Leaves that are not in `base` are random."""
     model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
-    trainable, frozen = split(jax.tree.map(jnp.array, params), is_trainable(method))
+    trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
     shardings = make_shardings("data=1", encoder)
@@ -44,8 +45,8 @@ def dense_step(
         step, batch = steps.together, side_by_side([batch] * runs)
         seeds = jnp.arange(runs, dtype=jnp.uint32)
         stack = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * runs), tree)  # noqa: E731
-        own, base = split(frozen, is_own)
-        state, frozen = dataclasses.replace(stack(state), seed=seeds), merge(stack(own), base)
+        own, base = split_params(frozen, is_own)
+        state, frozen = dataclasses.replace(stack(state), seed=seeds), merge_params(stack(own), base)
     batch = jax.device_put(batch)
 
     def once() -> None:

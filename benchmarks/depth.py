@@ -13,14 +13,14 @@ import jax
 import numpy as np
 
 from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
-from adakron_jax.params import split
+from adakron_jax.params import split_params
 from adakron_jax.splice import is_trainable
 from benchmarks.dense import dense_batch
-from train import optim
-from train.sharding import make_shardings
-from train.step import compile_steps, init_state
+from train.engine import optim
+from train.engine.sharding import make_shardings
+from train.engine.step import compile_steps, init_state
 
 
 def compile_seconds(encoder: EncoderConfig, rows: int, seq: int) -> float:
@@ -28,7 +28,7 @@ def compile_seconds(encoder: EncoderConfig, rows: int, seq: int) -> float:
     jax.clear_caches()
     method = AdaKron()
     model = SequenceClassifier(encoder, method)
-    trainable, frozen = split(model.shapes(), is_trainable(method))
+    trainable, frozen = split_params(model.shapes(), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
     state = jax.eval_shape(lambda trainable: init_state(trainable, optimizer, schedule, 0), trainable)

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 from safetensors.numpy import save_file
 
-from adakron_jax import pretrained
+from adakron_jax import hub, pretrained
 from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.methods import Head
 
 PREFIX = "shape:"
@@ -32,7 +32,7 @@ def read(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
     """A model's encoder and pretrained leaves; of a shape, no leaves."""
     if encoder := named(model):
         return encoder, {}
-    folder = pretrained.locate(model)
+    folder = hub.locate(model)
     encoder = EncoderConfig.from_folder(folder)
     return encoder, pretrained.read(folder, encoder)
 
@@ -48,11 +48,11 @@ def argument(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
 def locate(model: str, scratch: Path) -> Path:
     """A model's folder; a shape's is written below `scratch`, with a tokenizer."""
     if not (encoder := named(model)):
-        return pretrained.locate(model)
-    words, folder = pretrained.locate(WORDS), scratch / model.removeprefix(PREFIX)
+        return hub.locate(model)
+    words, folder = hub.locate(WORDS), scratch / model.removeprefix(PREFIX)
     # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
     write_encoder(dataclasses.replace(encoder, type_vocab_size=2), folder)
-    for file in pretrained.TOKENIZER_FILES:
+    for file in hub.TOKENIZER_FILES:
         if (words / file).is_file():
             shutil.copy(words / file, folder)
     return folder

@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.adapter import write_whole
+from adakron_jax.cli.flags import Parser
 from adakron_jax.config import EncoderConfig
-from adakron_jax.flags import Parser
+from adakron_jax.data import packing, tokenizer
+from adakron_jax.files import write_whole
 from benchmarks import shapes, summary
-from train import data, packing
-from train.tasks import TASKS, Task
+from train.data import tokens
+from train.data.glue import TASKS, Task
 
 ROOT = Path(__file__).parents[1]
 PADDED = {"rte": 256}  # tokens that the authors' scripts pad to, and at which every program here cuts
@@ -222,13 +223,13 @@ class Bench:
         self.settings, self.scratch = settings, scratch
         self.folder = shapes.locate(settings.model, scratch)
         self.encoder = EncoderConfig.from_folder(self.folder)
-        self.tokenizer = data.Tokenizer(self.folder, self.encoder.vocab_size)
+        self.tokenizer = tokenizer.Tokenizer(self.folder, self.encoder.vocab_size)
         self.tokens = {task: self._write_tokens(TASKS[task]) for task in settings.task}
 
     def _write_tokens(self, task: Task) -> Path:
         """The examples for the peers, and their order, which is that of our seed 0."""
         its, length = self.settings, PADDED.get(task.name, DEFAULT_PADDED)
-        examples = data.load(its.data, task, "train", self.tokenizer, length)
+        examples = tokens.load(its.data, task, "train", self.tokenizer, length)
         plan = packing.plan(examples.lengths, its.batch_size, seed=0)
         epochs = -(-(1 + its.rounds * its.steps) // -(-len(examples) // its.batch_size))
         order = np.concatenate([plan.bins(examples.lengths, epoch)[0] for epoch in range(epochs)])

@@ -34,15 +34,15 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoder import SequenceClassifier
+from adakron_jax.data.packing import Batch
+from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
-from adakron_jax.params import Tree, split
+from adakron_jax.params import Tree, split_params
 from adakron_jax.splice import is_trainable
 from benchmarks.dense import dense_batch
-from train import optim
-from train.packing import Batch
-from train.sharding import make_shardings
-from train.step import TrainState, compile_steps, init_state
+from train.engine import optim
+from train.engine.sharding import make_shardings
+from train.engine.step import TrainState, compile_steps, init_state
 
 TOPOLOGIES = ("v5e:2x4", "v5e:16x16", "v6e:2x4")
 _COLLECTIVES = "all-reduce|all-gather|reduce-scatter|collective-permute|collective-broadcast|all-to-all"
@@ -166,7 +166,7 @@ def step_of_shapes(
     """The program's own step, jitted over the chips; state and frozen tree as shapes."""
     method = AdaKron()
     model = SequenceClassifier(encoder, method, dtype, num_labels=2, remat=remat)
-    trainable, frozen = split(model.shapes(), is_trainable(method))
+    trainable, frozen = split_params(model.shapes(), is_trainable(method))
     frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), frozen)
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)

@@ -14,10 +14,11 @@ class Ours:
     def __init__(self, argv: Sequence[str]):
         import jax
 
-        from train import command, run
+        from train.engine import prepare
+        from train.options import command
 
         self.jax = jax
-        self.run = run.prepare(command.parse(argv))
+        self.run = prepare.prepare(command.parse(argv))
         self.metrics = None
 
     @property
@@ -34,8 +35,8 @@ class Ours:
     def dense(self, rows: int, seq: int) -> Any:
         import numpy as np
 
-        from adakron_jax.encoder import padded
-        from train.packing import Batch
+        from adakron_jax.data.packing import Batch
+        from adakron_jax.encoders.inputs import padded
 
         named = {name: self.jax.numpy.asarray(array, np.int32) for name, array in dense_inputs(rows, seq).items()}
         inputs = self.jax.tree.map(lambda x: np.asarray(x)[None], padded(**named))

@@ -29,9 +29,9 @@ import pytest
 
 from adakron_jax.config import EncoderConfig
 from benchmarks.shapes import write_encoder
-from train.config import RunConfig
-from train.data import MINI
-from train.tasks import TASKS
+from train.data.glue import TASKS
+from train.data.sources import MINI
+from train.options.config import RunConfig
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

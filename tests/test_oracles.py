@@ -19,15 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, methods, pretrained
+from adakron_jax import adapter, files, methods, pretrained
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoder import Encoder, Packed, SequenceClassifier, padded
-from adakron_jax.params import flatten, graft, merge, split
+from adakron_jax.data.packing import Batch
+from adakron_jax.encoders.bert import Encoder
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import Packed, padded
+from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_trainable
-from train import optim
-from train.packing import Batch
-from train.sharding import make_shardings
-from train.step import example_losses, init_state, train_step
+from train.engine import optim
+from train.engine.sharding import make_shardings
+from train.engine.step import example_losses, init_state, train_step
 
 FOLDER = Path(os.environ.get("ADAKRON_ORACLES", Path(__file__).parent / "oracles"))
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/case.json"))
@@ -73,7 +75,7 @@ class Case:
         self.config = EncoderConfig.from_folder(folder)
         self.model = SequenceClassifier(self.config, self.method, num_labels=said["num_labels"])
         shapes = self.model.shapes()
-        read = adapter.read_tensors(folder / "adapter.safetensors")
+        read = files.read_tensors(folder / "adapter.safetensors")
         learned = adapter.from_tensors(read, list(flatten(shapes)), self.method, self.config)
         params = graft(shapes, pretrained.read(folder, self.config) | learned)
         self.params = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), params)
@@ -119,8 +121,8 @@ class Case:
     @functools.cached_property
     def results(self) -> dict[str, Any]:
         """Loss, logits, hidden states and the gradient of every trainable tensor, under its canonical name."""
-        trainable, frozen = split(self.params, is_trainable(self.method))
-        differentiate = jax.jit(jax.value_and_grad(lambda tree: self.forward(merge(tree, frozen)), has_aux=True))
+        trainable, frozen = split_params(self.params, is_trainable(self.method))
+        differentiate = jax.jit(jax.value_and_grad(lambda tree: self.forward(merge_params(tree, frozen)), has_aux=True))
         (loss, seen), grads = differentiate(trainable)
         return {"loss": loss, "grads": self.tensors(grads)} | seen
 
@@ -154,7 +156,7 @@ def test_every_gradient(case: Case) -> None:
 
 
 def test_count_of_trainable_parameters(case: Case) -> None:
-    shapes = split(case.model.shapes(), is_trainable(case.method))[0]
+    shapes = split_params(case.model.shapes(), is_trainable(case.method))[0]
     assert sum(leaf.size for path, leaf in flatten(shapes).items() if not path.startswith("classifier/")) == case.count
 
 
@@ -175,7 +177,7 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     case = Case(name)
     theirs = np.load(case.trajectory)
     init = {key.removeprefix("init/"): theirs[key] for key in theirs.files if key.startswith("init/")}
-    trainable, frozen = split(case.params, is_trainable(case.method))
+    trainable, frozen = split_params(case.params, is_trainable(case.method))
     trainable = graft(trainable, adapter.from_tensors(init, list(flatten(trainable)), case.method, case.config))
     model = no_dropout(case.model)
     schedule = optim.linear_schedule(1e-2, 25, 0.06)

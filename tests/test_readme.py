@@ -6,15 +6,15 @@ from pathlib import Path
 import jax
 import pytest
 
-from adakron_jax import flags
+from adakron_jax.cli import flags
+from adakron_jax.cli.paper import count
 from adakron_jax.config import BERT_BASE
-from adakron_jax.encoder import SequenceClassifier
-from adakron_jax.paper import count
+from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.params import flatten
 from adakron_jax.splice import METHODS
-from tests.test_encoder import BERT
-from train.config import RunConfig
-from train.recipes import read_recipe
+from tests.encoders.test_bert import BERT
+from train.options.config import RunConfig
+from train.options.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from train import signals
+from train.engine import signals
 
 if TYPE_CHECKING:
-    from train.command import Command
+    from train.options.command import Command
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,21 +27,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    from train.command import parse_command
+    from train.options.command import parse_command
 
     try:
         command = parse_command(argv)
-        from train import checkpoint, console, loop, run
+        from train.engine import checkpoint, loop, prepare
+        from train.output import screen
 
         if command.grid or command.dry_run:
             return _run_grid(command)
         config = command.runs[0]
-        console.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
-        if (result := run.finished(config)) is not None:
-            console.say("this run has ended; its result:")
-            console.show_result(result, config)
+        screen.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
+        if (result := prepare.finished(config)) is not None:
+            screen.say("this run has ended; its result:")
+            screen.show_result(result, config)
             return 0
-        prepared = run.prepare(config)
+        prepared = prepare.prepare(config)
     except ValueError as error:
         return _complain(str(error), 2)
     try:
@@ -56,18 +57,19 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _run_grid(command: "Command") -> int:
-    from train import grid, loop
+    from train.engine import loop
+    from train.grid.cells import show_cost, show_scores, survey, train
 
-    cells = grid.survey(command.runs)
-    grid.show_cost(cells)
+    cells = survey(command.runs)
+    show_cost(cells)
     if command.dry_run:
         return 0
     try:
-        grid.train(cells, command.together)
+        train(cells, command.together)
     except loop.Stopped as stop:
-        grid.show_scores(cells)
+        show_scores(cells)
         return _complain(str(stop), 130)
-    grid.show_scores(cells)
+    show_scores(cells)
     failed = [f"{cell.name}: {cell.error}" for cell in cells if cell.error]
     return _complain(f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed)}", 1) if failed else 0
 

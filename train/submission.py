@@ -11,17 +11,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter, files, hub, pretrained
 from adakron_jax.config import EncoderConfig
-from train import data, packing, result
-from train.config import RunConfig
-from train.console import Line, say
-from train.predict import of_split
-from train.run import EVAL_BATCH, configure_jax
-from train.step import PerShape, eval_step
-from train.tasks import SHEETS, TASKS, Task
+from adakron_jax.data import packing, tokenizer
+from adakron_jax.forward import PerShape, eval_step, of_split
+from train.data import sources, tokens
+from train.data.glue import TASKS, Task
+from train.engine.prepare import EVAL_BATCH, configure_jax
+from train.options.config import RunConfig
+from train.output import result
+from train.output.progress import Line
+from train.output.screen import say
 
-Classify = Callable[[str, data.Examples], np.ndarray]
+Classify = Callable[[str, tokenizer.Examples], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
             answers[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
             why = "no test set" if sheet.task.name in runs else "no run"
             say(f"{sheet.name}: {why}, so the most frequent answer, {words[0]}, {sheet.size:,} times")
-    adapter.write_whole(out, pack(answers))
+    files.write_whole(out, pack(answers))
     say(f"wrote {out}")
 
 
@@ -97,20 +99,20 @@ def read_run(folder: Path) -> Trained:
     return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
 
 
-def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, data.Examples]]:
+def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, tokenizer.Examples]]:
     """What answers each sheet of the runs' tasks, and its examples."""
 
     @functools.cache
     def read(name: str) -> tuple[pretrained.Leaves, Any]:
-        folder = pretrained.locate(name)
+        folder = hub.locate(name)
         encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), data.Tokenizer(folder, encoder.vocab_size)
+        return pretrained.read(folder, encoder), tokenizer.Tokenizer(folder, encoder.vocab_size)
 
     ready = {}
     for run in runs.values():
         base, tokenizer = read(model or run.config.model)
         classify = classifier(run, base)
-        load = functools.partial(data.load, data_name or run.config.data, labelled=False)
+        load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
                 found = load(sheet.examples, sheet.split, tokenizer, run.config.max_length)
@@ -134,7 +136,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
-    def classify(name: str, examples: data.Examples) -> np.ndarray:
+    def classify(name: str, examples: tokenizer.Examples) -> np.ndarray:
         configure_jax(run.config)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
@@ -159,7 +161,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = data.read_labels(data.read(data_name, task, "train"), task)
+        labels = sources.read_labels(sources.read(data_name, task, "train"), task)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0
@@ -176,3 +178,50 @@ def pack(answers: Mapping[str, Sequence[str]]) -> bytes:
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(info, "\n".join(lines) + "\n")
     return buffer.getvalue()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """One file of answers, as the leaderboard at gluebenchmark.com wants it.
+
+    Attributes:
+      name: of the file, before `.tsv`.
+      task: the one whose model answers.
+      size: examples of the official test set.
+      split: of the data.
+      spelled: whether labels are given by their names rather than their codes.
+      source: where the data have the examples, if not at the task's name.
+    """
+
+    name: str
+    task: Task
+    size: int
+    split: str = "test"
+    spelled: bool = False
+    source: str = ""
+
+    @property
+    def examples(self) -> Task:
+        """The task under the name that its test examples have in the data."""
+        return dataclasses.replace(self.task, name=self.source or self.task.name)
+
+    def words(self, predictions: np.ndarray) -> list[str]:
+        """Label codes, or a regression's values, as the site reads them."""
+        if self.task.regression:
+            return [f"{value:.3f}" for value in np.clip(predictions, 0, 5)]
+        return [self.task.labels[code] if self.spelled else str(code) for code in predictions]
+
+
+SHEETS = (
+    Sheet("CoLA", TASKS["cola"], 1063),
+    Sheet("SST-2", TASKS["sst2"], 1821),
+    Sheet("MRPC", TASKS["mrpc"], 1725),
+    Sheet("STS-B", TASKS["stsb"], 1379),
+    Sheet("MNLI-m", TASKS["mnli"], 9796, "test_matched", spelled=True),
+    Sheet("MNLI-mm", TASKS["mnli"], 9847, "test_mismatched", spelled=True),
+    Sheet("QNLI", TASKS["qnli"], 5463, spelled=True),
+    Sheet("RTE", TASKS["rte"], 3000, spelled=True),
+    Sheet("QQP", TASKS["qqp"], 390965),
+    Sheet("WNLI", TASKS["wnli"], 146),
+    Sheet("AX", TASKS["mnli"], 1104, spelled=True, source="ax"),
+)

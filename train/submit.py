@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train import signals
+from train.engine import signals
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    from adakron_jax.flags import Parser
+    from adakron_jax.cli.flags import Parser
 
     parser = Parser(prog="python -m train.submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")

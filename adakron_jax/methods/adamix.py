@@ -5,7 +5,7 @@ every pass, and a second pass with other draws keeps the predictions p1 and p2 a
 
     loss = CE(p1) + ½ [KL(p̄2 ‖ p1) + KL(p̄1 ‖ p2)]         p̄ is held constant
 
-At evaluation the experts' weights are averaged, so that a mixture merges into one plain adapter.
+At evaluation the experts' weights are averaged, so that a mixture fuses into one plain adapter.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class _Mixed(Method):
         require(self.experts >= 2, "experts", self.experts, "at least 2")
 
     def plain(self) -> AdaKron:
-        """The adapter that the mixture merges into."""
+        """The adapter that the mixture fuses into."""
         raise NotImplementedError
 
     def mixed(self) -> tuple[int, ...]:
@@ -110,17 +110,17 @@ class _Mixed(Method):
         first, second = jax.nn.log_softmax(logits), jax.nn.log_softmax(again())
         return 0.5 * (_divergence(second, first) + _divergence(first, second))
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         plain, old = self.plain(), f"{_SITE}{self.name}/"
-        merged = {path: leaf for path, leaf in leaves.items() if not path.startswith(old)}
+        fused = {path: leaf for path, leaf in leaves.items() if not path.startswith(old)}
         for path, leaf in leaves.items():
             if path.startswith(old):
                 projection, kind = path.removeprefix(old).split("/")
                 projection = "down_1" if projection == "down" else projection
                 if projection in {f"down_{number}" for number in self.mixed()}:
                     leaf = np.asarray(leaf).mean(axis=1)
-                merged[f"{_SITE}{plain.name}/{projection}/{kind}"] = leaf
-        return plain, merged
+                fused[f"{_SITE}{plain.name}/{projection}/{kind}"] = leaf
+        return plain, fused
 
 
 def _divergence(target: Float[Array, "*batch labels"], given: Float[Array, "*batch labels"]) -> Float[Array, " *batch"]:

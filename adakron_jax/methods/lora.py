@@ -1,4 +1,4 @@
-"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + x ΔW; all merge into W exactly.
+"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + x ΔW; all fuse into W exactly.
 
 LoRA (Hu et al. 2022):         ΔW = α/r A B            A [d, r], B [r, out]
 VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [d, r], B [r, d] random, frozen, shared by all layers
@@ -51,8 +51,8 @@ class Update(Method):
             for site in map(Site, self.targets)
         }
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        merged = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
         shared = _below(leaves, f"encoder/shared@{self.name}/")
         for site in map(Site, self.targets):
             own, kernel = _below(leaves, f"{_parent(DENSES[site])}/{site}@{self.name}/"), f"{DENSES[site]}/kernel"
@@ -60,8 +60,8 @@ class Update(Method):
                 self.delta({name: leaf[layer] for name, leaf in own.items()}, shared)
                 for layer in range(config.num_layers)
             ]
-            merged[kernel] = merged[kernel] + np.stack(deltas)
-        return Head(), merged
+            fused[kernel] = fused[kernel] + np.stack(deltas)
+        return Head(), fused
 
 
 def _parent(path: str) -> str:

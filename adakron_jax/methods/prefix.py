@@ -5,7 +5,7 @@ learned directly, or through
 
     P = tanh(E W1 + b1) W2 + b2        E [length, d], W1 [d, mid], W2 [mid, 2 L d]
 
-which is needed only in training: `merge` keeps P alone.
+which is needed only in training: `fuse` keeps P alone.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class Prefix(Method):
         module = functools.partial(Generator, self.length, self.mid, config.num_layers, config.hidden_size, dtype)
         return Splice(module, label="prefix")
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
         return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)
 

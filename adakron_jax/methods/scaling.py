@@ -1,4 +1,4 @@
-"""Learned elementwise scales of the encoder's own values; all merge into its matrices exactly.
+"""Learned elementwise scales of the encoder's own values; all fuse into its matrices exactly.
 
 (IA)³ (Liu et al. 2022):        keys, values and the feed-forward block's hidden units, times a vector
 Hadamard (Chen et al. 2024):    the self-attention's output, times a vector, plus a vector
@@ -48,14 +48,14 @@ class IA3(Method):
         places = {Site.KEY: "key", Site.VALUE: "value", Site.FFN_HIDDEN: "ffn"}
         return {site: Splice(functools.partial(Scale, leaf, dtype), label="ia3") for site, leaf in places.items()}
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        merged = dict(leaves)
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        fused = dict(leaves)
         for site, leaf in ((Site.KEY, "key"), (Site.VALUE, "value")):
-            scale = merged.pop(f"encoder/layers/attention/{site}@ia3/{leaf}")
-            _scale_outputs(merged, DENSES[site], np.asarray(scale))
-        scale = merged.pop(f"encoder/layers/ffn/{Site.FFN_HIDDEN}@ia3/ffn")
-        merged["encoder/layers/ffn/dense/kernel"] = merged["encoder/layers/ffn/dense/kernel"] * scale[:, :, None]
-        return Head(), merged
+            scale = fused.pop(f"encoder/layers/attention/{site}@ia3/{leaf}")
+            _scale_outputs(fused, DENSES[site], np.asarray(scale))
+        scale = fused.pop(f"encoder/layers/ffn/{Site.FFN_HIDDEN}@ia3/ffn")
+        fused["encoder/layers/ffn/dense/kernel"] = fused["encoder/layers/ffn/dense/kernel"] * scale[:, :, None]
+        return Head(), fused
 
 
 class Affine(nn.Module):
@@ -97,18 +97,18 @@ class Hadamard(Method):
     def trains(self, path: str) -> bool:
         return super().trains(path) or "/attention_norm/" in path
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        merged, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        fused, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
         own = f"encoder/layers/attention/{self.site}@hadamard/"
-        weight, bias = np.asarray(merged.pop(f"{own}weight")), np.asarray(merged.pop(f"{own}bias"))
+        weight, bias = np.asarray(fused.pop(f"{own}weight")), np.asarray(fused.pop(f"{own}bias"))
         if self.place == "after_dense":
-            _scale_outputs(merged, dense, weight)
-            merged[f"{dense}/bias"] = merged[f"{dense}/bias"] + bias
+            _scale_outputs(fused, dense, weight)
+            fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + bias
         else:
-            kernel = np.asarray(merged[f"{dense}/kernel"])
-            merged[f"{dense}/kernel"] = kernel * weight[:, :, None]
-            merged[f"{dense}/bias"] = merged[f"{dense}/bias"] + np.einsum("li,lio->lo", bias, kernel)
-        return Head(), merged
+            kernel = np.asarray(fused[f"{dense}/kernel"])
+            fused[f"{dense}/kernel"] = kernel * weight[:, :, None]
+            fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + np.einsum("li,lio->lo", bias, kernel)
+        return Head(), fused
 
 
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:

@@ -98,9 +98,9 @@ class UniPELT(Method):
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
         return next((found for _, member in self.members() if (found := member.shared(config, dtype))), None)
 
-    def merge(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+    def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         require(
-            "prefix" in self.parts, "parts", self.parts, "a prefix among them: gates follow the input, and do not merge"
+            "prefix" in self.parts, "parts", self.parts, "a prefix among them: gates follow the input, and do not fuse"
         )
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
         return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adakron_jax.adapter import write_whole
+from adakron_jax.files import write_whole
 from train.report import page, text
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.config import EncoderConfig
-from train import result
-from train.config import RunConfig
-from train.result import check_scores
-from train.tasks import TASKS
+from train.data.glue import TASKS
+from train.options.config import RunConfig
+from train.output import result
+from train.output.result import check_scores
 
 _WITHOUT = {
     "config.toml": "left out",

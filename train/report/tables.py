@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax import paper
+from adakron_jax.cli import paper
 from adakron_jax.config import BERT_BASE, EncoderConfig
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
-from train.config import RunConfig
-from train.recipes import RECIPES, family, paper_encoder, read_recipe
+from train.data.glue import SUITES
+from train.options.config import RunConfig
+from train.options.recipes import RECIPES, family, paper_encoder, read_recipe
 from train.report.runs import Column, Run, metrics
-from train.tasks import SUITES
 
 SCORES = Path(__file__).with_name("paper_scores.toml")
 EIGHT = SUITES["glue"]

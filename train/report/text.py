@@ -7,20 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.data.glue import TASKS
 from train.report.runs import Column
-from train.report.tables import (
-    AVERAGE,
-    CONFIDENCE,
-    ORDER,
-    Cell,
-    PaperRow,
-    Row,
-    Table,
-    differences,
-    label,
-    paper_rows,
-)
-from train.tasks import TASKS
+from train.report.tables import AVERAGE, CONFIDENCE, ORDER, Cell, PaperRow, Row, Table, differences, label, paper_rows
 
 TASK_NAMES = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "average": "Average"}  # the others in capitals
 METRIC_NAMES = {"f1": "F1", "accuracy_mismatched": "mismatched", "matthews": "Matthews", "": "of eight"}

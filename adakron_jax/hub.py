@@ -1,0 +1,117 @@
+"""Where a model is: a folder, `pkg:NAME` in an installed package, or a hub id."""
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
+
+
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt"),
+)
+
+
+def locate(model: str) -> Path:
+    """The folder of a model: a folder itself, `pkg:NAME` in an installed package, or a hub id, downloaded if need be.
+
+    Raises:
+      ValueError: there is no such model, or the hub cannot be reached; the message says what to do.
+    """
+    if model.startswith("pkg:"):
+        return _in_package(model.removeprefix("pkg:"))
+    if model and Path(model).is_dir():
+        return Path(model)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ValueError(f"model {model!r}: no such folder")
+    return _from_hub(model)
+
+
+def _in_package(name: str) -> Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"model 'pkg:{name}': no installed package of this name")
+    for root in map(Path, spec.submodule_search_locations):
+        for config in sorted((*root.glob("config.json"), *root.glob("*/config.json"))):
+            return config.parent
+    raise ValueError(f"model 'pkg:{name}': the package holds no model folder (one with a config.json)")
+
+
+def _from_hub(model: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    cached_only = not hub_is_reachable()
+
+    def fetch(file: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(model, file, local_files_only=cached_only))
+        except LocalEntryNotFoundError:
+            # Neither in the cache nor within reach. Of a model in the cache, that is a file which it never had.
+            if file == "config.json" or not cached_only:
+                raise
+            return None
+        except EntryNotFoundError:
+            return None
+
+    try:
+        config = fetch("config.json")
+        if config is None:
+            raise ValueError(f"model {model!r}: the hub's repository has no config.json")
+        if not any(map(fetch, WEIGHTS[:1])) and (index := fetch(WEIGHTS[1])):
+            for shard in shards(index):
+                fetch(shard)
+        elif not (config.parent / WEIGHTS[0]).exists() and not fetch(WEIGHTS[2]):
+            fetch(PICKLED[0])  # only so that `read` finds it and says how to convert it
+        for file in TOKENIZER_FILES:
+            fetch(file)
+        if cached_only and not any((config.parent / file).exists() for file in WEIGHTS + PICKLED):
+            raise LocalEntryNotFoundError("weights")
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
+        raise ValueError(
+            f"model {model!r}: no such folder, and no such model on the hub or no access to it; "
+            "accepted: a hub id, a folder, or pkg:NAME"
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"model {model!r}: not in the cache, and the hub cannot be reached ({type(error).__name__}); "
+            "give --model a folder or pkg:NAME, or fill the cache on a machine with access and copy HF_HOME"
+        ) from None
+    return config.parent
+
+
+def hub_is_reachable() -> bool:
+    """Whether the hub answers; False as well where HF_HUB_OFFLINE says to leave it alone.
+
+    One quick question, where the hub's own client would try again and again for half a minute.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    session = get_session()
+    http = importlib.import_module(type(session).__module__.partition(".")[0])  # the client has changed it before
+    try:
+        session.head(constants.ENDPOINT, timeout=10)
+    except (http.HTTPError, http.InvalidURL):
+        return False
+    return True
+
+
+def shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("no map of weights to shards") from None

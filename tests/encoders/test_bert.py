@@ -1,0 +1,186 @@
+"""The encoder: packing changes nothing, attention stays in its segment, dropout is unbiased, precision a policy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adakron_jax.config import BERT_BASE, EncoderConfig
+from adakron_jax.encoders.bert import Encoder
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.dropout import Dropout, random_words
+from adakron_jax.encoders.inputs import Packed, blank, padded
+from adakron_jax.encoders.parts import take
+from adakron_jax.methods import Head
+
+BERT = dataclasses.replace(
+    BERT_BASE,
+    vocab_size=50,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=20,
+    initializer_range=0.3,
+)
+ROBERTA = dataclasses.replace(BERT, model_type="roberta", pad_id=1, type_vocab_size=1, layer_norm_eps=1e-5)
+LENGTHS = (5, 9, 3, 7)
+
+
+def examples(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Padded token ids and attention mask of examples of different lengths."""
+    rng = np.random.default_rng(0)
+    ids = np.full((len(LENGTHS), max(LENGTHS)), config.pad_id, np.int32)
+    for row, length in enumerate(LENGTHS):
+        ids[row, :length] = rng.integers(2, config.vocab_size, length)
+    return ids, (np.arange(ids.shape[1]) < np.array(LENGTHS)[:, None]).astype(np.int32)
+
+
+def packed_pairs(config: EncoderConfig) -> Packed:
+    """The same examples, two a row of 16 tokens."""
+    ids, mask = examples(config)
+    inputs = {name: np.zeros((2, 16), np.int32) for name in ("tokens", "token_types", "segments", "positions")}
+    starts = np.zeros((2, 2), np.int32)
+    for example, length in enumerate(LENGTHS):
+        row, slot = divmod(example, 2)
+        start = LENGTHS[example - 1] if slot else 0
+        place = (row, slice(start, start + length))
+        inputs["tokens"][place] = ids[example, :length]
+        inputs["segments"][place] = slot + 1
+        inputs["positions"][place] = np.arange(length)
+        starts[row, slot] = start
+    return Packed(**jax.tree.map(jnp.asarray, inputs), starts=jnp.asarray(starts))
+
+
+@pytest.mark.parametrize("config", [BERT, ROBERTA], ids=["bert", "roberta"])
+def test_packed_rows_give_the_logits_of_padded_ones(config: EncoderConfig) -> None:
+    model = SequenceClassifier(config, Head(), num_labels=3)
+    ids, mask = examples(config)
+    params = jax.jit(model.init)(jax.random.key(0), blank(1, 4, 1))
+    apply = jax.jit(model.apply)
+    apart = apply(params, padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids)))))[:, 0]
+    together = apply(params, packed_pairs(config)).reshape(len(LENGTHS), -1)
+    np.testing.assert_allclose(together, apart, rtol=0, atol=1e-5)
+
+
+def test_no_gradient_crosses_from_one_segment_to_another_or_from_padding() -> None:
+    model = Encoder(BERT, Head())
+    inputs = packed_pairs(BERT)
+    params = jax.jit(model.init)(jax.random.key(0), inputs)
+    table = params["params"]["embeddings"]["word"]["embedding"]
+
+    def first_example_of_first_row(word_vectors: jax.Array) -> jax.Array:
+        changed = jax.tree.map(lambda x: x, params)
+        changed["params"]["embeddings"]["word"]["embedding"] = word_vectors
+        each_its_own = dataclasses.replace(inputs, tokens=jnp.arange(32).reshape(2, 16))
+        return model.apply(changed, each_its_own)[0, : LENGTHS[0], 0].sum()
+
+    touched = np.abs(jax.jit(jax.grad(first_example_of_first_row))(table)).sum(axis=1) > 0
+    assert set(np.flatnonzero(touched)) == set(range(LENGTHS[0]))
+
+
+def test_unrolling_the_layers_changes_neither_tree_nor_numbers() -> None:
+    config = dataclasses.replace(BERT, num_layers=4)
+    loop, unrolled = (SequenceClassifier(config, Head(), unroll=unroll) for unroll in (False, True))
+    inputs = packed_pairs(BERT)
+    params = jax.jit(loop.init)(jax.random.key(0), inputs)
+    rngs = {"dropout": jax.random.key(1)}
+    found = [jax.jit(lambda p, m=m: m.apply(p, inputs, False, rngs=rngs))(params) for m in (loop, unrolled)]
+    assert jax.tree.structure(loop.shapes()) == jax.tree.structure(unrolled.shapes())
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [BERT, ROBERTA], ids=["bert", "roberta"])
+def test_the_last_layer_on_first_tokens_only_gives_the_same_first_tokens(config: EncoderConfig) -> None:
+    inputs, model = packed_pairs(config), Encoder(config, Head())
+    params = jax.jit(model.init)(jax.random.key(0), inputs)
+    everywhere = jax.jit(model.apply)(params, inputs)
+    firsts = jax.jit(lambda params: model.apply(params, inputs, True, inputs.starts))(params)
+    np.testing.assert_allclose(firsts, take(everywhere, inputs.starts), rtol=0, atol=1e-5)
+
+
+def test_layers_start_from_different_values() -> None:
+    params = jax.jit(SequenceClassifier(BERT, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"]
+    kernel = params["encoder"]["layers"]["ffn"]["dense"]["kernel"]
+    assert kernel.shape[0] == BERT.num_layers
+    assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_bfloat16_computes_in_bfloat16_but_returns_float32_logits() -> None:
+    model = SequenceClassifier(BERT, Head(), jnp.bfloat16)
+    inputs = packed_pairs(BERT)
+    params = jax.jit(model.init)(jax.random.key(0), inputs)
+    logits = jax.jit(model.apply)(params, inputs)
+    exact = jax.jit(SequenceClassifier(BERT, Head()).apply)(params, inputs)
+    assert logits.dtype == jnp.float32
+    assert 0 < np.abs(logits - exact).max() < 0.2
+    assert (
+        Encoder(BERT, Head(), jnp.bfloat16).apply({"params": params["params"]["encoder"]}, inputs).dtype == "bfloat16"
+    )
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_drops_at_its_rate_and_keeps_the_expectation(rate: float) -> None:
+    x = jnp.ones((400, 501))
+    y = Dropout(rate).apply({}, x, False, rngs={"dropout": jax.random.key(0)})
+    rate = round(rate * 256) / 256  # a mask's word has eight bits
+    deviation = np.sqrt(rate * (1 - rate) / x.size)
+    assert abs(float((y == 0).mean()) - rate) < 5 * deviation
+    assert abs(float(y.mean()) - 1) < 5 * deviation / (1 - rate)
+    rows = (np.asarray(y) == 0).reshape(400, 501).astype(float)
+    assert abs(np.corrcoef(rows[:, 0:-1:2].ravel(), rows[:, 1::2].ravel())[0, 1]) < 0.02
+
+
+def test_the_random_words_are_those_of_jax() -> None:
+    for seed, shape in ((0, (3, 7)), (12345, (2, 3, 5)), (2**32 - 1, (1000,))):
+        key = jax.random.fold_in(jax.random.key(seed), 7)
+        np.testing.assert_array_equal(random_words(key, shape), jax.random.bits(key, shape, jnp.uint32))
+
+
+def test_a_rows_dropout_does_not_depend_on_how_many_rows_there_are() -> None:
+    rngs = {"dropout": jax.random.key(0)}
+    few, many = (Dropout(0.3).apply({}, jnp.ones((rows, 7, 10)), False, rngs=rngs) for rows in (3, 8))
+    np.testing.assert_array_equal(few, many[:3])
+
+
+def test_no_dropout_when_deterministic_or_at_rate_zero() -> None:
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, True), x)
+    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, False), x)
+
+
+def test_fresh_leaves_are_those_of_a_whole_initialisation() -> None:
+    model = SequenceClassifier(BERT, Head())
+    whole = jax.jit(model.init)(jax.random.key(3), blank(1, 1, 1))["params"]
+    fresh = model.fresh(jax.random.key(3), lambda path: path.startswith("classifier/"))
+    assert set(fresh) == {"classifier/kernel", "classifier/bias"}
+    np.testing.assert_allclose(fresh["classifier/kernel"], whole["classifier"]["kernel"], rtol=1e-6)
+
+
+def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_another() -> None:
+    x, layer = jnp.ones((4, 3, 10)), Dropout(0.5)
+    draw = lambda key, x: layer.apply({}, x, False, rngs={"dropout": key})  # noqa: E731
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 2)
+    parts = jax.vmap(draw, in_axes=(None, 0))(key, x.reshape(2, 2, 3, 10))
+    np.testing.assert_array_equal(parts.reshape(x.shape), draw(key, x))
+    for of_x, given in ((None, x), (0, jnp.stack([x, 2 * x]))):
+        apart = jnp.stack([draw(key, given if of_x is None else given[i]) for i, key in enumerate(keys)])
+        np.testing.assert_array_equal(jax.vmap(draw, in_axes=(0, of_x))(keys, given), apart)
+
+
+def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> None:
+    config = dataclasses.replace(BERT, num_layers=8)
+    params = jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"]
+    inputs = jax.tree.map(lambda x: jnp.tile(x, (16, 1)), packed_pairs(config))  # more of them than of parameters
+
+    def compiled(remat: bool):
+        model, rngs = SequenceClassifier(config, Head(), remat=remat), {"dropout": jax.random.key(1)}
+        loss = lambda params: model.apply({"params": params}, inputs, False, rngs=rngs).var()  # noqa: E731
+        return jax.jit(jax.grad(loss)).lower(params).compile()
+
+    kept, again = (compiled(remat) for remat in (False, True))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), again(params), kept(params))
+    kept, again = (each.memory_analysis().temp_size_in_bytes for each in (kept, again))
+    assert again < 0.5 * kept

@@ -1,0 +1,269 @@
+"""The portable adapter: what is saved comes back, and nothing else is taken for it."""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from adakron_jax import adapter, files
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.files import write_whole
+from adakron_jax.methods import AdaKron
+from adakron_jax.params import flatten, graft, unflatten
+from adakron_jax.splice import METHODS, Method
+from tests.library.test_params import TINY_BERT
+from tests.test_oracles import CASES, FOLDER
+from tests.test_oracles import METHODS as CASE_METHODS
+
+BERT = TINY_BERT
+ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad_id=1, layer_norm_eps=1e-5)
+CARD = Card(
+    method=AdaKron((3, 2)),
+    task="rte",
+    labels=("entailment", "not_entailment"),
+    base="acme/tiny-bert",
+    fingerprint="0123456789abcdef",
+    encoder=BERT,
+    scores={"accuracy": 0.1 + 0.2, "f1": 1e-17},
+)
+Leaves = dict[str, np.ndarray]
+
+
+@functools.cache
+def shapes_of(method: Method, encoder: EncoderConfig, labels: tuple[str, ...]) -> Any:
+    return adapter.portable_shapes(dataclasses.replace(CARD, method=method, encoder=encoder, labels=labels))
+
+
+def random_tree(card: Card) -> dict[str, Any]:
+    """What the card's method trains, in random bits: NaN, infinities and negative zeros among them."""
+    rng = np.random.default_rng(0)
+    shapes = shapes_of(card.method, card.encoder, card.labels)
+    return jax.tree.map(lambda leaf: rng.integers(0, 2**32, leaf.shape, np.uint32).view(np.float32), shapes)
+
+
+def assert_same_bits(found: Any, expected: Any):
+    found, expected = flatten(found), flatten(expected)
+    assert found.keys() == expected.keys()
+    for path, leaf in expected.items():
+        assert found[path].dtype == np.float32
+        np.testing.assert_array_equal(found[path].view(np.uint32), np.asarray(leaf).view(np.uint32), err_msg=path)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The folder of `CARD` with random values."""
+    adapter.save(tmp_path / "adapter", random_tree(CARD), CARD)
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("encoder", [BERT, ROBERTA], ids=["bert", "roberta"])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_any_method_learned_comes_back_bit_for_bit(name: str, encoder: EncoderConfig, tmp_path: Path):
+    wide = dataclasses.replace(encoder, hidden_size=128)  # enough for every method's default fields
+    card = dataclasses.replace(CARD, method=METHODS[name](), encoder=wide)
+    tree = random_tree(card)
+    adapter.save(tmp_path, tree, card)
+    found, found_card = adapter.load(tmp_path)
+    assert found_card == card
+    assert_same_bits(found, tree)
+
+
+@pytest.mark.parametrize(
+    "method", [AdaKron((3, 2, 2)), AdaKron((5,)), AdaKron((2, 3), "pfeiffer")], ids=["three", "one", "pfeiffer"]
+)
+def test_a_method_s_fields_travel(method: Method, tmp_path: Path):
+    card = dataclasses.replace(CARD, method=method)
+    adapter.save(tmp_path, tree := random_tree(card), card)
+    found, found_card = adapter.load(tmp_path)
+    assert found_card.method == method
+    assert_same_bits(found, tree)
+
+
+@pytest.mark.parametrize(("labels", "outputs"), [((), 1), (("no", "yes"), 2), (("e", "n", "ç"), 3)])
+def test_the_head_and_the_names_of_its_labels_travel(labels: tuple[str, ...], outputs: int, tmp_path: Path):
+    card = dataclasses.replace(CARD, labels=labels)
+    adapter.save(tmp_path, tree := random_tree(card), card)
+    found, found_card = adapter.load(tmp_path)
+    assert (found_card.labels, found_card.num_labels) == (labels, outputs)
+    assert found["classifier"]["kernel"].shape == (4, outputs)
+    assert_same_bits(found["classifier"], tree["classifier"])
+
+
+def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
+    assert sorted(path.name for path in saved.iterdir()) == ["adapter.json", "adapter.safetensors"]
+    said = json.loads((saved / "adapter.json").read_text())
+    assert said == {
+        "format": 1,
+        "method": {"name": "adakron", "factors": [3, 2], "place": "sequential"},
+        "task": "rte",
+        "labels": ["entailment", "not_entailment"],
+        "base": "acme/tiny-bert",
+        "fingerprint": "0123456789abcdef",
+        "encoder": dataclasses.asdict(BERT),
+        "scores": {"accuracy": 0.1 + 0.2, "f1": 1e-17},
+    }
+    shapes = {name: tensor.shape for name, tensor in load_file(saved / "adapter.safetensors").items()}
+    layer = {"down_1.kernel": (4, 3), "down_1.bias": (3,), "down_2.kernel": (4, 2), "down_2.bias": (2,)}
+    layer |= {"up.kernel": (6, 4), "up.bias": (4,)}
+    parts = {f"layer.{i}.adakron.{leaf}": shape for i in (0, 1) for leaf, shape in layer.items()}
+    assert shapes == parts | {"classifier.kernel": (4, 2), "classifier.bias": (2,)}
+
+
+def test_saving_again_replaces_both_files(saved: Path):
+    card = dataclasses.replace(CARD, method=AdaKron((2,)), task="mrpc")
+    adapter.save(saved, tree := random_tree(card), card)
+    found, found_card = adapter.load(saved)
+    assert found_card == card
+    assert_same_bits(found, tree)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
+    folder = FOLDER / name
+    said = json.loads((folder / "case.json").read_text())
+    method = CASE_METHODS[said["method"]](said["hyperparameters"])
+    labels = tuple(map(str, range(said["num_labels"])))
+    card = dataclasses.replace(CARD, method=method, labels=labels, encoder=EncoderConfig.from_folder(folder))
+    shapes = flatten(adapter.portable_shapes(card))
+    names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
+    frozen = [name for name in said["parameters"] if name.startswith("frozen.")]
+    assert sorted(names) == sorted(said["trainable"] + frozen)
+
+    tensors = files.read_tensors(folder / "adapter.safetensors")
+    leaves = adapter.from_tensors(tensors, list(shapes), method, card.encoder)
+    graft(unflatten({path: shapes[path] for path in leaves}), leaves)
+    again = adapter.to_tensors(leaves, method, card.encoder)
+    assert again.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(again[key], tensor, err_msg=key)
+
+
+def drop(*ends: str) -> Callable[[Leaves], Leaves]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if not name.endswith(ends)}
+
+
+def put(name: str, *shape: int) -> Callable[[Leaves], Leaves]:
+    return lambda tensors: tensors | {name: np.zeros(shape, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (drop("layer.1.adakron.up.bias"), "missing layer.1.adakron.up.bias"),
+        (drop("adakron.up.bias"), "missing .*@adakron/up/bias"),
+        (drop("classifier.bias"), "missing classifier/bias"),
+        (put("layer.2.adakron.up.bias", 4), "unexpected layer.2.adakron.up.bias"),
+        (put("bert.pooler.dense.bias", 4), "unexpected bert.pooler.dense.bias"),
+        (put("classifier.bias", 3), r"misshapen classifier/bias \(3,\), expected \(2,\)"),
+        (put("layer.1.adakron.up.bias", 5), r"misshapen layer.1.adakron.up.bias \(5,\)"),
+    ],
+    ids=[
+        *("a layer removed", "a leaf removed", "the head removed", "a layer added", "a base tensor added"),
+        *("a head of other shape", "a layer of other shape"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named_with_their_file(
+    saved: Path, change: Callable[[Leaves], Leaves], complaint: str
+):
+    path = saved / "adapter.safetensors"
+    save_file(change(load_file(path)), path)
+    with pytest.raises(ValueError, match=f"adapter.safetensors: .*{complaint}") as refusal:
+        adapter.load(saved)
+    assert str(refusal.value).startswith(str(saved))
+
+
+def test_a_tree_that_the_caller_does_not_expect_is_refused(saved: Path):
+    expected = shapes_of(CARD.method, BERT, ("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"adapter.safetensors: .*misshapen classifier/bias \(2,\), expected \(3,\)"):
+        adapter.load(saved, expected)
+
+
+@pytest.mark.parametrize("file", ["adapter.json", "adapter.safetensors"])
+def test_a_missing_or_damaged_file_is_named(saved: Path, file: str):
+    path = saved / file
+    path.write_bytes(path.read_bytes()[:-1].rstrip(b"}"))
+    with pytest.raises(ValueError, match=f"{file}: ."):
+        adapter.load(saved)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{file}: "):
+        adapter.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"format": 2}, "format 2; accepted: 1"),
+        ({"format": None}, "format"),
+        ({"colour": "red"}, "colour"),
+        ({"task": None}, "task"),
+        ({"method": {"name": "made_up"}}, "method is 'made_up'; accepted: adakron, "),
+        ({"method": {"name": "adakron", "colour": "red"}}, "method adakron has no field colour; accepted: factors"),
+        ({"method": {"name": "adakron", "factors": [0]}}, r"method.factors is \(0,\)"),
+        ({"method": {"name": "adakron", "factors": [1.5, 2]}}, r"method.factors is \(1.5, 2\)"),
+        ({"method": {}}, "name"),
+        ({"encoder": dataclasses.asdict(BERT) | {"colour": "red"}}, "colour"),
+        ({"encoder": dataclasses.asdict(BERT) | {"num_heads": 3}}, "hidden_size 4 is not a multiple of num_heads 3"),
+    ],
+)
+def test_a_card_with_a_mistake_is_named_with_the_mistake(saved: Path, change: dict[str, Any], complaint: str):
+    path = saved / "adapter.json"
+    said = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    with pytest.raises(ValueError, match=f"adapter.json: .*{complaint}") as refusal:
+        adapter.load(saved)
+    assert str(refusal.value).startswith(str(saved))
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path):
+    path = tmp_path / "file"
+    for contents in (b"long and old", b"new", b""):
+        write_whole(path, contents)
+        assert path.read_bytes() == contents
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("failing", ["replace", "write_bytes"])
+def test_a_failed_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bytes | None, failing: str
+):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+
+    def half(aside: Path, contents: bytes):
+        with aside.open("wb") as file:
+            file.write(contents[:2])
+        raise OSError("disk full")
+
+    def never(source: Path, target: Path):
+        assert source.read_bytes() == b"new"
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*(os, "replace", never) if failing == "replace" else (Path, "write_bytes", half))
+        with pytest.raises(OSError, match="disk full"):
+            write_whole(path, b"new")
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == ({"file": old} if old is not None else {})
+
+
+def test_a_failed_save_leaves_the_old_adapter(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    def never(*_: Any):
+        raise OSError("disk full")
+
+    card = dataclasses.replace(CARD, task="mrpc")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", never)
+        with pytest.raises(OSError, match="disk full"):
+            adapter.save(saved, random_tree(card), card)
+    assert adapter.load(saved)[1] == CARD
+    assert len(list(saved.iterdir())) == 2

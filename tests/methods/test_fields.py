@@ -1,0 +1,163 @@
+"""A method's fields out of range: each is refused by name, with its value and what is accepted."""
+
+import dataclasses
+import re
+import typing
+from typing import Any
+
+import pytest
+from flax import linen as nn
+
+from adakron_jax.splice import METHODS, Site, Splice, compose, described, make_method
+from tests.encoders.test_bert import BERT
+
+DENSES = "query, key, value, attention_dense, ffn_dense"
+WIDTHS = "one or more whole numbers of at least 1"
+
+# Method, field, value, what is accepted instead.
+REFUSED: list[tuple[str, str, Any, str]] = [
+    ("adakron", "factors", (), WIDTHS),
+    ("adakron", "factors", (12, 0), WIDTHS),
+    ("adakron", "factors", (-12, -4), WIDTHS),
+    ("adakron", "place", "nowhere", "sequential, pfeiffer"),
+    ("adamix", "r", 0, "at least 1"),
+    ("adamix", "experts", 1, "at least 2"),
+    ("adamix", "experts", 0, "at least 2"),
+    ("compacter", "reduction", 0, "at least 1"),
+    ("compacter", "phm_dim", 0, "at least 1"),
+    ("compacter", "phm_rank", 0, "at least 1"),
+    ("compacter++", "reduction", 0, "at least 1"),
+    ("compacter++", "phm_dim", 0, "at least 1"),
+    ("compacter++", "phm_rank", -1, "at least 1"),
+    ("hadamard", "place", "ffn", "after_dense, context"),
+    ("houlsby", "r", 0, "at least 1"),
+    ("houlsby", "form", "meta", "google, adapterhub"),
+    ("krona", "targets", (), f"one or more of {DENSES}"),
+    ("krona", "targets", ("query", "ffn"), f"one or more of {DENSES}"),
+    ("krona", "a_shape", (4,), "two whole numbers of at least 1"),
+    ("krona", "a_shape", (4, 4, 4), "two whole numbers of at least 1"),
+    ("krona", "a_shape", (4, 0), "two whole numbers of at least 1"),
+    ("krona", "scale", 0.0, "above 0"),
+    ("lora", "targets", (), f"one or more of {DENSES}"),
+    ("lora", "targets", ("query", "keys_values"), f"one or more of {DENSES}"),
+    ("lora", "targets", ("query", "query"), f"one or more of {DENSES}"),
+    ("lora", "r", 0, "at least 1"),
+    ("lora", "alpha", 0.0, "above 0"),
+    ("lora", "alpha", -16.0, "above 0"),
+    ("lora", "alpha", float("nan"), "above 0"),
+    ("madakron", "experts", 1, "at least 2"),
+    ("madakron", "factors", (), "two or more; a single one is adamix"),
+    ("madakron", "factors", (48,), "two or more; a single one is adamix"),
+    ("madakron", "factors", (12, 0), WIDTHS),
+    ("madakron", "mixture", "most", "full, partial"),
+    ("pfeiffer", "r", 0, "at least 1"),
+    ("prefix", "length", 0, "at least 1"),
+    ("prefix", "mid", 0, "at least 1"),
+    ("unipelt", "parts", (), "one or more of adapter, prefix, lora"),
+    ("unipelt", "parts", ("adapter", "bitfit"), "one or more of adapter, prefix, lora"),
+    ("unipelt", "r", 0, "at least 1"),
+    ("unipelt", "length", 0, "at least 1"),
+    ("unipelt", "mid", 0, "at least 1"),
+    ("unipelt", "lora_r", 0, "at least 1"),
+    ("vera", "targets", (), "one or more of query, key, value, attention_dense"),
+    ("vera", "targets", ("ffn_dense",), "one or more of query, key, value, attention_dense"),
+    ("vera", "r", 0, "at least 1"),
+]
+
+
+def saying(message: str) -> str:
+    """A pattern that is the message, and nothing after it."""
+    return f"^{re.escape(message)}$"
+
+
+@pytest.mark.parametrize(("name", "field", "value", "accepted"), REFUSED, ids=str)
+def test_a_field_out_of_range_is_refused(name: str, field: str, value: Any, accepted: str) -> None:
+    with pytest.raises(ValueError, match=saying(f"method.{field} is {value!r}; accepted: {accepted}")):
+        make_method(name, {field: value})
+
+
+def test_the_table_names_every_field_that_has_a_range() -> None:
+    of_all = {
+        (name, field)
+        for name, method in METHODS.items()
+        for field, hint in typing.get_type_hints(method).items()
+        if field in {each.name for each in dataclasses.fields(method)} and hint is not bool
+    }
+    assert {(name, field) for name, field, _, _ in REFUSED} == of_all
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_value_of_another_type_is_refused_for_every_field(name: str) -> None:
+    hints = typing.get_type_hints(METHODS[name])
+    for field in (each.name for each in dataclasses.fields(METHODS[name])):
+        with pytest.raises(ValueError, match=saying(f"method.{field} is 'x'; accepted: {described(hints[field])}")):
+            make_method(name, {field: "x"})
+
+
+# Method, its fields, and the refusal when it meets an encoder of hidden size 16 and 32 hidden units.
+UNFIT: list[tuple[str, dict[str, Any], str]] = [
+    ("lora", {"r": 17}, "method.r is 17; accepted: at most the hidden size, 16"),
+    ("unipelt", {"lora_r": 17}, "method.lora_r is 17; accepted: at most 16"),
+    ("krona", {"a_shape": (3, 4)}, "method.a_shape is (3, 4); accepted: divisors of 16 and 16"),
+    ("krona", {"a_shape": (4, 3)}, "method.a_shape is (4, 3); accepted: divisors of 16 and 16"),
+    ("krona", {"a_shape": (32, 4)}, "method.a_shape is (32, 4); accepted: divisors of 16 and 16"),
+    (
+        "krona",
+        {"a_shape": (4, 32), "targets": ("ffn_dense",)},
+        "method.a_shape is (4, 32); accepted: divisors of 32 and 16",
+    ),
+    *(
+        (
+            name,
+            {"reduction": reduction},
+            f"method.reduction is {reduction}; "
+            "accepted: a divisor of the hidden size 16 that leaves a multiple of phm_dim 4",
+        )
+        for name in ("compacter", "compacter++")
+        for reduction in (3, 8, 32)
+    ),
+    ("unipelt", {"parts": ("adapter", "adapter")}, "two parts of the method claim the site ffn_output"),
+    ("unipelt", {"parts": ("lora", "prefix", "lora")}, "two parts of the method claim the site query"),
+    ("unipelt", {"parts": ("prefix", "prefix")}, "two parts of the method claim the site keys_values"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "message"), UNFIT, ids=str)
+def test_a_field_that_does_not_fit_the_encoder_is_refused(name: str, fields: dict[str, Any], message: str) -> None:
+    method = make_method(name, fields)
+    expected = f"{message}; accepted: one a site" if "claim" in message else message
+    with pytest.raises(ValueError, match=saying(expected)):
+        method.splices(BERT)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("adakron", {"factors": [1]}),
+        ("adamix", {"r": 1, "experts": 2}),
+        ("compacter", {"reduction": 4}),
+        ("compacter++", {"reduction": 1, "phm_dim": 16}),
+        ("krona", {"a_shape": [32, 16], "targets": ["ffn_dense"]}),
+        ("lora", {"r": 16, "alpha": 1}),
+        ("madakron", {"factors": [1, 1], "experts": 2}),
+        ("prefix", {"length": 1, "mid": 1}),
+        ("unipelt", {"parts": ["lora", "prefix", "adapter"], "lora_r": 16}),
+        ("vera", {"r": 1024}),
+    ],
+    ids=str,
+)
+def test_the_utmost_that_fits_is_accepted(name: str, fields: dict[str, Any]) -> None:
+    assert make_method(name, fields).splices(BERT)
+
+
+def a_part(*sites: Site) -> dict[Site, Splice]:
+    return {site: Splice(nn.Module, label=site.value) for site in sites}
+
+
+def test_parts_are_joined_and_two_at_one_site_are_refused() -> None:
+    one, other = a_part(Site.QUERY, Site.FFN_OUTPUT), a_part(Site.VALUE)
+    assert compose([one, other]) == one | other
+    assert compose([]) == {}
+    assert list(one) == [Site.QUERY, Site.FFN_OUTPUT]
+    with pytest.raises(ValueError, match=saying("two parts of the method claim the site value; accepted: one a site")):
+        compose([one, other, a_part(Site.KEY, Site.VALUE)])

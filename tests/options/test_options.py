@@ -1,0 +1,437 @@
+"""A run's configuration, from defaults, recipes and flags; nothing is trained here."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adakron_jax.config import _KEYS, NAMED, EncoderConfig
+from adakron_jax.methods import AdaKron, Full, Head
+from tests.conftest import result_of
+from train.data.glue import TASKS
+from train.options.command import parse
+from train.options.config import RunConfig
+from train.options.recipes import RECIPES, paper_scores
+from train.output.screen import show_result
+
+GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
+FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in GRIDS)
+Parse = Callable[..., RunConfig]
+
+
+def write_encoder(folder: Path, encoder: EncoderConfig) -> Path:
+    """Writes all of a model folder that a configuration looks at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {key: getattr(encoder, field) for field, key in _KEYS.items()}
+    (folder / "config.json").write_text(json.dumps(values | {"model_type": encoder.model_type}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: write_encoder(folder / name, encoder) for name, encoder in NAMED.items()}
+
+
+@pytest.fixture
+def bert(models: dict[str, Path]) -> Parse:
+    """Parses flags for a BERT-base."""
+    return lambda *flags, task="rte": parse(["--task", task, "--model", str(models["bert-base"]), *flags])
+
+
+@pytest.fixture
+def roberta(models: dict[str, Path]) -> Parse:
+    """Parses flags for a RoBERTa-large."""
+    return lambda *flags, task="rte": parse(["--task", task, "--model", str(models["roberta-large"]), *flags])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[[str], str]:
+    """Writes a recipe and says where it is."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+# --- defaults < recipe < flags
+
+
+def test_what_neither_recipe_nor_flags_say_is_the_default(bert: Parse):
+    config = bert()
+    for name in ("weight_decay", "warmup_ratio", "accumulate", "precision", "mesh", "seed", "limit_train"):
+        assert getattr(config, name) == RunConfig.__dataclass_fields__[name].default
+    assert config.method == AdaKron()
+
+
+def test_the_task_s_recipe_wins_over_the_defaults(bert: Parse):
+    config = bert()
+    assert (config.batch_size, config.epochs, config.learning_rate) == (32, 80, 5e-4)
+    assert config.batch_size != RunConfig.batch_size
+    assert config.epochs != RunConfig.epochs
+
+
+def test_a_flag_wins_over_the_recipe_and_leaves_the_rest_of_it(bert: Parse):
+    config = bert("--batch-size", "16", "--best-by", "last")
+    assert (config.batch_size, config.best_by, config.epochs) == (16, "last", 80)
+
+
+def test_the_fast_recipe_has_a_tenth_of_the_epochs_and_a_flag_wins_over_it(bert: Parse):
+    assert bert("--recipe", "fast").epochs == 8
+    assert bert("--recipe", "fast").batch_size == 32
+    assert bert("--recipe", "fast", "--epochs", "5").epochs == 5
+
+
+def test_the_fast_recipe_keeps_three_epochs_and_adds_none(bert: Parse):
+    assert bert("--recipe", "fast", task="wnli").epochs == 3
+    assert bert("--recipe", "fast", "--method", "full").epochs == bert("--method", "full").epochs == 3
+
+
+def test_the_method_s_recipe_wins_over_the_task_s_and_a_flag_over_both(bert: Parse):
+    assert bert("--method", "full").learning_rate == 2e-5
+    assert bert("--method", "full").method == Full()
+    assert bert("--method", "full").max_length == 128
+    assert bert("--method", "full", "--learning-rate", "1e-5").learning_rate == 1e-5
+    assert bert("--method", "pfeiffer").learning_rate == 5e-4
+
+
+def test_a_roberta_gets_the_recipe_of_roberta_large_and_its_factors(roberta: Parse):
+    config = roberta()
+    assert (config.batch_size, config.epochs, config.max_length) == (64, 60, 256)
+    assert config.method == AdaKron(factors=(4, 4))
+    assert roberta("--method.factors", "8", "2").method == AdaKron(factors=(8, 2))
+    assert roberta("--method.place", "pfeiffer").method == AdaKron(factors=(4, 4), place="pfeiffer")
+    assert roberta("--method", "head").method == Head()
+
+
+def test_a_recipe_of_one_s_own_replaces_the_task_s(bert: Parse, recipe: Callable[[str], str]):
+    mine = recipe('batch_size = 24\nbest_by = "last"\nlimit_train = 100\nadakron = { factors = [6, 2] }\n')
+    config = bert("--recipe", mine)
+    assert (config.batch_size, config.best_by, config.limit_train) == (24, "last", 100)
+    assert config.method == AdaKron(factors=(6, 2))
+    assert config.epochs == RunConfig.epochs
+    assert config.recipe == mine
+    assert bert("--recipe", mine, "--batch-size", "8", "--method.factors", "3").batch_size == 8
+    assert bert("--recipe", mine, "--method.factors", "3").method == AdaKron(factors=(3,))
+    assert bert("--recipe", mine, "--method", "full").method == Full()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("epoch = 3", "mine.toml: unknown key 'epoch'; accepted: .*epochs"),
+        ('task = "rte"', "mine.toml: unknown key 'task'"),
+        ("epochs = ", "mine.toml: "),
+        ("epochs = 0", "epochs is 0; accepted: at least 1"),
+        ('epochs = "many"', "epochs.*many.*accepted"),
+        ("epochs = 2.5", "epochs.*2.5.*accepted"),
+        ('learning_rate = "high"', "learning_rate.*high.*accepted"),
+        ('limit_train = "some"', "limit_train.*some.*accepted"),
+        ("mesh = 8", "mesh.*8.*accepted"),
+        ("adakron = 3", "adakron.*3.*accepted"),
+        ("adakron = { factors = 12 }", "factors.*12.*accepted"),
+        ("adakron = { factors = [1.5] }", "factors.*1.5.*accepted"),
+        ("adakron = { rank = 3 }", "adakron has no field rank; accepted: factors, place"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused(bert: Parse, recipe: Callable[[str], str], text: str, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        bert("--recipe", recipe(text))
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_what_is_accepted(bert: Parse, tmp_path: Path):
+    with pytest.raises(ValueError, match="none.toml': no such file; accepted: paper, fast, or a TOML file"):
+        bert("--recipe", str(tmp_path / "none.toml"))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        bert("--recipe", str(tmp_path))
+
+
+# --- the recipes that come with the program
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_a_recipe_for_either_encoder_that_chooses_as_its_authors_did(
+    bert: Parse, roberta: Parse, task: str
+):
+    assert (RECIPES / f"{task}.toml").is_file()
+    for config in (bert(task=task), roberta(task=task)):
+        assert config.task == task
+        assert config.best_by == TASKS[task].best_by
+        assert config.best_by in (*TASKS[task].metrics, "last")
+    assert roberta(task=task).method == AdaKron(factors=(4, 4))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(bert: Parse, path: Path):
+    if path.parent == RECIPES and path.stem in TASKS:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        assert set(values) == set(NAMED)
+        for section in values.values():
+            assert {"learning_rate", "epochs", "batch_size", "max_length", "best_by"} <= set(section)
+            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics)
+    else:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = bert("--recipe", str(path), task="sst2")
+        assert {name: getattr(config, name) for name in said} == said
+
+
+# --- ranges
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"task": "glue"}, "task is 'glue'; accepted: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
+        ({"precision": "f16"}, "precision is 'f16'; accepted: f32, bf16"),
+        ({"resume": "always"}, "resume is 'always'; accepted: auto, never, must"),
+        ({"epochs": 0}, "epochs is 0; accepted: at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; accepted: at least 1"),
+        ({"accumulate": 0}, "accumulate is 0; accepted: at least 1"),
+        ({"accumulate": 3, "batch_size": 32}, "accumulate is 3; accepted: a divisor of batch_size 32"),
+        ({"limit_train": 0}, "limit_train is 0; accepted: all, or at least 1"),
+        ({"limit_eval": -1}, "limit_eval is -1; accepted: all, or at least 1"),
+        ({"seed": -1}, r"seed is -1; accepted: 0 to 2\*\*32 - 1"),
+        ({"seed": 2**32}, "seed is 4294967296; accepted"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; accepted: above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; accepted: above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; accepted: above 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; accepted: at least 0"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf; accepted: at least 0"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio is 1.5; accepted: 0 to 1"),
+        ({"warmup_ratio": -0.5}, "warmup_ratio is -0.5; accepted: 0 to 1"),
+        ({"max_length": 7}, "max_length is 7; accepted: at least 8"),
+        ({"best_by": "f1"}, "best_by is 'f1'; accepted: accuracy, last"),
+        ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: pearson, spearman, last"),
+        ({"eval_every": 0}, "eval_every is 0; accepted: epoch, or at least 1"),
+        ({"patience": -1}, "patience is -1; accepted: at least 0"),
+        ({"patience": 2, "best_by": "last"}, "patience is 2; accepted: 0, since best_by is 'last'"),
+        ({"mesh": "model"}, "mesh is 'model'; accepted: such as data=8 or data=4,model=2"),
+        ({"mesh": "data=0"}, "mesh is 'data=0'; accepted"),
+        ({"mesh": "rows=2"}, "mesh is 'rows=2'; accepted"),
+        ({"mesh": "data=2,model=x"}, "mesh is 'data=2,model=x'; accepted"),
+    ],
+    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_a_value_out_of_its_range_is_refused_with_what_is_accepted(fields: dict[str, Any], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        RunConfig(**({"task": "rte"} | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 2**32 - 1},
+        {"warmup_ratio": 1.0},
+        {"warmup_ratio": 0.0, "weight_decay": 0.0},
+        {"max_length": 8, "limit_train": 1, "limit_eval": 1, "epochs": 1, "batch_size": 1},
+        {"task": "cola", "best_by": "matthews"},
+        {"task": "mrpc", "best_by": "f1"},
+        {"mesh": "data=4,model=2"},
+    ],
+    ids=str,
+)
+def test_the_ends_of_the_ranges_are_accepted(fields: dict[str, Any]):
+    config = RunConfig(**({"task": "rte"} | fields))
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+def test_the_default_folder_is_named_after_task_method_and_seed():
+    assert RunConfig(task="rte", seed=3, method=Full()).folder == Path("runs/rte-full-seed3")
+    assert RunConfig(task="rte", out="elsewhere").folder == Path("elsewhere")
+
+
+# --- flags
+
+
+def test_flags_are_read_as_the_types_of_their_fields(bert: Parse):
+    config = bert("--seed", "7", "--learning-rate", "1e-3", "--limit-train", "100", "--limit-eval", "all", "--out", "o")
+    assert (config.seed, config.learning_rate, config.limit_train, config.limit_eval) == (7, 1e-3, 100, "all")
+    assert config.out == "o"
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--epochs", "two"], "--epochs: invalid int value: 'two'"),
+        (["--learning-rate", "low"], "--learning-rate: invalid float value: 'low'"),
+        (["--limit-train", "some"], "--limit-train.*'some'.*all"),
+        (["--eval-every", "often"], "--eval-every.*'often'.*epoch"),
+        (["--seed"], "--seed: expected at least one argument"),
+        (["--epoch", "3"], "unknown argument '--epoch'; accepted: .*--epochs"),
+        (["rte"], "unknown argument 'rte'; accepted: --task"),
+        (["--precision", "f16"], "--precision: invalid choice: 'f16'.*f32.*bf16"),
+        (["--method", "lora9"], "method is 'lora9'; accepted: adakron.*full.*head"),
+    ],
+)
+def test_a_flag_that_is_not_understood_is_refused_with_what_is_accepted(bert: Parse, flags: list[str], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        bert(*flags)
+
+
+def test_the_task_must_be_given():
+    with pytest.raises(ValueError, match="required: --task"):
+        parse([])
+
+
+# --- fields of a method
+
+
+def test_a_method_s_fields_are_read_as_their_types(bert: Parse):
+    assert bert("--method.factors", "12", "4").method == AdaKron(factors=(12, 4))
+    assert bert("--method.factors", "48").method == AdaKron(factors=(48,))
+    assert bert("--method.factors", "4", "3", "2", "--method.place", "pfeiffer").method == AdaKron(
+        (4, 3, 2), "pfeiffer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--method.factors", "12", "x"], "method.factors is '12 x'; accepted: int"),
+        (["--method.factors", "1.5"], "method.factors is '1.5'; accepted: int"),
+        (["--method.factors", "12", "0"], r"method.factors is \(12, 0\); accepted: .*at least 1"),
+        (["--method.factors", "-3"], r"method.factors is \(-3,\); accepted: .*at least 1"),
+        (["--method.factors"], "--method.factors: expected at least one argument"),
+        (["--method.place", "parallel"], "method.place is 'parallel'; accepted: sequential, pfeiffer"),
+        (["--method.place", "pfeiffer", "sequential"], "method.place is 'pfeiffer sequential'; accepted: one value"),
+        (["--method.nonsense", "3"], "--method.nonsense.*accepted: .*factors.*place"),
+        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: none"),
+    ],
+)
+def test_a_method_s_field_that_does_not_fit_is_refused_with_what_is_accepted(
+    bert: Parse, flags: list[str], complaint: str
+):
+    with pytest.raises(ValueError, match=complaint):
+        bert(*flags)
+
+
+# --- as TOML
+
+
+def saved_form(config: RunConfig) -> dict[str, Any]:
+    return tomllib.loads(config.dumps().decode())
+
+
+@pytest.mark.parametrize("method", [AdaKron((8, 2), "pfeiffer"), Full(), Head()])
+@pytest.mark.parametrize("limit", ["all", 64])
+def test_a_configuration_comes_back_from_toml(method: Any, limit: Any):
+    config = RunConfig(task="stsb", best_by="spearman", method=method, limit_train=limit, learning_rate=1e-30)
+    saved = saved_form(config)
+    assert config.differences(saved) == []
+    assert set(saved) == {field.name for field in dataclasses.fields(RunConfig)}
+    assert RunConfig.loads(config.dumps().decode()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("task = ", "Invalid value"),
+        ('task = "rte"', "no 'method'"),
+        ('task = "rte"\nmethod = 3', "not iterable"),
+        ('task = "rte"\nspeed = 3\n[method]\nname = "head"', "no 'speed'"),
+        ('task = "rte"\nseed = "0"\n[method]\nname = "head"', "seed is '0'"),
+        ('task = "rte"\n[method]\nname = "magic"', "magic"),
+    ],
+)
+def test_what_no_configuration_can_be_is_a_value_error(text: str, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        RunConfig.loads(text)
+
+
+def test_differences_name_what_changed_from_what_to_what():
+    saved = saved_form(RunConfig(task="rte"))
+    here = RunConfig(task="sst2", epochs=3, method=AdaKron((8, 2)), limit_eval=5)
+    assert here.differences(saved) == [
+        "epochs 20 -> 3",
+        "limit_eval 'all' -> 5",
+        "method.factors [12, 4] -> [8, 2]",
+        "task 'rte' -> 'sst2'",
+    ]
+
+
+def test_differences_of_methods_name_the_fields_that_only_one_of_them_has():
+    saved = saved_form(RunConfig(task="rte"))
+    assert RunConfig(task="rte", method=Head()).differences(saved) == [
+        "method.factors [12, 4] -> 'unset'",
+        "method.name 'adakron' -> 'head'",
+        "method.place 'sequential' -> 'unset'",
+    ]
+
+
+def test_differences_ignore_what_changes_no_number():
+    saved = saved_form(RunConfig(task="rte"))
+    assert RunConfig(task="rte", out="elsewhere", resume="must", recipe="fast").differences(saved) == []
+
+
+def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not_at_its_default():
+    saved = saved_form(RunConfig(task="rte"))
+    del saved["init_from"]
+    assert RunConfig(task="rte").differences(saved) == []
+    assert RunConfig(task="rte", init_from="a").differences(saved) == ["init_from '' -> 'a'"]
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
+def test_every_field_that_decides_numbers_makes_a_difference(name: str):
+    others = {
+        "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
+        "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
+        "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
+        "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
+        "resume": "must",
+    }  # fmt: skip
+    config = RunConfig(task="rte")
+    differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
+    assert bool(differences) == (name not in ("out", "resume", "recipe"))
+    assert all(line.startswith(name) for line in differences)
+
+
+def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
+    assert not bert().remat
+    assert bert("--remat").remat
+    assert bert("--remat", "true", "--seed", "1").remat
+    assert not bert("--remat", "false").remat
+    with pytest.raises(ValueError, match=r"--remat: 'yes'; accepted: true, false"):
+        bert("--remat", "yes")
+
+
+# --- the paper's scores
+
+
+def test_the_paper_s_scores_are_those_of_its_encoders_with_its_method(bert: Parse, roberta: Parse):
+    assert paper_scores(bert()) == {"accuracy": 73.8}
+    assert paper_scores(roberta(task="cola")) == {"matthews": 69.2}
+
+
+@pytest.mark.parametrize(
+    ("flags", "examples", "shown", "told"),
+    [
+        ([], 2490, True, ""),
+        (["--limit-eval", "100"], 2490, False, ""),
+        (["--limit-train", "100"], 100, False, "low-resource: 100 training examples; GLUE has 2,490"),
+    ],
+)
+def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
+    bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
+):
+    config = bert(*flags)
+    show_result(result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples), config)
+    said = capsys.readouterr().out
+    assert ("73.8" in said) == shown
+    assert told in said
+    assert ("low-resource" in said) == bool(told)
+
+
+def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse, tmp_path: Path):
+    assert paper_scores(bert("--method", "full")) == {}
+    assert paper_scores(bert("--method.factors", "8", "6")) == {}
+    assert paper_scores(roberta("--method.factors", "12", "4")) == {}
+    assert paper_scores(bert(task="wnli")) == {}
+    other = write_encoder(tmp_path, dataclasses.replace(NAMED["bert-base"], num_layers=6))
+    assert paper_scores(parse(["--task", "rte", "--model", str(other)])) == {}

@@ -1,0 +1,149 @@
+"""Checkpoints by orbax; the only file that touches it.
+
+`checkpoints/` keeps the last two full states (trainable, optimiser, step), `best/` the best trainable tree. Frozen
+parameters are in neither.
+"""
+
+import errno
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from adakron_jax.params import Tree
+from train.engine.lock import Lock
+from train.engine.step import TrainState
+
+KEEP = 2  # so that there is one before a damaged one
+_UNREADABLE = (ValueError, OSError, KeyError, TypeError)  # what orbax raises of a damaged checkpoint
+
+
+def space(state: TrainState) -> int:
+    """Bytes that a run's checkpoints take at most: those kept, the one being written, and the best twice likewise."""
+    size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
+    return (KEEP + 1) * size(state) + 2 * size(state.trainable)
+
+
+class Damaged(ValueError):
+    """A checkpoint that is needed cannot be read."""
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder, which nobody else opens until they are closed.
+
+    Saving is asynchronous; `wait` and `close` wait for the disk.
+
+    Raises:
+      ValueError: another process has them open.
+    """
+
+    def __init__(self, folder: Path):
+        self._lock = Lock(folder)
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._last = _manager(folder / "checkpoints", KEEP)
+        self._best = _manager(folder / "best", 1)
+
+    def save(self, state: TrainState) -> None:
+        """Saves the state under its step, unless it is there already."""
+        step = int(state.step)
+        if step not in self._last.all_steps():
+            with _room():
+                self._best.wait_until_finished()  # who finds this state relies on the best up to it
+                self._last.save(step, args=ocp.args.StandardSave(state))
+
+    def save_best(self, step: int, trainable: Tree) -> None:
+        """Saves the best tree; it replaces the one before."""
+        if step in self._best.all_steps():
+            self._best.delete(step)  # a killed run saved it, and is now repeated
+        with _room():
+            self._best.save(step, args=ocp.args.StandardSave(trainable))
+
+    def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
+        """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
+
+        Raises:
+          Damaged: there are checkpoints, but none can be read.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._last.all_steps(), reverse=True):
+            try:
+                state = _restore(self._last, step, like)
+            except _UNREADABLE as error:
+                damaged[step] = _damage(self._last, step, error)
+                continue
+            for unreadable in damaged:
+                self._last.delete(unreadable)
+            return state, list(damaged.values())
+        if damaged:
+            raise Damaged(f"{'; '.join(damaged.values())}; no other is left: train anew in another folder")
+        return None, []
+
+    def restore_best(self, step: int, like: Tree) -> Tree:
+        """The best tree, which is that of a step, laid out as `like`; `Damaged` if it cannot be read."""
+        try:
+            return _restore(self._best, step, like)
+        except _UNREADABLE as error:
+            raise Damaged(f"{_damage(self._best, step, error)}; train anew in another folder") from None
+
+    def wait(self) -> None:
+        with _room():
+            self._last.wait_until_finished()
+            self._best.wait_until_finished()
+
+    def close(self) -> None:
+        try:
+            with _room():
+                self._last.close()
+                self._best.close()
+        finally:
+            self._lock.release()
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Gives a full disk, which orbax reports as a ValueError, the error it is."""
+    try:
+        yield
+    except ValueError as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
+
+
+def _damage(manager: ocp.CheckpointManager, step: int, error: Exception) -> str:
+    """A line on a checkpoint that could not be read."""
+    return f"{Path(manager.directory) / str(step)}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
+
+
+@contextmanager
+def _late_reads_hushed() -> Iterator[None]:
+    """When one read fails, orbax closes its event loop on those under way: what they print from then on says nothing.
+
+    In place before the first read, since they end on threads of their own; left in place where one has failed.
+    """
+    before = sys.unraisablehook
+
+    def hook(late: Any) -> None:
+        if str(late.exc_value) != "Event loop is closed":
+            before(late)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
+
+
+def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
+    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    with _late_reads_hushed():
+        return manager.restore(step, args=ocp.args.StandardRestore(shapes))

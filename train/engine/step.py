@@ -1,0 +1,161 @@
+"""The training step and the evaluation step: pure functions of arrays, jitted in one place."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Num
+
+from adakron_jax.data.packing import Batch
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.forward import PerShape, eval_step
+from adakron_jax.params import Tree, merge_params, split_params
+from adakron_jax.splice import is_own
+from train.engine.optim import LinearSchedule
+from train.engine.sharding import Shardings
+
+CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
+
+
+@struct.dataclass
+class TrainState:
+    """What a run's step starts from. Randomness is folded from (seed, step), so a step number is all resuming needs.
+
+    Seed and schedule never change; as arrays they let runs that differ in nothing else share a program.
+    """
+
+    step: Any
+    seed: Any
+    schedule: LinearSchedule
+    trainable: Any
+    opt_state: Any
+
+
+def init_state(
+    trainable: Tree, optimizer: optax.GradientTransformation, schedule: LinearSchedule, seed: int
+) -> TrainState:
+    return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
+
+
+def example_losses(logits: Float[Array, "*batch labels"], labels: Num[Array, " *batch"]) -> Float[Array, " *batch"]:
+    """Cross-entropy of integer labels, or the squared error of a regression's numbers."""
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return jnp.square(logits[..., 0] - labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def train_step(
+    state: TrainState,
+    frozen: Tree,
+    batch: Batch,
+    *,
+    model: SequenceClassifier,
+    optimizer: optax.GradientTransformation,
+    shardings: Shardings,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimiser step on the mean loss over the examples of all micro-batches.
+
+    Devices that share the rows add up their gradients once.
+
+    Returns:
+      The next state, and the loss (the method's own terms included), gradient norm (before clipping) and learning
+      rate of this step.
+    """
+    key = jax.random.fold_in(jax.random.key(state.seed, impl="threefry2x32"), state.step)
+    examples = batch.weights.sum()
+
+    def loss_fn(trainable: Tree, micro: Batch, key: Array) -> Array:
+        def forward(key: Array) -> Any:
+            params = merge_params(trainable, frozen)
+            return model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
+
+        logits = forward(key)
+        losses = example_losses(logits, micro.labels)
+        losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
+        return jnp.sum(micro.weights * losses) / examples
+
+    def differentiate(trainable: Tree, batch: Batch) -> tuple[Array, Tree]:
+        keys = jax.random.split(key, batch.weights.shape[0])
+        if len(keys) == 1:
+            return jax.value_and_grad(loss_fn)(trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
+
+        def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
+            one = jax.value_and_grad(loss_fn)(trainable, *micro)
+            return jax.tree.map(jnp.add, total, one), None
+
+        zero = jax.tree.map(jnp.zeros_like, (examples, trainable))
+        return jax.lax.scan(accumulate, zero, (batch, keys))[0]
+
+    loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+    rate = state.schedule(state.step)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+    trainable = optax.apply_updates(state.trainable, optax.tree.scale(rate, updates))
+    return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
+
+
+def of_several(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
+    """A step of several runs, whose states, batches and leaves that their method added lie along a first axis.
+
+    A CPU takes no more of them at once than its caches hold.
+    """
+    own, base = split_params(frozen, is_own)
+    runs, _, rows, seq = batches.inputs.tokens.shape
+    at_once = max(1, CPU_POSITIONS // (rows * seq)) if jax.default_backend() == "cpu" else runs
+    one = lambda its: step(its[0], merge_params(its[1], base), its[2])  # noqa: E731
+    if at_once >= runs:
+        return jax.vmap(one)((states, own, batches))
+    return jax.lax.map(one, (states, own, batches), batch_size=at_once)
+
+
+@dataclasses.dataclass
+class Steps:
+    """The compiled functions of a run.
+
+    Attributes:
+      train: one run's step. It gives its state's memory to the state that follows, as `together` does.
+      together: the step of several runs at once: states and batches along a new first axis, as are the leaves of the
+        frozen tree that a method adds. The pretrained weights are one for all.
+      evaluate: logits.
+    """
+
+    train: PerShape
+    together: PerShape
+    evaluate: PerShape
+
+
+def compile_steps(
+    model: SequenceClassifier,
+    optimizer: optax.GradientTransformation,
+    shardings: Shardings,
+    state: TrainState,
+    frozen: Tree,
+) -> Steps:
+    """The steps, jitted over the mesh."""
+    at_state, at_frozen = shardings.of(state), shardings.of(frozen)
+    step = functools.partial(train_step, model=model, optimizer=optimizer, shardings=shardings)
+    train = jax.jit(
+        step,
+        in_shardings=(at_state, at_frozen, shardings.batch),
+        out_shardings=(at_state, shardings.replicated),
+        donate_argnums=0,
+    )
+    of_own, of_base = split_params(at_frozen, is_own)
+    at_states, of_own = jax.tree.map(shardings.stacked, (at_state, of_own))
+    together = jax.jit(
+        functools.partial(of_several, step),
+        in_shardings=(at_states, merge_params(of_own, of_base), shardings.stacked(shardings.batch)),
+        out_shardings=(at_states, shardings.replicated),
+        donate_argnums=0,
+    )
+    evaluate = jax.jit(
+        functools.partial(eval_step, model=model),
+        in_shardings=(at_state.trainable, at_frozen, shardings.batch),
+        out_shardings=shardings.replicated,
+    )
+    return Steps(PerShape(train), PerShape(together), PerShape(evaluate))

@@ -1,0 +1,247 @@
+"""Many runs in one process: what a grid will cost, its cells one after another, and how they ended."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from train.data import sources
+from train.data.glue import TASKS
+from train.engine import loop, prepare, signals
+from train.engine.sharding import make_shardings
+from train.options.config import RunConfig
+from train.output import screen
+
+
+@dataclasses.dataclass
+class Cell:
+    """A run of a grid.
+
+    Attributes:
+      config: of the run.
+      steps: from its first to its last.
+      reached: the step it would go on from, or has come to.
+      running: it is the one at work.
+      rate: examples a second, while it runs.
+      result: as in `result.json`, once it has ended.
+      error: why it failed, if it did.
+    """
+
+    config: RunConfig
+    steps: int
+    reached: int = 0
+    running: bool = False
+    rate: float = 0.0
+    result: dict[str, Any] | None = None
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.config.folder.name
+
+    @property
+    def open(self) -> bool:
+        return self.result is None and not self.error
+
+    @property
+    def left(self) -> int:
+        """Steps still to be taken."""
+        return self.steps - self.reached if self.open else 0
+
+    @property
+    def state(self) -> str:
+        if self.result is not None:
+            return "done"
+        return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
+
+
+def survey(configs: Sequence[RunConfig]) -> list[Cell]:
+    """The cells of a grid, as far as each has come in its folder.
+
+    Raises:
+      ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
+        folder holds another run.
+    """
+    shared = prepare.Shared()
+
+    @functools.cache
+    def rows(source: str, task: str, split: str) -> int:
+        return len(sources.read(source, TASKS[task], split).labels)
+
+    for config in configs:
+        prepare.fit(config, shared)
+    cells = []
+    for config in configs:
+        if (result := prepare.finished(config)) is not None:
+            cells.append(Cell(config, result["last"]["step"], result=result))
+            continue
+        if not prepare.reached(config):
+            prepare.check_start(config, shared)
+        for split in TASKS[config.task].dev_splits:
+            rows(config.data, config.task, split)
+        examples = rows(config.data, config.task, config.train_split)
+        examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
+        steps = config.epochs * math.ceil(examples / config.batch_size)
+        cells.append(Cell(config, steps, prepare.reached(config)))
+    return cells
+
+
+def seconds_left(cells: Sequence[Cell]) -> float | None:
+    """By the pace of the cells that have ended, those of the same task where there are any.
+
+    The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
+    cell has ended it is that of the training of the one that runs; None if there is none.
+    """
+    ended = [cell for cell in cells if cell.result is not None and cell.result["seconds"]["train"] > 0]
+    if not ended:
+        rate = sum(cell.rate for cell in cells if cell.running)
+        return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
+    seconds = 0.0
+    for cell in cells:
+        alike = [other for other in ended if other.config.task == cell.config.task] or ended
+        trained = sum(_trained(other.result) for other in alike)
+        spent = sum(other.result["seconds"]["total"] / other.result["together"] for other in alike if other.result)
+        seconds += cell.left * cell.config.batch_size * spent / max(trained, 1)
+    return seconds
+
+
+def _trained(result: Any) -> float:
+    """Examples trained on in the `seconds` of a result, which are those since the run was last resumed."""
+    return result["throughput"]["examples_per_second"] * result["seconds"]["train"]
+
+
+def show_cost(cells: Sequence[Cell]) -> None:
+    """Prints the cells, their steps, and how long they will take."""
+    table = _table("cell", "steps", "state")
+    for cell in cells:
+        table.add_row(cell.name, f"{cell.steps:,}", cell.state)
+    screen.console.print(table)
+    steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
+    seconds = seconds_left(cells)
+    lasting = "hours unknown until the first cell has ended" if seconds is None else f"about {_lasting(seconds)}"
+    screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
+
+
+def train(cells: Sequence[Cell], together: bool = False) -> None:
+    """Runs every open cell. One that fails says why, and the next one begins.
+
+    Args:
+      together: cells that differ in nothing but seed and learning rate take their steps as one; if one of them
+        diverges, the others go on from their last checkpoints.
+
+    Raises:
+      ValueError: what all cells need, the model and the devices, is not there.
+      Stopped: SIGINT or SIGTERM came; the same grid goes on from there.
+    """
+    shared = prepare.Shared()
+    if to_do := [cell.config for cell in cells if cell.open]:
+        folder, encoder = prepare.fit(to_do[0], shared)
+        make_shardings(to_do[0].mesh, encoder)
+        _ = shared.tokenizer(folder, encoder.vocab_size).fast
+        shared.weights(folder, encoder)
+    waiting = crews(cells, together)
+    while waiting:
+        crew = waiting.pop(0)
+        if signals.lost():
+            raise loop.Stopped(f"stopped before cell {_number(cells, crew)}; the same command continues")
+        for cell in crew:
+            cell.running = True
+        screen.say(f"\n{overview(cells, crew)}")
+        try:
+            stopping = _train_crew(cells, crew, shared)
+        except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
+            at_fault = [cell for cell in crew if isinstance(error, loop.Diverged) and cell.config is error.run.config]
+            for cell in at_fault or crew:
+                cell.error = " ".join(str(error).split())
+            screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
+            waiting = crews(crew, together) + waiting
+            continue
+        finally:
+            for cell in crew:
+                cell.running = False
+        if stopping:
+            raise loop.Stopped(f"stopped after cell {_number(cells, crew)}; the same command continues")
+
+
+def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
+    """The open cells, each by itself or with those that take their steps with it."""
+    found: dict[Any, list[Cell]] = {}
+    for number, cell in enumerate(cells):
+        alike = dataclasses.replace(cell.config, seed=0, learning_rate=1.0, out="", resume="auto")
+        if cell.open:
+            found.setdefault((alike, cell.reached) if together else number, []).append(cell)
+    return list(found.values())
+
+
+def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+    """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
+    seconds = seconds_left(cells)
+    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
+    others = f" and {len(crew) - 1} more, {len(crew)} cells together" if len(crew) > 1 else ""
+    return f"cell {_number(cells, crew)}: {crew[0].name}{others}; {_count(cells)}{to_go}"
+
+
+def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+    """Of a crew's first cell, such as `3 of 18`."""
+    return f"{cells.index(crew[0]) + 1} of {len(cells)}"
+
+
+def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Shared) -> bool:
+    """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
+
+    def look(step: int, rate: float) -> str:
+        for cell in crew:
+            cell.reached, cell.rate = step, rate / len(crew)
+        return overview(cells, crew)
+
+    prepared = [prepare.prepare(cell.config, shared) for cell in crew]
+    prepared[0].overview = look
+    try:
+        for cell, result in zip(crew, loop.train(prepared), strict=True):
+            cell.result = result
+    finally:
+        for cell in crew:
+            cell.reached = prepare.reached(cell.config)
+    return prepared[0].stopping
+
+
+def show_scores(cells: Sequence[Cell]) -> None:
+    """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
+    table = _table("cell", "metric", "best", "last", "state")
+    for cell in cells:
+        metric = TASKS[cell.config.task].metrics[0]
+        if cell.result is None:
+            table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
+            continue
+        found = [f"{100 * cell.result[which][metric]:.2f}" for which in ("best", "last")]
+        table.add_row(cell.name, metric, *found, "collapsed" if cell.result["collapsed"] else "done")
+    screen.say("")
+    screen.console.print(table)
+    for cell in cells:
+        if cell.error:
+            screen.say(f"{cell.name} failed: {cell.error}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("steps", "best", "last") else "left", no_wrap=True)
+    return table
+
+
+def _count(cells: Sequence[Cell]) -> str:
+    """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
+    done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
+    running = sum(cell.running for cell in cells)
+    left = sum(cell.open for cell in cells) - running
+    counts = {"done": done, "failed": failed, "running": running, "left": left}
+    return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in ("done", "left"))
+
+
+def _lasting(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,109 @@
+"""How far a long piece of work is: a live line on a terminal, else a line now and then."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from train.output.screen import console, say
+
+PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+
+
+LOOK_SECONDS = 1.0  # between two looks at what else there is to do
+
+
+class _Bar(Progress):
+    """A bar, and a line below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterator[Any]:
+        yield self.make_tasks_table(self.tasks)
+        if self.below:
+            yield Text(self.below, no_wrap=True, overflow="ellipsis")
+
+
+class Line:
+    """How much of a total is done, and time left: a live line on a terminal, else a line now and then."""
+
+    def __init__(self, name: str, total: int, start: int = 0):
+        self._bar = _Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[shown]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=start, shown="")
+        self._name, self._total, self._start = name, total, start
+        self._begun = self._told = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.stop()
+
+    def rate(self, done: int) -> float:
+        """How many a second since the start."""
+        return (done - self._start) / max(time.monotonic() - self._begun, 1e-9)
+
+    def show(self, done: int, rate: float, text: str = "", below: str = "") -> None:
+        """Shows it, with the time left at a rate of so many a second, 0 for none known."""
+        self._bar.below = below
+        self._bar.update(self._task, completed=done, shown=text)
+        now = time.monotonic()
+        if not console.is_terminal and now - self._told >= PLAIN_SECONDS:
+            self._told = now
+            left = f"left {_clock((self._total - done) / rate)}" if rate else ""
+            words = (f"{self._name} {done}/{self._total}", text, left, below)
+            say("  ".join(filter(None, words)))
+
+
+class ProgressLine(Line):
+    """Of a run: loss, learning rate and examples a second; below it what `overview` says of step and that pace."""
+
+    def __init__(self, total: int, start: int, batch_size: int, overview: Callable[[int, float], str]):
+        super().__init__("step", total, start)
+        self._batch_size, self._overview = batch_size, overview
+        self._looked, self._below = -math.inf, overview(start, 0.0)
+        self._bar.below = self._below
+        self._last: tuple[int, float, float] | None = None
+        self._steps, self._seconds = 0, 0.0
+
+    def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
+        """Shows the state after `step` steps; `paused`: seconds so far that went to other things than training."""
+        rate = self._pace(step, paused)
+        if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
+            self._looked, self._below = now, self._overview(step, rate * self._batch_size)
+        shown = f"epoch {epoch + 1}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
+        if rate:
+            shown += f"  {rate * self._batch_size:.0f} examples/s"
+        self.show(step, rate, shown, self._below)
+
+    def note(self, text: str) -> None:
+        """Says on a terminal's line what is done instead of steps."""
+        self._bar.update(self._task, shown=text)
+
+    def _pace(self, step: int, paused: float) -> float:
+        """Steps a second, 0 while unknown: of those alone that no pause fell among, since it overlaps with a step."""
+        now, last = time.monotonic(), self._last
+        self._last = step, now, paused
+        if last is not None and paused == last[2]:
+            self._steps += step - last[0]
+            self._seconds += now - last[1]
+        return self._steps / max(self._seconds, 1e-9)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
