@@ -13,7 +13,8 @@ import numpy as np
 
 from adakron_jax import adapter, files, hub, pretrained
 from adakron_jax.config import EncoderConfig
-from adakron_jax.data import packing, tokenizer
+from adakron_jax.data import packing
+from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.forward import PerShape, eval_step, of_split
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
@@ -23,7 +24,7 @@ from train.output import result
 from train.output.progress import Line
 from train.output.screen import say
 
-Classify = Callable[[str, tokenizer.Examples], np.ndarray]
+Classify = Callable[[str, Examples], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +100,14 @@ def read_run(folder: Path) -> Trained:
     return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
 
 
-def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, tokenizer.Examples]]:
+def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, Examples]]:
     """What answers each sheet of the runs' tasks, and its examples."""
 
     @functools.cache
     def read(name: str) -> tuple[pretrained.Leaves, Any]:
         folder = hub.locate(name)
         encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), tokenizer.Tokenizer(folder, encoder.vocab_size)
+        return pretrained.read(folder, encoder), Tokenizer(folder, encoder.vocab_size)
 
     ready = {}
     for run in runs.values():
@@ -136,7 +137,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
-    def classify(name: str, examples: tokenizer.Examples) -> np.ndarray:
+    def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)

@@ -104,7 +104,7 @@ def test_of_full_fine_tuning_all_learns_and_of_a_probe_nothing(capsys: pytest.Ca
         ("params --labels -1", "labels is -1; accepted: at least 1"),
         ("params --enc bert-base", "unrecognized arguments: --enc"),
         ("count", "invalid choice: 'count'"),
-        ("", "required: command"),
+        ("", "required: COMMAND"),
     ],
 )
 def test_a_mistake_ends_with_2_and_one_line(capsys: pytest.CaptureFixture[str], argv: str, complaint: str):
@@ -119,7 +119,7 @@ def test_a_mistake_ends_with_2_and_one_line(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(("argv", "code"), [(["params", "--method", "head"], 0), (["params", "--nope"], 2)])
 def test_the_exit_code_reaches_the_shell(monkeypatch: pytest.MonkeyPatch, argv: list[str], code: int):
     monkeypatch.setattr(sys, "argv", ["adakron_jax", *argv])
-    monkeypatch.delitem(sys.modules, "adakron_jax.__main__")
+    monkeypatch.delitem(sys.modules, "adakron_jax.__main__", raising=False)
     with pytest.raises(SystemExit) as end:
         runpy.run_module("adakron_jax", run_name="__main__")
     assert end.value.code == code

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from adakron_jax.data import tokenizer
+from adakron_jax.data.tokenizer import Examples, Tokenizer
 from train.data import sources, tokens
 from train.data.glue import TASKS
 
@@ -42,8 +42,8 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tokenizer(tokenizer_folder: Path) -> tokenizer.Tokenizer:
-    return tokenizer.Tokenizer(tokenizer_folder, len(VOCABULARY))
+def tokenizer(tokenizer_folder: Path) -> Tokenizer:
+    return Tokenizer(tokenizer_folder, len(VOCABULARY))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -69,11 +69,11 @@ def write_bytes(path: Path, contents: bytes) -> Path:
     return path
 
 
-def load(folder: Path, tokenizer: Any, task=RTE, split: str = "train", max_length: int = 64) -> tokenizer.Examples:
+def load(folder: Path, tokenizer: Any, task=RTE, split: str = "train", max_length: int = 64) -> Examples:
     return tokens.load(str(folder), task, split, tokenizer, max_length, cache=folder / "cache")
 
 
-def words(examples: tokenizer.Examples, i: int) -> list[str]:
+def words(examples: Examples, i: int) -> list[str]:
     return [VOCABULARY[token] for token in examples.tokens[examples.offsets[i] : examples.offsets[i + 1]]]
 
 
@@ -320,7 +320,7 @@ def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(task.name)
         return tokenise(rows, task, *args)
 
-    monkeypatch.setattr(data, "tokenise", counting)
+    monkeypatch.setattr(tokens, "tokenise", counting)
     return calls
 
 
@@ -328,10 +328,10 @@ def test_a_second_load_takes_the_same_examples_from_the_cache(
     tmp_path: Path, tokenizer_folder: Path, tokenizer: Any, tokenised: list[str]
 ):
     write(tmp_path / "rte/train.tsv", [*ROWS, {"sentence1": "", "sentence2": "a", "label": 0}])
-    again = tokenizer.Tokenizer(tokenizer_folder, len(VOCABULARY))
+    again = Tokenizer(tokenizer_folder, len(VOCABULARY))
     first, second, third = (load(tmp_path, each) for each in (tokenizer, tokenizer, again))
     assert len(tokenised) == 1
-    for field in dataclasses.fields(tokenizer.Examples):
+    for field in dataclasses.fields(Examples):
         expected = getattr(first, field.name)
         for other in (second, third):
             assert np.array_equal(getattr(other, field.name), expected)
@@ -343,10 +343,10 @@ def test_what_is_in_the_cache_needs_neither_tokenizer_nor_reader(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(tmp_path / "rte/train.parquet", ROWS)
-    first = load(tmp_path, tokenizer.Tokenizer(tokenizer_folder, 99))
+    first = load(tmp_path, Tokenizer(tokenizer_folder, 99))
     for module in ("transformers", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert load(tmp_path, tokenizer.Tokenizer(tokenizer_folder, 99)).tokens.tolist() == first.tokens.tolist()
+    assert load(tmp_path, Tokenizer(tokenizer_folder, 99)).tokens.tolist() == first.tokens.tolist()
 
 
 def test_what_was_loaded_before_a_split_does_not_decide_whether_it_is_cached(
@@ -356,7 +356,7 @@ def test_what_was_loaded_before_a_split_does_not_decide_whether_it_is_cached(
         write(tmp_path / f"rte/{split}.tsv", ROWS[: 2 if split == "train" else 3])
         load(tmp_path, tokenizer, split=split)
     assert len(tokenised) == 2
-    assert len(load(tmp_path, tokenizer.Tokenizer(tokenizer_folder, len(VOCABULARY)), split="validation")) == 3
+    assert len(load(tmp_path, Tokenizer(tokenizer_folder, len(VOCABULARY)), split="validation")) == 3
     assert len(tokenised) == 2
 
 
@@ -366,7 +366,7 @@ def test_other_data_length_or_tokenizer_are_not_taken_from_the_cache(
     path = write(tmp_path / "rte/train.tsv", ROWS)
     load(tmp_path, tokenizer)
     assert load(tmp_path, tokenizer, max_length=5).lengths.max() == 5
-    other = tokenizer.Tokenizer(write_tokenizer(tmp_path / "other", [*VOCABULARY[:5], *WORDS[::-1]]), 99)
+    other = Tokenizer(write_tokenizer(tmp_path / "other", [*VOCABULARY[:5], *WORDS[::-1]]), 99)
     assert load(tmp_path, other).tokens.tolist() != load(tmp_path, tokenizer).tokens.tolist()
     assert len(tokenised) == 3
     write(path, [*ROWS[:2], ROWS[2] | {"label": 0}])
@@ -400,14 +400,14 @@ def test_a_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path, tokeniz
     for file in ("config.json", "tokenizer_config.json"):
         shutil.copy(tokenizer_folder / file, tmp_path)
         with pytest.raises(ValueError, match=f"^{tmp_path}: no usable tokenizer"):
-            tokenizer.Tokenizer(tmp_path, 99)
+            Tokenizer(tmp_path, 99)
 
 
 def test_a_vocabulary_larger_than_the_encoders_is_refused(tokenizer_folder: Path):
     size = len(VOCABULARY)
-    assert len(tokenizer.Tokenizer(tokenizer_folder, size).fast) == size
+    assert len(Tokenizer(tokenizer_folder, size).fast) == size
     with pytest.raises(ValueError, match=f"the tokenizer has {size} tokens, the encoder only {size - 1}"):
-        _ = tokenizer.Tokenizer(tokenizer_folder, size - 1).fast
+        _ = Tokenizer(tokenizer_folder, size - 1).fast
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -484,7 +484,7 @@ def test_a_bad_row_of_the_built_in_data_would_be_refused_too(tiny: Path, tmp_pat
     shutil.copytree(sources.MINI / "sst2", tmp_path / "mini/sst2")
     with (tmp_path / "mini/sst2/validation.tsv").open("a", encoding="utf-8") as file:
         file.write("a film\tgood\t0\n")
-    monkeypatch.setattr(data, "MINI", tmp_path / "mini")
+    monkeypatch.setattr(sources, "MINI", tmp_path / "mini")
     ended = call(*SMALL, "--task", "sst2", "--model", tiny, "--out", tmp_path / "out")
     assert ended.code == 2
     assert "validation.tsv, row" in ended.err

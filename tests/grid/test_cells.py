@@ -25,7 +25,7 @@ from train.grid import cells
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
-from train.output import progress, screen
+from train.output import progress
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -239,15 +239,15 @@ def test_the_time_left_goes_by_the_pace_of_the_same_task_or_else_of_all():
 
 
 def test_before_a_cell_has_ended_the_time_left_goes_by_the_pace_of_the_one_that_runs():
-    cells = [cell("rte", 10, reached=2, running=True, rate=5.0), cell("mrpc", 10)]
-    assert cells.seconds_left(cells) == pytest.approx((8 + 10) * 10 / 5)
-    assert cells.overview(cells, cells[:1]) == "cell 1 of 2: rte; 0 done, 1 running, 1 left, about 1 min to go"
+    both = [cell("rte", 10, reached=2, running=True, rate=5.0), cell("mrpc", 10)]
+    assert cells.seconds_left(both) == pytest.approx((8 + 10) * 10 / 5)
+    assert cells.overview(both, both[:1]) == "cell 1 of 2: rte; 0 done, 1 running, 1 left, about 1 min to go"
 
 
 def test_the_overview_counts_cells_by_how_they_stand():
-    cells = [cell("rte", 10, result=result(100, 3600.0)), cell("mrpc", 10, error="no")]
-    cells += [cell("sst2", 10, running=True, reached=5), cell("cola", 20)]
-    said = cells.overview(cells, cells[2:3])
+    four = [cell("rte", 10, result=result(100, 3600.0)), cell("mrpc", 10, error="no")]
+    four += [cell("sst2", 10, running=True, reached=5), cell("cola", 20)]
+    said = cells.overview(four, four[2:3])
     assert said == "cell 3 of 4: sst2; 1 done, 1 failed, 1 running, 1 left, about 2.5 h to go"
 
 
@@ -335,7 +335,7 @@ def test_a_stop_whose_interrupt_python_drops_stops_the_grid_before_the_next_cell
         return stopping
 
     train_crew = cells._train_crew
-    monkeypatch.setattr(grid, "_train_crew", train_and_stop)
+    monkeypatch.setattr(cells, "_train_crew", train_and_stop)
     stopped = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path / "o")
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == "train: stopped before cell 2 of 2; the same command continues"
@@ -371,7 +371,7 @@ def test_cells_of_other_learning_rates_are_the_same_programs(tiny: Path, tmp_pat
 def test_the_overview_is_shown_with_the_progress_of_every_cell(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     ended = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path)
     assert (ended.code, ended.err) == (0, "")
     shown = [line for line in ended.out.splitlines() if line.startswith("step 1/2  epoch 1  loss ")]
@@ -383,9 +383,9 @@ def test_the_overview_is_shown_with_the_progress_of_every_cell(
 def test_the_pace_is_of_steps_that_nothing_else_fell_among(monkeypatch: pytest.MonkeyPatch):
     rates: list[float] = []
     line = progress.ProgressLine(9, 0, 8, lambda step, rate: rates.append(rate) or "")
-    monkeypatch.setattr(console, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     clock = [100.0]
-    monkeypatch.setattr(screen.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     # Step 1 ended while the program of step 2 compiled for 20 s; an evaluation of 5 s came before step 5.
     for step, now, paused in [(1, 120, 40), (2, 122, 40), (3, 123, 40), (4, 125, 40), (5, 131, 45), (6, 132, 45)]:
         clock[0] = float(now)

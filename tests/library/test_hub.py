@@ -40,16 +40,16 @@ def only_here(host, *args, **kwargs):
 
 socket.getaddrinfo = only_here
 
-from adakron_jax import pretrained
+from adakron_jax import hub, pretrained
 from adakron_jax.config import EncoderConfig
-from train.data import read
-from train.tasks import TASKS
+from train.data.glue import TASKS
+from train.data.sources import read
 
 def answer(kind, name, split=None):
     if kind == "rows":
         rows = read("hub", TASKS[name], split)
         return {"texts": rows.texts, "labels": rows.labels}
-    folder = pretrained.locate(name)
+    folder = hub.locate(name)
     config = EncoderConfig.from_folder(folder)
     leaves = pretrained.read(folder, config)
     files = sorted(path.name for path in folder.iterdir())

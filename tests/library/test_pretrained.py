@@ -318,7 +318,7 @@ def test_a_folder_is_its_own_place(tmp_path: Path):
 
 @pytest.mark.parametrize("model", ["./no-such-model", "/no/such/model", "~/no-such-model", "no/such/model"])
 def test_a_missing_folder_is_refused_without_asking_the_hub(monkeypatch: pytest.MonkeyPatch, model: str):
-    monkeypatch.setattr(pretrained, "_from_hub", lambda _: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub, "_from_hub", lambda _: pytest.fail("asked the hub"))
     with pytest.raises(ValueError, match=f"^model '{model}': no such folder$"):
         hub.locate(model)
 
