@@ -52,7 +52,7 @@ class Ours:
     def wait(self) -> None:
         self.jax.block_until_ready((self.run.state, self.metrics))
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
         x, y = (self.jax.numpy.ones(shape, self.run.config.dtype) for shape in ((m, k), (k, n)))
         multiply = self.jax.jit(self.jax.numpy.matmul)
         return lambda: self.jax.block_until_ready(multiply(x, y))
