@@ -1,4 +1,4 @@
-"""Our training program under measurement: `train.run.prepare`, the plan's batches and the run's own step."""
+"""Our training program under measurement: its own preparation, the plan's batches and the run's own step."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +9,21 @@ from benchmarks.protocol import Measured, dense_inputs, over_stdio
 
 
 class Ours:
-    """A prepared run; `argv` is the command line of `python -m train`."""
+    """A prepared run.
 
-    def __init__(self, argv: Sequence[str]):
+    Args:
+      argv: the command line of `python -m train`.
+      shared: what an earlier one has loaded, if there was one.
+    """
+
+    def __init__(self, argv: Sequence[str], shared: Any = None):
         import jax
 
         from train.engine import prepare
         from train.options import command
 
         self.jax = jax
-        self.run = prepare.prepare(command.parse(argv))
+        self.run = prepare.prepare(command.parse(argv), shared)
         self.metrics = None
 
     @property
@@ -44,7 +49,7 @@ class Ours:
 
     def step(self, inputs: Any) -> None:
         batch = self.jax.device_put(inputs, self.run.shardings.batch)
-        # As in `train.loop`: the step before is waited for when this one is on its way.
+        # As in training: the step before is waited for when this one is on its way.
         before = self.metrics
         self.run.state, self.metrics = self.run.train_step(self.run.state, self.run.frozen, batch)
         self.jax.device_get(before)
@@ -58,10 +63,10 @@ class Ours:
         return lambda: self.jax.block_until_ready(multiply(x, y))
 
     def flops(self, inputs: Any) -> int:
-        from benchmarks.tpu import products
+        from benchmarks.tpu import matmul_flops
 
         return sum(
-            products(self.run.train_step.jitted.trace(self.run.state, self.run.frozen, inputs).jaxpr.jaxpr).values()
+            matmul_flops(self.run.train_step.jitted.trace(self.run.state, self.run.frozen, inputs).jaxpr.jaxpr).values()
         )
 
     def device_bytes(self) -> int:

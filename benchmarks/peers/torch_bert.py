@@ -85,8 +85,9 @@ class Torch:
             for parameter in self.model.parameters():
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.bfloat16()
-        # Batches by length come in a dozen lengths, which one dynamic graph serves.
-        self.forward = torch.compile(self.model, dynamic=args.grouped or None) if args.compile else self.model
+        # Batches by length come in a dozen lengths, which one dynamic graph serves; one length has a graph of its own.
+        dynamic = True if args.grouped else None if args.length is None else False
+        self.forward = torch.compile(self.model, dynamic=dynamic) if args.compile else self.model
         fused = self.device == "cuda"
         self.optimizer = torch.optim.AdamW(self.trained, lr=args.learning_rate, weight_decay=0.1, fused=fused)
         self.args = args
