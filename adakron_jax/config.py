@@ -1,10 +1,11 @@
 """The shape of an encoder, read from a Hugging Face `config.json`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from adakron_jax.files import read_object
 
 # Field of EncoderConfig -> key of config.json.
 _KEYS = {
@@ -130,10 +131,7 @@ class EncoderConfig:
         """Reads `config.json` of a model folder; ValueError names the file."""
         path = folder / "config.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("no JSON object")
-            return cls.from_hugging_face(values)
+            return cls.from_hugging_face(read_object(path))
         except FileNotFoundError:
             raise ValueError(f"{folder} has no config.json; accepted: a Hugging Face model folder") from None
         except (ValueError, TypeError) as error:

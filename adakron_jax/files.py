@@ -1,7 +1,9 @@
-"""Files that appear whole, and tensors read from outside."""
+"""Files that appear whole, and what is read from outside: tensors, and descriptions in JSON."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,17 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; OSError if it cannot be read, ValueError if it holds something else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
+    return values
 
 
 def write_whole(path: Path, contents: bytes) -> None:

@@ -43,7 +43,7 @@ class Bench:
         flags = {"method": system.method, "model": self.folder, "learning-rate": settings.learning_rate}
         flags |= {"precision": settings.precision}
         if system.needs:
-            flags |= {"tokens": self.examples[task], "labels": TASKS[task].num_labels, "threads": settings.threads}
+            flags |= {"tokens": self.examples[task], "labels": TASKS[task].problem.outputs, "threads": settings.threads}
             flags |= {"length": length} if system.padded else {}
         else:
             flags |= {

@@ -24,13 +24,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.serialization import msgpack_serialize
+from safetensors.numpy import save_file
 
 from adakron_jax import adapter, pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.files import read_tensors
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import split_params
+from adakron_jax.problem import Problem
 from benchmarks.tiny import write_tiny
 
 SECONDS = 10
@@ -43,38 +47,46 @@ NASTY: tuple[Any, ...] = (
 
 
 def write_good(folder: Path) -> None:
-    """A model's folder in `model`, an adapter's in `adapter`."""
+    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, an adapter's in `adapter`."""
     write_tiny(folder / "model")
+    for other in ("sharded", "flax"):
+        shutil.copytree(folder / "model", folder / other, dirs_exist_ok=True)
+        (folder / other / "model.safetensors").unlink(missing_ok=True)
+    tensors = read_tensors(folder / "model/model.safetensors")
+    save_file(tensors, folder / "sharded/model-1.safetensors")
+    index = {"weight_map": dict.fromkeys(tensors, "model-1.safetensors")}
+    (folder / "sharded/model.safetensors.index.json").write_text(json.dumps(index))
+    tree: dict[str, Any] = {name: {"bias": tensor} for name, tensor in tensors.items()}
+    (folder / "flax/flax_model.msgpack").write_bytes(msgpack_serialize(tree))
+    fast = Tokenizer(folder / "model", 10_000).fast
+    (folder / "flax/tokenizer.json").write_text(fast.backend_tokenizer.to_str())
     encoder = EncoderConfig.from_folder(folder / "model")
     base = pretrained.read(folder / "model", encoder)
     model = SequenceClassifier(encoder, AdaKron())
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), model.shapes())
-    card = adapter.Card(
-        AdaKron(), "rte", ("yes", "no"), "tiny", pretrained.fingerprint(base), encoder, {"accuracy": 0.5}
-    )
+    problem, known = Problem("classification", ("yes", "no")), pretrained.fingerprint(base)
+    card = adapter.Card(AdaKron(), "rte", problem, "tiny", known, encoder, {"accuracy": 0.5}, max_length=64)
     adapter.save(folder / "adapter", split_params(params, adapter.is_portable(AdaKron()))[0], card)
 
 
 def read_model(folder: Path) -> None:
-    encoder = EncoderConfig.from_folder(folder / "model")
-    pretrained.read(folder / "model", encoder)
+    pretrained.read(folder, EncoderConfig.from_folder(folder))
 
 
 def read_tokenizer(folder: Path) -> None:
-    Tokenizer(folder / "model", 10_000).fast("two words")
+    Tokenizer(folder, 10_000).fast("two words")
 
 
-def read_adapter(folder: Path) -> None:
-    adapter.load(folder / "adapter")
-
-
-READERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json": ("model/config.json", read_model),
     "weights": ("model/model.safetensors", read_model),
     "vocab.txt": ("model/vocab.txt", read_tokenizer),
     "tokenizer_config.json": ("model/tokenizer_config.json", read_tokenizer),
-    "adapter.json": ("adapter/adapter.json", read_adapter),
-    "adapter's tensors": ("adapter/adapter.safetensors", read_adapter),
+    "tokenizer.json": ("flax/tokenizer.json", read_tokenizer),
+    "index": ("sharded/model.safetensors.index.json", read_model),
+    "msgpack": ("flax/flax_model.msgpack", read_model),
+    "adapter.json": ("adapter/adapter.json", adapter.load),
+    "adapter's tensors": ("adapter/adapter.safetensors", adapter.load),
 }
 
 
@@ -144,7 +156,7 @@ def changed_header(rng: random.Random, contents: bytes) -> bytes:
     return struct.pack("<Q", len(written)) + written + data
 
 
-class TooLong(Exception):
+class TooLong(BaseException):
     """A case took more than SECONDS."""
 
 
@@ -177,7 +189,7 @@ def attempt(good: Path, scratch: Path, name: str, seed: int) -> str:
     path.write_bytes(changed(random.Random(f"{name} {seed}"), path.read_bytes(), file))
     try:
         with bounded():
-            read(folder)
+            read(path.parent)
     except ValueError as error:
         return "refused" if str(error) else "refused without a word"
     except BaseException as error:  # whatever it is, but the user's own wish to stop
