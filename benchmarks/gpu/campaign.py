@@ -133,7 +133,7 @@ class Campaign:
         try:
             figures = step.read(printed)
         except (OSError, ValueError, KeyError) as error:
-            state, figures, said = "failed", [], f"no figures: {error!r}"
+            state, figures, said = "failed", [], said or f"no figures: {error!r}"
         return Record(part, step.name, state, self.clock() - begun, figures, said)
 
 

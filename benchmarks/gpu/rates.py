@@ -38,7 +38,7 @@ def ours(given: argparse.Namespace) -> Open:
         flags: dict[str, Any] = {"task": task, "data": given.data, "train-split": split_of(given.data, task), "seed": 0}
         flags |= {"model": given.inputs / given.shape, "method": "adakron", "precision": given.precision}
         flags |= {"batch-size": BATCH, "max-length": LENGTHS.get(task, 128), "learning-rate": LEARNING_RATE}
-        flags |= {"out": f"{scratch}/{task}", "limit-eval": 8, "epochs": 1}
+        flags |= {"out": tempfile.mkdtemp(dir=scratch), "limit-eval": 8, "epochs": 1}
         return Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))], shared)
 
     return open_task

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,7 @@ def write_good(folder: Path) -> None:
     save_file(tensors, folder / "sharded/model-1.safetensors")
     index = {"weight_map": dict.fromkeys(tensors, "model-1.safetensors")}
     (folder / "sharded/model.safetensors.index.json").write_text(json.dumps(index))
-    tree: dict[str, Any] = {name: {"bias": tensor} for name, tensor in tensors.items()}
-    (folder / "flax/flax_model.msgpack").write_bytes(msgpack_serialize(tree))
+    (folder / "flax/flax_model.msgpack").write_bytes(msgpack_serialize(as_flax(tensors)))
     fast = Tokenizer(folder / "model", 10_000).fast
     (folder / "flax/tokenizer.json").write_text(fast.backend_tokenizer.to_str())
     encoder = EncoderConfig.from_folder(folder / "model")
@@ -75,6 +74,21 @@ def read_model(folder: Path) -> None:
 
 def read_tokenizer(folder: Path) -> None:
     Tokenizer(folder, 10_000).fast("two words")
+
+
+def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A checkpoint's tensors as the tree of Flax's classes: kernels [in, out], weights by what they are."""
+    tree: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight":
+            kind = "scale" if tensor.ndim == 1 else "embedding" if module.endswith("_embeddings") else "kernel"
+        *path, last = module.split(".")
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
+        node.setdefault(last, {})[kind] = np.ascontiguousarray(tensor.T) if kind == "kernel" else tensor
+    return tree
 
 
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -202,6 +216,8 @@ def attempt(good: Path, scratch: Path, name: str, seed: int) -> str:
 def fuzz(scratch: Path, names: Sequence[str], cases: int, first: int = 0) -> dict[str, Counter]:
     """How `cases` cases of each file ended."""
     write_good(scratch / "good")
+    for file, read in READERS.values():
+        read((scratch / "good" / file).parent)
     ends: dict[str, Counter] = {name: Counter() for name in names}
     for seed in range(first, first + cases):
         for name in names:
