@@ -32,13 +32,13 @@ def ours(given: argparse.Namespace) -> Open:
     from benchmarks.worker import Ours
     from train.engine.prepare import Shared
 
-    shared, scratch = Shared(), tempfile.mkdtemp(prefix="adakron-jax-bench-")
+    shared = Shared()
 
     def open_task(task: str) -> Trainer:
         flags: dict[str, Any] = {"task": task, "data": given.data, "train-split": split_of(given.data, task), "seed": 0}
         flags |= {"model": given.inputs / given.shape, "method": "adakron", "precision": given.precision}
         flags |= {"batch-size": BATCH, "max-length": LENGTHS.get(task, 128), "learning-rate": LEARNING_RATE}
-        flags |= {"out": tempfile.mkdtemp(dir=scratch), "limit-eval": 8, "epochs": 1}
+        flags |= {"out": tempfile.mkdtemp(dir=given.inputs, prefix="run-"), "limit-eval": 8, "epochs": 1}
         return Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))], shared)
 
     return open_task
