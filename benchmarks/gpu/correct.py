@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.gpu.campaign import Figures, Step
 from benchmarks.gpu.settings import Settings
 
-CURVES = Path(__file__).with_name("mrpc_cpu.json")  # of the run below on a CPU: each seed's losses and scores
+CURVES = Path(__file__).with_name("mrpc_cpu.json")  # what `write_curves` made of the run below on a CPU
 SEEDS = ("0", "1")
 WORKERS = 8  # processes that the oracles, nearly all compilation, are divided among
 
@@ -47,6 +47,12 @@ def curve(run: Path) -> dict[str, Any]:
     losses = {str(record["step"]): record["loss"] for record in records if record["kind"] == "train"}
     scores = [record["accuracy"] for record in records if record["kind"] == "eval"]
     return {"loss": losses, "accuracy": scores}
+
+
+def write_curves(out: Path) -> None:
+    """Takes the runs in a folder, made by the command of `steps` on a CPU, for the reference."""
+    curves = {seed: curve(out / f"mrpc-adakron-seed{seed}") for seed in SEEDS}
+    CURVES.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
 
 
 def read_curves(out: Path, printed: str) -> Figures:

@@ -55,8 +55,9 @@ def profiles(records: Sequence[Record]) -> Iterator[str]:
             kinds = {kind: f"{1e3 * seconds:.2f} ms" for kind, seconds in figures.get("seconds_by_kind", {}).items()}
             about = f"{figures['shape']}, {figures['what']}: {1e3 * figures['step_seconds']:.2f} ms a step"
             yield ""
-            yield f"* {about}, {1e3 * figures['enqueue_seconds']:.2f} ms to enqueue it, {_words(kinds)}, idle "
-            yield f"  {figures.get('idle', float('nan')):.0%}"
+            yield f"* {about}, {1e3 * figures['enqueue_seconds']:.2f} ms to enqueue it, {_words(kinds)}, " + (
+                f"idle {figures['idle']:.0%}" if kinds else "no kernel was seen"
+            )
 
 
 def methods(records: Sequence[Record]) -> Iterator[str]:
