@@ -6,6 +6,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import hashlib
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_object, read_tensors, write_whole
+from adakron_jax.files import read_metadata, read_object, read_tensors, write_whole
 from adakron_jax.params import flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, fits, is_own, is_trainable, make_method
@@ -137,8 +138,17 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
-    write_whole(folder / "adapter.safetensors", to_bytes(tensors))
+    write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
@@ -149,7 +159,7 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
       expected: the tree's shapes; by default those that the card's method has on the card's encoder.
 
     Raises:
-      ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
+      ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
     card = read_card(folder / "adapter.json")
     if expected is None:
@@ -159,7 +169,13 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
             raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
     path = folder / "adapter.safetensors"
     try:
-        leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
+        tensors = read_tensors(path)
+        leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
+        said = read_object(folder / "adapter.json")
+        if read_metadata(path).get("sha256") not in (None, _digest(tensors, said)):
+            raise ValueError(
+                "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
+            )
         return graft(expected, leaves), card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -19,6 +19,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: {error}") from None
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file, which must be whole, says besides its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        return file.metadata() or {}
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; OSError if it cannot be read, ValueError if it holds something else."""
     try:
