@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.encoders.bert import Encoder
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.parts import Part
+from adakron_jax.encoders.stack import Encoder
 from adakron_jax.params import flatten
 
 

@@ -170,7 +170,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     multiple = shardings.mesh.shape["data"]
 
     model, base = read_model(config, task, folder, encoder, shared)
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in base)
     shapes = model.shapes()
     params = graft(shapes, base | fresh | transferred(config, task, shapes, shared))
     trainable, frozen = split_params(params, is_trainable(config.method))
