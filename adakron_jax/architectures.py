@@ -43,6 +43,22 @@ class Stored(NamedTuple):
         return np.swapaxes(part, -1, -2) if self.transposed else part
 
 
+class Form(NamedTuple):
+    """A classification head: one projection (`linear`), or a dense with an activation before it.
+
+    Attributes:
+      activation: `linear`, `tanh`, `relu` or `gelu`.
+      biases: whether the dense has one; the projection has.
+      normed: whether a LayerNorm follows the activation.
+      drops_input: whether dropout comes before the dense, besides that before the projection.
+    """
+
+    activation: str
+    biases: bool = True
+    normed: bool = False
+    drops_input: bool = True
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """A model type.
@@ -57,6 +73,9 @@ class Architecture:
       accepted: key -> the values that are computed here, the first of which is meant where the key is missing.
       stored: our leaf -> its place in a checkpoint; leaves that a configuration does not have may be among them.
       foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
+      form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
+      pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
+      pooler: whether a pretrained dense and tanh stand between first token and head.
       positions: where an example's first token reads the position table, or that there is none.
       biases: whether dense layers and LayerNorms have them.
       drops_attention_output: whether `hidden_dropout` is applied to the attention's output too.
@@ -70,6 +89,10 @@ class Architecture:
     accepted: Mapping[str, tuple[Any, ...]]
     stored: Mapping[str, Stored]
     foreign: re.Pattern
+    form: Form
+    head: Mapping[str, Stored]
+    pretrained_head: tuple[str, ...] = ()
+    pooler: bool = False
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     positions: Literal["from 0", "after padding", "rotary"] = "from 0"
     biases: bool = True
@@ -85,6 +108,11 @@ def _stored(denses: Mapping[str, str], norms: Mapping[str, str], tables: Mapping
         | {f"{path}/scale": Stored(f"{name}.weight") for path, name in norms.items()}
         | {f"{path}/embedding": Stored(f"{name}.weight") for path, name in tables.items()}
     )
+
+
+def _head(dense: str, projection: str) -> dict[str, Stored]:
+    """A dense and a projection, by their names."""
+    return _stored({f"{layout.CLASSIFIER}/dense": dense, f"{layout.CLASSIFIER}/out_proj": projection}, {}, {})
 
 
 _SIZES = {
@@ -139,6 +167,9 @@ _BERT = Architecture(
     },
     stored=_stored(_DENSES | {layout.POOLER: "pooler.dense"}, _NORMS, _TABLES),
     foreign=re.compile(_FOREIGN),
+    form=Form("linear"),
+    head=_stored({layout.CLASSIFIER: "classifier"}, {}, {}),
+    pooler=True,
 )
 _ROBERTA = dataclasses.replace(
     _BERT,
@@ -146,6 +177,9 @@ _ROBERTA = dataclasses.replace(
     unsaid={"initializer_range": 0.02},  # the published epsilon, 1e-5, is not the configuration class's
     stored=_stored(_DENSES, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^pooler\."),
+    form=Form("tanh"),
+    head=_head("classifier.dense", "classifier.out_proj"),
+    pooler=False,
     positions="after padding",
 )
 _ELECTRA = dataclasses.replace(
@@ -154,6 +188,9 @@ _ELECTRA = dataclasses.replace(
     keys=_BERT.keys | {"embedding_size": "embedding_size"},
     stored=_stored(_DENSES | {layout.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^(discriminator_predictions|generator_predictions|generator_lm_head)\."),
+    form=Form("gelu"),
+    head=_head("classifier.dense", "classifier.out_proj"),
+    pooler=False,
 )
 _DISTILBERT = dataclasses.replace(
     _BERT,
@@ -188,6 +225,9 @@ _DISTILBERT = dataclasses.replace(
         {path: name for path, name in _TABLES.items() if path != layout.TOKEN_TYPE},
     ),
     foreign=re.compile(rf"{_FOREIGN}|^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier)\."),
+    form=Form("relu", drops_input=False),
+    head=_head("pre_classifier", "classifier"),
+    pooler=False,
     drops_attention_output=False,
 )
 
@@ -254,6 +294,14 @@ _MODERNBERT = Architecture(
         f"{layout.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
     },
     foreign=re.compile(r"^(head|decoder|classifier)\."),
+    form=Form("gelu", biases=False, normed=True, drops_input=False),
+    head={
+        f"{layout.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
+        f"{layout.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
+        f"{layout.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
+        f"{layout.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
+    },
+    pretrained_head=(f"{layout.CLASSIFIER}/dense/kernel", f"{layout.CLASSIFIER}/norm/scale"),
     positions="rotary",
     biases=False,
     respell=_modernbert_of_transformers_5,

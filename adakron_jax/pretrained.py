@@ -16,7 +16,7 @@ import numpy as np
 from adakron_jax.architectures import Stored
 from adakron_jax.config import EncoderConfig
 from adakron_jax.hub import PICKLED, WEIGHTS, shards
-from adakron_jax.layout import is_stacked
+from adakron_jax.layout import CLASSIFIER, is_stacked
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
@@ -48,11 +48,14 @@ def names(path: str, config: EncoderConfig) -> list[str]:
 def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
     """Maps the tensors of a checkpoint to path -> array, with layers stacked and kernels laid [in, out].
 
+    Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
+    among the leaves: a new head begins with them.
+
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
     """
     found, problems = _without_foreign(tensors, config)
-    leaves, used = {}, set()
+    leaves, used = _pretrained_head(tensors, config), set()
     for path, stored in table(config).items():
         parts, shape = [], _stored_shape(path, config)
         for name in stored.names(config.num_layers):
@@ -86,6 +89,14 @@ def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -
     return found, problems
 
 
+def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
+    """What there is of a pretrained head, of the shape that ours has."""
+    architecture = config.architecture
+    wanted = {path: architecture.head[path] for path in architecture.pretrained_head}
+    leaves = {path: stored.take(tensors[stored.name]) for path, stored in wanted.items() if stored.name in tensors}
+    return {path: leaf for path, leaf in leaves.items() if leaf.shape == _shapes(config)[path]}
+
+
 def _stored_shape(path: str, config: EncoderConfig) -> tuple[int, ...]:
     """The shape of one tensor of a checkpoint that holds the leaf at `path`."""
     stored, shape = table(config)[path], _shapes(config)[path]
@@ -110,9 +121,9 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the pretrained leaves' names, shapes and float32 values, whatever file they came from."""
+    """SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from."""
     digest = hashlib.sha256()
-    for path in sorted(leaves):
+    for path in sorted(path for path in leaves if not path.startswith(f"{CLASSIFIER}/")):
         leaf = np.ascontiguousarray(leaves[path], dtype="<f4")
         digest.update(f"{path} {leaf.shape}\n".encode())
         digest.update(leaf.data)
