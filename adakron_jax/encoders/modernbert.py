@@ -47,7 +47,7 @@ class Attention(attention.Attention):
             jnp.asarray(theta**exponents, wide) for theta in (config.global_theta, config.local_theta)
         )
         frequencies = jnp.where(self.is_global(layer), of_global, of_local)
-        angles = places.positions[:, None, :, None].astype(wide) * frequencies
+        angles = places.positions[:, None, :, None].astype(wide) * frequencies[None, None, None]
         cos, sin = jnp.cos(angles), jnp.sin(angles)
         left, right = jnp.split(x.astype(wide), 2, axis=-1)
         return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
