@@ -110,14 +110,15 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     Raises:
       ValueError: of a tensor that holds several leaves, only some are given.
     """
-    pieces: dict[str, dict[int, np.ndarray]] = {}
+    pieces: dict[str, dict[int, np.ndarray | None]] = {}
     for path, leaf in leaves.items():
         leaf, stored = np.asarray(leaf), table(config)[path]
         leaf = np.swapaxes(leaf, -1, -2) if stored.transposed else leaf
         for name, part in zip(names(path, config), leaf if is_stacked(path) else [leaf], strict=True):
-            pieces.setdefault(name, dict.fromkeys(range(stored.of)))[stored.part] = part
+            pieces.setdefault(name, {k: None for k in range(stored.of)})[stored.part] = part
     refuse(f"incomplete {name}" for name, parts in pieces.items() if any(part is None for part in parts.values()))
-    return {name: np.concatenate(list(parts.values())) for name, parts in pieces.items()}
+    # A layout in memory that is not the row-major one would be written as other numbers.
+    return {name: np.ascontiguousarray(np.concatenate(list(parts.values()))) for name, parts in pieces.items()}
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
