@@ -35,7 +35,7 @@ def main() -> None:
     steps, known = [], []
     for runs in counts:
         print(f"compiling the step of {runs}", file=sys.stderr)
-        step, facts = dense_step(encoder, base, method, args.rows, args.seq, runs, dtype)
+        step, facts = dense_step(encoder, base, method, args.rows, args.seq, runs=runs, dtype=dtype)
         steps.append(step)
         known.append(facts)
     measured = in_turn(steps, args.rounds, divide_by=counts)
