@@ -257,7 +257,7 @@ def conclude(run: Run, journal: Journal, together: int) -> dict[str, Any]:
         "versions": versions(),
     }
     write_result(folder, result)
-    screen.show_result(result, config)
+    screen.show_result(result, config, run.encoder)
     return result
 
 

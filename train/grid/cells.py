@@ -59,21 +59,20 @@ class Cell:
         return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
 
 
-def survey(configs: Sequence[RunConfig]) -> list[Cell]:
+def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
       ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
         folder holds another run.
     """
-    shared = prepare.Shared()
 
     @functools.cache
     def rows(source: str, task: str, split: str) -> int:
         return len(sources.read(source, TASKS[task], split).labels)
 
     for config in configs:
-        prepare.fit(config, shared)
+        prepare.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
         if (result := prepare.finished(config)) is not None:
@@ -126,7 +125,7 @@ def show_cost(cells: Sequence[Cell]) -> None:
     screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
-def train(cells: Sequence[Cell], together: bool = False) -> None:
+def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False) -> None:
     """Runs every open cell. One that fails says why, and the next one begins.
 
     Args:
@@ -137,12 +136,9 @@ def train(cells: Sequence[Cell], together: bool = False) -> None:
       ValueError: what all cells need, the model and the devices, is not there.
       Stopped: SIGINT or SIGTERM came; the same grid goes on from there.
     """
-    shared = prepare.Shared()
     if to_do := [cell.config for cell in cells if cell.open]:
-        folder, encoder = prepare.fit(to_do[0], shared)
-        make_shardings(to_do[0].mesh, encoder)
-        _ = shared.tokenizer(folder, encoder.vocab_size).fast
-        shared.weights(folder, encoder)
+        make_shardings(to_do[0].mesh_shape, shared.model.encoder)
+        _ = shared.model.tokenizer.fast, shared.model.leaves
     waiting = crews(cells, together)
     while waiting:
         crew = waiting.pop(0)
@@ -171,9 +167,8 @@ def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
     found: dict[Any, list[Cell]] = {}
     for number, cell in enumerate(cells):
-        alike = dataclasses.replace(cell.config, seed=0, learning_rate=1.0, out="", resume="auto")
         if cell.open:
-            found.setdefault((alike, cell.reached) if together else number, []).append(cell)
+            found.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
     return list(found.values())
 
 

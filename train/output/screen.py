@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from adakron_jax.config import EncoderConfig
 from adakron_jax.params import Tree, count, flatten
 from train.data.glue import TASKS
 from train.options.config import RunConfig
@@ -62,11 +63,11 @@ def show_evaluation(record: Mapping[str, Any], header: bool, best: bool, name: s
     say(f"{record['epoch']:>5}{record['step']:>8}{record['train_loss']:>12.4f}{cells}{notes}")
 
 
-def show_result(result: Mapping[str, Any], config: RunConfig) -> None:
+def show_result(result: Mapping[str, Any], config: RunConfig, encoder: EncoderConfig) -> None:
     """Prints the closing summary, with the paper's scores beside those of whole sets where it has them."""
     examples = result["train_examples"]
     scarce = low_resource(config, examples)
-    published = {} if scarce or config.limit_eval != "all" else paper_scores(config)
+    published = {} if scarce or config.limit_eval != "all" else paper_scores(config, encoder)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("metric", "best", "last", *(["paper"] if published else [])):
         table.add_column(name, justify="left" if name == "metric" else "right")
