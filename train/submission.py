@@ -19,8 +19,8 @@ from train.data.glue import TASKS, Task
 from train.engine.prepare import EVAL_BATCH, configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output import result
 from train.output.progress import Line
+from train.output.result import parse as parse_result
 from train.output.screen import say
 
 Classify = Callable[[str, Examples], np.ndarray]
@@ -93,10 +93,10 @@ def read_run(folder: Path) -> Trained:
     """A finished run's folder; ValueError says what is damaged."""
     try:
         config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        found = result.parse((folder / "result.json").read_text(encoding="utf-8"), config)
+        result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
-    return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
+    return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
 def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, Examples]]:

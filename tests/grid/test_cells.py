@@ -17,6 +17,7 @@ from adakron_jax import hub
 from adakron_jax.cli.paper import ROWS
 from adakron_jax.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
+from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder
 from train.data import sources
@@ -27,6 +28,7 @@ from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
 from train.output import progress
+from train.output.result import Result, Seconds, Throughput
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -213,13 +215,11 @@ def test_the_paper_s_tables_have_its_systems_in_its_order(
 # --- what a grid costs
 
 
-def result(examples: int, seconds: float) -> dict[str, Any]:
-    return {
-        "last": {"step": 1},
-        "throughput": {"examples_per_second": 2 * examples / seconds},
-        "seconds": {"train": seconds / 2, "total": seconds},
-        "together": 1,
-    }
+def result(examples: int, seconds: float) -> Result:
+    record = {"epoch": 1, "step": 1, "accuracy": 0.5}
+    throughput = Throughput(examples_per_second=2 * examples / seconds, tokens_per_second=1.0, padding_fraction=0.0)
+    spent = Seconds(train=seconds / 2, eval=0.0, compile=0.0, total=seconds)
+    return result_of(RunConfig(task="rte"), [record], throughput=throughput, seconds=spent)
 
 
 def cell(task: str, steps: int, **known: Any) -> cells.Cell:
@@ -422,12 +422,12 @@ def test_a_later_seed_compiles_only_what_the_one_before_has_not(
     surveyed = cells.survey(command.runs, shared)
     seen = []
 
-    def train(runs: Any) -> list[dict[str, Any]]:
+    def train(runs: Any) -> list[Result]:
         (run,) = runs
         seen.append(run)
         run.train_step.executables["a shape"] = print
         run.checkpoints.close()
-        return [{"last": {"step": 1}, "seconds": {"train": 0.0}, "together": 1}]
+        return [result(0, 1.0)]
 
     monkeypatch.setattr(loop, "train", train)
     cells.train(surveyed, shared)

@@ -31,6 +31,7 @@ from train.engine.step import TrainState, compile_steps, init_state
 from train.options.config import Limit, RunConfig
 from train.options.model import Pretrained
 from train.output import result, screen
+from train.output.result import Result
 
 EVAL_BATCH = 256  # examples of an evaluation batch
 STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
@@ -103,7 +104,7 @@ class Run:
         return self.steps_per_epoch if every == "epoch" else min(every, self.steps_per_epoch)
 
 
-def finished(config: RunConfig) -> dict[str, Any] | None:
+def finished(config: RunConfig) -> Result | None:
     """Checks the run's folder against the configuration; the result, if the run has ended there.
 
     Raises:

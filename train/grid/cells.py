@@ -15,6 +15,7 @@ from train.engine import loop, prepare, signals
 from train.engine.sharding import make_shardings
 from train.options.config import RunConfig
 from train.output import screen
+from train.output.result import Result
 
 
 @dataclasses.dataclass
@@ -27,7 +28,7 @@ class Cell:
       reached: the step it would go on from, or has come to.
       running: it is the one at work.
       rate: examples a second, while it runs.
-      result: as in `result.json`, once it has ended.
+      result: once it has ended.
       error: why it failed, if it did.
     """
 
@@ -36,7 +37,7 @@ class Cell:
     reached: int = 0
     running: bool = False
     rate: float = 0.0
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: str = ""
 
     @property
@@ -76,7 +77,7 @@ def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
     cells = []
     for config in configs:
         if (result := prepare.finished(config)) is not None:
-            cells.append(Cell(config, result["last"]["step"], result=result))
+            cells.append(Cell(config, result.last.step, result=result))
             continue
         if not prepare.reached(config):
             prepare.check_start(config, shared)
@@ -95,22 +96,17 @@ def seconds_left(cells: Sequence[Cell]) -> float | None:
     The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
     cell has ended it is that of the training of the one that runs; None if there is none.
     """
-    ended = [cell for cell in cells if cell.result is not None and cell.result["seconds"]["train"] > 0]
+    ended = [(cell.config.task, cell.result) for cell in cells if cell.result and cell.result.seconds.train > 0]
     if not ended:
         rate = sum(cell.rate for cell in cells if cell.running)
         return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
     seconds = 0.0
     for cell in cells:
-        alike = [other for other in ended if other.config.task == cell.config.task] or ended
-        trained = sum(_trained(other.result) for other in alike)
-        spent = sum(other.result["seconds"]["total"] / other.result["together"] for other in alike if other.result)
+        results = [result for task, result in ended if task == cell.config.task] or [result for _, result in ended]
+        trained = sum(result.throughput.examples_per_second * result.seconds.train for result in results)
+        spent = sum(result.seconds.total / result.together for result in results)
         seconds += cell.left * cell.config.batch_size * spent / max(trained, 1)
     return seconds
-
-
-def _trained(result: Any) -> float:
-    """Examples trained on in the `seconds` of a result, which are those since the run was last resumed."""
-    return result["throughput"]["examples_per_second"] * result["seconds"]["train"]
 
 
 def show_cost(cells: Sequence[Cell]) -> None:
@@ -212,8 +208,8 @@ def show_scores(cells: Sequence[Cell]) -> None:
         if cell.result is None:
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
-        found = [f"{100 * cell.result[which][metric]:.2f}" for which in ("best", "last")]
-        table.add_row(cell.name, metric, *found, "collapsed" if cell.result["collapsed"] else "done")
+        scores = [f"{100 * evaluation.scores[metric]:.2f}" for evaluation in (cell.result.best, cell.result.last)]
+        table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     screen.say("")
     screen.console.print(table)
     for cell in cells:
