@@ -232,11 +232,12 @@ def conclude(run: Run, journal: Journal, together: int) -> Result:
     card = adapter.Card(
         method=config.method,
         task=config.task,
-        labels=run.task.labels,
+        problem=run.task.problem,
         base=config.model,
         fingerprint=run.fingerprint,
         encoder=run.encoder,
         scores=read_evaluation(best, run.task.scored).scores,
+        max_length=config.max_length,
     )
     added = split_params(run.frozen, is_own)[0]
     learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
