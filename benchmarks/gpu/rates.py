@@ -10,7 +10,6 @@ import copy
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -30,15 +29,16 @@ Open = Callable[[str], Trainer]
 def ours(given: argparse.Namespace) -> Open:
     """The program itself, opened on a task."""
     from benchmarks.worker import Ours
-    from train.engine.prepare import Shared
+    from train.engine.shared import Shared
+    from train.options.model import Pretrained
 
-    shared = Shared()
+    shared = Shared(Pretrained(str(given.inputs / given.shape)))
 
     def open_task(task: str) -> Trainer:
         flags: dict[str, Any] = {"task": task, "data": given.data, "train-split": split_of(given.data, task), "seed": 0}
         flags |= {"model": given.inputs / given.shape, "method": "adakron", "precision": given.precision}
         flags |= {"batch-size": BATCH, "max-length": LENGTHS.get(task, 128), "learning-rate": LEARNING_RATE}
-        flags |= {"out": tempfile.mkdtemp(dir=given.inputs, prefix="run-"), "limit-eval": 8, "epochs": 1}
+        flags |= {"limit-eval": 8, "epochs": 1}
         return Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))], shared)
 
     return open_task
