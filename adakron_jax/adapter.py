@@ -18,7 +18,7 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_metadata, read_object, read_tensors, write_whole
+from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
 from adakron_jax.layout import is_stacked
 from adakron_jax.params import flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
@@ -148,7 +148,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
     """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
     deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
-    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
+    digest = hashlib.sha256(json_digest(deciding).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
     return digest.hexdigest()

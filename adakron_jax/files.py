@@ -1,7 +1,9 @@
 """Files that appear whole, and what is read from outside: tensors, and descriptions in JSON."""
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("no JSON object")
     return values
+
+
+def json_digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of an object as JSON, in whatever order its keys stand."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_whole(path: Path, contents: bytes) -> None:

@@ -40,6 +40,9 @@ class Checkpoints:
 
     Saving is asynchronous; `wait` and `close` wait for the disk.
 
+    Attributes:
+      journal: the digest that was saved with the state that `restore` has found, if it was.
+
     Raises:
       ValueError: another process has them open.
     """
@@ -49,14 +52,15 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._last = _manager(folder / "checkpoints", KEEP)
         self._best = _manager(folder / "best", 1)
+        self.journal: str | None = None
 
-    def save(self, state: TrainState) -> None:
-        """Saves the state under its step, unless it is there already."""
+    def save(self, state: TrainState, journal: str) -> None:
+        """Saves the state under its step, unless it is there already, and the digest of the run's journal up to it."""
         step = int(state.step)
         if step not in self._last.all_steps():
             with _room():
                 self._best.wait_until_finished()  # who finds this state relies on the best up to it
-                _save(self._last, step, state)
+                _save(self._last, step, state, journal=journal)
 
     def save_best(self, step: int, trainable: Tree) -> None:
         """Saves the best tree; it replaces the one before."""
@@ -75,6 +79,7 @@ class Checkpoints:
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
                 state = _restore(self._last, step, like)
+                self.journal = _about(self._last, step).get("journal")
             except Damaged as error:
                 damaged[step] = str(error)
                 continue
@@ -140,8 +145,13 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
-def _save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
-    manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"sha256": _digest(tree)})
+def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) -> None:
+    manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"sha256": _digest(tree), **about})
+
+
+def _about(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
+    """What was saved with a tree: nothing by an older version, or where just that is damaged."""
+    return manager.metadata(step).custom_metadata or {}
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
@@ -150,9 +160,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
     try:
         with _late_reads_hushed():
             tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        # None with the checkpoints of an older version, or where the description of this one is what is damaged.
-        saved = (manager.metadata(step).custom_metadata or {}).get("sha256")
-        if saved not in (None, _digest(tree)):
+        if _about(manager, step).get("sha256") not in (None, _digest(tree)):
             raise ValueError("its values are not those that were saved")
     except Exception as error:  # of a damaged checkpoint, orbax and what it stands on raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
