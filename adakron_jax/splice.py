@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from adakron_jax.config import EncoderConfig
 
@@ -48,6 +48,7 @@ class Site(enum.StrEnum):
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
 
 
+@typing.no_type_check  # jax builds it of shapes too
 @struct.dataclass
 class KeysValues:
     """What queries attend to.
@@ -59,10 +60,10 @@ class KeysValues:
         scaled anew for every query.
     """
 
-    keys: Any
-    values: Any
-    mask: Any
-    gate: Any = None
+    keys: Float[Array, "rows heads keys head_dim"]
+    values: Float[Array, "rows heads keys head_dim"]
+    mask: Bool[Array, "rows 1 queries keys"]
+    gate: Float[Array, "rows 1 queries keys"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,13 @@ several seeds share their programs.
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int, Num
 
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.inputs import Packed
@@ -25,6 +25,7 @@ SHAPES = 3  # row counts, and so compilations, of a training run
 DRAFT_SEED = 0  # of the order that the shapes are chosen for
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Batch:
     """One optimiser step's examples, as `accumulate` packed micro-batches along the first axis.
@@ -35,9 +36,9 @@ class Batch:
       weights: 1 for a slot with an example, 0 for one without [micro, rows, slots].
     """
 
-    inputs: Any
-    labels: Any
-    weights: Any
+    inputs: Packed
+    labels: Num[Array | np.ndarray, "*micro rows slots"]
+    weights: Float[Array | np.ndarray, "*micro rows slots"]
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:

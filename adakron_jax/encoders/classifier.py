@@ -62,7 +62,7 @@ class SequenceClassifier(Part):
         if self.pooling == "mean":
             pooled = segment_means(encoder(inputs, deterministic), inputs)
         else:
-            pooled = encoder(inputs, deterministic, inputs.starts)
+            pooled = encoder(inputs, deterministic, jnp.asarray(inputs.starts))
         bert = self.config.model_type == "bert"
         if bert and self.pooling == "pooler":
             pooled = jnp.tanh(self.dense(self.config.hidden_size, "pooler")(pooled))

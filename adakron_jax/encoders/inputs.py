@@ -1,12 +1,14 @@
 """What an encoder reads: packed rows of token ids."""
 
-from typing import Any
+import typing
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Packed:
     """Rows of fixed length that hold several examples end to end.
@@ -19,11 +21,11 @@ class Packed:
         [rows, slots]
     """
 
-    tokens: Any
-    token_types: Any
-    segments: Any
-    positions: Any
-    starts: Any
+    tokens: Int[Array | np.ndarray, "*micro rows seq"]
+    token_types: Int[Array | np.ndarray, "*micro rows seq"]
+    segments: Int[Array | np.ndarray, "*micro rows seq"]
+    positions: Int[Array | np.ndarray, "*micro rows seq"]
+    starts: Int[Array | np.ndarray, "*micro rows slots"]
 
 
 def padded(
