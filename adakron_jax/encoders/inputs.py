@@ -1,6 +1,7 @@
 """What an encoder reads: packed rows of token ids."""
 
 import typing
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,18 @@ class Packed:
     segments: Int[Array | np.ndarray, "*micro rows seq"]
     positions: Int[Array | np.ndarray, "*micro rows seq"]
     starts: Int[Array | np.ndarray, "*micro rows slots"]
+
+
+@struct.dataclass
+class Places:
+    """Where tokens stand: their segments and positions, as `Packed` has them."""
+
+    segments: Any
+    positions: Any
+
+    def at(self, starts: Int[Array, "rows slots"]) -> "Places":
+        """Those of some tokens of each row."""
+        return Places(*(jnp.take_along_axis(x, starts, axis=1) for x in (self.segments, self.positions)))
 
 
 def padded(
