@@ -129,7 +129,9 @@ def matrix(assessment: Assessment, salt: str) -> str:
         axes.grid(visible=not numbered, alpha=0.1)
         axes.set(xlabel="predicted", ylabel="target")
 
-    words = "; ".join(f"{target} as {predicted}: {count}" for target, predicted, count in assessment.confused[:CONFUSED])
+    words = "; ".join(
+        f"{target} as {predicted}: {count}" for target, predicted, count in assessment.confused[:CONFUSED]
+    )
     size = (side + min(room, 2.5) + 0.5, side + min(room, 2.5) + 0.5)
     return svg("Targets and predictions", words or "no mistakes", draw, f"{salt}-matrix", size=size)
 
