@@ -70,7 +70,7 @@ def survey(configs: Sequence[RunConfig]) -> list[Cell]:
 
     @functools.cache
     def rows(source: str, task: str, split: str) -> int:
-        return len(sources.read(source, TASKS[task], split).labels)
+        return len(sources.read(source, TASKS[task], split))
 
     for config in configs:
         prepare.fit(config, shared)
