@@ -31,8 +31,9 @@ class Batch:
 
     Attributes:
       inputs: the packed tokens.
-      labels: of the example in each slot [micro, rows, slots].
-      weights: 1 for a slot with an example, 0 for one without [micro, rows, slots].
+      labels: of the example in each slot [micro, rows, slots], of a multilabel problem [micro, rows, slots, labels].
+      weights: of the example in each slot in the loss, 1 unless told otherwise; 0 for a slot without one
+        [micro, rows, slots].
     """
 
     inputs: Any
@@ -162,7 +163,7 @@ class Plan:
             np.zeros((self.accumulate, rows, self.row_length), np.int32) for _ in range(4)
         )
         starts = np.zeros((self.accumulate, rows, self.slots), np.int32)
-        labels = np.zeros(starts.shape, examples.labels.dtype)
+        labels = np.zeros((*starts.shape, *examples.labels.shape[1:]), examples.labels.dtype)
         weights = np.zeros(starts.shape, np.float32)
 
         micro, column = np.nonzero(ids >= 0)
@@ -170,7 +171,7 @@ class Plan:
         start, slot = layout.start[micro, column], layout.slot[micro, column]
         starts[micro, row, slot] = start
         labels[micro, row, slot] = examples.labels[ids]
-        weights[micro, row, slot] = 1
+        weights[micro, row, slot] = examples.weights[ids] if len(examples.weights) else 1
 
         lengths = examples.lengths[ids]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -8,8 +8,7 @@ import csv
 import dataclasses
 import itertools
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,10 +72,22 @@ def refuse_twice(header: Sequence[str], origin: str) -> None:
         raise ValueError(f"{printable(origin)}: has column {twice[0]!r} twice; accepted: every column once")
 
 
-def read(path: Path, columns: Sequence[str] | None = None, quoted: bool = True) -> Table:
-    """A whole file; see `parts`."""
-    (table,) = parts(path, columns, sys.maxsize, quoted)
-    return table
+def read(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    quoted: bool = True,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Table:
+    """A whole file; see `parts`. `watch` is told, every now and then, which share of it has been read."""
+    numbers: list[int] = []
+    whole: dict[str, list[Any]] = {}
+    table = Table(str(path), [], {})
+    for table in parts(path, columns, quoted=quoted):
+        for name, values in table.columns.items():
+            whole.setdefault(name, [None] * len(numbers)).extend(values)
+        numbers.extend(table.numbers)
+        watch(table.share)
+    return dataclasses.replace(table, numbers=numbers, columns=whole, share=1.0)
 
 
 def parts(path: Path, columns: Sequence[str] | None = None, size: int = PART, quoted: bool = True) -> Iterator[Table]:

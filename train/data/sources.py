@@ -81,17 +81,20 @@ def files(data: str, task: Task, split: str) -> list[Path]:
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The file of a split in a folder, or its shards as the hub names them; ValueError says what is there instead."""
-    present = [
-        path
-        for suffix in SUFFIXES[::-1]
-        for pattern in (f"{split}{suffix}", f"{split}-[0-9]*-of-[0-9]*{suffix}")
-        for path in sorted(folder.glob(pattern))
-    ]
-    if not present:
+    """The files of a split in a folder; ValueError says what is there instead."""
+    if not (files := present_files(folder, split)):
         others = sorted(path.name for path in folder.iterdir())
         raise ValueError(f"{folder} has no split {split!r}; there: {', '.join(others) or 'nothing'}")
-    return [path for path in present if path.suffix == present[0].suffix]
+    return files
+
+
+def present_files(folder: Path, split: str) -> list[Path]:
+    """The file of a split in a folder, or its shards as the hub names them, of the first format that there are any."""
+    for suffix in SUFFIXES[::-1]:
+        for pattern in (f"{split}{suffix}", f"{split}-[0-9]*-of-[0-9]*{suffix}"):
+            if paths := sorted(folder.glob(pattern)):
+                return paths
+    return []
 
 
 def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Table:
@@ -101,6 +104,25 @@ def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Tabl
       LookupError: it cannot be had.
       ValueError: it has no such column.
     """
+    dataset, class_label = _load_hub(name, config, split)
+    origin = " ".join(filter(None, (name, config, split)))
+    require(columns, dataset.column_names, origin)
+    cells, orders = {}, {}
+    for column in columns:
+        cells[column] = dataset.data.table[column].to_pylist()
+        if isinstance(feature := dataset.features[column], class_label):
+            orders[column] = names = tuple(feature.names)
+            cells[column] = [names[code] if code in range(len(names)) else code for code in cells[column]]
+    return Table(origin, range(1, dataset.num_rows + 1), cells, orders=orders)
+
+
+def hub_splits(name: str, config: str) -> tuple[str, ...]:
+    """The splits of a data set on the hub or in its cache; LookupError if it cannot be had."""
+    return tuple(_load_hub(name, config)[0])
+
+
+def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, type]:
+    """A data set, by default of all splits, and the type of the columns whose classes have names."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError
@@ -108,17 +130,8 @@ def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Tabl
     datasets.disable_progress_bars()
     datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        dataset: Any = datasets.load_dataset(name, config or None, split=split)
+        return datasets.load_dataset(name, config or None, split=split), datasets.ClassLabel
     except (DatasetNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise LookupError(
             f"{name} is not in the cache and the hub cannot be reached ({type(error).__name__})"
         ) from None
-    origin = " ".join(filter(None, (name, config, split)))
-    require(columns, dataset.column_names, origin)
-    cells, orders = {}, {}
-    for column in columns:
-        cells[column] = dataset.data.table[column].to_pylist()
-        if isinstance(feature := dataset.features[column], datasets.ClassLabel):
-            orders[column] = names = tuple(feature.names)
-            cells[column] = [names[code] if code in range(len(names)) else code for code in cells[column]]
-    return Table(origin, range(1, dataset.num_rows + 1), cells, orders=orders)
