@@ -14,7 +14,7 @@ REVIEWS = MINI / "reviews.csv"
 
 
 def own(data: Path | str, **fields) -> Own:
-    known = {"name": "own", "texts": ("text",), "label": ("label",), "problem": "auto", "validation": "", "test": ""}
+    known = {"name": "own", "texts": ("text",), "label": ("label",)}
     return Own(data=str(data), **(known | fields))
 
 

@@ -26,6 +26,7 @@ class Own:
       data: a file, a folder with `train.*`, or `hub:OWNER/NAME[:CONFIG]`.
       texts, label: columns.
       problem: a kind, or `auto`.
+      train: the split to train on.
       validation, test: a split or a file; empty where that part is drawn, or is none.
 
     Raises:
@@ -36,9 +37,10 @@ class Own:
     data: str
     texts: tuple[str, ...]
     label: tuple[str, ...]
-    problem: str
-    validation: str
-    test: str
+    problem: str = "auto"
+    train: str = "train"
+    validation: str = ""
+    test: str = ""
 
     def __post_init__(self):
         if len(self.texts) not in (1, 2):
@@ -82,7 +84,7 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
     Raises:
       ValueError: a file, a split or a column is missing, or a file, row or label cannot be read.
     """
-    rows = {"train": _read(own, "train")}
+    rows = {"train": _read(own, own.train)}
     for name, said in (("validation", own.validation), ("test", own.test)):
         if said:
             rows[name] = _read(own, said)
@@ -95,9 +97,9 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
 
 
 def _read(own: Own, split: str) -> Table:
-    """The rows of a split, or of a file that is named in its place."""
+    """The rows of a split, or of a file that is named in the place of one."""
     columns = (*own.texts, *own.label)
-    if split != "train" and (Path(split).suffix.lower() in SUFFIXES or Path(split).is_file()):
+    if split != own.train and (Path(split).suffix.lower() in SUFFIXES or Path(split).is_file()):
         return _read_files([Path(split)], columns)
     if own.data.startswith(HUB):
         try:

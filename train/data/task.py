@@ -46,6 +46,20 @@ class Task:
         metrics = OF_KIND[problem.kind]
         return cls(problem=problem, metrics=metrics, best_by=metrics[0], **fields)
 
+    def as_json(self) -> dict[str, Any]:
+        """The fields as `from_json` reads them."""
+        return dataclasses.asdict(self) | self.problem.as_json()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Task":
+        """The task of which `as_json` wrote the fields; ValueError if they are none."""
+        try:
+            values = {**fields, "problem": Problem.from_json(fields)}
+            values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no task ({error})") from None
+
     @property
     def labels(self) -> tuple[str, ...]:
         return self.problem.labels
