@@ -284,7 +284,7 @@ def test_a_missing_diagnostic_set_is_warned_of_and_gets_the_most_frequent_answer
     ("file", "contents", "complaint"),
     [
         ("result.json", "{", "damaged .*\\(Expecting property name"),
-        ("result.json", '{"method": {"name": "head"}, "best": {}}', "damaged .*\\(no 'task'"),
+        ("result.json", '{"method": {"name": "head"}, "best": {}}', "damaged .*\\(no 'accuracy'"),
         ("result.json", "[]", "damaged .*\\("),
         ("config.toml", "model = 1\nmodel = 2", "damaged .*\\(Cannot overwrite"),
         ("config.toml", 'model = "a"', "damaged .*\\(no 'method'"),
