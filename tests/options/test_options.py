@@ -288,7 +288,7 @@ def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
         *("options", "everyday flags", "a table of your own", "optimisation", "data", "evaluation", "machine", "grids"),
         "fields of the method",
     ]
-    everyday = text[text.index("everyday flags:") : text.index("a table of your own:")]
+    everyday = text[text.index("everyday flags:") : text.index("\na table of your own:")]
     assert re.findall(r"^  (--\S+)", everyday, re.MULTILINE) == [
         *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
         "--learning-rate",
