@@ -17,7 +17,8 @@ from adakron_jax.data.tokenizer import Examples
 from adakron_jax.forward import PerShape, eval_step, of_split
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
-from train.engine.prepare import EVAL_BATCH, configure_jax
+from train.engine.data import EVAL_BATCH
+from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.output.progress import Line
@@ -132,7 +133,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
     def classify(name: str, examples: Examples) -> np.ndarray:
-        configure_jax(run.config)
+        configure_jax(run.config.precision)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
         line, done = Line(name, len(examples)), 0

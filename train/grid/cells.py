@@ -9,10 +9,13 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from train import signals
 from train.data import sources
 from train.data.glue import TASKS
-from train.engine import loop, prepare, signals
+from train.engine import folder, loop, start
+from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
+from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.output import screen
 from train.output.result import Result
@@ -60,7 +63,7 @@ class Cell:
         return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
 
 
-def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
+def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
@@ -73,20 +76,20 @@ def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
         return len(sources.read(source, TASKS[task], split))
 
     for config in configs:
-        prepare.check_compatible(config, shared.model.encoder)
+        start.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
-        if (result := prepare.finished(config)) is not None:
+        if (result := folder.finished(config)) is not None:
             cells.append(Cell(config, result.last.step, result=result))
             continue
-        if not prepare.reached(config):
-            prepare.check_start(config, shared)
+        if not folder.reached(config):
+            start.read_start(config)
         for split in TASKS[config.task].dev_splits:
             rows(config.data, config.task, split)
         examples = rows(config.data, config.task, config.train_split)
         examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
         steps = config.epochs * math.ceil(examples / config.batch_size)
-        cells.append(Cell(config, steps, prepare.reached(config)))
+        cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
 
@@ -121,7 +124,7 @@ def show_cost(cells: Sequence[Cell]) -> None:
     screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
-def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False) -> None:
+def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
     """Runs every open cell. One that fails says why, and the next one begins.
 
     Args:
@@ -135,6 +138,9 @@ def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False)
     if to_do := [cell.config for cell in cells if cell.open]:
         make_shardings(to_do[0].mesh_shape, shared.model.encoder)
         _ = shared.model.tokenizer.fast, shared.model.leaves
+        for config in to_do:
+            if not folder.reached(config):
+                start.check_start(config, shared.model)
     waiting = crews(cells, together)
     while waiting:
         crew = waiting.pop(0)
@@ -145,8 +151,8 @@ def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False)
         screen.say(f"\n{overview(cells, crew)}")
         try:
             stopping = _train_crew(cells, crew, shared)
-        except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
-            at_fault = [cell for cell in crew if isinstance(error, loop.Diverged) and cell.config is error.run.config]
+        except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
+            at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
             for cell in at_fault or crew:
                 cell.error = " ".join(str(error).split())
             screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
@@ -181,7 +187,7 @@ def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     return f"{cells.index(crew[0]) + 1} of {len(cells)}"
 
 
-def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Shared) -> bool:
+def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: Shared) -> bool:
     """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
 
     def look(step: int, rate: float) -> str:
@@ -189,15 +195,14 @@ def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Sha
             cell.reached, cell.rate = step, rate / len(crew)
         return overview(cells, crew)
 
-    prepared = [prepare.prepare(cell.config, shared) for cell in crew]
-    prepared[0].overview = look
     try:
-        for cell, result in zip(crew, loop.train(prepared), strict=True):
+        ended = loop.train_and_evaluate([cell.config for cell in crew], shared, look)
+        for cell, result in zip(crew, ended.results, strict=True):
             cell.result = result
     finally:
         for cell in crew:
-            cell.reached = prepare.reached(cell.config)
-    return prepared[0].stopping
+            cell.reached = folder.reached(cell.config)
+    return ended.stopping
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
