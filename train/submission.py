@@ -12,6 +12,7 @@ import numpy as np
 
 from adakron_jax import adapter, files, pretrained
 from adakron_jax.data import packing
+from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.forward import PerShape, eval_step, of_split
 from train.data import sources, tokens
@@ -156,7 +157,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = sources.read_labels(sources.read(data_name, task, "train"), task)
+        labels = targets(sources.read(data_name, task, "train"), task.label, task.problem)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0
