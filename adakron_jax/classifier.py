@@ -1,7 +1,6 @@
 """`TextClassifier`: texts in, predictions out."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
