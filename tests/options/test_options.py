@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from adakron_jax import hub
 from adakron_jax.config import _KEYS, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
 from tests.conftest import result_of
 from train.data.glue import TASKS
-from train.options.command import parse
-from train.options.config import RunConfig
-from train.options.recipes import RECIPES, paper_scores
+from train.options.command import parse, parse_command
+from train.options.config import RunConfig, options
+from train.options.flags import make_parser
+from train.options.recipes import OWN, RECIPES, paper_scores
 from train.output.screen import show_result
 
 GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
@@ -170,12 +173,15 @@ def test_every_task_has_a_recipe_for_either_encoder_that_chooses_as_its_authors_
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(bert: Parse, path: Path):
-    if path.parent == RECIPES and path.stem in TASKS:
+    if path.parent == RECIPES and path.stem in (*TASKS, OWN):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         assert set(values) == set(NAMED)
         for section in values.values():
-            assert {"learning_rate", "epochs", "batch_size", "max_length", "best_by"} <= set(section)
-            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics)
+            said = {"learning_rate", "epochs", "batch_size", "max_length"} | (
+                {"best_by"} if path.stem in TASKS else set()
+            )
+            assert said <= set(section)
+            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics if path.stem in TASKS else ())
     else:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
         config = bert("--recipe", str(path), task="sst2")
@@ -207,8 +213,8 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
         ({"warmup_ratio": 1.5}, "warmup_ratio is 1.5; accepted: 0 to 1"),
         ({"warmup_ratio": -0.5}, "warmup_ratio is -0.5; accepted: 0 to 1"),
         ({"max_length": 7}, "max_length is 7; accepted: at least 8"),
-        ({"best_by": "f1"}, "best_by is 'f1'; accepted: accuracy, last"),
-        ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: pearson, spearman, last"),
+        ({"best_by": "f1"}, "best_by is 'f1'; accepted: auto, accuracy, last"),
+        ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: auto, pearson, spearman, last"),
         ({"eval_every": 0}, "eval_every is 0; accepted: epoch, or at least 1"),
         ({"patience": -1}, "patience is -1; accepted: at least 0"),
         ({"patience": 2, "best_by": "last"}, "patience is 2; accepted: 0, since best_by is 'last'"),
@@ -273,6 +279,36 @@ def test_flags_are_read_as_the_types_of_their_fields(bert: Parse):
 def test_a_flag_that_is_not_understood_is_refused_with_what_is_accepted(bert: Parse, flags: list[str], complaint: str):
     with pytest.raises(ValueError, match=complaint):
         bert(*flags)
+
+
+def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
+    text = make_parser().format_help()
+    headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert headings == [
+        *("options", "everyday flags", "a table of your own", "optimisation", "data", "evaluation", "machine", "grids"),
+        "fields of the method",
+    ]
+    everyday = text[text.index("everyday flags:") : text.index("a table of your own:")]
+    assert re.findall(r"^  (--\S+)", everyday, re.MULTILINE) == [
+        *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
+        "--learning-rate",
+    ]
+
+
+def test_a_command_line_asks_for_no_more_of_a_model_than_its_configuration(
+    bert: Parse, monkeypatch: pytest.MonkeyPatch
+):
+    def fetch(model: str) -> Path:
+        raise AssertionError(f"the weights of {model} were asked for")
+
+    monkeypatch.setattr(hub, "locate", fetch)
+    assert bert().task == "rte"
+
+
+def test_a_recipe_may_say_the_model_whose_configuration_is_read(models: dict[str, Path], recipe: Callable[[str], str]):
+    command = parse_command(["--task", "rte", "--recipe", recipe(f'model = "{models["roberta-large"]}"')])
+    assert command.model.encoder == NAMED["roberta-large"]
+    assert command.runs[0].model == command.model.name == str(models["roberta-large"])
 
 
 def test_the_task_must_be_given():
@@ -380,15 +416,17 @@ def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     others = {
-        "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
+        "task": "qnli", "model": "m", "data": "b.csv", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
         "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
         "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
         "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
-        "resume": "must",
+        "resume": "must", "text": ("b",), "label": ("b",), "problem": "regression", "validation": "0.2", "test": "0.2",
+        "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean",
     }  # fmt: skip
-    config = RunConfig(task="rte")
+    config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
     assert bool(differences) == (name not in ("out", "resume", "recipe"))
+    assert options(config)[name].numbers == bool(differences)
     assert all(line.startswith(name) for line in differences)
 
 
@@ -405,8 +443,8 @@ def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
 
 
 def test_the_paper_s_scores_are_those_of_its_encoders_with_its_method(bert: Parse, roberta: Parse):
-    assert paper_scores(bert()) == {"accuracy": 73.8}
-    assert paper_scores(roberta(task="cola")) == {"matthews": 69.2}
+    assert paper_scores(bert(), NAMED["bert-base"]) == {"accuracy": 73.8}
+    assert paper_scores(roberta(task="cola"), NAMED["roberta-large"]) == {"matthews": 69.2}
 
 
 @pytest.mark.parametrize(
@@ -421,17 +459,20 @@ def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
     bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
 ):
     config = bert(*flags)
-    show_result(result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples), config)
+    show_result(
+        result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples),
+        config,
+        NAMED["bert-base"],
+    )
     said = capsys.readouterr().out
     assert ("73.8" in said) == shown
     assert told in said
     assert ("low-resource" in said) == bool(told)
 
 
-def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse, tmp_path: Path):
-    assert paper_scores(bert("--method", "full")) == {}
-    assert paper_scores(bert("--method.factors", "8", "6")) == {}
-    assert paper_scores(roberta("--method.factors", "12", "4")) == {}
-    assert paper_scores(bert(task="wnli")) == {}
-    other = write_encoder(tmp_path, dataclasses.replace(NAMED["bert-base"], num_layers=6))
-    assert paper_scores(parse(["--task", "rte", "--model", str(other)])) == {}
+def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse):
+    assert paper_scores(bert("--method", "full"), NAMED["bert-base"]) == {}
+    assert paper_scores(bert("--method.factors", "8", "6"), NAMED["bert-base"]) == {}
+    assert paper_scores(roberta("--method.factors", "12", "4"), NAMED["roberta-large"]) == {}
+    assert paper_scores(bert(task="wnli"), NAMED["bert-base"]) == {}
+    assert paper_scores(bert(), dataclasses.replace(NAMED["bert-base"], num_layers=6)) == {}
