@@ -8,6 +8,7 @@ from typing import Any
 # Okabe and Ito's colours, told apart by colour-blind readers, in tones that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
 INK = "#010203"  # becomes the page's own text colour
+INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
 
 
 def svg(
@@ -70,7 +71,8 @@ def svg(
     name = f"{title}, {caution}" if caution else title
     label = f'aria-labelledby="{salt}-title {salt}-words"'
     about = f'<title id="{salt}-title">{escape(name)}</title>\n<desc id="{salt}-words">{escape(words)}</desc>'
-    return Markup(f'<svg {box[0]} role="img" {label}>\n{about}\n{body.strip()}')
+    width = f'style="max-width: {INCH * size[0]:.1f}rem"'
+    return Markup(f'<svg {box[0]} {width} role="img" {label}>\n{about}\n{body.strip()}')
 
 
 def logarithmic(axis: Any, values: list[float]) -> None:
