@@ -9,7 +9,7 @@ import numpy as np
 from adakron_jax.data.table import printable
 from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Mistake
 from adakron_jax.evaluation.metrics import METRICS
-from adakron_jax.pages.drawing import COLOURS, INK, svg
+from adakron_jax.pages.drawing import COLOURS, INK, shades, svg
 from adakron_jax.pages.render import render
 
 ABOUT_INTERVALS = (
@@ -18,7 +18,7 @@ ABOUT_INTERVALS = (
 )
 CONFUSED = 10  # pairs of labels, at most
 TEXT = 400  # characters of a mistake's text
-NUMBERED = 16  # labels up to which a matrix has room for its counts
+NUMBERED, DRAWN = 16, 160  # labels up to which a matrix has room for its counts, and for its labels
 
 
 def page(name: str, assessment: Assessment) -> str:
@@ -37,7 +37,7 @@ def view(assessment: Assessment, salt: str) -> dict[str, Any]:
         "about_intervals": ABOUT_INTERVALS,
         "plot_title": "Predictions against targets" if regression else "Calibration",
         "plot": scatter(assessment, salt) if regression else reliability(assessment, salt),
-        "matrix": matrix(assessment, salt) if assessment.confusion else "",
+        "matrix": matrix(assessment, salt) if 0 < len(assessment.confusion) <= DRAWN else "",
         "confused": assessment.confused[:CONFUSED] if len(assessment.labels) > NUMBERED else [],
         "labels": [(label.label, label.precision, label.recall, label.f1, label.support) for label in worst],
         "mistakes": [mistake_row(mistake) for mistake in assessment.mistakes],
@@ -73,7 +73,7 @@ def answer(value: str | float | Sequence[str]) -> str:
     """A label, labels, or a number in words."""
     if isinstance(value, str):
         return value
-    return f"{value:.4g}" if isinstance(value, float) else ", ".join(value) or "none"
+    return f"{value:.4g}" if isinstance(value, float | int) else ", ".join(value) or "none"
 
 
 def reliability(assessment: Assessment, salt: str) -> str:
@@ -115,11 +115,7 @@ def matrix(assessment: Assessment, salt: str) -> str:
     font = 9 if numbered else 7.5
 
     def draw(axes: Any) -> None:
-        from matplotlib.colors import to_rgb
-
-        # Colour by transparency, so that it goes with a light page and a dark one.
-        cells = np.dstack([np.broadcast_to(to_rgb(COLOURS[0]), (*shares.shape, 3)), 0.8 * np.sqrt(shares)])
-        axes.imshow(cells, interpolation="none")
+        axes.imshow(shades(0.8 * np.sqrt(shares)), interpolation="none")
         if numbered:
             for (row, column), count in np.ndenumerate(counts):
                 axes.text(column, row, f"{count:,}" if count else "", ha="center", va="center", fontsize=font)

@@ -2,8 +2,13 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+
+from adakron_jax.data.table import printable
 
 # Okabe and Ito's colours, told apart by colour-blind readers, in tones that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
@@ -51,7 +56,9 @@ def svg(
         "axes.linewidth": 0.6,
         "lines.linewidth": 1.6,
     }
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # The page's fonts draw the text; matplotlib's only measures it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.grid(alpha=0.15, color=INK, lw=0.6)
@@ -70,9 +77,15 @@ def svg(
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
     name = f"{title}, {caution}" if caution else title
     label = f'aria-labelledby="{salt}-title {salt}-words"'
-    about = f'<title id="{salt}-title">{escape(name)}</title>\n<desc id="{salt}-words">{escape(words)}</desc>'
+    about = f'<title id="{salt}-title">{escape(printable(name))}</title>\n<desc id="{salt}-words">{escape(printable(words))}</desc>'
     width = f'style="max-width: {INCH * size[0]:.1f}rem"'
     return Markup(f'<svg {box[0]} {width} role="img" {label}>\n{about}\n{body.strip()}')
+
+
+def shades(opacity: np.ndarray) -> np.ndarray:
+    """The first colour, as opaque as said [rows, columns], so that it goes with a light page and a dark one."""
+    colour = [int(COLOURS[0][at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return np.dstack([np.broadcast_to(colour, (*opacity.shape, 3)), opacity])
 
 
 def logarithmic(axis: Any, values: list[float]) -> None:
