@@ -75,9 +75,9 @@ def svg(
     assert box is not None
     body = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", body[body.index(">") + 1 :])  # numbered alike in every plot
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
-    name = f"{title}, {caution}" if caution else title
+    name, words = (escape(printable(text)) for text in (f"{title}, {caution}" if caution else title, words))
     label = f'aria-labelledby="{salt}-title {salt}-words"'
-    about = f'<title id="{salt}-title">{escape(printable(name))}</title>\n<desc id="{salt}-words">{escape(printable(words))}</desc>'
+    about = f'<title id="{salt}-title">{name}</title>\n<desc id="{salt}-words">{words}</desc>'
     width = f'style="max-width: {INCH * size[0]:.1f}rem"'
     return Markup(f'<svg {box[0]} {width} role="img" {label}>\n{about}\n{body.strip()}')
 
