@@ -222,6 +222,7 @@ def conclude(run: Run, journal: Journal, together: int) -> dict[str, Any]:
         encoder=run.encoder,
         scores=scores(best),
         max_length=config.max_length,
+        texts=run.task.texts,
     )
     added = split_params(run.frozen, is_own)[0]
     learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
