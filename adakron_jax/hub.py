@@ -39,7 +39,9 @@ def locate_adapter(run: str) -> Path:
       ValueError: there is no such folder, or no adapter in it.
     """
     if run.startswith("hub:"):
-        raise ValueError(f"adapter {run!r}: adapters are not fetched from the hub; accepted: a run's or adapter's folder")
+        raise ValueError(
+            f"adapter {run!r}: adapters are not fetched from the hub; accepted: a run's or adapter's folder"
+        )
     folder = Path(run)
     for path in (folder, folder / "adapter"):
         if (path / "adapter.json").is_file():
