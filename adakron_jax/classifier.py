@@ -12,8 +12,11 @@ from jaxtyping import Float
 
 from adakron_jax import adapter, hub
 from adakron_jax.adapter import Card
+from adakron_jax.data.labels import SURROGATE, targets
+from adakron_jax.data.table import Table
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.forward import logits_of
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
@@ -65,7 +68,7 @@ class TextClassifier:
         return self.card.problem
 
     @overload
-    def predict(self, texts: str | tuple[str, str], *, with_logits: bool = False) -> Prediction: ...
+    def predict(self, texts: str | tuple[str, str], *, with_logits: bool = False) -> Prediction: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def predict(self, texts: Iterator[Text], *, with_logits: bool = False) -> Iterator[Prediction]: ...
     @overload
@@ -100,13 +103,29 @@ class TextClassifier:
             )
         for column in columns:
             for i, text in enumerate(column):
-                if not isinstance(text, str) or _SURROGATE.search(text):
-                    raise ValueError(f"text {i} is {text!r}; accepted: a text")
+                if not isinstance(text, str) or SURROGATE.search(text):
+                    raise ValueError(f"text {i} is {text!r:.60}; accepted: a text")
         return self.tokenizer.encode(columns, self.card.max_length)
 
     def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
         """Logits of all texts, or of all pairs given as first and as second texts."""
         return logits_of(self.model, self.params, self.encode(columns))
+
+    def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
+        """Every metric of the problem, with its interval, and where predictions go wrong.
+
+        Args:
+          labels: of each text its label, of a multilabel problem a list of labels, of a regression a number.
+
+        Raises:
+          ValueError: there is no text, not one label for each, or one that the problem does not have.
+        """
+        texts, cells = list(texts), list(labels)
+        if not texts or len(texts) != len(cells):
+            raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
+        expected = targets(Table("labels", range(len(cells)), {"label": cells}), ("label",), self.problem)
+        logits = [self.logits(columns_of(window, number)) for number, window in _windows(iter(texts))]
+        return assess(self.problem, expected, np.concatenate(logits), texts)
 
     def fuse(self) -> "TextClassifier":
         """The same with the method fused into the encoder, which then costs nothing more than a plain one.

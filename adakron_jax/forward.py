@@ -56,7 +56,7 @@ def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _compiled(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
+def _compiled(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Any:
     return model.apply({"params": params}, inputs)
 
 

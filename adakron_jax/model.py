@@ -124,9 +124,7 @@ def save_adapter(
     tree, frozen = split_params(params, adapter.is_portable(model.method))
     for path, leaf in flatten(frozen).items():
         if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
-            raise ValueError(
-                f"{path} is frozen, and is not what {base} has; accepted: its own weights, or method Full of changed ones"
-            )
+            raise ValueError(f"{path} is frozen, and is not what {base} has; accepted: the base's, or the method Full")
     card = Card(
         method=model.method,
         task=task,
