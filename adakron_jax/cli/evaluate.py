@@ -1,6 +1,7 @@
 """`evaluate`: how good an adapter is on a table of texts and labels, on the terminal, as JSON and as a page."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,26 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
+    import numpy as np
+
     from adakron_jax.classifier import TextClassifier
     from adakron_jax.data import labels, table
-    from adakron_jax.evaluation import page, terminal
-    from adakron_jax.evaluation.assessment import assess
+    from adakron_jax.evaluation import assess, page, terminal
 
-    outputs = [given[name] for name in ("json", "page") if name in given]
-    if homeless := [path for path in outputs if not path.parent.is_dir() or path.is_dir()]:
-        raise ValueError(f"{str(homeless[0])!r} cannot be written; accepted: a file in a folder that exists")
+    for path in (given[name] for name in ("json", "page") if name in given):
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
     classifier = TextClassifier.load(given["run"])
-    texts, label = given.get("text", classifier.card.texts), given.get("label", ["label"])
+    texts, label = given.get("text", classifier.card.texts or ["text"]), given.get("label", ["label"])
     rows = table.read(given["data"], [*texts, *label])
+    if not len(rows):
+        raise ValueError(f"{given['data']}: no rows; accepted: at least one")
     targets = labels.targets(rows, label, classifier.problem)
+    if classifier.problem.kind == "classification" and len(np.unique(targets)) < 2:
+        raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
     columns = [rows[name] for name in texts]
+    if empty := sum(not text for column in columns for text in column):
+        print(f"warning: {empty} empty texts", file=sys.stderr)
     assessment = assess(classifier.problem, targets, classifier.logits(columns), list(zip(*columns, strict=True)))
     name = f"{given['run']} on {given['data']}"
     terminal.show(name, assessment)

@@ -15,7 +15,7 @@ LABELS, CONFUSED, MATRIX = 20, 10, 8  # lines of labels and of confusions; label
 def show(name: str, assessment: Assessment) -> None:
     """Prints it: scores, labels, confusions, mistakes; control characters from files escaped."""
     console = Console(markup=False, emoji=False, highlight=False)
-    console.print(printable(f"{name}: {summary(assessment)}"))
+    console.print(printable(f"{name}: {summary(assessment)}"), soft_wrap=True)
     for table in tables(assessment):
         console.print()
         console.print(table)
