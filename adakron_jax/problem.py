@@ -53,6 +53,12 @@ class Problem:
         # A sigmoid of 0.5 is a logit of 0.
         return logits > 0 if self.kind == "multilabel" else logits.argmax(-1)
 
+    def standardize(self, targets: Shaped[np.ndarray, "examples *labels"]) -> Shaped[np.ndarray, "examples *labels"]:
+        """Targets as the head learns them: numbers as float32 `(target - mean) / scale`, all others as they are."""
+        if self.kind == "regression":
+            return ((targets - self.mean) / self.scale).astype(np.float32)
+        return targets
+
     def probabilities(self, logits: Float[np.ndarray, "examples outputs"]) -> Float[np.ndarray, "examples labels"]:
         """Of every label: by softmax, or each by its sigmoid; ValueError of a regression, which has none."""
         if self.kind == "regression":

@@ -22,6 +22,7 @@ from adakron_jax.splice import Method, is_own, is_trainable
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import compile_steps, init_state
+from train.options.mesh import MeshShape
 
 SLOTS = 4  # examples of a row
 
@@ -36,7 +37,7 @@ def dense_step(
     trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
-    shardings = make_shardings("data=1", encoder)
+    shardings = make_shardings(MeshShape(), encoder)
     state = init_state(trainable, optimizer, schedule, 0)
     steps = compile_steps(model, "classification", optimizer, shardings, state, frozen)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))

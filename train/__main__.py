@@ -34,15 +34,15 @@ def _run(argv: Sequence[str]) -> int:
         from train.engine import checkpoint, loop, prepare
         from train.output import screen
 
-        if command.grid or command.dry_run:
+        if command.grid or command.launch.dry_run:
             return _run_grid(command)
         config = command.runs[0]
         screen.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
         if (result := prepare.finished(config)) is not None:
             screen.say("this run has ended; its result:")
-            screen.show_result(result, config)
+            screen.show_result(result, config, command.model.encoder)
             return 0
-        prepared = prepare.prepare(config)
+        prepared = prepare.prepare(config, prepare.Shared(command.model))
     except ValueError as error:
         return _complain(str(error), 2)
     try:
@@ -57,15 +57,16 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _run_grid(command: "Command") -> int:
-    from train.engine import loop
+    from train.engine import loop, prepare
     from train.grid.cells import show_cost, show_scores, survey, train
 
-    cells = survey(command.runs)
+    shared = prepare.Shared(command.model)
+    cells = survey(command.runs, shared)
     show_cost(cells)
-    if command.dry_run:
+    if command.launch.dry_run:
         return 0
     try:
-        train(cells, command.together)
+        train(cells, shared, command.launch.together)
     except loop.Stopped as stop:
         show_scores(cells)
         return _complain(str(stop), 130)

@@ -6,21 +6,21 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from adakron_jax import adapter, files, hub, pretrained
-from adakron_jax.config import EncoderConfig
-from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax import adapter, files, pretrained
+from adakron_jax.data.labels import targets
+from adakron_jax.data.tokenizer import Examples
 from adakron_jax.forward import logits_of
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
 from train.engine.prepare import configure_jax
 from train.options.config import RunConfig
-from train.output import result
+from train.options.model import Pretrained
 from train.output.progress import Line
+from train.output.result import parse as parse_result
 from train.output.screen import say
 
 Classify = Callable[[str, Examples], np.ndarray]
@@ -93,29 +93,23 @@ def read_run(folder: Path) -> Trained:
     """A finished run's folder; ValueError says what is damaged."""
     try:
         config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        found = result.parse((folder / "result.json").read_text(encoding="utf-8"), config)
+        result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
-    return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
+    return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
 def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, Examples]]:
     """What answers each sheet of the runs' tasks, and its examples."""
 
-    @functools.cache
-    def read(name: str) -> tuple[pretrained.Leaves, Any]:
-        folder = hub.locate(name)
-        encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), Tokenizer(folder, encoder.vocab_size)
-
-    ready = {}
+    ready, models = {}, functools.cache(Pretrained)
     for run in runs.values():
-        base, tokenizer = read(model or run.config.model)
-        classify = classifier(run, base)
+        encoder = models(model or run.config.model)
+        classify = classifier(run, encoder.leaves)
         load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, tokenizer, run.config.max_length)
+                found = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
@@ -150,7 +144,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = sources.read_labels(sources.read(data_name, task, "train"), task)
+        labels = targets(sources.read(data_name, task, "train"), task.label, task.problem)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0

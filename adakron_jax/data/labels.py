@@ -25,7 +25,7 @@ def infer(table: Table, columns: Sequence[str], kind: str = "auto") -> Problem:
 
     Several columns, or lists in one, are multilabel; numbers of which one has a fraction a regression (whose mean and
     scale are left at 0 and 1); all else a classification. Labels keep their spelling and are sorted, whole numbers by
-    value; those of several columns are the columns' names.
+    value, unless the table says their order; those of several columns are the columns' names.
 
     Args:
       kind: `auto`, or the kind that it has to be.
@@ -48,9 +48,11 @@ def infer(table: Table, columns: Sequence[str], kind: str = "auto") -> Problem:
             raise ValueError(f"{table.at(row)}: {column} is empty; accepted: a label in every row")
     if (kind := _kind(table, column) if kind == "auto" else kind) == "regression":
         return Problem("regression")
+    if kind == "classification" and column in table.orders:
+        return Problem(kind, table.orders[column])
     names = set(itertools.chain.from_iterable(_each(table, column, lambda cell: _names(cell, kind))))
     if len(names) < (2 if kind == "classification" else 1):
-        only = f"only {_short(min(names))}" if names else "no label at all"
+        only = f"only {short(min(names))}" if names else "no label at all"
         raise ValueError(f"{table.origin}: {column} has {only}; accepted: at least two labels, or a regression")
     by_value = all(map(_INTEGER.fullmatch, names))
     return Problem(kind, tuple(sorted(names, key=lambda name: (int(name) if by_value else 0, name))))
@@ -80,7 +82,7 @@ def targets(
     def read(cell: Any) -> list[int]:
         names = _names(cell, problem.kind)
         if unknown := [name for name in names if name not in codes]:
-            raise ValueError(f"{_short(unknown[0])}; accepted: {_listed(problem.labels)}")
+            raise ValueError(f"{short(unknown[0])}; accepted: {_listed(problem.labels)}")
         return [codes[name] for name in names]
 
     if problem.kind == "classification":
@@ -111,7 +113,7 @@ def _kind(table: Table, column: str) -> str:
     if None in numbers:
         row = numbers.index(None)
         others = "accepted: a number as in other rows, or the problem said to be a classification"
-        raise ValueError(f"{table.at(row)}: {column} is {_short(cells[row])}; {others}")
+        raise ValueError(f"{table.at(row)}: {column} is {short(cells[row])}; {others}")
     return "regression"
 
 
@@ -138,7 +140,7 @@ def _number(cell: Any, bounds: tuple[float, float]) -> float:
     number, (low, high) = _as_number(cell), bounds
     if number is None or not (low <= number <= high and math.isfinite(number)):
         limits = f" from {low:g} to {high:g}" if math.isfinite(high - low) else ""
-        raise ValueError(f"{_short(cell)}; accepted: a number{limits}")
+        raise ValueError(f"{short(cell)}; accepted: a number{limits}")
     return number
 
 
@@ -146,7 +148,7 @@ def _names(cell: Any, kind: str) -> list[str]:
     """The labels that a cell names: of a classification one."""
     if kind == "multilabel":
         if (cells := _list(cell)) is None:
-            raise ValueError(f"{_short(cell)}; accepted: a list of labels")
+            raise ValueError(f"{short(cell)}; accepted: a list of labels")
         return [_name(one) for one in cells]
     return [_name(cell)]
 
@@ -157,17 +159,18 @@ def _name(cell: Any) -> str:
     if isinstance(cell, bool):
         return json.dumps(cell)
     if _as_number(cell) is None:
-        raise ValueError(f"{_short(cell)}; accepted: a text or a number")
+        raise ValueError(f"{short(cell)}; accepted: a text or a number")
     return str(cell)
 
 
 def _holds(cell: Any) -> bool:
     if (word := str(cell).strip().lower()) not in _HOLDS:
-        raise ValueError(f"{_short(cell)}; accepted: 0, 1, false, true")
+        raise ValueError(f"{short(cell)}; accepted: 0, 1, false, true")
     return _HOLDS[word]
 
 
-def _short(cell: Any) -> str:
+def short(cell: Any) -> str:
+    """A cell as a message spells it."""
     spelled = repr(cell)
     return spelled if len(spelled) <= 60 else f"{spelled[:57]}..."
 

@@ -8,8 +8,7 @@ import csv
 import dataclasses
 import itertools
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +26,7 @@ class Table:
       numbers: of the rows, from 1; in a text file, of the lines on which they begin.
       columns: name -> values: texts of csv and tsv, whatever JSON or parquet has of the others, None for none.
       types: name -> type in parquet, of the columns that have one.
+      orders: name -> all classes in order, of the columns for which the source says them.
       share: how much of the file has been read up to here, of 1.
     """
 
@@ -34,6 +34,7 @@ class Table:
     numbers: Sequence[int]
     columns: dict[str, list[Any]]
     types: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    orders: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     share: float = 1.0
 
     def __len__(self) -> int:
@@ -46,7 +47,11 @@ class Table:
 
     def at(self, row: int) -> str:
         """Where a row stands, for a message."""
-        return f"{self.origin}, row {self.numbers[row]}"
+        return f"{printable(self.origin)}, row {self.numbers[row]}"
+
+    def replaced(self, column: str, values: list[Any]) -> "Table":
+        """The table with other values in a column."""
+        return dataclasses.replace(self, columns={**self.columns, column: values})
 
 
 def printable(text: str) -> str:
@@ -67,10 +72,22 @@ def refuse_twice(header: Sequence[str], origin: str) -> None:
         raise ValueError(f"{printable(origin)}: has column {twice[0]!r} twice; accepted: every column once")
 
 
-def read(path: Path, columns: Sequence[str] | None = None, quoted: bool = True) -> Table:
-    """A whole file; see `parts`."""
-    (table,) = parts(path, columns, sys.maxsize, quoted)
-    return table
+def read(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    quoted: bool = True,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Table:
+    """A whole file; see `parts`. `watch` is told, every now and then, which share of it has been read."""
+    numbers: list[int] = []
+    whole: dict[str, list[Any]] = {}
+    table = Table(str(path), [], {})
+    for table in parts(path, columns, quoted=quoted):
+        for name, values in table.columns.items():
+            whole.setdefault(name, [None] * len(numbers)).extend(values)
+        numbers.extend(table.numbers)
+        watch(table.share)
+    return dataclasses.replace(table, numbers=numbers, columns=whole, share=1.0)
 
 
 def parts(path: Path, columns: Sequence[str] | None = None, size: int = PART, quoted: bool = True) -> Iterator[Table]:
@@ -222,7 +239,7 @@ def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[T
                 numbers = range(done + 1, done + batch.num_rows + 1)
                 values = {name: _values(batch[name], str(path), done) for name in names}
                 done += batch.num_rows
-                yield Table(str(path), numbers, values, types, done / total)
+                yield Table(str(path), numbers, values, types, share=done / total)
             if not total:
                 yield Table(str(path), [], {name: [] for name in names}, types)
     except (pyarrow.ArrowException, OSError) as error:

@@ -32,6 +32,7 @@ class Examples:
       offsets: where each example begins, and where the last one ends [examples + 1].
       labels: a problem's targets: codes or numbers [examples], or whether each label holds [examples, labels].
       empty_texts, cut: how many texts were empty, and how many examples were cut.
+      weights: of each example in the loss [examples]; none at all if every one has weight 1.
     """
 
     tokens: np.ndarray
@@ -40,6 +41,7 @@ class Examples:
     labels: np.ndarray
     empty_texts: int
     cut: int = 0
+    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,6 +62,7 @@ class Examples:
             token_types=self.token_types[:end],
             offsets=self.offsets[: limit + 1],
             labels=self.labels[:limit],
+            weights=self.weights[:limit],
         )
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Examples":
@@ -73,6 +76,7 @@ class Examples:
             token_types=self.token_types[source],
             offsets=offsets,
             labels=self.labels[rows],
+            weights=self.weights[rows] if len(self.weights) else self.weights,
         )
 
 

@@ -21,7 +21,16 @@ from train.engine.together import Crew
 from train.options.config import RunConfig
 from train.output import progress, screen
 from train.output.journal import Journal
-from train.output.result import device, scores, versions, write_result
+from train.output.result import (
+    Compilations,
+    Parameters,
+    Result,
+    Seconds,
+    Throughput,
+    device,
+    read_evaluation,
+    versions,
+)
 
 RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
@@ -39,7 +48,7 @@ class Diverged(Exception):
         self.run = run
 
 
-def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def train(runs: Sequence[Run]) -> list[Result]:
     """Trains to the end or until patience does, evaluating on the way, and writes the folders of the runs.
 
     Args:
@@ -55,7 +64,7 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     crew = Crew(runs)
     lead, start = crew.lead, int(crew.lead.state.step)
-    screen.show_learning(lead.state.trainable, lead.frozen, lead.budget)
+    screen.show_trainable(lead.state.trainable, lead.frozen, Parameters(**lead.budget))
     for run in runs:
         counts = " or ".join(map(str, run.plan.row_counts))
         screen.say(
@@ -185,7 +194,14 @@ def evaluate(run: Run, epoch: int, journal: Journal, of_several: bool) -> None:
     best = best_of([*earlier, record], run.config.best_by) is record
     if best:
         run.checkpoints.save_best(step, run.state.trainable)
-    screen.show_evaluation(record, header=not earlier, best=best, name=run.config.folder.name if of_several else "")
+    screen.show_evaluation(
+        read_evaluation(record, run.task.scored),
+        record["train_loss"],
+        collapsed,
+        header=not earlier,
+        best=best,
+        name=run.config.folder.name if of_several else "",
+    )
     run.seconds["eval"] += time.monotonic() - begun - (run.eval_step.seconds - compiling)
 
 
@@ -203,7 +219,7 @@ def predict(run: Run, examples: tokenizer.Examples, plan: Plan) -> np.ndarray:
     return of_split(answer, examples, plan)
 
 
-def conclude(run: Run, journal: Journal, together: int) -> dict[str, Any]:
+def conclude(run: Run, journal: Journal, together: int) -> Result:
     """Writes the portable adapter of the best evaluation and `result.json`, and shows the summary.
 
     Args:
@@ -220,48 +236,46 @@ def conclude(run: Run, journal: Journal, together: int) -> dict[str, Any]:
         base=config.model,
         fingerprint=run.fingerprint,
         encoder=run.encoder,
-        scores=scores(best),
+        scores=read_evaluation(best, run.task.scored).scores,
         max_length=config.max_length,
         texts=run.task.texts,
     )
     added = split_params(run.frozen, is_own)[0]
     learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
     adapter.save(folder / "adapter", merge_params(learned, added), card)
-    seconds = run.seconds | {
-        "compile": run.train_step.seconds + run.eval_step.seconds,
-        "total": time.monotonic() - run.seconds["total"],
-    }
-    speed = run.trained / max(seconds["train"], 1e-9)
-    result = {
-        "task": config.task,
-        "model": config.model,
-        "method": config.as_toml()["method"],
-        "seed": config.seed,
-        "params": run.budget,
-        "best_by": config.best_by,
-        "best": _entry(best),
-        "last": _entry(last),
-        "collapsed": last["collapsed"],
-        "stopped_early": last["step"] < run.total_steps,
-        "train_examples": len(run.train_set),
-        "together": together,
-        "throughput": {
-            "examples_per_second": speed,
-            "tokens_per_second": speed * float(np.mean(run.train_set.lengths)),
-            "padding_fraction": run.plan.padding_fraction,
-        },
-        "seconds": seconds,
-        "compilations": {
-            "train": len(run.train_step.executables) - run.compiled_before["train"],
-            "eval": len(run.eval_step.executables) - run.compiled_before["eval"],
-        },
-        "device": device(),
-        "versions": versions(),
-    }
-    write_result(folder, result)
-    screen.show_result(result, config)
+    seconds = Seconds(
+        train=run.seconds["train"],
+        eval=run.seconds["eval"],
+        compile=run.train_step.seconds + run.eval_step.seconds,
+        total=time.monotonic() - run.seconds["total"],
+    )
+    speed = run.trained / max(seconds.train, 1e-9)
+    result = Result(
+        task=config.task,
+        model=config.model,
+        method=config.method,
+        seed=config.seed,
+        params=Parameters(**run.budget),
+        best_by=config.best_by,
+        best=read_evaluation(best, run.task.scored),
+        last=read_evaluation(last, run.task.scored),
+        collapsed=last["collapsed"],
+        stopped_early=last["step"] < run.total_steps,
+        train_examples=len(run.train_set),
+        together=together,
+        throughput=Throughput(
+            examples_per_second=speed,
+            tokens_per_second=speed * float(np.mean(run.train_set.lengths)),
+            padding_fraction=run.plan.padding_fraction,
+        ),
+        seconds=seconds,
+        compilations=Compilations(
+            train=len(run.train_step.executables) - run.compiled_before["train"],
+            eval=len(run.eval_step.executables) - run.compiled_before["eval"],
+        ),
+        device=device(),
+        versions=versions(),
+    )
+    result.write(folder)
+    screen.show_result(result, config, run.encoder)
     return result
-
-
-def _entry(record: dict[str, Any]) -> dict[str, Any]:
-    return {"epoch": record["epoch"], "step": record["step"], **scores(record)}

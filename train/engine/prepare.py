@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adakron_jax import adapter, files, hub, pretrained
+from adakron_jax import adapter, files, pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data import packing, tokenizer
 from adakron_jax.data.packing import Plan
@@ -29,7 +29,9 @@ from train.engine.checkpoint import Checkpoints
 from train.engine.sharding import Shardings, make_shardings
 from train.engine.step import TrainState, compile_steps, init_state
 from train.options.config import Limit, RunConfig
+from train.options.model import Pretrained
 from train.output import result, screen
+from train.output.result import Result
 
 EVAL_BATCH = 256  # examples of an evaluation batch
 STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
@@ -42,20 +44,13 @@ class Shared:
     Of tokens only the last task's are kept.
     """
 
-    def __init__(self) -> None:
-        self.locate = functools.cache(hub.locate)
-        self.weights = functools.cache(pretrained.read)
-        self.fingerprint = functools.cache(
-            lambda folder, encoder: pretrained.fingerprint(self.weights(folder, encoder))
-        )
-        self.tokenizer = functools.cache(tokenizer.Tokenizer)
+    def __init__(self, model: Pretrained) -> None:
+        self.model = model
         self.examples = functools.lru_cache(maxsize=3)(self._examples)
         self.programs = functools.cache(lambda *constants: ({}, {}, {}))
 
-    def _examples(
-        self, source: str, task: str, split_name: str, folder: Path, vocab_size: int, max_length: int
-    ) -> tokenizer.Examples:
-        found = tokens.load(source, TASKS[task], split_name, self.tokenizer(folder, vocab_size), max_length)
+    def _examples(self, source: str, task: str, split_name: str, max_length: int) -> tokenizer.Examples:
+        found = tokens.load(source, TASKS[task], split_name, self.model.tokenizer, max_length)
         if found.empty_texts:
             screen.say(f"warning: {found.empty_texts} empty texts in {task} {split_name}, kept")
         return found
@@ -109,7 +104,7 @@ class Run:
         return self.steps_per_epoch if every == "epoch" else min(every, self.steps_per_epoch)
 
 
-def finished(config: RunConfig) -> dict[str, Any] | None:
+def finished(config: RunConfig) -> Result | None:
     """Checks the run's folder against the configuration; the result, if the run has ended there.
 
     Raises:
@@ -140,14 +135,11 @@ def finished(config: RunConfig) -> dict[str, Any] | None:
         raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
 
 
-def fit(config: RunConfig, shared: Shared) -> tuple[Path, EncoderConfig]:
-    """The model's folder and its encoder; ValueError if the length or the method is not for this encoder."""
-    folder = shared.locate(config.model)
-    encoder = EncoderConfig.from_folder(folder)
+def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
+    """ValueError if the length or the method is not for this encoder."""
     if config.max_length > encoder.max_length:
         raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
     config.method.splices(encoder)
-    return folder, encoder
 
 
 def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
@@ -161,15 +153,16 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     """
     begun = time.monotonic()
     configure_jax(config)
-    shared = shared or Shared()
-    task, (folder, encoder) = TASKS[config.task], fit(config, shared)
-    shardings = make_shardings(config.mesh, encoder)
+    shared = shared or Shared(Pretrained(config.model))
+    task, encoder = TASKS[config.task], shared.model.encoder
+    check_compatible(config, encoder)
+    shardings = make_shardings(config.mesh_shape, encoder)
 
-    train_set, dev_sets = read_examples(config, task, folder, encoder, shared)
+    train_set, dev_sets = read_examples(config, task, shared)
     total = config.epochs * math.ceil(len(train_set) / config.batch_size)
     multiple = shardings.mesh.shape["data"]
 
-    model, base = read_model(config, task, folder, encoder, shared)
+    model, base = read_model(config, task, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
     params = model.assemble(base, fresh | transferred(config, task, model.shapes(), shared))
     trainable, frozen = split_params(params, is_trainable(config.method))
@@ -209,7 +202,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
         together_step=steps.together,
         eval_step=steps.evaluate,
         checkpoints=checkpoints,
-        fingerprint=shared.fingerprint(folder, encoder),
+        fingerprint=shared.model.fingerprint,
         budget=budget(params, is_trainable(config.method)),
         seconds={"train": 0.0, "eval": 0.0, "total": begun},
         compiled_before={"train": len(steps.train.executables), "eval": len(steps.evaluate.executables)},
@@ -228,20 +221,20 @@ def configure_jax(config: RunConfig) -> None:
 
 
 def read_examples(
-    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig, shared: Shared
+    config: RunConfig, task: Task, shared: Shared
 ) -> tuple[tokenizer.Examples, dict[str, tokenizer.Examples]]:
     """The training set, and the development sets by split."""
     limits: dict[str, Limit] = {config.train_split: config.limit_train}
     limits |= dict.fromkeys(task.dev_splits, config.limit_eval)
     sets = {}
     for split_name, limit in limits.items():
-        found = shared.examples(config.data, task.name, split_name, folder, encoder.vocab_size, config.max_length)
+        found = shared.examples(config.data, task.name, split_name, config.max_length)
         sets[split_name] = found.first(limit)
     return sets[config.train_split], {name: sets[name] for name in task.dev_splits}
 
 
 def read_model(
-    config: RunConfig, task: Task, folder: Path, encoder: EncoderConfig, shared: Shared
+    config: RunConfig, task: Task, encoder: EncoderConfig, shared: Shared
 ) -> tuple[SequenceClassifier, pretrained.Leaves]:
     """The classifier in the run's precision, and the pretrained leaves."""
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
@@ -250,7 +243,7 @@ def read_model(
     model = SequenceClassifier(
         encoder, config.method, config.dtype, num_labels=task.problem.outputs, unroll=unroll, remat=config.remat
     )
-    return model, shared.weights(folder, encoder)
+    return model, shared.model.leaves
 
 
 def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
@@ -260,7 +253,7 @@ def check_start(config: RunConfig, shared: Shared) -> adapter.Card | None:
     said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
     if not path.is_file():
         raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
-    card, base = adapter.read_card(path), shared.fingerprint(*fit(config, shared))
+    card, base = adapter.read_card(path), shared.model.fingerprint
     if card.method != config.method:
         raise ValueError(f"{said}, of {card.method}; accepted: one of the run's {config.method}")
     if card.fingerprint != base:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Shaped
 
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.classifier import SequenceClassifier
@@ -43,7 +43,7 @@ def init_state(
 
 
 def example_losses(
-    kind: str, logits: Float[Array, "*batch outputs"], targets: Num[Array, "..."]
+    kind: str, logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]
 ) -> Float[Array, " *batch"]:
     """Each example's loss.
 
@@ -54,7 +54,7 @@ def example_losses(
     if kind == "regression":
         return jnp.square(logits[..., 0] - targets)
     if kind == "multilabel":
-        return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=-1)
+        return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).mean(axis=-1)
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
@@ -68,7 +68,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on the mean loss over the examples of all micro-batches.
+    """One optimiser step on the mean loss, by their weights, over the examples of all micro-batches.
 
     Devices that share the rows add up their gradients once.
 
