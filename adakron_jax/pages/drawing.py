@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def shades(opacity: np.ndarray) -> np.ndarray:
     return np.dstack([np.broadcast_to(colour, (*opacity.shape, 3)), opacity])
 
 
-def logarithmic(axis: Any, values: list[float]) -> None:
+def logarithmic(axis: Any, values: Sequence[float | int]) -> None:
     """Ticks of a logarithmic axis with these values, written as 20 k, which stay readable over a narrow range."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 

@@ -24,9 +24,11 @@ from train.options.recipes import RECIPES
 from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
+from train.report.differences import differences, interval
+from train.report.paper import SCORES, paper_rows
 from train.report.runs import read_folder
-from train.report.tables import EIGHT, differences, interval, paper_rows, tabulate
-from train.report.text import scarcity
+from train.report.tables import EIGHT, tabulate
+from train.report.words import scarcity
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
 SIZES = {"adakron": 600, "pfeiffer": 900, "bitfit": 100, "head": 0}
@@ -386,7 +388,7 @@ def test_the_papers_row_is_not_set_beside_something_else(
 
 
 def test_every_row_of_tables_1_and_2_has_scores():
-    data = tomllib.loads(tables.SCORES.read_text("utf-8"))
+    data = tomllib.loads(SCORES.read_text("utf-8"))
     there = [(row["table"], row["system"]) for row in data["row"]]
     configs = [(1, "AdaKron 48"), (2, "AdaKron 16")]
     assert sorted([*there, *configs]) == sorted((row.table, row.system) for row in paper.ROWS if row.table < 3)
