@@ -39,6 +39,7 @@ class Card:
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
+      texts: names of the one or two columns that held the texts; none if they had no names.
     """
 
     method: Method
@@ -51,6 +52,7 @@ class Card:
     max_length: int
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
+    texts: tuple[str, ...] = ()
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes; `settings` are further fields, such as its `dtype`."""
@@ -165,12 +167,15 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         raise ValueError(f"{path}: {error}") from None
 
 
-def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, Any], Card]:
+def attach(
+    folder: Path, base: Mapping[str, np.ndarray], name: str = "the encoder given"
+) -> tuple[SequenceClassifier, dict[str, Any], Card]:
     """Puts an adapter on its encoder.
 
     Args:
       folder: as `save` wrote it.
       base: the encoder's leaves, as `pretrained.read` gives them.
+      name: what a message calls it.
 
     Returns:
       The `SequenceClassifier` that the card describes, all its parameters, and the card.
@@ -181,7 +186,7 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     tree, card = load(folder)
     if (found := pretrained.fingerprint(base)) != card.fingerprint:
         raise ValueError(
-            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the encoder given, "
+            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on {name}, "
             f"whose fingerprint is {found[:12]}"
         )
     model = card.classifier()
@@ -209,6 +214,7 @@ def read_card(path: Path) -> Card:
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
         said["problem"] = problem
+        said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

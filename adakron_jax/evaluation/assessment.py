@@ -84,6 +84,10 @@ class Assessment:
     mistakes: tuple[Mistake, ...] = ()
     points: tuple[tuple[float, float], ...] = ()
 
+    def __getitem__(self, metric: str) -> float:
+        """The value of a metric by its name."""
+        return self.scores[metric]
+
     @property
     def confused(self) -> list[tuple[str, str, int]]:
         """(target, prediction, how often) of a classification's wrong predictions, most frequent first."""

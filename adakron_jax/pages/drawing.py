@@ -2,12 +2,18 @@
 
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+
+from adakron_jax.data.table import printable
 
 # Okabe and Ito's colours, told apart by colour-blind readers, in tones that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
 INK = "#010203"  # becomes the page's own text colour
+INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
 
 
 def svg(
@@ -50,7 +56,9 @@ def svg(
         "axes.linewidth": 0.6,
         "lines.linewidth": 1.6,
     }
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # The page's fonts draw the text; matplotlib's only measures it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.grid(alpha=0.15, color=INK, lw=0.6)
@@ -67,13 +75,20 @@ def svg(
     assert box is not None
     body = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", body[body.index(">") + 1 :])  # numbered alike in every plot
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
-    name = f"{title}, {caution}" if caution else title
+    name, words = (escape(printable(text)) for text in (f"{title}, {caution}" if caution else title, words))
     label = f'aria-labelledby="{salt}-title {salt}-words"'
-    about = f'<title id="{salt}-title">{escape(name)}</title>\n<desc id="{salt}-words">{escape(words)}</desc>'
-    return Markup(f'<svg {box[0]} role="img" {label}>\n{about}\n{body.strip()}')
+    about = f'<title id="{salt}-title">{name}</title>\n<desc id="{salt}-words">{words}</desc>'
+    width = f'style="max-width: {INCH * size[0]:.1f}rem"'
+    return Markup(f'<svg {box[0]} {width} role="img" {label}>\n{about}\n{body.strip()}')
 
 
-def logarithmic(axis: Any, values: list[float]) -> None:
+def shades(opacity: np.ndarray) -> np.ndarray:
+    """The first colour, as opaque as said [rows, columns], so that it goes with a light page and a dark one."""
+    colour = [int(COLOURS[0][at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return np.dstack([np.broadcast_to(colour, (*opacity.shape, 3)), opacity])
+
+
+def logarithmic(axis: Any, values: Sequence[float | int]) -> None:
     """Ticks of a logarithmic axis with these values, written as 20 k, which stay readable over a narrow range."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 

@@ -193,6 +193,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         scores=best.scores,
         max_length=config.max_length,
         pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        texts=data.task.texts,
     )
     adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
     with clock.on("eval", steps):

@@ -5,27 +5,21 @@ in their seed alone.
 """
 
 import dataclasses
-import math
 import statistics
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli import paper
 from adakron_jax.config import BERT_BASE, EncoderConfig
-from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
 from train.data.glue import SUITES
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES, family, paper_encoder, read_recipe
 from train.report.runs import Column, Run, metrics
 
-SCORES = Path(__file__).with_name("paper_scores.toml")
 EIGHT = SUITES["glue"]
 ORDER = (*EIGHT, "wnli")
 EPOCHS = ("best", "last")
-RESAMPLES, CONFIDENCE = 9999, 0.95
 _DATA = ("data", "train_split", "limit_train", "limit_eval")
 _FREE = {*_DATA, "task", "model", "method", "seed", "recipe", "out", "resume", "mesh", "accumulate"}
 SETTINGS = [field.name for field in dataclasses.fields(RunConfig) if field.name not in _FREE]
@@ -74,15 +68,6 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class PaperRow:
-    """A row of the paper's tables: task -> score in percent, of the task's published metric."""
-
-    text: str
-    scores: Mapping[str, float]
-    average: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Table:
     """Runs of one encoder on the same data. `published` is the metric of the paper's score of each of its tasks."""
 
@@ -103,18 +88,6 @@ class Table:
     def comparable(self) -> bool:
         """Whether the paper's scores are of this encoder, and of the whole of the data."""
         return self.named is not None and not self.low_resource and self.config.limit_eval == "all"
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """The mean difference of two rows over common seeds, in points; `interval` needs two seeds or more."""
-
-    left: Row
-    right: Row
-    column: Column
-    seeds: list[int]
-    mean: float | None
-    interval: tuple[float, float] | None
 
 
 def label(method: Method) -> str:
@@ -229,64 +202,3 @@ def _cells(
         scores = {seed: statistics.fmean(cell.scores[seed] for cell in eight) for seed in sorted(common)}
         cells[AVERAGE] = Cell(scores, frozenset.union(*(cell.seeds for cell in eight)))
     return cells
-
-
-def paper_rows(table: Table, method: Method) -> list[PaperRow]:
-    """The paper's rows of a method on a table's encoder; none where its scores are of something else."""
-    if not table.comparable:
-        return []
-    data, found = tomllib.loads(SCORES.read_text(encoding="utf-8")), []
-    for row in paper.ROWS:
-        if row.encoder != table.named or row.method != method:
-            continue
-        if row.table == 3 and isinstance(method, AdaKron):
-            (score,) = (its["score"] for its in data["table3"]["rte"] if tuple(its["factors"]) == method.factors)
-            found.append(PaperRow(f"paper, Table 3: {row.system}", {"rte": score}, None))
-            continue
-        theirs = [its for its in data["row"] if (its["table"], its["system"]) == (row.table, row.system)]
-        if theirs:
-            scores = dict(zip(data["tasks"], theirs[0]["scores"], strict=True))
-            source = f", from {theirs[0]['source']}" if "source" in theirs[0] else ""
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}{source}", scores, theirs[0]["average"]))
-        else:  # the configurations' own
-            scores = {
-                task: tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[row.encoder]["published"][metric]
-                for task, metric in table.published.items()
-            }
-            average = round(statistics.fmean(scores.values()), 1)
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}", scores, average))
-    return found
-
-
-def differences(table: Table) -> list[Difference]:
-    """AdaKron's best epochs (of several rows the paper's, else the first) minus every other row's, seed by seed."""
-    ranked = sorted(table.rows, key=lambda row: (row.method != AdaKron(), row.method.name != AdaKron.name))
-    found = []
-    for task in dict.fromkeys(task for task, _ in table.columns if task != AVERAGE[0]):
-        column = (task, table.published.get(task, metrics(task)[0]))
-        ran = sorted((row for row in ranked if row.epochs(task)), key=lambda row: not row.cells["best"][column].scores)
-        for other in ran[1:]:
-            left, right = ran[0].cells["best"][column].scores, other.cells["best"][column].scores
-            seeds = sorted(left.keys() & right.keys())
-            values = [left[seed] - right[seed] for seed in seeds]
-            mean = statistics.fmean(values) if values else None
-            found.append(Difference(ran[0], other, column, seeds, mean, interval(values)))
-    return found
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The bootstrap's percentile interval of a mean, the same in every report; None of fewer than two values."""
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return None
-    import numpy as np
-    from scipy import stats
-
-    found = stats.bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)

@@ -1,15 +1,14 @@
-"""Tables in words, and as Markdown, CSV and LaTeX."""
+"""A table in words, which every format of the report shows alike."""
 
-import csv
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from train.data.glue import TASKS
+from train.report.differences import CONFIDENCE, differences
+from train.report.paper import PaperRow, paper_rows
 from train.report.runs import Column
-from train.report.tables import AVERAGE, CONFIDENCE, ORDER, Cell, PaperRow, Row, Table, differences, label, paper_rows
+from train.report.tables import AVERAGE, ORDER, Cell, Row, Table, label
 
 TASK_NAMES = {"cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "average": "Average"}  # the others in capitals
 METRIC_NAMES = {"f1": "F1", "accuracy_mismatched": "mismatched", "matthews": "Matthews", "": "of eight"}
@@ -114,12 +113,12 @@ def lines(table: Table, which: str) -> Iterator[dict[str, Any]]:
             "paper": False,
         }
         for its in paper_rows(table, row.method) if which == "best" else []:
-            cells = _published(table, its)
+            cells = paper_cells(table, its)
             if any(score for score, _ in cells):
                 yield {"name": its.text, "parameters": "", "cells": cells, "paper": True}
 
 
-def _published(table: Table, its: PaperRow) -> list[tuple[str, str]]:
+def paper_cells(table: Table, its: PaperRow) -> list[tuple[str, str]]:
     scores = {(task, metric): its.scores.get(task) for task, metric in table.published.items()}
     scores[AVERAGE] = its.average
     found = [scores.get(column) for column in table.columns]
@@ -211,108 +210,3 @@ ABOUT_DIFFERENCES = (
     f"Mean difference in points at the best epoch, over common seeds, with the {100 * CONFIDENCE:.0f} % percentile "
     "interval of a bootstrap. It tells seeds apart, not data sets; with a handful of seeds it is too narrow."
 )
-
-
-def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
-    text = [f"# Report of {_marked(name)}", "", _marked(summary), ""]
-    if problems:
-        text += ["Left out:", "", *(f"- {_marked(problem)}" for problem in problems), ""]
-    for view in views:
-        text += [f"## {_marked(view['title'])}", ""]
-        for which, block in BLOCKS.items():
-            heads = ["method", "trained parameters", *(" ".join(head) for head in view["heads"])]
-            text += [f"### {block}", "", _row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
-            for line in view["blocks"][which]:
-                cells = [f"{score} ({detail})" if detail else score for score, detail in line["cells"]]
-                text.append(_row([_marked(line["name"]), line["parameters"], *cells]))
-            text.append("")
-        text += [*(f"- {_marked(note)}" for note in view["notes"]), ""]
-        if view["differences"]:
-            text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
-            text += [*(f"- {_marked(': '.join(each))}" for each in view["differences"]), ""]
-    return "\n".join(text)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _marked(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))
-
-
-def comma_separated(tables: Sequence[Table]) -> str:
-    """One line a cell, scores in percent at full precision, an empty field for what is not there."""
-    found = [line for table in tables for which in BLOCKS for line in _records(table, which)]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
-    return out.getvalue()
-
-
-def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
-    config = table.config
-    for row in table.rows:
-        theirs = [_published(table, its) for its in paper_rows(table, row.method)] if which == "best" else []
-        for number, column in enumerate(table.columns):
-            cell, published = (
-                row.cells[which][column],
-                [score for (score, _) in (its[number] for its in theirs) if score],
-            )
-            its_runs = [run for run in row.runs if column == AVERAGE or run.config.task == column[0]]
-            examples = {str(run.examples) for run in its_runs if run.examples is not None and column != AVERAGE}
-            yield {
-                "encoder": short(table.model),
-                "data": short(config.data),
-                "train_split": config.train_split,
-                "limit_train": config.limit_train,
-                "train_examples": " ".join(sorted(examples)),
-                "low_resource": "yes" if any(run.low_resource for run in its_runs) else "no",
-                "limit_eval": config.limit_eval,
-                "method": label(row.method),
-                "settings": settings({**table.shared, **row.departs}),
-                "epochs": " ".join(map(str, row.epochs(column[0]))),
-                "epoch": which,
-                "task": column[0],
-                "metric": column[1],
-                "mean": cell.mean if cell.scores else None,
-                "std": cell.std,
-                "median": cell.median if cell.scores else None,
-                "seeds_found": len(cell.scores),
-                "seeds_wanted": len(cell.seeds),
-                "seeds": " ".join(map(str, sorted(cell.scores))),
-                "collapsed": cell.collapsed,
-                "parameters": " ".join(map(str, row.parameters)),
-                "paper": " ".join(published),
-            }
-
-
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$"}
-_TEX |= {"·": r"$\cdot$", "†": r"\dag{}", "—": "--", "“": "``", "”": "''"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in text)
-
-
-def latex(name: str, views: Sequence[Mapping[str, Any]]) -> str:
-    """Tables for `\\input`; they need the package booktabs."""
-    text = [f"% {' '.join(name.split())}; needs \\usepackage{{booktabs}}"]
-    for view in views:
-        for which, block in BLOCKS.items():
-            heads = view["heads"]
-            text += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(view['title'])}. {block}.}}"]
-            text += [rf"\begin{{tabular}}{{l{'r' * (1 + len(heads))}}}", r"\toprule"]
-            text += [" & ".join(["", "parameters", *(_tex(task) for task, _ in heads)]) + r" \\"]
-            text += [" & ".join(["", "", *(_tex(metric) for _, metric in heads)]) + r" \\", r"\midrule"]
-            for line in view["blocks"][which]:
-                scores = [_tex(score) for score, _ in line["cells"]]
-                text += [" & ".join([_tex(line["name"]), _tex(line["parameters"]), *scores]) + r" \\"]
-                if not line["paper"]:
-                    details = [rf"{{\scriptsize {_tex(detail)}}}" for _, detail in line["cells"]]
-                    text += [" & ".join(["", "", *details]) + r" \\"]
-            text += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize", _tex(" ".join(view["notes"]))]
-            text += [r"\end{table}", ""]
-    return "\n".join(text)
