@@ -7,8 +7,9 @@ import pytest
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.problem import Problem
-from train.data.own import Own, has_split, load, share, table_name
-from train.data.sources import MINI
+from train.data.own import Own, load
+from train.data.parts import share
+from train.data.sources import MINI, has_split, table_name
 
 REVIEWS = MINI / "reviews.csv"
 

@@ -13,9 +13,6 @@ from train.data.task import Task
 from train.data.tokens import content
 from train.output.progress import Line
 
-HUB = "hub:"
-SHARE = 0.1  # of the training rows that chooses where nothing else does
-
 
 @dataclasses.dataclass(frozen=True)
 class Own:
@@ -52,32 +49,6 @@ class Own:
             raise ValueError(f"column {twice[0]!r} stands twice among text and label; accepted: every column once")
 
 
-def share(said: str) -> float:
-    """The share that `--validation` or `--test` names; 0 if it names a split or a file."""
-    try:
-        value = float(said)
-    except ValueError:
-        return 0.0
-    if not 0 < value < 1:
-        raise ValueError(f"{said!r} is no share of the rows; accepted: more than 0, less than 1, a split or a file")
-    return value
-
-
-def table_name(data: str) -> str:
-    """What a run on this table is called: its file or folder, without what comes before and behind."""
-    if data.startswith(HUB):
-        return data.removeprefix(HUB).rpartition("/")[2].replace(":", "-")
-    path = Path(data)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
-
-
-def has_split(data: str, split: str) -> bool:
-    """Whether a folder has files of a split, or a data set on the hub that split; a file has none but its rows."""
-    if data.startswith(HUB):
-        return split in sources.hub_splits(*_repository(data))
-    return Path(data).is_dir() and bool(sources.present_files(Path(data), split))
-
-
 def load(own: Own) -> tuple[Task, dict[str, Table]]:
     """The task that a table poses, and its rows: `train`, and those of `validation` and `test` that are not drawn.
 
@@ -101,9 +72,9 @@ def _read(own: Own, split: str) -> Table:
     columns = (*own.texts, *own.label)
     if split != own.train and (Path(split).suffix.lower() in SUFFIXES or Path(split).is_file()):
         return _read_files([Path(split)], columns)
-    if own.data.startswith(HUB):
+    if own.data.startswith(sources.ON_HUB):
         try:
-            return sources.read_hub(*_repository(own.data), split, columns)
+            return sources.read_hub(*sources.repository(own.data), split, columns)
         except LookupError as error:
             raise ValueError(
                 f"data {own.data!r}: {error}; accepted: a file, a folder with train.*, or another"
@@ -122,11 +93,3 @@ def _read_files(paths: Sequence[Path], columns: Sequence[str]) -> Table:
         with (line := Line(f"reading {path.name}", 100)):
             parts.append(table.read(path, columns, watch=lambda read: line.show(round(100 * read), 0.0, "%")))  # noqa: B023
     return sources.joined(parts, str(paths[0].parent))
-
-
-def _repository(data: str) -> tuple[str, str]:
-    """Name and configuration of `hub:OWNER/NAME[:CONFIG]`."""
-    name, _, config = data.removeprefix(HUB).partition(":")
-    if not name:
-        raise ValueError(f"data is {data!r}; accepted: hub:OWNER/NAME, or hub:OWNER/NAME:CONFIG")
-    return name, config

@@ -12,7 +12,19 @@ from adakron_jax.data.tokenizer import Examples
 from adakron_jax.problem import Problem
 from train.data.task import Task
 
+SHARE = 0.1  # of the training rows that chooses where nothing else does
 Targets = Shaped[np.ndarray, "examples *labels"]
+
+
+def share(said: str) -> float:
+    """The share that `--validation` or `--test` names; 0 if it names a split or a file."""
+    try:
+        value = float(said)
+    except ValueError:
+        return 0.0
+    if not 0 < value < 1:
+        raise ValueError(f"{said!r} is no share of the rows; accepted: more than 0, less than 1, a split or a file")
+    return value
 
 
 @dataclasses.dataclass(frozen=True)

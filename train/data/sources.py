@@ -11,6 +11,7 @@ from train.data.task import Task
 
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
+ON_HUB = "hub:"  # how --data names a data set on the hub
 RANGE = (0, 5)  # of STS-B's scores, the only regression
 
 
@@ -135,3 +136,33 @@ def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, ty
         raise LookupError(
             f"{name} is not in the cache and the hub cannot be reached ({type(error).__name__})"
         ) from None
+
+
+def repository(data: str) -> tuple[str, str]:
+    """Name and configuration of `hub:OWNER/NAME[:CONFIG]`."""
+    name, _, config = data.removeprefix(ON_HUB).partition(":")
+    if not name:
+        raise ValueError(f"data is {data!r}; accepted: hub:OWNER/NAME, or hub:OWNER/NAME:CONFIG")
+    return name, config
+
+
+def is_table(data: str) -> bool:
+    """Whether `--data` names a table of one's own: a file, a folder with a training split, or a data set on the hub."""
+    path = Path(data)
+    by_name = data.startswith(ON_HUB) or path.suffix.lower() in SUFFIXES
+    return by_name or bool(data) and path.is_dir() and bool(present_files(path, "train"))
+
+
+def table_name(data: str) -> str:
+    """What a run on this table is called: its file or folder, without what comes before and behind."""
+    if data.startswith(ON_HUB):
+        return data.removeprefix(ON_HUB).rpartition("/")[2].replace(":", "-")
+    path = Path(data)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+
+
+def has_split(data: str, split: str) -> bool:
+    """Whether a folder has files of a split, or a data set on the hub that split; a file has none but its rows."""
+    if data.startswith(ON_HUB):
+        return split in hub_splits(*repository(data))
+    return Path(data).is_dir() and bool(present_files(Path(data), split))

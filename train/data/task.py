@@ -54,7 +54,7 @@ class Task:
     def from_json(cls, fields: Mapping[str, Any]) -> "Task":
         """The task of which `as_json` wrote the fields; ValueError if they are none."""
         try:
-            values = {**fields, "problem": Problem.from_json(fields)}
+            values: dict[str, Any] = {**fields, "problem": Problem.from_json(fields)}
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
             return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
         except (KeyError, TypeError, AttributeError) as error:
