@@ -95,8 +95,8 @@ def test_empty_and_long_texts_are_counted(loader: Loader, tmp_path: Path, capsys
     parts = loader.parts(config(task="a", data=str(path), text=("text",), validation="0.5"))
     assert parts.train.lengths.max() <= 64
     said = capsys.readouterr().out
-    assert "train: 1 of 4 empty texts, kept" in said
-    assert "train: 1 of 4 cut at 64 tokens" in said
+    assert "a.csv: 4 rows, 1 empty texts, kept" in said
+    assert "a.csv: 4 rows, 1 cut at 64 tokens" in said
 
 
 @pytest.mark.parametrize(
