@@ -49,7 +49,7 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
 
 def initial_params(config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained) -> Tree:
     """All parameters that a run starts from; ValueError if the adapter it starts from does not fit."""
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in base.leaves)
     return model.assemble(base.leaves, fresh | transferred(config, fresh, problem, base))
 
 
