@@ -1,7 +1,6 @@
 """`TextClassifier`: texts in, predictions out."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -91,8 +90,8 @@ class TextClassifier:
         return stream if isinstance(texts, Iterator) else list(stream)
 
     def _stream(self, texts: Iterator[Text], with_logits: bool) -> Iterator[Prediction]:
-        for number, window in _windows(texts):
-            yield from self.problem.predictions(self.logits(columns_of(window, number)), with_logits)
+        for columns in _windows(texts):
+            yield from self.problem.predictions(self.logits(columns), with_logits)
 
     def encode(self, columns: Sequence[Sequence[str]]) -> Examples:
         """The texts of examples, or their first and their second texts, as the model reads them."""
@@ -101,10 +100,6 @@ class TextClassifier:
                 f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
                 f"({' and '.join(self.card.texts)})"
             )
-        for column in columns:
-            for i, text in enumerate(column):
-                if not isinstance(text, str) or SURROGATE.search(text):
-                    raise ValueError(f"text {i} is {text!r:.60}; accepted: a text")
         return self.tokenizer.encode(columns, self.card.max_length)
 
     def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
@@ -124,7 +119,7 @@ class TextClassifier:
         if not texts or len(texts) != len(cells):
             raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
         expected = targets(Table("labels", range(len(cells)), {"label": cells}), ("label",), self.problem)
-        logits = [self.logits(columns_of(window, number)) for number, window in _windows(iter(texts))]
+        logits = [self.logits(columns) for columns in _windows(iter(texts))]
         return assess(self.problem, expected, np.concatenate(logits), texts)
 
     def fuse(self) -> "TextClassifier":
@@ -146,26 +141,25 @@ class TextClassifier:
         adapter.save(Path(folder), tree, self.card)
 
 
-def _windows(texts: Iterator[Text]) -> Iterator[tuple[int, list[Text]]]:
-    """Windows of texts, with the number of their first; the last text may be beyond the limit of characters."""
-    number = 0
+def _windows(texts: Iterator[Any]) -> Iterator[list[list[str]]]:
+    """Windows of texts, as `logits` takes them; the last text of one may be beyond the limit of characters."""
+    numbered = enumerate(texts)
     while True:
         window, characters = [], 0
-        for text in itertools.islice(texts, WINDOW):
-            window.append(text)
-            characters += len(text) if isinstance(text, str) else sum(map(len, text))
+        for number, text in itertools.islice(numbered, WINDOW):
+            window.append(_example(text, number, like=window[0] if window else None))
+            characters += sum(map(len, window[-1]))
             if characters > CHARACTERS:
                 break
         if not window:
             return
-        yield number, window
-        number += len(window)
+        yield [list(column) for column in zip(*window, strict=True)]
 
 
-def columns_of(texts: Sequence[Text], number: int = 0) -> list[list[str]]:
-    """The texts alone, or all first and all second texts of pairs; `number` is of the first, for a message."""
-    width = functools.reduce(max, (1 if isinstance(text, str) else len(text) for text in texts))
-    for i, text in enumerate(texts, start=number):
-        if (1 if isinstance(text, str) else len(text)) != width or width > 2:
-            raise ValueError(f"text {i} is {text!r}; accepted: texts alone, or pairs of texts throughout")
-    return [list(texts)] if width == 1 else list(map(list, zip(*texts, strict=True)))  # pyright: ignore
+def _example(text: Any, number: int, like: tuple[str, ...] | None) -> tuple[str, ...]:
+    """One text or a pair, as many as another example has."""
+    parts = (text,) if isinstance(text, str) else text
+    fine = isinstance(parts, tuple | list) and len(parts) in ((1, 2) if like is None else (len(like),))
+    if not fine or not all(isinstance(part, str) and not SURROGATE.search(part) for part in parts):
+        raise ValueError(f"text {number} is {text!r:.60}; accepted: texts alone, or pairs of texts throughout")
+    return tuple(parts)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxtyping import Int
 from adakron_jax.hub import TOKENIZER_FILES
 
 ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
+CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
@@ -124,14 +126,14 @@ class Tokenizer:
         """
         rows, cutting = len(texts[0]), _cutting(self, max_length)
         lengths, ids, types, cut = [np.zeros(1, np.int64)], [], [], 0
-        for start in range(0, rows, ENCODED_AT_ONCE):
-            columns = [column[start : start + ENCODED_AT_ONCE] for column in texts]
+        for start, end in itertools.pairwise(_bounds(texts)):
+            columns = [column[start:end] for column in texts]
             encoded = cutting.encode_batch_fast(list(zip(*columns, strict=True)) if len(texts) > 1 else columns[0])
             lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
             ids.append(np.concatenate([np.asarray(one.ids, np.int32) for one in encoded]))
             types.append(np.concatenate([np.asarray(one.type_ids, np.int8) for one in encoded]))
             cut += sum(bool(one.overflowing) for one in encoded)
-            done(start + len(encoded))
+            done(end)
         return Examples(
             tokens=np.concatenate([np.zeros(0, np.int32), *ids]),
             token_types=np.concatenate([np.zeros(0, np.int8), *types]),
@@ -151,6 +153,14 @@ class Tokenizer:
             if (path := self.folder / name).is_file():
                 digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
         return digest.hexdigest()
+
+
+def _bounds(texts: Sequence[Sequence[str]]) -> list[int]:
+    """Where the groups of examples begin that are encoded at once, and where the last one ends."""
+    rows = len(texts[0])
+    characters = np.cumsum(sum(np.fromiter(map(len, column), np.int64, rows) for column in texts))
+    groups = np.arange(rows) // ENCODED_AT_ONCE + characters // CHARACTERS_AT_ONCE
+    return [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), *([rows] if rows else [])]
 
 
 @functools.lru_cache(maxsize=8)
