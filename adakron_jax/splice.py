@@ -43,6 +43,7 @@ class Site(enum.StrEnum):
     ATTENTION_CONTEXT = "attention_context"  # the heads' results, side by side [rows, seq, hidden]
     ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: inputs
     ATTENTION_OUTPUT = "attention_output"  # after dropout, before residual and LayerNorm; context: residual, norm
+    FFN_INNER = "ffn_inner"  # before the GELU [rows, seq, intermediate]; context: inputs
     FFN_HIDDEN = "ffn_hidden"  # after the GELU [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
@@ -90,6 +91,11 @@ class Method:
     name: ClassVar[str]
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
+
+    @property
+    def first_position(self) -> int:
+        """The position of an example's first token: how many positions the method takes for itself."""
+        return 0
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
@@ -176,6 +182,7 @@ DENSES = {
     Site.KEY: "encoder/layers/attention/key",
     Site.VALUE: "encoder/layers/attention/value",
     Site.ATTENTION_DENSE: "encoder/layers/attention/dense",
+    Site.FFN_INNER: "encoder/layers/ffn/hidden",
     Site.FFN_DENSE: "encoder/layers/ffn/dense",
 }
 

@@ -30,8 +30,9 @@ class Embeddings(Part):
             normal = nn.initializers.normal(config.initializer_range)
             return nn.Embed(rows, config.hidden_size, dtype=self.dtype, embedding_init=normal, name=name)
 
+        first = config.position_offset + self.method.first_position
         x = table(config.vocab_size, "word")(inputs.tokens)
-        x = x + table(config.max_position_embeddings, "position")(inputs.positions + config.position_offset)
+        x = x + table(config.max_position_embeddings, "position")(inputs.positions + first)
         x = x + table(config.type_vocab_size, "token_type")(inputs.token_types)
         x = Dropout(config.hidden_dropout)(self.norm()(x), everywhere["deterministic"])
         return self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, **everywhere)
@@ -88,7 +89,8 @@ class FeedForward(Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], segments: Int[Array, "rows seq"], everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        hidden = gelu(self.dense(self.config.intermediate_size, "hidden")(x))
+        inner = self.dense(self.config.intermediate_size, "hidden")(x)
+        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=segments, **everywhere))
         hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=segments, **everywhere)
         y = self.dense(self.config.hidden_size, "dense")(hidden)
         return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=segments, **everywhere)
