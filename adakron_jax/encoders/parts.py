@@ -6,10 +6,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.splice import Method, Site, splice
+
+
+@struct.dataclass
+class Stream:
+    """What goes from layer to layer.
+
+    Attributes:
+      x: what the next layer reads, normalised [rows, seq, hidden].
+      residual: what it adds to, where that is another; else None.
+    """
+
+    x: Any
+    residual: Any = None
 
 
 @jax.custom_vjp
@@ -46,12 +60,17 @@ class Part(nn.Module):
     method: Method
     dtype: Any = None
 
-    def dense(self, features: int, name: str) -> nn.Dense:
+    def dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
         normal = nn.initializers.normal(self.config.initializer_range)
-        return nn.Dense(features, dtype=self.dtype, kernel_init=normal, name=name)
+        return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, name=name)
 
-    def norm(self, name: str = "norm") -> nn.LayerNorm:
-        return nn.LayerNorm(self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False, name=name)
+    def norm(self, name: str = "norm", use_bias: bool = True) -> nn.LayerNorm:
+        eps = self.config.layer_norm_eps
+        return nn.LayerNorm(eps, dtype=self.dtype, use_bias=use_bias, use_fast_variance=False, name=name)
+
+    def table(self, rows: int, name: str) -> nn.Embed:
+        normal = nn.initializers.normal(self.config.initializer_range)
+        return nn.Embed(rows, self.config.embedding_width, dtype=self.dtype, embedding_init=normal, name=name)
 
     def splice(self, site: Site, value: Any, **context: Any) -> Any:
         return splice(self.method, self.config, site, value, dtype=self.dtype, **context)

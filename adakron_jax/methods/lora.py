@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from adakron_jax.config import EncoderConfig
 from adakron_jax.methods.promote import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.subset import Head
-from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 
 Sizes = tuple[int, int]
 
@@ -72,9 +72,9 @@ class Update(Method):
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
-        shared = _below(leaves, f"encoder/shared@{self.name}/")
+        shared = _below(leaves, path_of_shared(self.name))
         for site in map(Site, self.targets):
-            own, kernel = _below(leaves, f"{_parent(DENSES[site])}/{site}@{self.name}/"), f"{DENSES[site]}/kernel"
+            own, kernel = _below(leaves, path_of(site, self.name)), f"{DENSES[site]}/kernel"
             products = [
                 self.product({name: leaf[layer] for name, leaf in own.items()}, shared)
                 for layer in range(config.num_layers)
@@ -89,10 +89,6 @@ def sizes(target: str, config: EncoderConfig) -> Sizes:
     inner = config.intermediate_size
     known = {Site.FFN_INNER: (config.hidden_size, inner), Site.FFN_DENSE: (inner, config.hidden_size)}
     return known.get(Site(target), (config.hidden_size, config.hidden_size))
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _below(leaves: Leaves, prefix: str) -> dict[str, np.ndarray]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from adakron_jax.config import BERT_BASE, EncoderConfig
-from adakron_jax.encoders.bert import Encoder
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.dropout import Dropout, random_words
 from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.parts import take
+from adakron_jax.encoders.stack import Encoder
 from adakron_jax.methods import Head
 
 BERT = dataclasses.replace(
