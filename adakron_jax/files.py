@@ -1,9 +1,26 @@
-"""Files that appear whole, and tensors read from outside."""
+"""Files that appear whole, and what is read from outside."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+MOST_JSON = 1 << 20  # bytes; descriptions are far smaller
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; ValueError names the file that is missing, damaged, too large or no object."""
+    try:
+        if (size := path.stat().st_size) > MOST_JSON:
+            raise ValueError(f"{size:,} bytes; accepted: at most {MOST_JSON:,}")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: no JSON object")
+    return values
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:

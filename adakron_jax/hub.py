@@ -32,6 +32,29 @@ def locate(model: str) -> Path:
     return _from_hub(model)
 
 
+def locate_adapter(run: str) -> Path:
+    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
+
+    Raises:
+      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
+    """
+    if run.startswith("hub:"):
+        from adakron_jax.hub_adapters import fetch_adapter  # which imports this
+
+        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
+    folder = Path(run)
+    for path in (folder, folder / "adapter"):
+        if (path / "adapter.json").is_file():
+            return path
+    raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
+
+
 def _in_package(name: str) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

@@ -1,13 +1,19 @@
 """The library's commands: `python -m adakron_jax COMMAND`, or `adakron COMMAND`."""
 
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from adakron_jax.cli.flags import Parser
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
-COMMANDS = {"params": "count what a method trains"}
+COMMANDS = {
+    "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
+    "import": "read an adapter or a classifier of another program",
+    "params": "count what a method trains",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,10 +23,15 @@ def main(argv: Sequence[str]) -> int:
     for name, text in COMMANDS.items():
         command = subparsers.add_parser(name, help=text)
         if name in argv[:1]:  # the others are not even imported
-            importlib.import_module(f"adakron_jax.cli.{name}").add_flags(command)
+            _module(name).add_flags(command)
     try:
         given = vars(parser.parse_args(argv))
-        return importlib.import_module(f"adakron_jax.cli.{given.pop('command')}").run(given)
+        return _module(given.pop("command")).run(given)
     except ValueError as error:
         print(f"adakron: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _module(command: str) -> Any:
+    """The module of a command, which has an underscore after a name that Python keeps to itself."""
+    return importlib.import_module(f"adakron_jax.cli.{command}{'_' * keyword.iskeyword(command)}")

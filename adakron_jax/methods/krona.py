@@ -68,9 +68,7 @@ class KronA(Update):
         return functools.partial(KroneckerProduct, shape, self.scale_of(target), dtype, self.ranks_of(target))
 
     def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        a, b = (
-            own[name] if name in own else own[f"{name}_1"] @ own[f"{name}_2"] for name in ("kron_a", "kron_b")
-        )
+        a, b = (own[name] if name in own else own[f"{name}_1"] @ own[f"{name}_2"] for name in ("kron_a", "kron_b"))
         return np.kron(a, b)
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -79,7 +78,7 @@ class Update(Method):
                 self.product({name: leaf[layer] for name, leaf in own.items()}, shared)
                 for layer in range(config.num_layers)
             ]
-            scale = np.broadcast_to(np.float32(self.scale_of(site)), (config.num_layers,))[:, None, None]
+            scale = np.broadcast_to(np.asarray(self.scale_of(site), np.float32), (config.num_layers,))[:, None, None]
             fused[kernel] = fused[kernel] + scale * np.stack(products)
         return Head(), fused
 

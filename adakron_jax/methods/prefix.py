@@ -57,7 +57,7 @@ class Prefix(Method):
     def layers(self, config: EncoderConfig) -> list[int]:
         """The layers that have a prefix."""
         layers = [layer for layer in range(config.num_layers) if layer not in self.leave_out]
-        fine = layers and len(layers) + len(self.leave_out) == config.num_layers
+        fine = bool(layers) and len(layers) + len(self.leave_out) == config.num_layers
         require(fine, "leave_out", self.leave_out, f"some of the layers 0 to {config.num_layers - 1}")
         return layers
 

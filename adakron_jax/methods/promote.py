@@ -22,6 +22,4 @@ Scale = float | tuple[float, ...]
 
 def times(scale: Scale, x: Array, layer: Any) -> Array:
     """x times a number, or times the layer's own of one for every layer."""
-    if isinstance(scale, tuple):
-        scale = jnp.asarray(scale, x.dtype)[layer]
-    return scale * x
+    return (jnp.asarray(scale, x.dtype)[layer] if isinstance(scale, tuple) else scale) * x

@@ -23,7 +23,12 @@ FIELDS: dict[str, list[dict[str, Any]]] = {
     "ia3": [{}, {"targets": ("ffn_inner", "query", "attention_context", "attention_dense", "ffn_dense")}],
     "krona": [
         {"targets": DENSE, "a_shape": (16, 4), "scale": 0.5},
-        {"targets": ("query", "ffn_inner"), "a_shape": (8, 8, 8, 16), "ranks": (0, 2, 3, 0), "scales": (1.0, 0.0, -2.0, 1.5)},
+        {
+            "targets": ("query", "ffn_inner"),
+            "a_shape": (8, 8, 8, 16),
+            "ranks": (0, 2, 3, 0),
+            "scales": (1.0, 0.0, -2.0, 1.5),
+        },
     ],
     "lora": [{"targets": DENSE, "r": 3, "alpha": 5.0}, {"r": 3, "scales": (1.0, 0.0, -0.5, 2.0)}],
     "prefix": [{}, {"leave_out": (1,), "shift_positions": True}],
