@@ -32,6 +32,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
+    except AttributeError as error:  # of a number type that NumPy lacks
+        raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
 
 
 def write_whole(path: Path, contents: bytes) -> None:

@@ -13,6 +13,8 @@ COMMANDS = {
     "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
     "import": "read an adapter or a classifier of another program",
     "params": "count what a method trains",
+    "pull": "copy an adapter from the hub",
+    "push": "upload an adapter to the hub, with a model card",
 }
 
 

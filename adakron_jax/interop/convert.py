@@ -6,6 +6,7 @@ from typing import Any
 
 from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
+from adakron_jax.cards import model_card
 from adakron_jax.files import read_json, write_whole
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
@@ -101,6 +102,8 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     else:
         unit = in_own_unit(leaves, card.problem)
         files = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}[to](card, unit)
+    trained_in = Path(run) if folder != Path(run) else None
+    files["README.md"] = model_card(card, out.name, _use(to, card, out.name), trained_in).encode()
     if others := sorted({path.name for path in out.glob("*")} - files.keys()):
         raise ValueError(
             f"{out} holds {others[0]} already; accepted: a folder that is new, empty, or of an earlier export"
@@ -109,6 +112,30 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     for name, contents in files.items():
         write_whole(out / name, contents)
     return sorted(files)
+
+
+def _use(to: str, card: Card, name: str) -> str:
+    """How what was exported is used, in Markdown."""
+    base = card.base
+    lines = {
+        "huggingface": [
+            "from transformers import pipeline",
+            f'classify = pipeline("text-classification", "{name}")',
+        ],
+        "peft": [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForSequenceClassification",
+            f'base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={card.problem.outputs})',
+            f'model = PeftModel.from_pretrained(base, "{name}")',
+        ],
+        "adapterhub": [
+            "from adapters import AutoAdapterModel",
+            f'model = AutoAdapterModel.from_pretrained("{base}")',
+            f'model.set_active_adapters(model.load_adapter("{name}"))',
+        ],
+        "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
+    }[to]
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _fused_files(folder: Path, card: Card) -> dict[str, bytes]:

@@ -28,15 +28,15 @@ class Fields:
     def refuse(self, name: str, value: Any, accepted: str) -> ValueError:
         return ValueError(f"{self.where}: {name} is {value!r}, which is not supported; accepted: {accepted}")
 
-    def whole(self, name: str, least: int = 1) -> int:
+    def whole(self, name: str, least: int = 1, default: int | None = None) -> int:
         """A whole number of at least `least`."""
-        value = self.left.pop(name, None)
+        value = self.left.pop(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self.refuse(name, value, f"a whole number of at least {least}")
         return value
 
-    def number(self, name: str) -> float:
-        value = self.left.pop(name, None)
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self.left.pop(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
             raise self.refuse(name, value, "a number")
         return float(value)
@@ -53,9 +53,9 @@ class Fields:
             raise self.refuse(name, value, "a text")
         return value
 
-    def any_of(self, name: str, accepted: Mapping[Any, Any] | Sequence[Any]) -> Any:
+    def any_of(self, name: str, accepted: Mapping[Any, Any] | Sequence[Any], default: Any = None) -> Any:
         """One of several values; what a mapping has for it."""
-        value = self.left.pop(name, None)
+        value = self.left.pop(name, default)
         if isinstance(value, dict | list) or value not in accepted:
             raise self.refuse(name, value, ", ".join(map(str, accepted)))
         return accepted[value] if isinstance(accepted, Mapping) else value

@@ -16,6 +16,7 @@ from adakron_jax.params import refuse
 
 Leaves = dict[str, np.ndarray]
 Layout = Literal["same", "transposed", "column", "row"]
+_NUMBERS = ("float32", "float16", "bfloat16")
 _SHOWN = 4  # problems of one kind that a message lists
 
 
@@ -85,6 +86,8 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
         tensor = tensors.get(piece.name)
         if tensor is None:
             missing.append(f"missing {piece.name} {piece.stored_shape}")
+        elif tensor.dtype.name not in _NUMBERS:
+            misshapen.append(f"{piece.name} holds {tensor.dtype.name}, accepted: {', '.join(_NUMBERS)}")
         elif tensor.shape != piece.stored_shape:
             misshapen.append(f"misshapen {piece.name} {tensor.shape}, expected {piece.stored_shape}")
     unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known)]

@@ -132,8 +132,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
         (
             name,
             {"reduction": reduction},
-            f"method.reduction is {reduction}; "
-            "accepted: what leaves, of the hidden size 16, a multiple of phm_dim 4",
+            f"method.reduction is {reduction}; accepted: what leaves, of the hidden size 16, a multiple of phm_dim 4",
         )
         for name in ("compacter", "compacter++")
         for reduction in (3, 8, 32)

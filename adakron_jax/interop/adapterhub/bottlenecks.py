@@ -54,10 +54,10 @@ def read(fields: Fields, config: EncoderConfig) -> Measured:
         **({"residual_before_ln": True} if normed else {}),
     )
     if not normed:  # what the residual is taken from is then one and the same
-        fields.any_of("residual_before_ln", [True, False])
+        fields.any_of("residual_before_ln", (True, False), default=True)
     fields.ignore("inv_adapter_reduction_factor", "dropout", "stochastic_depth", "init_weights", "init_weights_seed")
     activation = fields.any_of("non_linearity", ACTIVATIONS)
-    scaling, missing = fields.number("scaling"), set(fields.wholes("leave_out"))
+    scaling, missing = fields.number("scaling", default=1.0), set(fields.wholes("leave_out"))
     layers = range(config.num_layers)
     scales = tuple(0.0 if layer in missing else float(scaling) for layer in layers)
     scales = () if set(scales) == {1.0} else scales

@@ -39,7 +39,7 @@ def read(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[KronA
     """The method and where its leaves lie."""
     r, alpha = fields.whole("r"), fields.number("alpha")
     pattern, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
-    both, factor = fields.flag("decompose_both"), fields.whole("decompose_factor", least=-1)
+    both, factor = fields.flag("decompose_both"), fields.whole("decompose_factor", -1, default=-1)
     fields.ignore("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
     rank = {name: int(targets.by_pattern(pattern, name, r)) for name in targets.names}
     scale = {name: targets.by_pattern(alphas, name, alpha) / rank[name] for name in targets.names}

@@ -21,7 +21,7 @@ def read_lora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[
     ranks, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
     fields.must(bias="none", use_dora=False, fan_in_fan_out=False, lora_bias=False, use_qalora=False)
     # What others than these start from is kept in the base's weights, which then are not the published ones.
-    fields.any_of("init_lora_weights", {True: 0, False: 0, "gaussian": 0, "orthogonal": 0, "eva": 0})
+    fields.any_of("init_lora_weights", (True, False, "gaussian", "orthogonal", "eva"), default=True)
     fields.ignore("lora_dropout", "eva_config", "qalora_group_size", "megatron_core", "ensure_weight_tying")
     rank = {name: int(targets.by_pattern(ranks, name, r)) for name in targets.names}
     scale = {
