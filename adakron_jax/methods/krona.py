@@ -67,7 +67,7 @@ class KronA(Update):
         require(fine, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
         return functools.partial(KroneckerProduct, shape, self.scale_of(target), dtype, self.ranks_of(target))
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
         a, b = (own[name] if name in own else own[f"{name}_1"] @ own[f"{name}_2"] for name in ("kron_a", "kron_b"))
         return np.kron(a, b)
 

@@ -57,8 +57,8 @@ class Update(Method):
         """Builds the module of a target that reads and gives so many numbers a token."""
         raise NotImplementedError
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        """ΔW of one layer, from its leaves by name and the shared ones."""
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
         raise NotImplementedError
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -75,7 +75,7 @@ class Update(Method):
         for site in map(Site, self.targets):
             own, kernel = _below(leaves, path_of(site, self.name)), f"{DENSES[site]}/kernel"
             products = [
-                self.product({name: leaf[layer] for name, leaf in own.items()}, shared)
+                self.product({name: leaf[layer] for name, leaf in own.items()}, shared, sizes(site, config))
                 for layer in range(config.num_layers)
             ]
             scale = np.broadcast_to(np.asarray(self.scale_of(site), np.float32), (config.num_layers,))[:, None, None]
@@ -121,7 +121,7 @@ class LoRA(Update):
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
         return functools.partial(LowRank, self.r, self.scale_of(target), dtype)
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
         return own["lora_a"] @ own["lora_b"]
 
 
@@ -176,9 +176,9 @@ class VeRA(Update):
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         return functools.partial(Scaled, self.scale_of(target), dtype)
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        a, b = shared["vera_a"] * own["lambda_d"], shared["vera_b"][:, : len(own["lambda_b"])] * own["lambda_b"]
-        return a @ b
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
+        return (a * own["lambda_d"]) @ (b * own["lambda_b"])
 
 
 class Projections(nn.Module):

@@ -1,0 +1,132 @@
+"""What we export, loaded by the programs it is for: the same logits. `make test-peers` runs this.
+
+The programs run in an environment of their own, `.venv-peers`; without it these tests are skipped.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adakron_jax import adapter, methods, pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders.inputs import padded
+from adakron_jax.interop.convert import export_adapter, import_adapter
+from adakron_jax.params import unflatten
+from adakron_jax.problem import Problem
+from adakron_jax.splice import Method
+from tests.methods.test_fuse import random_leaves
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+BASES = {"bert": ROOT / "tests" / "interop" / "_bert-base", "roberta": ROOT / "tests" / "interop" / "_roberta-base"}
+pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="no .venv-peers; make bench-peers makes it")
+
+DENSES = ("query", "key", "value", "attention_dense", "ffn_inner", "ffn_dense")
+# Format, base, method, fields of the card.
+CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
+    ("huggingface", "bert", methods.LoRA(DENSES, r=3), {}),
+    ("huggingface", "roberta", methods.VeRA(r=5), {}),
+    ("huggingface", "bert", methods.KronA(a_shape=(4, 8)), {}),
+    ("huggingface", "roberta", methods.IA3(), {}),
+    ("huggingface", "bert", methods.Hadamard(), {"problem": Problem("regression", mean=2.0, scale=3.0)}),
+    ("huggingface", "bert", methods.BitFit(), {"problem": Problem("multilabel", ("a", "b", "c"))}),
+    ("huggingface", "roberta", methods.Full(), {"pooling": "first", "head": "tanh"}),
+    ("huggingface", "bert", methods.Head(), {"head": "linear"}),
+    ("peft", "bert", methods.LoRA(DENSES, r=3, scales=(0.5,) * 6 + (0.0,) * 5 + (2.0,) + (1.5,) * 6), {}),
+    ("peft", "roberta", methods.LoRA(r=2, alpha=5.0), {}),
+    ("peft", "bert", methods.IA3(("key", "value", "attention_context", "ffn_hidden")), {}),
+    ("peft", "roberta", methods.IA3(("query", "ffn_inner", "ffn_dense")), {}),
+    ("peft", "roberta", methods.VeRA(("key", "ffn_dense"), r=5), {}),
+    ("peft", "bert", methods.KronA(a_shape=(4, 4), scale=1.5, ranks=(0, 2)), {}),
+    ("peft", "bert", methods.KronA(a_shape=(8, 8)), {}),
+    ("peft", "bert", methods.Prefix(length=4, mid=6, shift_positions=True), {}),
+    ("adapterhub", "bert", methods.Pfeiffer(r=5), {}),
+    ("adapterhub", "roberta", methods.Pfeiffer(6, ("attention",), "gelu_tanh", (2.0, 0.0, 2.0)), {}),
+    ("adapterhub", "bert", methods.Houlsby(4, "adapterhub"), {"pooling": "first", "head": "relu"}),
+    (
+        "adapterhub",
+        "roberta",
+        methods.Houlsby(4, "adapterhub", activation="tanh"),
+        {"pooling": "first", "head": "linear"},
+    ),
+    ("adapterhub", "bert", methods.Compacter(4, 2, 3), {"pooling": "pooler", "head": "tanh"}),
+    ("adapterhub", "roberta", methods.CompacterPlusPlus(4, scales=(1.0, 1.0, 0.0)), {}),
+    ("adapterhub", "bert", methods.LoRA(("query", "key", "ffn_inner", "ffn_dense"), r=3), {}),
+    ("adapterhub", "roberta", methods.LoRA(r=3, scales=(0.0, 0.0, 1.5, 1.5, 1.5, 1.5)), {}),
+    ("adapterhub", "bert", methods.IA3(("query", "value", "ffn_inner", "ffn_dense")), {}),
+    ("adapterhub", "bert", methods.Prefix(length=4, mid=6), {}),
+    ("adapterhub", "roberta", methods.Prefix(length=4, mlp=False, leave_out=(1,)), {}),
+    ("adapterhub", "bert", methods.UniPELT(r=4, length=3, mid=6, lora_r=2), {}),
+    ("adapterhub", "roberta", methods.UniPELT(("adapter", "lora"), r=4, lora_r=2, targets=("key", "ffn_dense")), {}),
+]
+
+
+def card_of(base: str, method: Method, fields: dict[str, Any]) -> Card:
+    config = EncoderConfig.from_folder(BASES[base])
+    return Card(
+        **{
+            "method": method,
+            "task": "made up",
+            "problem": Problem("classification", ("no", "yes", "perhaps")),
+            "base": str(BASES[base]),
+            "fingerprint": pretrained.fingerprint(pretrained.read(BASES[base], config)),
+            "encoder": config,
+            "scores": {"accuracy": 0.5},
+            "max_length": config.max_length - method.first_position,
+        }
+        | fields
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sequences of full length, so that a mean over the padded ones is none of padding."""
+    path, rng = tmp_path_factory.mktemp("inputs") / "inputs.npz", np.random.default_rng(0)
+    ids = rng.integers(5, 97, (2, 9))
+    np.savez(path, input_ids=ids, attention_mask=np.ones_like(ids), token_type_ids=np.zeros_like(ids))
+    return path
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[subprocess.Popen[str]]:
+    """One process for all cases: its imports take longer than they do."""
+    command = [str(PYTHON), str(Path(__file__).parent / "compare.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.mark.parametrize(("to", "base", "method", "fields"), CASES, ids=lambda x: getattr(x, "name", None))
+def test_the_peer_computes_the_same(
+    to: str, base: str, method: Method, fields: dict[str, Any], inputs: Path, peer: Any, tmp_path: Path
+) -> None:
+    card = card_of(base, method, fields)
+    tree = unflatten(random_leaves(adapter.portable_shapes(card)))
+    adapter.save(tmp_path / "adapter", tree, card)
+    export_adapter(str(tmp_path / "adapter"), to, tmp_path / "out")
+    peer.stdin.write(f"{to} {tmp_path / 'out'} {card.base} {inputs} {tmp_path / 'logits.npy'}\n")
+    peer.stdin.flush()
+    while (line := peer.stdout.readline()).strip() != "done":
+        assert line, "the peer's process ended"
+    theirs = np.load(tmp_path / "logits.npy")
+    np.testing.assert_allclose(theirs, logits_of(tmp_path / "adapter", card, inputs), rtol=0, atol=1e-5)
+    again = import_adapter(tmp_path / "out", card.base, tmp_path / "again")
+    np.testing.assert_allclose(theirs, logits_of(tmp_path / "again", again, inputs), rtol=0, atol=1e-5)
+
+
+def logits_of(folder: Path, card: Card, inputs: Path) -> np.ndarray:
+    """Ours, in the unit of a regression."""
+    arrays = np.load(inputs)
+    model, params, _ = adapter.attach(folder, pretrained.read(Path(card.base), card.encoder))
+    packed = padded(*(jnp.asarray(arrays[name], jnp.int32) for name in arrays.files))
+    params = jax.tree.map(jnp.asarray, params)
+    logits = np.asarray(model.apply({"params": params}, packed)[:, 0])
+    return card.problem.mean + card.problem.scale * logits
