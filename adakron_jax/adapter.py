@@ -117,7 +117,8 @@ def from_tensors(
         if missing:
             continue
         parts = [np.asarray(tensors[name], np.float32) for name in names]
-        if len({part.shape for part in parts}) > 1:
+        whole = base[path].of if path in base else 1
+        if len({part.shape for part in parts}) > 1 or len(parts[0]) % whole:
             problems += [f"misshapen {name} {part.shape}" for name, part in zip(names, parts, strict=True)]
             continue
         if path in base:

@@ -64,8 +64,8 @@ class SequenceClassifier(Part):
     @nn.compact
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         parts = (self.config, self.method, self.dtype)
-        how = {"unroll": self.unroll, "remat": self.remat, "visible": self.visible}
-        encoder, architecture = Encoder(*parts, **how, name="encoder"), self.config.architecture
+        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, visible=self.visible, name="encoder")
+        architecture = self.config.architecture
         if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
             pooled = segment_means(encoder(inputs, deterministic), inputs)
         else:

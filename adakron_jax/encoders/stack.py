@@ -55,9 +55,9 @@ class Encoder(Part):
         stream = file.Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
 
         if self.visible:
-            one = lambda layer, stream, i: (layer(stream, places, everywhere | {"layer": i}), None)  # noqa: E731
-            loop = nn.scan(one, {True: 0}, split_rngs={True: True}, length=config.num_layers)
-            stream, _ = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))
+            call = lambda layer, stream, number: (layer(stream, places, everywhere | {"layer": number}), None)  # noqa: E731
+            loop: Any = nn.scan(call, {True: 0}, split_rngs={True: True}, length=config.num_layers)
+            stream = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))[0]
             return stream.x if starts is None else take(stream.x, starts)
 
         layer = file.Layer(*parts, parent=None)
