@@ -122,7 +122,7 @@ def write_head(
     else:
         architecture = config.architecture
         form = architecture.form.activation if card.head == "own" else card.head
-        flexible = card.pooling == "first" or (card.pooling == "pooler" and config.pooling is None)
+        flexible = card.pooling == "first" or (card.pooling == "pooler" and config.pooling != "mean")
         if not flexible or architecture.form.normed:
             raise ValueError(
                 f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equal in AdapterHub; "
