@@ -7,7 +7,7 @@ PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 jax==0.
 # GLUE for `bench-gpu`: the built-in one, or a folder.
 DATA ?= mini
 
-.PHONY: demo test test-browser check docs audit bench-peers bench-gpu clean
+.PHONY: demo test test-browser test-peers check docs audit bench-peers bench-gpu clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -20,6 +20,10 @@ test: .venv/ready
 test-browser: .venv/ready
 	test -x /usr/bin/chromium || apt-get install --yes chromium
 	$(BIN)/python -m pytest tests/report/test_browser.py
+
+# What is exported, loaded by transformers, peft and adapters themselves.
+test-peers: .venv/ready .venv-peers/ready
+	$(BIN)/python -m pytest tests/peers
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .
@@ -35,7 +39,8 @@ audit: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-# The programs that benchmarks/throughput.py compares with, in an environment of their own: adapters pins transformers.
+# The programs that benchmarks/throughput.py and tests/peers compare with, in an environment of their own: adapters
+# pins transformers.
 bench-peers: .venv-peers/ready
 
 # On a machine with an NVIDIA GPU: the paper's two encoders with random weights, ours beside PyTorch eager and compiled.

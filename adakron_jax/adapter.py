@@ -17,13 +17,15 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_tensors, write_whole
+from adakron_jax.files import read_json, read_tensors, write_whole
 from adakron_jax.layout import is_stacked
-from adakron_jax.params import flatten, graft, refuse, split_params
+from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 2
+# What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
+_MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +163,9 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         expected = portable_shapes(card)
     path = folder / "adapter.safetensors"
     try:
+        size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
+        if size is not None and size < least:  # seen before anything of what is described is made
+            raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
         leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
         return graft(expected, leaves), card
     except ValueError as error:
@@ -201,18 +206,26 @@ def portable_shapes(card: Card) -> dict[str, Any]:
 def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(said, dict) or "format" not in said:
+        said = read_json(path)
+        if "format" not in said:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")
         said["method"] = make_method(fields.pop("name"), fields)
+        for name, value in said["encoder"].items():
+            if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
+                raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
         problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
+        for name, kind in (("task", str), ("base", str), ("fingerprint", str), ("max_length", int), ("scores", dict)):
+            if not isinstance(said[name], kind):
+                raise ValueError(f"{name} is {said[name]!r}; accepted: of type {kind.__name__}")
+        if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
+            raise ValueError(f"scores has no number for {unfit[0]!r}")
         said["problem"] = problem
         said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)

@@ -1,11 +1,28 @@
-"""Files that appear whole, and tensors read from outside."""
+"""Files that appear whole, and what is read from outside."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+MOST_JSON = 1 << 20  # bytes; descriptions are far smaller
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; ValueError names the file that is missing, damaged, too large or no object."""
+    try:
+        if (size := path.stat().st_size) > MOST_JSON:
+            raise ValueError(f"{size:,} bytes; accepted: at most {MOST_JSON:,}")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: no JSON object")
+    return values
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -17,6 +34,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
+    except AttributeError as error:  # of a number type that NumPy lacks
+        raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
 
 
 @contextlib.contextmanager

@@ -43,20 +43,26 @@ def _locate(model: str, whole: bool) -> Path:
 
 
 def locate_adapter(run: str) -> Path:
-    """The folder of an adapter: the folder itself, or a run's, which has it in `adapter/`.
+    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
 
     Raises:
-      ValueError: there is no such folder, or no adapter in it.
+      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
     """
     if run.startswith("hub:"):
-        raise ValueError(
-            f"adapter {run!r}: adapters are not fetched from the hub; accepted: a run's or adapter's folder"
-        )
+        from adakron_jax.hub_adapters import fetch_adapter  # which imports this
+
+        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
     folder = Path(run)
     for path in (folder, folder / "adapter"):
         if (path / "adapter.json").is_file():
             return path
     raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
 
 
 def _in_package(name: str) -> Path:

@@ -46,6 +46,7 @@ class Site(enum.StrEnum):
     # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
     # identity where none does before the next layers read the sum.
     ATTENTION_OUTPUT = "attention_output"
+    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: inputs
     FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
@@ -94,6 +95,11 @@ class Method:
     name: ClassVar[str]
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
+
+    @property
+    def first_position(self) -> int:
+        """The position of an example's first token: how many positions the method takes for itself."""
+        return 0
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
@@ -180,11 +186,13 @@ DENSES = {
     Site.KEY: layout.KEY,
     Site.VALUE: layout.VALUE,
     Site.ATTENTION_DENSE: layout.ATTENTION_DENSE,
+    Site.FFN_INNER: layout.FFN_HIDDEN,
     Site.FFN_DENSE: layout.FFN_DENSE,
 }
 _MODULES = {
     Site.EMBEDDINGS: layout.EMBEDDINGS,
     Site.ATTENTION_OUTPUT: layout.LAYERS,
+    Site.FFN_INNER: layout.FFN,
     Site.FFN_HIDDEN: layout.FFN,
     Site.FFN_DENSE: layout.FFN,
     Site.FFN_OUTPUT: layout.LAYERS,
