@@ -5,6 +5,7 @@ padding). Attention stays within a segment. A padded batch is the case of one ex
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,10 +13,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from adakron_jax.encoders.apart import OWN, places_of
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.parts import Part, gelu, take
-from adakron_jax.params import Tree
 from adakron_jax.splice import KeysValues, Site
 
 
@@ -26,9 +27,9 @@ class Embeddings(Part):
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Float[Array, "rows seq hidden"]:
         config = self.config
 
-        def table(rows: int, name: str) -> nn.Embed:
+        def table(rows: int, name: str) -> Callable[[Array], Array]:
             normal = nn.initializers.normal(config.initializer_range)
-            return nn.Embed(rows, config.hidden_size, dtype=self.dtype, embedding_init=normal, name=name)
+            return self.own(nn.Embed(rows, config.hidden_size, dtype=self.dtype, embedding_init=normal, name=name))
 
         x = table(config.vocab_size, "word")(inputs.tokens)
         x = x + table(config.max_position_embeddings, "position")(inputs.positions + config.position_offset)
@@ -51,31 +52,34 @@ class Attention(Part):
     ) -> Float[Array, "rows queries hidden"]:
         config = self.config
 
-        def project(site: Site, x: Array, segments: Array) -> Float[Array, "rows heads seq head_dim"]:
+        def project(site: Site, x: Array, segments: Array) -> Float[Array, "rows seq hidden"]:
             y = self.dense(config.hidden_size, site.value)(x)
-            y = self.splice(site, y, inputs=x, segments=segments, **everywhere)
+            return self.splice(site, y, inputs=x, segments=segments, **everywhere)
+
+        drop = Dropout(config.attention_dropout)
+
+        def by_head(y: Array) -> Float[Array, "rows heads seq head_dim"]:
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
 
-        queries = project(Site.QUERY, at, at_segments)
-        attended = KeysValues(
-            keys=project(Site.KEY, x, segments),
-            values=project(Site.VALUE, x, segments),
-            mask=(at_segments[:, :, None] == segments[:, None, :])[:, None],
-        )
-        attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=segments, **everywhere)
+        def attend(
+            module: Any, queries: Array, keys: Array, values: Array, at_segments: Array, segments: Array, **context: Any
+        ) -> Float[Array, "rows queries hidden"]:
+            mask = (at_segments[:, :, None] == segments[:, None, :])[:, None]
+            attended = module(KeysValues(by_head(keys), by_head(values), mask), segments=segments, **context)
+            wide = jnp.promote_types(queries.dtype, jnp.float32)
+            scaled = by_head(queries) / math.sqrt(config.head_dim)
+            scores = jnp.einsum("rhqd,rhkd->rhqk", scaled, attended.keys, preferred_element_type=wide)
+            if attended.gate is not None:
+                scores = scores * attended.gate
+            scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
+            weights = jax.nn.softmax(scores).astype(attended.values.dtype)
+            weights = drop(weights, context["deterministic"])
+            if attended.gate is not None:
+                weights = weights * attended.gate.astype(weights.dtype)
+            return jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
 
-        wide = jnp.promote_types(queries.dtype, jnp.float32)
-        queries = queries / math.sqrt(config.head_dim)
-        scores = jnp.einsum("rhqd,rhkd->rhqk", queries, attended.keys, preferred_element_type=wide)
-        if attended.gate is not None:
-            scores = scores * attended.gate
-        scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores).astype(attended.values.dtype)
-        weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
-        if attended.gate is not None:
-            weights = weights * attended.gate.astype(weights.dtype)
-        context = jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(at.shape)
-
+        projected = project(Site.QUERY, at, at_segments), project(Site.KEY, x, segments), project(Site.VALUE, x, segments)
+        context = self.at(Site.KEYS_VALUES, attend, *projected, at_segments, segments, inputs=x, **everywhere)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_segments, **everywhere)
         y = self.dense(config.hidden_size, "dense")(context)
         return self.splice(Site.ATTENTION_DENSE, y, inputs=context, segments=at_segments, **everywhere)
@@ -109,7 +113,7 @@ class Layer(Part):
         if starts is not None:
             at, at_segments = take(x, starts), jnp.take_along_axis(segments, starts, axis=1)
 
-        def add_and_norm(site: Site, y: Array, residual: Array, norm: nn.LayerNorm) -> Array:
+        def add_and_norm(site: Site, y: Array, residual: Array, norm: Callable[[Array], Array]) -> Array:
             y = Dropout(self.config.hidden_dropout)(y, everywhere["deterministic"])
             y = self.splice(site, y, residual=residual, norm=norm, segments=at_segments, **everywhere)
             return norm(y + residual)
@@ -141,29 +145,28 @@ class Encoder(Part):
     ) -> Float[Array, "rows out hidden"]:
         """The last hidden states, of all tokens or of those at `starts`."""
         config, parts = self.config, (self.config, self.method, self.dtype)
-        shared = self.method.shared(config, self.dtype)
-        everywhere = {
-            "deterministic": deterministic,
-            "shared": shared and shared.module(name=f"shared@{self.method.name}")(),
-        }
+        everywhere = {"deterministic": deterministic, "shared": self.shared()}
         x = Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
 
         layer = Layer(*parts, parent=None)
-        params = self.param("layers", _init_layers, layer, everywhere)
+        places, own = places_of(self), self.get_variable(OWN, "layers", {})
+        if places is None:
+            params = self.param("layers", _init_layers, layer, everywhere)
+        else:  # fresh ones have no use for what is every example's own
+            params = self.get_variable("params", "layers")
         if self.is_initializing():
             return x if starts is None else take(x, starts)
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.num_layers)
 
-        def one(x: Array, params: Any, number: Any, starts: Array | None = None) -> Any:
+        def one(x: Array, leaves: Any, number: Any, starts: Array | None = None) -> Any:
             rngs = {} if keys is None else {"dropout": keys[number]}
-            return layer.apply(
-                {"params": params}, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs
-            )
+            variables = {"params": leaves[0]} | ({} if places is None else {OWN: {**leaves[1], "places": places}})
+            return layer.apply(variables, x, inputs.segments, everywhere | {"layer": number}, starts, rngs=rngs)
 
         apply = jax.jit(jax.checkpoint(one) if self.remat else one)  # traced once for all layers
         inner = config.num_layers - 2
         sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
-        *sections, last = _sections(params, sizes)
+        *sections, last = _sections((params, own), sizes)
         number = 0
         for size, section in zip(sizes, sections, strict=False):
             if size == 1:
@@ -185,7 +188,7 @@ def _init_layers(key: Array, layer: Layer, everywhere: dict[str, Any]) -> Any:
     return jax.vmap(one)(jax.random.split(key, layer.config.num_layers))
 
 
-def _sections(stacked: Tree, sizes: list[int]) -> list[Tree]:
+def _sections(stacked: Any, sizes: list[int]) -> list[Any]:
     """Cuts stacked layers apart; one layer alone loses the axis. The gradient is one concatenation."""
     leaves, tree = jax.tree.flatten(stacked)
     cut = [jax.lax.split(leaf, sizes) for leaf in leaves]
