@@ -7,6 +7,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 
 import dataclasses
 import json
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import numpy as np
 
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import read_tensors, write_whole
 from adakron_jax.params import flatten, graft, refuse, split_params
+from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,10 @@ class Card:
 
     Attributes:
       method: the method with its fields.
-      task, labels: what the head predicts; the labels in order of their codes, none for a regression.
+      task: the name of what it was trained on.
+      problem: what the head predicts.
+      pooling, head: what the head reads and is, as `SequenceClassifier` has it.
+      max_length: tokens at which an example is cut.
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
@@ -36,15 +42,25 @@ class Card:
 
     method: Method
     task: str
-    labels: tuple[str, ...]
+    problem: Problem
     base: str
     fingerprint: str
     encoder: EncoderConfig
     scores: Mapping[str, float]
+    max_length: int
+    pooling: Pooling = "pooler"
+    head: HeadForm = "own"
 
-    @property
-    def num_labels(self) -> int:
-        return len(self.labels) or 1
+    def classifier(self, **settings: Any) -> SequenceClassifier:
+        """The model that the card describes; `settings` are further fields, such as its `dtype`."""
+        return SequenceClassifier(
+            self.encoder,
+            self.method,
+            num_labels=self.problem.outputs,
+            pooling=self.pooling,
+            head=self.head,
+            **settings,
+        )
 
 
 def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
@@ -118,7 +134,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     from safetensors.numpy import save as to_bytes
 
     method = {"name": card.method.name, **dataclasses.asdict(card.method)}
-    said = {"format": FORMAT, **dataclasses.asdict(card), "method": method}
+    said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
     write_whole(folder / "adapter.safetensors", to_bytes(tensors))
@@ -159,24 +175,19 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     Raises:
       ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
     """
-    from adakron_jax.encoders.classifier import SequenceClassifier
-
     tree, card = load(folder)
     if (found := pretrained.fingerprint(base)) != card.fingerprint:
         raise ValueError(
             f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the encoder given, "
             f"whose fingerprint is {found[:12]}"
         )
-    model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
-    return model, graft(model.shapes(), {**base, **flatten(tree)}), card
+    model = card.classifier()
+    return model, model.assemble(base, flatten(tree)), card
 
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    from adakron_jax.encoders.classifier import SequenceClassifier
-
-    model = SequenceClassifier(card.encoder, card.method, num_labels=card.num_labels)
-    return split_params(model.shapes(), is_portable(card.method))[0]
+    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
 
 
 def read_card(path: Path) -> Card:
@@ -190,7 +201,11 @@ def read_card(path: Path) -> Card:
         fields = said.pop("method")
         said["method"] = make_method(fields.pop("name"), fields)
         said["encoder"] = EncoderConfig(**said["encoder"])
-        said["labels"] = tuple(said["labels"])
+        problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
+        for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
+            if said[name] not in typing.get_args(accepted):
+                raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
+        said["problem"] = problem
         return Card(**said)
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

@@ -38,7 +38,7 @@ def dense_step(
     optimizer = optim.adamw(0.1)
     shardings = make_shardings("data=1", encoder)
     state = init_state(trainable, optimizer, schedule, 0)
-    steps = compile_steps(model, optimizer, shardings, state, frozen)
+    steps = compile_steps(model, "classification", optimizer, shardings, state, frozen)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
     batch, step = dense_batch(encoder, rows, seq), steps.train
     if runs > 1:

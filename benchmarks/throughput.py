@@ -245,7 +245,7 @@ class Bench:
         flags = {"method": system.method, "model": self.folder, "learning-rate": its.learning_rate}
         flags |= {"precision": its.precision}
         if system.needs:
-            flags |= {"tokens": self.tokens[task], "labels": TASKS[task].num_labels, "threads": its.threads}
+            flags |= {"tokens": self.tokens[task], "labels": TASKS[task].problem.outputs, "threads": its.threads}
             flags |= {"length": length} if system.padded else {}
         else:
             flags |= {"task": task, "data": Path(its.data).resolve() if Path(its.data).is_dir() else its.data}

@@ -172,7 +172,7 @@ def step_of_shapes(
     optimizer = optim.adamw(0.1)
     state = jax.eval_shape(lambda tree: init_state(tree, optimizer, schedule, 0), trainable)
     shardings = make_shardings(f"data={len(chips)}", encoder, chips)
-    step = compile_steps(model, optimizer, shardings, state, frozen).train
+    step = compile_steps(model, "classification", optimizer, shardings, state, frozen).train
     return step.jitted, state, frozen
 
 

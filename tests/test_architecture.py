@@ -84,7 +84,8 @@ def test_the_encoder_knows_no_method():
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("orbax", "train.engine.checkpoint"),
+    [
+        ("orbax", "train.engine.checkpoint"),
         ("datasets", "train.data.sources"),
         ("transformers", "adakron_jax.data.tokenizer"),
     ],

@@ -91,7 +91,8 @@ class Case:
     def forward(self, params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss, and with it the logits and the last hidden states; in training, if the case gives its draws."""
         labels, inputs = self.inputs["labels"], self.packed(self.inputs)
-        kind = jnp.result_type(float) if labels.dtype.kind == "f" else jnp.int32
+        kind = "regression" if labels.dtype.kind == "f" else "classification"
+        labels = jnp.asarray(labels, jnp.result_type(float) if kind == "regression" else jnp.int32)
         model, training = self.model, {}
         if "expert_choices" in self.inputs:
             model, training = no_dropout(model), {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
@@ -101,7 +102,7 @@ class Case:
 
         with self.chosen_experts():
             logits = logits_of_pass()
-            loss = example_losses(logits, jnp.asarray(labels, kind))
+            loss = example_losses(kind, logits, labels)
             loss += self.method.extra_losses(logits, logits_of_pass) if training else 0.0
         with self.chosen_experts(from_pass=-1):
             encoder = Encoder(model.config, self.method)
@@ -184,7 +185,8 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     optimizer = optim.adamw(weight_decay=0.1)
 
     alone = make_shardings("data=1", case.config)
-    step = jax.jit(lambda *args: train_step(*args, model=model, optimizer=optimizer, shardings=alone))
+    constants = {"model": model, "kind": "classification", "optimizer": optimizer, "shardings": alone}
+    step = jax.jit(lambda *args: train_step(*args, **constants))
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)
     for number in range(25):
         batch = {key.removeprefix("batch/"): theirs[key][number % 5] for key in theirs.files if "batch/" in key}

@@ -57,7 +57,7 @@ def save_run(folder: Path, model: Path, task: Task, score: float = 0.5, method: 
     portable = split_params(shapes, adapter.is_portable(method))[0]
     tree = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), portable)
     fingerprint = pretrained.fingerprint(pretrained.read(model, encoder))
-    card = adapter.Card(method, task.name, task.labels, str(model), fingerprint, encoder, {})
+    card = adapter.Card(method, task.name, task.problem, str(model), fingerprint, encoder, {}, max_length=128)
     adapter.save(folder / "adapter", tree, card)
     config = RunConfig(
         task=task.name, model=str(model), data="mini", method=method, max_length=MAX_LENGTH, best_by="last"

@@ -132,8 +132,8 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
-    if (card.task, card.labels) != (run.task.name, run.task.labels):
-        raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.labels}, not {run.task.name}")
+    if (card.task, card.problem) != (run.task.name, run.task.problem):
+        raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 

@@ -1,6 +1,7 @@
 """An encoder and a classification head as one Flax module."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +11,47 @@ from jaxtyping import Array, Float
 from adakron_jax.encoders.bert import Encoder
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, blank
-from adakron_jax.encoders.parts import Part
-from adakron_jax.params import flatten
+from adakron_jax.encoders.parts import Part, gelu
+from adakron_jax.params import flatten, graft
+
+Pooling = Literal["pooler", "first", "mean"]
+HeadForm = Literal["own", "linear", "tanh", "relu", "gelu"]
+_ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": gelu}
 
 
-class RobertaHead(Part):
-    """RoBERTa's classifier: dense, tanh, projection; it stands in for the pooler that RoBERTa lacks."""
+class Head(Part):
+    """Dense, activation, projection: the classifier of encoders that come without a pretrained pooler."""
 
     num_labels: int = 2
+    activation: str = "tanh"
 
     @nn.compact
     def __call__(
-        self, first: Float[Array, "rows slots hidden"], deterministic: bool
+        self, pooled: Float[Array, "rows slots hidden"], deterministic: bool
     ) -> Float[Array, "rows slots labels"]:
         drop = Dropout(self.config.classifier_dropout)
-        x = jnp.tanh(self.dense(self.config.hidden_size, "dense")(drop(first, deterministic)))
+        x = self.dense(self.config.hidden_size, "dense")(drop(pooled, deterministic))
+        x = _ACTIVATIONS[self.activation](x)
         return self.dense(self.num_labels, "out_proj")(drop(x, deterministic))
 
 
 class SequenceClassifier(Part):
-    """An encoder and a head on each example's first token; a regression has one label.
+    """An encoder and a head on one vector of each example.
 
     The parameters are `encoder/...`, for BERT `pooler/...`, and the head `classifier/...`.
+
+    Attributes:
+      num_labels: logits of an example; a regression has one.
+      pooling: the vector the head reads: `pooler` is what the architecture itself gives its head (BERT's pretrained
+        pooler on the first token; of RoBERTa the first token), `first` the first token's last hidden state, `mean`
+        the mean over the example's tokens.
+      head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
+        dense of the hidden size with that activation, and the projection.
     """
 
     num_labels: int = 2
+    pooling: Pooling = "pooler"
+    head: HeadForm = "own"
     unroll: bool = False
     remat: bool = False
 
@@ -42,13 +59,20 @@ class SequenceClassifier(Part):
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         parts = (self.config, self.method, self.dtype)
         encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, name="encoder")
-        first = encoder(inputs, deterministic, inputs.starts)
-        if self.config.model_type == "roberta":
-            logits = RobertaHead(*parts, num_labels=self.num_labels, name="classifier")(first, deterministic)
+        if self.pooling == "mean":
+            pooled = segment_means(encoder(inputs, deterministic), inputs)
         else:
-            pooled = jnp.tanh(self.dense(self.config.hidden_size, "pooler")(first))
+            pooled = encoder(inputs, deterministic, inputs.starts)
+        bert = self.config.model_type == "bert"
+        if bert and self.pooling == "pooler":
+            pooled = jnp.tanh(self.dense(self.config.hidden_size, "pooler")(pooled))
+        form = ("linear" if bert else "tanh") if self.head == "own" else self.head
+        if form == "linear":
             pooled = Dropout(self.config.classifier_dropout)(pooled, deterministic)
             logits = self.dense(self.num_labels, "classifier")(pooled)
+        else:
+            head = Head(*parts, num_labels=self.num_labels, activation=form, name="classifier")
+            logits = head(pooled, deterministic)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def shapes(self) -> dict[str, Any]:
@@ -64,3 +88,23 @@ class SequenceClassifier(Part):
             return {path: leaf for path, leaf in leaves.items() if wanted(path)}
 
         return initial(key)
+
+    def assemble(self, base: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters, from the pretrained leaves and the others, both path -> array.
+
+        A pretrained pooler that this head does not read is left out.
+
+        Raises:
+          ValueError: leaves are missing, unexpected or misshapen; all of them are listed.
+        """
+        shapes = self.shapes()
+        leaves = {**base, **others}
+        unread = {path for path in base if path.startswith("pooler/")} - flatten(shapes).keys()
+        return graft(shapes, {path: leaf for path, leaf in leaves.items() if path not in unread})
+
+
+def segment_means(x: Float[Array, "rows seq hidden"], inputs: Packed) -> Float[Array, "rows slots hidden"]:
+    """The mean over each example's tokens; zeros in slots without an example."""
+    slots = jnp.arange(1, inputs.starts.shape[1] + 1)[None, :, None]
+    inside = (inputs.segments[:, None, :] == slots).astype(x.dtype)
+    return jnp.einsum("rst,rth->rsh", inside, x) / jnp.maximum(inside.sum(-1, keepdims=True), 1)

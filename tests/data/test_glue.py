@@ -46,7 +46,7 @@ def test_columns_labels_and_dev_splits_are_those_of_the_hub(name: str):
     assert list(task.texts) == columns
     assert list(task.labels) == labels
     assert list(task.dev_splits) == dev_splits
-    assert task.num_labels == max(1, len(labels))
+    assert task.problem.outputs == max(1, len(labels))
     assert task.regression == (name == "stsb")
 
 

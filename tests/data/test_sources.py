@@ -423,7 +423,7 @@ def test_mini_has_enough_good_rows_of_every_class_and_none_twice(tmp_path: Path,
         if task.regression:
             assert np.ptp(examples.labels) >= 4
         else:
-            assert set(examples.labels.tolist()) == set(range(task.num_labels))
+            assert set(examples.labels.tolist()) == set(range(task.problem.outputs))
         assert len(set(rows)) == len(rows)
         assert seen.isdisjoint(rows)
         seen.update(rows)

@@ -180,7 +180,7 @@ def test_the_text_names_what_learns_its_share_and_the_evaluations(whole: Whole):
 def test_the_adapter_is_the_best_epoch_s_trainable_tree_bit_for_bit(whole: Whole):
     tree, card = adapter.load(whole.folder / "adapter")
     assert card.method == AdaKron()
-    assert (card.task, card.labels) == ("sst2", ("negative", "positive"))
+    assert (card.task, card.problem.labels) == ("sst2", ("negative", "positive"))
     assert card.scores == {"accuracy": whole.result["best"]["accuracy"]}
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
     with ocp.StandardCheckpointer() as reader:
@@ -282,7 +282,7 @@ def test_a_regression_is_scored_by_its_correlations(tiny: Path, tmp_path: Path):
     assert all(-1 <= result["last"][metric] <= 1 for metric in ("pearson", "spearman"))
     assert result["last"]["pearson"] != 0
     card = adapter.load(tmp_path / "o/adapter")[1]
-    assert card.labels == ()
+    assert card.problem.labels == ()
     assert (result["params"]["method"], result["params"]["head"]) == (0, 16 + 1)
 
 
@@ -311,7 +311,7 @@ def test_mnli_is_scored_on_both_development_sets(divided: Whole):
     header = next(line for line in divided.ended.out.splitlines() if line.startswith("epoch "))
     assert header.split()[-2:] == ["accuracy", "accuracy_mismatched"]
     card = adapter.load(divided.folder / "adapter")[1]
-    assert card.labels == ("entailment", "neutral", "contradiction")
+    assert card.problem.labels == ("entailment", "neutral", "contradiction")
     assert card.scores == {name: result["best"][name] for name in ("accuracy", "accuracy_mismatched")}
 
 

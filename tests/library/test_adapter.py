@@ -19,6 +19,7 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.files import write_whole
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten, graft, unflatten
+from adakron_jax.problem import Problem
 from adakron_jax.splice import METHODS, Method
 from tests.library.test_params import TINY_BERT
 from tests.test_oracles import CASES, FOLDER
@@ -29,24 +30,25 @@ ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad
 CARD = Card(
     method=AdaKron((3, 2)),
     task="rte",
-    labels=("entailment", "not_entailment"),
+    problem=Problem("classification", ("entailment", "not_entailment")),
     base="acme/tiny-bert",
     fingerprint="0123456789abcdef",
     encoder=BERT,
     scores={"accuracy": 0.1 + 0.2, "f1": 1e-17},
+    max_length=64,
 )
 Leaves = dict[str, np.ndarray]
 
 
 @functools.cache
-def shapes_of(method: Method, encoder: EncoderConfig, labels: tuple[str, ...]) -> Any:
-    return adapter.portable_shapes(dataclasses.replace(CARD, method=method, encoder=encoder, labels=labels))
+def shapes_of(method: Method, encoder: EncoderConfig, problem: Problem) -> Any:
+    return adapter.portable_shapes(dataclasses.replace(CARD, method=method, encoder=encoder, problem=problem))
 
 
 def random_tree(card: Card) -> dict[str, Any]:
     """What the card's method trains, in random bits: NaN, infinities and negative zeros among them."""
     rng = np.random.default_rng(0)
-    shapes = shapes_of(card.method, card.encoder, card.labels)
+    shapes = shapes_of(card.method, card.encoder, card.problem)
     return jax.tree.map(lambda leaf: rng.integers(0, 2**32, leaf.shape, np.uint32).view(np.float32), shapes)
 
 
@@ -88,12 +90,19 @@ def test_a_method_s_fields_travel(method: Method, tmp_path: Path):
     assert_same_bits(found, tree)
 
 
-@pytest.mark.parametrize(("labels", "outputs"), [((), 1), (("no", "yes"), 2), (("e", "n", "ç"), 3)])
-def test_the_head_and_the_names_of_its_labels_travel(labels: tuple[str, ...], outputs: int, tmp_path: Path):
-    card = dataclasses.replace(CARD, labels=labels)
+@pytest.mark.parametrize(
+    ("problem", "outputs"),
+    [
+        (Problem("regression", mean=2.5, scale=0.1), 1),
+        (Problem("classification", ("no", "yes")), 2),
+        (Problem("multilabel", ("e", "n", "ç")), 3),
+    ],
+)
+def test_the_head_and_what_it_predicts_travel(problem: Problem, outputs: int, tmp_path: Path):
+    card = dataclasses.replace(CARD, problem=problem)
     adapter.save(tmp_path, tree := random_tree(card), card)
     found, found_card = adapter.load(tmp_path)
-    assert (found_card.labels, found_card.num_labels) == (labels, outputs)
+    assert found_card.problem == problem
     assert found["classifier"]["kernel"].shape == (4, outputs)
     assert_same_bits(found["classifier"], tree["classifier"])
 
@@ -102,10 +111,15 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
     assert sorted(path.name for path in saved.iterdir()) == ["adapter.json", "adapter.safetensors"]
     said = json.loads((saved / "adapter.json").read_text())
     assert said == {
-        "format": 1,
+        "format": 2,
         "method": {"name": "adakron", "factors": [3, 2], "place": "sequential"},
         "task": "rte",
+        "problem": "classification",
         "labels": ["entailment", "not_entailment"],
+        "targets": {"mean": 0.0, "scale": 1.0},
+        "pooling": "pooler",
+        "head": "own",
+        "max_length": 64,
         "base": "acme/tiny-bert",
         "fingerprint": "0123456789abcdef",
         "encoder": dataclasses.asdict(BERT),
@@ -131,8 +145,8 @@ def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     folder = FOLDER / name
     said = json.loads((folder / "case.json").read_text())
     method = CASE_METHODS[said["method"]](said["hyperparameters"])
-    labels = tuple(map(str, range(said["num_labels"])))
-    card = dataclasses.replace(CARD, method=method, labels=labels, encoder=EncoderConfig.from_folder(folder))
+    problem = Problem("classification", tuple(map(str, range(said["num_labels"]))))
+    card = dataclasses.replace(CARD, method=method, problem=problem, encoder=EncoderConfig.from_folder(folder))
     shapes = flatten(adapter.portable_shapes(card))
     names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
     frozen = [name for name in said["parameters"] if name.startswith("frozen.")]
@@ -182,7 +196,7 @@ def test_tensors_that_do_not_fit_are_named_with_their_file(
 
 
 def test_a_tree_that_the_caller_does_not_expect_is_refused(saved: Path):
-    expected = shapes_of(CARD.method, BERT, ("a", "b", "c"))
+    expected = shapes_of(CARD.method, BERT, Problem("classification", ("a", "b", "c")))
     with pytest.raises(ValueError, match=r"adapter.safetensors: .*misshapen classifier/bias \(2,\), expected \(3,\)"):
         adapter.load(saved, expected)
 
@@ -201,7 +215,7 @@ def test_a_missing_or_damaged_file_is_named(saved: Path, file: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"format": 2}, "format 2; accepted: 1"),
+        ({"format": 3}, "format 3; accepted: 2"),
         ({"format": None}, "format"),
         ({"colour": "red"}, "colour"),
         ({"task": None}, "task"),

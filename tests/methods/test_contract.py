@@ -87,7 +87,7 @@ def test_packed_equals_padded_in_loss_and_gradients(method: str) -> None:
     def differentiate(tree, inputs, labels, weights):
         def loss_fn(tree):
             logits = setup.model.apply({"params": merge_params(tree, frozen)}, inputs)
-            return jnp.sum(weights * example_losses(logits, labels)) / weights.sum()
+            return jnp.sum(weights * example_losses("classification", logits, labels)) / weights.sum()
 
         return jax.value_and_grad(loss_fn)(tree)
 
@@ -126,7 +126,7 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     # Copied: the step takes its state's memory, and what is on one device already would not be.
     state = init_state(jax.tree.map(jnp.array, trainable), optimizer, schedule, seed=0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step = compile_steps(model, optimizer, shardings, state, frozen).train
+    step = compile_steps(model, "classification", optimizer, shardings, state, frozen).train
     ids, mask = examples(config)
     inputs = padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids))))
     batch = Batch(inputs, LABELS[:, None], jnp.ones((4, 1)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from adakron_jax.evaluation.metrics import METRICS
+from adakron_jax.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Task:
         return not self.labels
 
     @property
-    def num_labels(self) -> int:
-        return len(self.labels) or 1
+    def problem(self) -> Problem:
+        return Problem("regression" if self.regression else "classification", self.labels)
 
     @property
     def scored(self) -> list[str]:

@@ -216,11 +216,12 @@ def conclude(run: Run, journal: Journal, together: int) -> dict[str, Any]:
     card = adapter.Card(
         method=config.method,
         task=config.task,
-        labels=run.task.labels,
+        problem=run.task.problem,
         base=config.model,
         fingerprint=run.fingerprint,
         encoder=run.encoder,
         scores=scores(best),
+        max_length=config.max_length,
     )
     added = split_params(run.frozen, is_own)[0]
     learned = run.checkpoints.restore_best(best["step"], run.state.trainable)

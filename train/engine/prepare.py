@@ -20,7 +20,7 @@ from adakron_jax.data.packing import Plan
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.files import write_whole
 from adakron_jax.forward import PerShape
-from adakron_jax.params import Tree, budget, count, flatten, graft, split_params
+from adakron_jax.params import Tree, budget, count, flatten, split_params
 from adakron_jax.splice import is_own, is_trainable
 from train.data import tokens
 from train.data.glue import TASKS, Task
@@ -171,16 +171,15 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
 
     model, base = read_model(config, task, folder, encoder, shared)
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
-    shapes = model.shapes()
-    params = graft(shapes, base | fresh | transferred(config, task, shapes, shared))
+    params = model.assemble(base, fresh | transferred(config, task, model.shapes(), shared))
     trainable, frozen = split_params(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
     schedule = optim.linear_schedule(config.learning_rate, total, config.warmup_ratio)
     optimizer = optim.adamw(config.weight_decay)
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, config.seed)
     state = jax.device_put(state, shardings.of(state))
-    steps = compile_steps(model, optimizer, shardings, state, frozen)
-    programs = shared.programs(model, config.weight_decay, config.mesh)  # pyright: ignore[reportArgumentType]
+    steps = compile_steps(model, task.problem.kind, optimizer, shardings, state, frozen)
+    programs = shared.programs(model, task.problem.kind, config.weight_decay, config.mesh)  # pyright: ignore[reportArgumentType]
     steps.train.executables, steps.together.executables, steps.evaluate.executables = programs
 
     checkpoints, state = open_folder(config, state)
@@ -249,7 +248,7 @@ def read_model(
     # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
     unroll = jax.default_backend() == "cpu" and not config.remat
     model = SequenceClassifier(
-        encoder, config.method, config.dtype, num_labels=task.num_labels, unroll=unroll, remat=config.remat
+        encoder, config.method, config.dtype, num_labels=task.problem.outputs, unroll=unroll, remat=config.remat
     )
     return model, shared.weights(folder, encoder)
 
@@ -285,9 +284,9 @@ def transferred(config: RunConfig, task: Task, shapes: Tree, shared: Shared) -> 
     if (reached(config) and not rests) or (card := check_start(config, shared)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])
-    agree = card.labels == task.labels
+    agree = card.problem == task.problem
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
-    head = "its head too" if agree else f"not its head, which tells {', '.join(card.labels) or 'numbers'}"
+    head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
     screen.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
     return taken
 

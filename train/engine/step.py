@@ -42,11 +42,20 @@ def init_state(
     return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
 
 
-def example_losses(logits: Float[Array, "*batch labels"], labels: Num[Array, " *batch"]) -> Float[Array, " *batch"]:
-    """Cross-entropy of integer labels, or the squared error of a regression's numbers."""
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        return jnp.square(logits[..., 0] - labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+def example_losses(
+    kind: str, logits: Float[Array, "*batch outputs"], targets: Num[Array, "..."]
+) -> Float[Array, " *batch"]:
+    """Each example's loss.
+
+    Args:
+      targets: label codes [*batch], a regression's standardised numbers [*batch], or for each label of a multilabel
+        problem 1 or 0 [*batch, outputs]; the loss of the last is the mean over labels.
+    """
+    if kind == "regression":
+        return jnp.square(logits[..., 0] - targets)
+    if kind == "multilabel":
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=-1)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
 def train_step(
@@ -55,6 +64,7 @@ def train_step(
     batch: Batch,
     *,
     model: SequenceClassifier,
+    kind: str,
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -75,7 +85,7 @@ def train_step(
             return model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
 
         logits = forward(key)
-        losses = example_losses(logits, micro.labels)
+        losses = example_losses(kind, logits, micro.labels)
         losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
         return jnp.sum(micro.weights * losses) / examples
 
@@ -131,6 +141,7 @@ class Steps:
 
 def compile_steps(
     model: SequenceClassifier,
+    kind: str,
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
     state: TrainState,
@@ -138,7 +149,7 @@ def compile_steps(
 ) -> Steps:
     """The steps, jitted over the mesh."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
-    step = functools.partial(train_step, model=model, optimizer=optimizer, shardings=shardings)
+    step = functools.partial(train_step, model=model, kind=kind, optimizer=optimizer, shardings=shardings)
     train = jax.jit(
         step,
         in_shardings=(at_state, at_frozen, shardings.batch),

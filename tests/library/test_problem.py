@@ -1,0 +1,57 @@
+"""What logits mean: labels, sets of labels, numbers."""
+
+import numpy as np
+import pytest
+
+from adakron_jax.problem import Problem
+
+LOGITS = np.array([[2.0, -1.0, 0.5], [-3.0, -1.0, -2.0]], np.float32)
+
+
+def test_a_classification_takes_the_likeliest_label():
+    problem = Problem("classification", ("a", "b", "c"))
+    assert problem.outputs == 3
+    assert problem.predict(LOGITS).tolist() == [0, 1]
+    odds = np.exp(LOGITS)
+    np.testing.assert_allclose(problem.probabilities(LOGITS), odds / odds.sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_a_multilabel_takes_every_label_that_is_likelier_than_not():
+    problem = Problem("multilabel", ("a", "b", "c"))
+    assert problem.predict(LOGITS).tolist() == [[True, False, True], [False, False, False]]
+    np.testing.assert_allclose(problem.probabilities(LOGITS), 1 / (1 + np.exp(-LOGITS)), rtol=1e-6)
+
+
+def test_a_regression_answers_in_its_own_unit():
+    problem = Problem("regression", mean=150.0, scale=50.0)
+    assert problem.outputs == 1
+    assert problem.predict(LOGITS[:, :1]).tolist() == [250.0, 0.0]
+    with pytest.raises(ValueError, match="^a regression has no probabilities"):
+        problem.probabilities(LOGITS[:, :1])
+
+
+def test_probabilities_of_extreme_logits_are_numbers():
+    extreme = np.array([[1e4, -1e4]], np.float32)
+    for kind in ("classification", "multilabel"):
+        assert Problem(kind, ("a", "b")).probabilities(extreme).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("problem", [Problem("multilabel", ("ç", "b")), Problem("regression", mean=1.5, scale=0.1)])
+def test_it_is_read_back_from_json(problem: Problem):
+    assert Problem.from_json(problem.as_json()) == problem
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"kind": "ranking", "labels": ("a",)}, "problem is 'ranking'; accepted: classification, multilabel"),
+        ({"kind": "regression", "labels": ("a",)}, r"labels of a regression are \['a'\]"),
+        ({"kind": "classification"}, r"labels of a classification are \[\]"),
+        ({"kind": "classification", "labels": ("a", "a")}, r"labels are \['a', 'a'\]; accepted: every label once"),
+        ({"kind": "regression", "scale": 0.0}, "mean and scale are 0.0 and 0.0"),
+        ({"kind": "regression", "mean": float("nan")}, "mean and scale are nan and 1.0"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields: dict, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        Problem(**fields)
