@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from adakron_jax.encoders.inputs import Packed
 
@@ -24,68 +24,93 @@ _BY_TOKEN = {"scale", "bias"}
 
 
 @struct.dataclass
-class Places:
-    """Where the examples lie among some tokens of packed rows.
-
-    Attributes:
-      apart: number of the token among those of all rows; beyond the last where there is none [examples, length].
-      packed: number of the token among those laid apart; any where there is none [rows, tokens].
-    """
-
-    apart: Any
-    packed: Any
-
-    def lay_apart(self, x: Array) -> Array:
-        """[rows, tokens, ...] -> [examples, 1, length, ...], zeros beyond an example's end."""
-        x = x.reshape(-1, *x.shape[2:])
-        return x.at[self.apart[:, None]].get(mode="fill", fill_value=0)
-
-    def pack(self, x: Array) -> Array:
-        """The inverse: [examples, 1, length, ...] -> [rows, tokens, ...]."""
-        return x.reshape(-1, *x.shape[3:])[self.packed]
-
-    def by_token(self, leaf: Array) -> Array:
-        """[examples, ...] -> [rows, tokens, ...]."""
-        return leaf[self.packed // self.apart.shape[1]]
-
-
-@struct.dataclass
 class Layout:
-    """Where the examples of a batch lie; a free place has the length 0.
+    """Which examples a batch holds, the longest first; a free place has the length 0.
 
     Attributes:
-      row, slot: of each example [examples].
-      lengths: tokens of each example [examples].
+      row, slot: where each lies [examples].
+      lengths: tokens of each [examples].
     """
 
     row: Any
     slot: Any
     lengths: Any
 
-    def places(self, inputs: Packed) -> dict[int, Places]:
-        """The places by tokens a row: those of all tokens, and those of each example's first."""
+    def places(self, inputs: Packed) -> "Places":
+        """Where their tokens lie, of all tokens and of each example's first."""
         examples, (rows, seq), slots = len(self.row), inputs.tokens.shape, inputs.starts.shape[1]
+        # Of the examples of a row, one at most is longer than half of it.
+        long, half = min(rows, examples), -(-seq // 2)
+        number = jnp.arange(examples, dtype=jnp.int32)
+        there = self.lengths > 0
         owner = jnp.zeros((rows, slots + 1), jnp.int32)
-        # Free places come first in no order: they write to the segment of padding.
-        segment = jnp.where(self.lengths > 0, self.slot + 1, 0)
-        owner = owner.at[self.row, segment].set(jnp.arange(examples, dtype=jnp.int32))
+        owner = owner.at[self.row, jnp.where(there, self.slot + 1, 0)].set(number)
+        token = jnp.arange(seq, dtype=jnp.int32)[None]
         start = self.row * seq + inputs.starts[self.row, self.slot]
-        step = jnp.arange(seq, dtype=jnp.int32)[None]
-        apart = jnp.where(step < self.lengths[:, None], start[:, None] + step, rows * seq)
-        packed = jnp.take_along_axis(owner, inputs.segments, axis=1) * seq + inputs.positions
-        first = jnp.where(self.lengths > 0, self.row * slots + self.slot, rows * slots)
-        return {seq: Places(apart, packed), slots: Places(first[:, None], owner[:, 1:])}
+        apart = jnp.where(token < self.lengths[:, None], start[:, None] + token, rows * seq)
+        first = jnp.where(there, self.row * slots + self.slot, rows * slots)[:, None]
+        begin = jnp.where(number < long, number * seq, long * seq + (number - long) * half)
+        of_token = jnp.take_along_axis(owner, inputs.segments, axis=1)
+        return Places(
+            apart={seq: (apart[:long], apart[long:, :half]), slots: (first[:long], first[long:])},
+            packed={seq: begin[of_token] + inputs.positions, slots: owner[:, 1:]},
+            example={seq: of_token, slots: owner[:, 1:]},
+        )
+
+
+@struct.dataclass
+class Places:
+    """Where examples lie among the tokens of packed rows, by the number of these tokens in a row.
+
+    Attributes:
+      apart: for the examples that may fill a row, and for those of half a row at most, the number of each token among
+        those of all rows; beyond the last where there is none [examples, length].
+      packed: number of the token among those laid apart; any where there is none [rows, tokens].
+      example: number of the token's example; any where there is none [rows, tokens].
+    """
+
+    apart: dict[int, tuple[Array, Array]]
+    packed: dict[int, Array]
+    example: dict[int, Array]
+
+    def each(self, function: Callable[..., Array], own: Any, *values: Any) -> Array:
+        """A function of one example, applied to each; packed like the first of the values.
+
+        Args:
+          function: called with the example's own leaves, and with its values [1, length, ...].
+          own: leaves [examples, ...].
+          values: trees of packed arrays [rows, tokens, ...]; an example has zeros beyond its end.
+        """
+        width, begin, parts = jax.tree.leaves(values)[0].shape[1], 0, []
+        for part, apart in enumerate(self.apart[width]):
+            if not len(apart):
+                continue
+            mine = jax.tree.map(lambda leaf, at=slice(begin, begin + len(apart)): leaf[at], own)
+            laid = jax.tree.map(lambda x, part=part: _lay_apart(x, self.apart[x.shape[1]][part]), values)
+            y = jax.vmap(function)(mine, *laid)
+            parts.append(y.reshape(-1, *y.shape[3:]))
+            begin += len(apart)
+        return jnp.concatenate(parts)[self.packed[width]]
+
+    def by_token(self, leaf: Array, tokens: int) -> Array:
+        """[examples, ...] -> [rows, tokens, ...]."""
+        return leaf[self.example[tokens]]
+
+
+def _lay_apart(x: Array, at: Array) -> Array:
+    """[rows, tokens, ...] -> [examples, 1, length, ...]."""
+    return x.reshape(-1, *x.shape[2:]).at[at[:, None]].get(mode="fill", fill_value=0)
 
 
 class Own:
-    """A module of the encoder, some or all of whose leaves every example has for itself.
+    """A module of the encoder, some or all of whose leaves every example may have for itself.
 
     Attributes:
       module: bound, with its parameters.
       shared, own: its leaves.
     """
 
-    def __init__(self, module: nn.Module, parent: nn.Module, places: Mapping[int, Places]):
+    def __init__(self, module: nn.Module, parent: nn.Module, places: Places):
         self.module, self.places = module, places
         self.own: dict[str, Any] = parent.get_variable(OWN, module.name, {})
         params = parent.get_variable("params", module.name)
@@ -97,13 +122,12 @@ class Own:
 
     def __call__(self, x: Array) -> Array:
         """Of packed rows [rows, tokens, ...]."""
-        places = self.places[x.shape[1]]
-        if self.own.keys() <= _BY_TOKEN:
-            y = self.module(x)
-            if "scale" in self.own:
-                y = y * places.by_token(self.own["scale"]).astype(y.dtype)
-            return y + places.by_token(self.own["bias"]).astype(y.dtype) if "bias" in self.own else y
-        return places.pack(jax.vmap(lambda own, x: self.of(own)(x))(self.own, places.lay_apart(x)))
+        if self.own.keys() - _BY_TOKEN:
+            return self.places.each(lambda own, x: self.of(own)(x), self.own, x)
+        y = self.module(x)
+        by_token = {name: self.places.by_token(leaf, x.shape[1]).astype(y.dtype) for name, leaf in self.own.items()}
+        y = y * by_token["scale"] if "scale" in by_token else y
+        return y + by_token["bias"] if "bias" in by_token else y
 
 
 def alone(module: nn.Module, params: Mapping[str, Any]) -> Callable[..., Any]:
@@ -112,12 +136,12 @@ def alone(module: nn.Module, params: Mapping[str, Any]) -> Callable[..., Any]:
     return lambda *args, **context: free.apply({"params": params}, *args, **context)
 
 
-def neutral(path: str, shape: tuple[int, ...]) -> Array:
+def neutral(path: str, shape: Sequence[int]) -> Array:
     """What stands in the parameters for a leaf that every example has for itself."""
     return jnp.ones(shape) if path.endswith("/scale") else jnp.zeros(shape)
 
 
-def places_of(module: nn.Module) -> Mapping[int, Places] | None:
+def places_of(module: nn.Module) -> Places | None:
     """Where the examples lie, if they have leaves of their own."""
     return None if module.scope is None else module.scope.root.get_variable(OWN, "places")
 
@@ -125,25 +149,22 @@ def places_of(module: nn.Module) -> Mapping[int, Places] | None:
 def each(
     module: nn.Module,
     own: Mapping[str, Any],
-    places: Mapping[int, Places],
+    places: Places,
     function: Callable[..., Array],
     values: Sequence[Array],
     context: Mapping[str, Any],
 ) -> Array:
-    """`function(module, *values, **context)` with every example's own leaves of a method's module, of packed rows.
+    """`function(module, *values, **context)`, of packed rows, with every example's own leaves of a method's module.
 
     Args:
       context: as at a site; `shared` is every example's own [examples, ...].
     """
-
-    def one(own: Any, shared: Any, of_norm: Any, rows: Mapping[str, Array], *values: Array) -> Array:
-        said = {**context, **rows, "shared": shared}
-        if norm is not None:
-            said["norm"] = norm.of(of_norm)
-        return function(alone(module, own), *values, **said)
-
     norm: Own | None = context.get("norm")
-    rows = {name: context[name] for name in ("inputs", "residual", "segments") if name in context}
-    apart = jax.tree.map(lambda x: places[x.shape[1]].lay_apart(x), (rows, *values))
-    result = jax.vmap(one)(own, context["shared"], {} if norm is None else norm.own, *apart)
-    return places[values[0].shape[1]].pack(result)
+    packed = {name: context[name] for name in ("inputs", "residual", "segments") if name in context}
+
+    def one(leaves: Any, values: Sequence[Array], packed: Mapping[str, Array]) -> Array:
+        of_module, of_norm, shared = leaves
+        normed = {} if norm is None else {"norm": norm.of(of_norm)}
+        return function(alone(module, of_module), *values, **{**context, **packed, **normed, "shared": shared})
+
+    return places.each(one, (own, {} if norm is None else norm.own, context["shared"]), values, packed)
