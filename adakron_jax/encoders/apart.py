@@ -1,13 +1,15 @@
 """Packed batches in which every example has leaves of its own.
 
 What all examples share stays packed. Where an example has leaves of its own, the tokens are laid apart
-[examples, length], meet these leaves under `vmap`, and are packed again; scales and biases go to the tokens as they lie.
+[examples, length], meet these leaves under `vmap`, and are packed again; scales and biases go to the tokens where they
+are.
 
 The encoder learns of it by a variable collection, `OWN`: leaves [examples, ...], or [layers, examples, ...] of the
 layers, at the paths of the parameters that they stand for, and under `places` where the examples lie. Without the
 collection none of this happens. Of a parameter that has an own leaf, the parameter itself is `neutral`.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -83,23 +85,26 @@ class Places:
         """
         width, begin, parts = jax.tree.leaves(values)[0].shape[1], 0, []
         for part, apart in enumerate(self.apart[width]):
-            if not len(apart):
-                continue
-            mine = jax.tree.map(lambda leaf, at=slice(begin, begin + len(apart)): leaf[at], own)
-            laid = jax.tree.map(lambda x, part=part: _lay_apart(x, self.apart[x.shape[1]][part]), values)
-            y = jax.vmap(function)(mine, *laid)
-            parts.append(y.reshape(-1, *y.shape[3:]))
-            begin += len(apart)
+            if len(apart):
+                mine = jax.tree.map(functools.partial(_part, begin=begin, size=len(apart)), own)
+                laid = jax.tree.map(functools.partial(self._lay_apart, part=part), values)
+                y = jax.vmap(function)(mine, *laid)
+                parts.append(y.reshape(-1, *y.shape[3:]))
+                begin += len(apart)
         return jnp.concatenate(parts)[self.packed[width]]
+
+    def _lay_apart(self, x: Array, part: int) -> Array:
+        """[rows, tokens, ...] -> [examples, 1, length, ...]."""
+        at = self.apart[x.shape[1]][part]
+        return x.reshape(-1, *x.shape[2:]).at[at[:, None]].get(mode="fill", fill_value=0)
 
     def by_token(self, leaf: Array, tokens: int) -> Array:
         """[examples, ...] -> [rows, tokens, ...]."""
         return leaf[self.example[tokens]]
 
 
-def _lay_apart(x: Array, at: Array) -> Array:
-    """[rows, tokens, ...] -> [examples, 1, length, ...]."""
-    return x.reshape(-1, *x.shape[2:]).at[at[:, None]].get(mode="fill", fill_value=0)
+def _part(leaf: Array, begin: int, size: int) -> Array:
+    return leaf[begin : begin + size]
 
 
 class Own:
@@ -112,8 +117,9 @@ class Own:
 
     def __init__(self, module: nn.Module, parent: nn.Module, places: Places):
         self.module, self.places = module, places
-        self.own: dict[str, Any] = parent.get_variable(OWN, module.name, {})
-        params = parent.get_variable("params", module.name)
+        name = str(module.name)
+        self.own: dict[str, Any] = parent.get_variable(OWN, name, {})
+        params = parent.get_variable("params", name)
         self.shared = {name: leaf for name, leaf in params.items() if name not in self.own}
 
     def of(self, own: Mapping[str, Array]) -> Callable[..., Array]:
@@ -136,9 +142,9 @@ def alone(module: nn.Module, params: Mapping[str, Any]) -> Callable[..., Any]:
     return lambda *args, **context: free.apply({"params": params}, *args, **context)
 
 
-def neutral(path: str, shape: Sequence[int]) -> Array:
+def neutral(path: str, like: Array) -> Array:
     """What stands in the parameters for a leaf that every example has for itself."""
-    return jnp.ones(shape) if path.endswith("/scale") else jnp.zeros(shape)
+    return jnp.ones_like(like) if path.endswith("/scale") else jnp.zeros_like(like)
 
 
 def places_of(module: nn.Module) -> Places | None:

@@ -78,7 +78,11 @@ class Attention(Part):
                 weights = weights * attended.gate.astype(weights.dtype)
             return jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
 
-        projected = project(Site.QUERY, at, at_segments), project(Site.KEY, x, segments), project(Site.VALUE, x, segments)
+        projected = (
+            project(Site.QUERY, at, at_segments),
+            project(Site.KEY, x, segments),
+            project(Site.VALUE, x, segments),
+        )
         context = self.at(Site.KEYS_VALUES, attend, *projected, at_segments, segments, inputs=x, **everywhere)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_segments, **everywhere)
         y = self.dense(config.hidden_size, "dense")(context)

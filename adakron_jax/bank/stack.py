@@ -1,0 +1,132 @@
+"""Adapters of one kind, stacked along an axis."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.adapter import is_portable
+from adakron_jax.encoders.apart import OWN, Layout, neutral
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import Packed
+from adakron_jax.forward import PerShape
+from adakron_jax.params import flatten, unflatten
+
+STEP = 8  # adapters by which a stack grows at least
+GROWTH = 16  # a stack grows by one part in this many
+WIDTH = 8  # outputs of a padded head: a power of this
+
+Leaves = dict[str, Any]
+
+
+def padded_outputs(outputs: int) -> int:
+    """Outputs of the head that heads of `outputs` are padded to."""
+    width = WIDTH
+    while width < outputs:
+        width *= WIDTH
+    return width
+
+
+def by_layer(path: str) -> bool:
+    """Whether a leaf has one part a layer."""
+    return path.startswith("encoder/layers/")
+
+
+class Stack:
+    """Adapters of one method with its fields, and of one form of head; heads are padded to one number of outputs.
+
+    A leaf is kept as [adapters, ...], or [layers, adapters, ...] of the layers.
+
+    Attributes:
+      model: what they all are adapters of.
+      shapes: of one adapter's leaves, by path.
+      capacity: adapters that there is memory for.
+    """
+
+    def __init__(self, model: SequenceClassifier, base: Mapping[str, Array]):
+        self.model = model
+        shapes, is_theirs = flatten(model.shapes()), is_portable(model.method)
+        self.shapes = {path: tuple(leaf.shape) for path, leaf in shapes.items() if is_theirs(path)}
+        self.frozen = {path: base[path] for path in shapes if path not in self.shapes}
+        self.capacity, self.leaves = 0, self._zeros(0)
+        self.free: list[int] = []
+        self._put = PerShape(jax.jit(_put, donate_argnums=2))
+        self._select = PerShape(jax.jit(_select))
+        self._forward = PerShape(jax.jit(functools.partial(_forward, model=model)))
+
+    def _zeros(self, adapters: int) -> Leaves:
+        return {path: jnp.zeros(_with_axis(path, shape, adapters)) for path, shape in self.shapes.items()}
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far."""
+        return sum(len(program.executables) for program in (self._put, self._select, self._forward))
+
+    def reserve(self, adapters: int) -> None:
+        """Grows to at least this capacity."""
+        if (more := adapters - self.capacity) > 0:
+            room = self._zeros(more)
+            self.leaves = {
+                path: jnp.concatenate([leaf, room[path]], axis=int(by_layer(path)))
+                for path, leaf in self.leaves.items()
+            }
+            self.free += reversed(range(self.capacity, adapters))
+            self.capacity = adapters
+
+    def put(self, leaves: Mapping[str, np.ndarray], number: int | None = None) -> int:
+        """Takes in an adapter, in the place of `number` or in a free one; returns its number."""
+        if number is None and not self.free:
+            self.reserve(self.capacity + max(STEP, self.capacity // GROWTH))
+        number = self.free.pop() if number is None else number
+        new = {path: _padded(np.asarray(leaves[path], np.float32), shape) for path, shape in self.shapes.items()}
+        self.leaves = self._put(new, np.int32(number), self.leaves)
+        return number
+
+    def logits(
+        self, numbers: Int[np.ndarray, " examples"], batch: tuple[Packed, Layout]
+    ) -> Float[Array, "rows slots outputs"]:
+        """Of a batch, whose examples are answered by the adapters of these numbers."""
+        own = self._select((numbers, self.leaves))
+        return self._forward(self.frozen, own, batch)
+
+
+def _with_axis(path: str, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return (shape[0], size, *shape[1:]) if by_layer(path) else (size, *shape)
+
+
+def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A head of fewer outputs, with zeros for the others."""
+    return np.pad(leaf, [(0, size - have) for size, have in zip(shape, leaf.shape, strict=True)])
+
+
+def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
+    return {
+        path: leaf.at[:, number].set(new[path]) if by_layer(path) else leaf.at[number].set(new[path])
+        for path, leaf in stacked.items()
+    }
+
+
+def _select(numbers_and_stacked: tuple[Array, Leaves]) -> Leaves:
+    """The leaves of the adapters [examples], the layers' as [layers, examples, ...]."""
+    numbers, stacked = numbers_and_stacked
+
+    def select(path: str, leaf: Array) -> Array:
+        if not by_layer(path):
+            return leaf.at[numbers].get(mode="promise_in_bounds")
+        # As one axis: taken along the second of two, a CPU copies number by number.
+        layers, adapters = leaf.shape[:2]
+        at = jnp.arange(layers)[:, None] * adapters + numbers[None]
+        return leaf.reshape(layers * adapters, *leaf.shape[2:]).at[at].get(mode="promise_in_bounds")
+
+    return {path: select(path, leaf) for path, leaf in stacked.items()}
+
+
+def _forward(frozen: Leaves, own: Leaves, batch: tuple[Packed, Layout], *, model: SequenceClassifier) -> Any:
+    inputs, layout = batch
+    unused = {path: neutral(path, leaf[:, 0] if by_layer(path) else leaf[0]) for path, leaf in own.items()}
+    variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"places": layout.places(inputs)}}
+    return model.apply(variables, inputs)
