@@ -19,6 +19,7 @@ from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import read_tensors, write_whole
+from adakron_jax.layout import is_stacked
 from adakron_jax.params import flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
@@ -66,13 +67,14 @@ class Card:
 
 def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
     """Our path -> names in `adapter.safetensors`: one a layer for a leaf of the layers, else one."""
+    base = pretrained.table(config)
     parts = {f"{site}@{method.name}": part for site, part in method.splices(config).items()}
     if shared := method.shared(config):
         parts[f"shared@{method.name}"] = shared
 
     def named(path: str) -> list[str]:
-        if path in pretrained.TABLE:
-            return [f"{config.model_type}.{name}" for name in pretrained.names(path, config)]
+        if path in base:
+            return pretrained.names(path, config)
         keys = path.split("/")
         spliced = next((k for k, key in enumerate(keys) if key in parts), None)
         if spliced is None:
@@ -80,19 +82,19 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if "layers" in keys else [leaf]
+        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
 
 def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig) -> dict[str, np.ndarray]:
     """Path -> leaf, as canonical name -> float32 tensor."""
-    base = {path: leaf for path, leaf in leaves.items() if path in pretrained.TABLE}
+    base = {path: leaf for path, leaf in leaves.items() if path in pretrained.table(config)}
     tensors = pretrained.to_checkpoint(base, config)
     for path, names in canonical([p for p in leaves if p not in base], method, config).items():
         leaf = np.asarray(leaves[path], np.float32)
-        stacked = path.startswith("encoder/layers/")
-        tensors |= {name: np.ascontiguousarray(x) for name, x in zip(names, leaf if stacked else [leaf], strict=True)}
+        by_name = zip(names, leaf if is_stacked(path) else [leaf], strict=True)
+        tensors |= {name: np.ascontiguousarray(x) for name, x in by_name}
     return tensors
 
 
@@ -104,7 +106,7 @@ def from_tensors(
     Raises:
       ValueError: a tensor belongs to no path, or some layers of a leaf are missing.
     """
-    leaves, problems, known = {}, [], set()
+    leaves, problems, known, base = {}, [], set(), pretrained.table(config)
     for path, names in canonical(paths, method, config).items():
         known.update(names)
         missing = [name for name in names if name not in tensors]
@@ -114,12 +116,13 @@ def from_tensors(
         if missing:
             continue
         parts = [np.asarray(tensors[name], np.float32) for name in names]
-        if len({part.shape for part in parts}) > 1:
+        whole = base[path].of if path in base else 1
+        if len({part.shape for part in parts}) > 1 or len(parts[0]) % whole:
             problems += [f"misshapen {name} {part.shape}" for name, part in zip(names, parts, strict=True)]
             continue
-        leaf = np.stack(parts) if path.startswith("encoder/layers/") else parts[0]
-        transposed = path in pretrained.TABLE and pretrained.TABLE[path][1]
-        leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
+        if path in base:
+            parts = [base[path].take(part) for part in parts]
+        leaves[path] = np.stack(parts) if is_stacked(path) else parts[0]
     refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - known)])
     return leaves
 

@@ -21,6 +21,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float
 
+from adakron_jax import layout
 from adakron_jax.config import EncoderConfig
 
 Leaves = dict[str, Any]
@@ -42,8 +43,10 @@ class Site(enum.StrEnum):
     KEYS_VALUES = "keys_values"  # a KeysValues; context: inputs
     ATTENTION_CONTEXT = "attention_context"  # the heads' results, side by side [rows, seq, hidden]
     ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: inputs
-    ATTENTION_OUTPUT = "attention_output"  # after dropout, before residual and LayerNorm; context: residual, norm
-    FFN_HIDDEN = "ffn_hidden"  # after the GELU [rows, seq, intermediate]
+    # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
+    # identity where none does before the next layers read the sum.
+    ATTENTION_OUTPUT = "attention_output"
+    FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
 
@@ -172,12 +175,30 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
 
 # The dense whose output passes a site: the path of its kernel and bias.
 DENSES = {
-    Site.QUERY: "encoder/layers/attention/query",
-    Site.KEY: "encoder/layers/attention/key",
-    Site.VALUE: "encoder/layers/attention/value",
-    Site.ATTENTION_DENSE: "encoder/layers/attention/dense",
-    Site.FFN_DENSE: "encoder/layers/ffn/dense",
+    Site.QUERY: layout.QUERY,
+    Site.KEY: layout.KEY,
+    Site.VALUE: layout.VALUE,
+    Site.ATTENTION_DENSE: layout.ATTENTION_DENSE,
+    Site.FFN_DENSE: layout.FFN_DENSE,
 }
+_MODULES = {
+    Site.EMBEDDINGS: layout.EMBEDDINGS,
+    Site.ATTENTION_OUTPUT: layout.LAYERS,
+    Site.FFN_HIDDEN: layout.FFN,
+    Site.FFN_DENSE: layout.FFN,
+    Site.FFN_OUTPUT: layout.LAYERS,
+}
+
+
+def path_of(site: Site, method: str) -> str:
+    """The path, with a slash at its end, of the leaves that a method of this name has at a site."""
+    return f"{_MODULES.get(site, layout.ATTENTION)}/{site}@{method}/"
+
+
+def path_of_shared(method: str) -> str:
+    """Likewise, of the module that all layers share."""
+    return f"{layout.ENCODER}/shared@{method}/"
+
 
 METHODS: dict[str, type[Method]] = {}
 _M = TypeVar("_M", bound=type[Method])

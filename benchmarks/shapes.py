@@ -61,7 +61,7 @@ def locate(model: str, scratch: Path) -> Path:
 def write_encoder(config: EncoderConfig, folder: Path) -> None:
     """Writes a random encoder as a Hugging Face folder, without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    leaves = SequenceClassifier(config, Head()).fresh(jax.random.key(0), pretrained.TABLE.__contains__)
+    leaves = SequenceClassifier(config, Head()).fresh(jax.random.key(0), pretrained.table(config).__contains__)
     tensors = pretrained.to_checkpoint(leaves, config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})  # which transformers asks for
     (folder / "config.json").write_text(json.dumps(config.to_hugging_face()))

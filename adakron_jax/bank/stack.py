@@ -128,5 +128,5 @@ def _select(numbers_and_stacked: tuple[Array, Leaves]) -> Leaves:
 def _forward(frozen: Leaves, own: Leaves, batch: tuple[Packed, Layout], *, model: SequenceClassifier) -> Any:
     inputs, layout = batch
     unused = {path: neutral(path, leaf[:, 0] if by_layer(path) else leaf[0]) for path, leaf in own.items()}
-    variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"places": layout.places(inputs)}}
+    variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"apart": layout.apart(inputs)}}
     return model.apply(variables, inputs)

@@ -5,7 +5,7 @@ What all examples share stays packed. Where an example has leaves of its own, th
 are.
 
 The encoder learns of it by a variable collection, `OWN`: leaves [examples, ...], or [layers, examples, ...] of the
-layers, at the paths of the parameters that they stand for, and under `places` where the examples lie. Without the
+layers, at the paths of the parameters that they stand for, and under `apart` where the examples lie. Without the
 collection none of this happens. Of a parameter that has an own leaf, the parameter itself is `neutral`.
 """
 
@@ -38,7 +38,7 @@ class Layout:
     slot: Any
     lengths: Any
 
-    def places(self, inputs: Packed) -> "Places":
+    def apart(self, inputs: Packed) -> "Apart":
         """Where their tokens lie, of all tokens and of each example's first."""
         examples, (rows, seq), slots = len(self.row), inputs.tokens.shape, inputs.starts.shape[1]
         # Of the examples of a row, one at most is longer than half of it.
@@ -53,7 +53,7 @@ class Layout:
         first = jnp.where(there, self.row * slots + self.slot, rows * slots)[:, None]
         begin = jnp.where(number < long, number * seq, long * seq + (number - long) * half)
         of_token = jnp.take_along_axis(owner, inputs.segments, axis=1)
-        return Places(
+        return Apart(
             apart={seq: (apart[:long], apart[long:, :half]), slots: (first[:long], first[long:])},
             packed={seq: begin[of_token] + inputs.positions, slots: owner[:, 1:]},
             example={seq: of_token, slots: owner[:, 1:]},
@@ -61,7 +61,7 @@ class Layout:
 
 
 @struct.dataclass
-class Places:
+class Apart:
     """Where examples lie among the tokens of packed rows, by the number of these tokens in a row.
 
     Attributes:
@@ -115,8 +115,8 @@ class Own:
       shared, own: its leaves.
     """
 
-    def __init__(self, module: nn.Module, parent: nn.Module, places: Places):
-        self.module, self.places = module, places
+    def __init__(self, module: nn.Module, parent: nn.Module, apart: Apart):
+        self.module, self.apart = module, apart
         name = str(module.name)
         self.own: dict[str, Any] = parent.get_variable(OWN, name, {})
         params = parent.get_variable("params", name)
@@ -129,9 +129,9 @@ class Own:
     def __call__(self, x: Array) -> Array:
         """Of packed rows [rows, tokens, ...]."""
         if self.own.keys() - _BY_TOKEN:
-            return self.places.each(lambda own, x: self.of(own)(x), self.own, x)
+            return self.apart.each(lambda own, x: self.of(own)(x), self.own, x)
         y = self.module(x)
-        by_token = {name: self.places.by_token(leaf, x.shape[1]).astype(y.dtype) for name, leaf in self.own.items()}
+        by_token = {name: self.apart.by_token(leaf, x.shape[1]).astype(y.dtype) for name, leaf in self.own.items()}
         y = y * by_token["scale"] if "scale" in by_token else y
         return y + by_token["bias"] if "bias" in by_token else y
 
@@ -147,15 +147,15 @@ def neutral(path: str, like: Array) -> Array:
     return jnp.ones_like(like) if path.endswith("/scale") else jnp.zeros_like(like)
 
 
-def places_of(module: nn.Module) -> Places | None:
+def apart_of(module: nn.Module) -> Apart | None:
     """Where the examples lie, if they have leaves of their own."""
-    return None if module.scope is None else module.scope.root.get_variable(OWN, "places")
+    return None if module.scope is None else module.scope.root.get_variable(OWN, "apart")
 
 
-def each(
+def at_site(
     module: nn.Module,
     own: Mapping[str, Any],
-    places: Places,
+    apart: Apart,
     function: Callable[..., Array],
     values: Sequence[Array],
     context: Mapping[str, Any],
@@ -165,12 +165,12 @@ def each(
     Args:
       context: as at a site; `shared` is every example's own [examples, ...].
     """
-    norm: Own | None = context.get("norm")
+    norm = context.get("norm")
     packed = {name: context[name] for name in ("inputs", "residual", "segments") if name in context}
 
     def one(leaves: Any, values: Sequence[Array], packed: Mapping[str, Array]) -> Array:
         of_module, of_norm, shared = leaves
-        normed = {} if norm is None else {"norm": norm.of(of_norm)}
+        normed = {"norm": norm.of(of_norm)} if isinstance(norm, Own) else {}
         return function(alone(module, of_module), *values, **{**context, **packed, **normed, "shared": shared})
 
-    return places.each(one, (own, {} if norm is None else norm.own, context["shared"]), values, packed)
+    return apart.each(one, (own, norm.own if isinstance(norm, Own) else {}, context["shared"]), values, packed)

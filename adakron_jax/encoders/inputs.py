@@ -26,6 +26,18 @@ class Packed:
     starts: Any
 
 
+@struct.dataclass
+class Places:
+    """Where tokens stand: their segments and positions, as `Packed` has them."""
+
+    segments: Any
+    positions: Any
+
+    def at(self, starts: Int[Array, "rows slots"]) -> "Places":
+        """Those of some tokens of each row."""
+        return Places(*(jnp.take_along_axis(x, starts, axis=1) for x in (self.segments, self.positions)))
+
+
 def padded(
     input_ids: Int[Array, "rows seq"], attention_mask: Int[Array, "rows seq"], token_type_ids: Int[Array, "rows seq"]
 ) -> Packed:

@@ -7,11 +7,25 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.apart import OWN, Own, alone, each, places_of
+from adakron_jax.encoders.apart import OWN, Own, alone, apart_of, at_site
 from adakron_jax.splice import Method, Site
+
+
+@struct.dataclass
+class Stream:
+    """What goes from layer to layer.
+
+    Attributes:
+      x: what the next layer reads, normalised [rows, seq, hidden].
+      residual: what it adds to, where that is another; else None.
+    """
+
+    x: Any
+    residual: Any = None
 
 
 @jax.custom_vjp
@@ -48,17 +62,24 @@ class Part(nn.Module):
     method: Method
     dtype: Any = None
 
-    def dense(self, features: int, name: str) -> Callable[[Array], Array]:
+    def dense(self, features: int, name: str, use_bias: bool = True) -> Callable[[Array], Array]:
         normal = nn.initializers.normal(self.config.initializer_range)
-        return self.own(nn.Dense(features, dtype=self.dtype, kernel_init=normal, name=name))
+        return self.own(nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, name=name))
 
-    def norm(self, name: str = "norm") -> Callable[[Array], Array]:
-        return self.own(nn.LayerNorm(self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False, name=name))
+    def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Array], Array]:
+        eps = self.config.layer_norm_eps
+        norm = nn.LayerNorm(eps, dtype=self.dtype, use_bias=use_bias, use_fast_variance=False, name=name)
+        return self.own(norm)
+
+    def table(self, rows: int, name: str) -> Callable[[Array], Array]:
+        normal = nn.initializers.normal(self.config.initializer_range)
+        width = self.config.embedding_width
+        return self.own(nn.Embed(rows, width, dtype=self.dtype, embedding_init=normal, name=name))
 
     def own(self, module: nn.Module) -> Callable[[Array], Array]:
         """The module, or what applies every example's own leaves of it."""
-        places = places_of(self)
-        return cast(Any, module) if places is None else Own(module, self, places)
+        apart = apart_of(self)
+        return cast(Any, module) if apart is None else Own(module, self, apart)
 
     def splice(self, site: Site, value: Any, **context: Any) -> Any:
         """Passes `value` through the method's module at `site`, if it has one."""
@@ -73,10 +94,10 @@ class Part(nn.Module):
         part = self.method.splices(self.config, self.dtype).get(site)
         if part is None:
             return function(lambda value, **_: value, *values, **context)
-        name, places = f"{site}@{self.method.name}", places_of(self)
-        if places is None:
+        name, apart = f"{site}@{self.method.name}", apart_of(self)
+        if apart is None:
             return function(part.module(name=name), *values, **context)
-        return each(part.module(parent=None), self.get_variable(OWN, name, {}), places, function, values, context)
+        return at_site(part.module(parent=None), self.get_variable(OWN, name, {}), apart, function, values, context)
 
     def shared(self) -> Any:
         """What the method's shared module returns; every example's own along a first axis, where it has its own."""
@@ -84,7 +105,7 @@ class Part(nn.Module):
         if part is None:
             return None
         name = f"shared@{self.method.name}"
-        if places_of(self) is None:
+        if apart_of(self) is None:
             return part.module(name=name)()
         return jax.vmap(lambda own: alone(part.module(parent=None), own)())(self.get_variable(OWN, name))
 

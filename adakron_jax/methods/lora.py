@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from adakron_jax.config import EncoderConfig
 from adakron_jax.methods.promote import kaiming_uniform, promote
 from adakron_jax.methods.subset import Head
-from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +53,15 @@ class Update(Method):
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
-        shared = _below(leaves, f"encoder/shared@{self.name}/")
+        shared = _below(leaves, path_of_shared(self.name))
         for site in map(Site, self.targets):
-            own, kernel = _below(leaves, f"{_parent(DENSES[site])}/{site}@{self.name}/"), f"{DENSES[site]}/kernel"
+            own, kernel = _below(leaves, path_of(site, self.name)), f"{DENSES[site]}/kernel"
             deltas = [
                 self.delta({name: leaf[layer] for name, leaf in own.items()}, shared)
                 for layer in range(config.num_layers)
             ]
             fused[kernel] = fused[kernel] + np.stack(deltas)
         return Head(), fused
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _below(leaves: Leaves, prefix: str) -> dict[str, np.ndarray]:

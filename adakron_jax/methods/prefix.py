@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.methods.promote import kaiming_uniform
-from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 
 
 @register
@@ -60,7 +60,7 @@ class Prefix(Method):
 
 def without_mlp(leaves: Leaves, method: str, config: EncoderConfig) -> Leaves:
     """Puts the prefixes that the MLP gives in its place."""
-    shared, site = f"encoder/shared@{method}/", f"encoder/layers/attention/{Site.KEYS_VALUES}@{method}/"
+    shared, site = path_of_shared(method), path_of(Site.KEYS_VALUES, method)
     names = ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
     embedding, w1, b1, w2, b2 = (np.asarray(leaves[shared + name]) for name in names)
     prefixes = by_layer(jnp.asarray(np.tanh(embedding @ w1 + b1) @ w2 + b2), config.num_layers)

@@ -14,9 +14,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.layout import ATTENTION_NORM
 from adakron_jax.methods.promote import promote
 from adakron_jax.methods.subset import Head
-from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, register, require
 
 Place = Literal["after_dense", "context"]
 
@@ -51,10 +52,10 @@ class IA3(Method):
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = dict(leaves)
         for site, leaf in ((Site.KEY, "key"), (Site.VALUE, "value")):
-            scale = fused.pop(f"encoder/layers/attention/{site}@ia3/{leaf}")
+            scale = fused.pop(f"{path_of(site, self.name)}{leaf}")
             _scale_outputs(fused, DENSES[site], np.asarray(scale))
-        scale = fused.pop(f"encoder/layers/ffn/{Site.FFN_HIDDEN}@ia3/ffn")
-        fused["encoder/layers/ffn/dense/kernel"] = fused["encoder/layers/ffn/dense/kernel"] * scale[:, :, None]
+        scale, kernel = fused.pop(f"{path_of(Site.FFN_HIDDEN, self.name)}ffn"), f"{DENSES[Site.FFN_DENSE]}/kernel"
+        fused[kernel] = fused[kernel] * scale[:, :, None]
         return Head(), fused
 
 
@@ -95,11 +96,13 @@ class Hadamard(Method):
         return {self.site: Splice(functools.partial(Affine, dtype), label="hadamard")}
 
     def trains(self, path: str) -> bool:
-        return super().trains(path) or "/attention_norm/" in path
+        return super().trains(path) or path.startswith(f"{ATTENTION_NORM}/")
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        if not config.architecture.biases:
+            raise ValueError(f"method {self.name} cannot be fused: {config.model_type} has no bias to take up its own")
         fused, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
-        own = f"encoder/layers/attention/{self.site}@hadamard/"
+        own = path_of(self.site, self.name)
         weight, bias = np.asarray(fused.pop(f"{own}weight")), np.asarray(fused.pop(f"{own}bias"))
         if self.place == "after_dense":
             _scale_outputs(fused, dense, weight)
@@ -112,6 +115,8 @@ class Hadamard(Method):
 
 
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
-    """Scales the outputs of a stacked dense by [layers, out]."""
-    leaves[f"{dense}/kernel"] = leaves[f"{dense}/kernel"] * scale[:, None, :]
-    leaves[f"{dense}/bias"] = leaves[f"{dense}/bias"] * scale
+    """Scales the outputs of a stacked dense, with or without a bias, by [layers, out]."""
+    kernel, bias = f"{dense}/kernel", f"{dense}/bias"
+    leaves[kernel] = leaves[kernel] * scale[:, None, :]
+    if bias in leaves:
+        leaves[bias] = leaves[bias] * scale

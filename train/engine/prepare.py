@@ -170,7 +170,7 @@ def prepare(config: RunConfig, shared: Shared | None = None) -> Run:
     multiple = shardings.mesh.shape["data"]
 
     model, base = read_model(config, task, folder, encoder, shared)
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in pretrained.TABLE)
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in base)
     params = model.assemble(base, fresh | transferred(config, task, model.shapes(), shared))
     trainable, frozen = split_params(params, is_trainable(config.method))
     frozen = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen), shardings.of(frozen))
