@@ -82,7 +82,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 

@@ -32,6 +32,23 @@ def locate(model: str) -> Path:
     return _from_hub(model)
 
 
+def locate_adapter(run: str) -> Path:
+    """The folder of an adapter: the folder itself, or a run's, which has it in `adapter/`.
+
+    Raises:
+      ValueError: there is no such folder, or no adapter in it.
+    """
+    if run.startswith("hub:"):
+        raise ValueError(
+            f"adapter {run!r}: adapters are not fetched from the hub; accepted: a run's or adapter's folder"
+        )
+    folder = Path(run)
+    for path in (folder, folder / "adapter"):
+        if (path / "adapter.json").is_file():
+            return path
+    raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
 def _in_package(name: str) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

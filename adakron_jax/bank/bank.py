@@ -12,6 +12,7 @@ from jaxtyping import Float
 from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
 from adakron_jax.bank import rows
+from adakron_jax.bank.rows import Shape
 from adakron_jax.bank.stack import Stack, padded_outputs
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Examples, Tokenizer
@@ -35,6 +36,21 @@ class Prediction:
     label: str | tuple[str, ...] | None
     score: float
     probabilities: Mapping[str, float]
+
+
+@dataclasses.dataclass
+class Totals:
+    """What was in all batches so far; positions are tokens and padding."""
+
+    batches: int = 0
+    examples: int = 0
+    tokens: int = 0
+    positions: int = 0
+
+    @property
+    def fill(self) -> float:
+        """Share of the positions that were tokens."""
+        return self.tokens / max(1, self.positions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +92,7 @@ class AdapterBank:
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = rows.shapes(self.config.max_length)
+        self.totals = Totals()
 
     @property
     def names(self) -> list[str]:
@@ -114,8 +131,24 @@ class AdapterBank:
         member.stack.free.append(member.number)
         del self.members[name]
 
+    def prepare(self, card: Card, adapters: int = 1) -> None:
+        """Makes room for adapters like this, and compiles all that they take, so that nothing is compiled later.
+
+        Another thread may do this while the bank is in use.
+        """
+        model, stack = self._model(card), self.stacks.get(self._model(card))
+        if stack is None:
+            stack = Stack(model, self.base)
+            stack.reserve(adapters)
+        longest = rows.row_length(card.max_length)
+        stack.warm(shape for seq, shapes in self.shapes.items() if seq <= longest for shape in shapes)
+        self.stacks[model] = stack
+
+    def _model(self, card: Card) -> SequenceClassifier:
+        return card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
+
     def _stack(self, card: Card) -> Stack:
-        model = card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
+        model = self._model(card)
         if model not in self.stacks:
             self.stacks[model] = Stack(model, self.base)
         return self.stacks[model]
@@ -140,6 +173,29 @@ class AdapterBank:
             answers |= {i: answer(members[i].card.problem, values) for i, values in zip(ids, logits, strict=True)}
         return [answers[i] for i in range(len(requests))]
 
+    def predict_all(self, text: Text) -> dict[str, Prediction]:
+        """What every adapter says of a text, or of a pair of texts.
+
+        Adapters in the upper layers alone share the pass through those below.
+        """
+        below = [name for name, member in self.members.items() if not member.stack.first_layer]
+        answers = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
+        groups: dict[tuple[int, int], list[str]] = {}
+        for name in self.members.keys() - answers.keys():
+            member = self.members[name]
+            groups.setdefault((id(member.stack), member.card.max_length), []).append(name)
+        for (_, max_length), names in groups.items():
+            examples = encode(self.tokenizer, [text], [max_length])
+            for some in _batched(names, rows.COPIES[-1]):
+                members = [self.members[name] for name in some]
+                batch = rows.copies(examples, len(some))
+                numbers = np.zeros(len(batch[2]), np.int32)
+                numbers[: len(some)] = [member.number for member in members]
+                logits = np.asarray(members[0].stack.logits(numbers, batch))[:, 0]
+                for name, member, values in zip(some, members, logits, strict=False):
+                    answers[name] = answer(member.card.problem, values)
+        return {name: answers[name] for name in self.names}
+
     def _batches(
         self, members: Sequence[Member], examples: Examples
     ) -> Iterator[tuple[list[int], Float[np.ndarray, "examples outputs"]]]:
@@ -147,21 +203,36 @@ class AdapterBank:
         queues: dict[tuple[int, int], list[int]] = {}
         for i, (member, length) in enumerate(zip(members, examples.lengths, strict=True)):
             queues.setdefault((id(member.stack), rows.row_length(int(length))), []).append(i)
-        waiting = None
+        under_way: list[tuple[list[int], jax.Array, np.ndarray]] = []
+
+        def finished() -> tuple[list[int], np.ndarray]:
+            ids, logits, (row, _, slot) = under_way.pop(0)
+            return ids, np.asarray(logits)[row, slot]
+
         for (_, seq), queue in queues.items():
             while queue:
                 shape, places = rows.first_batch(examples.lengths[queue], self.shapes[seq])
                 ids, queue = queue[: places.shape[1]], queue[places.shape[1] :]
                 batch, order = rows.fill(shape, examples, np.array(ids), places)
-                numbers = np.array(
-                    [members[ids[i]].number for i in order] + [0] * (shape.examples - len(ids)), np.int32
-                )
-                logits = members[ids[0]].stack.logits(numbers, batch)
-                if waiting:
-                    yield waiting[0], np.asarray(waiting[1])[waiting[2][0], waiting[2][2]]
-                waiting = ids, logits, places
-        if waiting:
-            yield waiting[0], np.asarray(waiting[1])[waiting[2][0], waiting[2][2]]
+                numbers = np.zeros(shape.examples, np.int32)
+                numbers[: len(ids)] = [members[ids[i]].number for i in order]
+                under_way.append((ids, members[ids[0]].stack.logits(numbers, (*batch, None)), places))
+                self._count(shape, examples.lengths[ids])
+                if len(under_way) > 1:
+                    yield finished()
+        while under_way:
+            yield finished()
+
+    def _count(self, shape: Shape, lengths: np.ndarray) -> None:
+        self.totals.batches += 1
+        self.totals.examples += len(lengths)
+        self.totals.tokens += int(lengths.sum())
+        self.totals.positions += shape.rows * shape.seq
+
+
+def _batched(names: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Text], max_lengths: Sequence[int]) -> Examples:

@@ -15,6 +15,7 @@ from adakron_jax.encoders.inputs import Packed, blank
 TOKENS = 2048  # of the largest batch, unless one row has more
 SHORTEST = 64  # tokens of a row; the others double it
 ROWS = (1, 4, 16, 32)
+COPIES = (4, 8, 16, 32, 64)  # of one text, for as many adapters
 SPARSE = 21  # tokens of an example; a batch of shorter ones is full before its rows are
 
 
@@ -93,3 +94,16 @@ def fill(
 
     inputs = Packed(*(part[0] for part in dataclasses.astuple(batch.inputs)))
     return (inputs, Layout(padded(row[0]), padded(slot[0]), padded(examples.lengths[ids]))), order
+
+
+def copies(examples: Examples, adapters: int) -> tuple[Packed, Layout, Int[np.ndarray, " copies"]]:
+    """A batch of one text, and its rows for `adapters` of them, or as many more as there is a shape for."""
+    length = int(examples.lengths[0])
+    seq = max(16, 1 << (length - 1).bit_length())
+    tokens, types, segments, positions = (np.zeros((1, seq), np.int32) for _ in range(4))
+    tokens[0, :length], types[0, :length] = examples.tokens, examples.token_types
+    segments[0, :length], positions[0, :length] = 1, np.arange(length)
+    size = next(size for size in COPIES if size >= adapters)
+    number = np.arange(size, dtype=np.int32)
+    layout = Layout(number, np.zeros_like(number), np.where(number < adapters, length, 0).astype(np.int32))
+    return Packed(tokens, types, segments, positions, np.zeros((1, 1), np.int32)), layout, np.zeros_like(number)

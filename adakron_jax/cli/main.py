@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from adakron_jax.cli.flags import Parser
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
-COMMANDS = {"params": "count what a method trains"}
+COMMANDS = {"params": "count what a method trains", "serve": "answer by many adapters over HTTP"}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.apart import OWN, Own, alone, apart_of, at_site
-from adakron_jax.splice import Method, Site
+from adakron_jax.splice import Method, Site, of_layers
 
 
 @struct.dataclass
@@ -94,6 +94,8 @@ class Part(nn.Module):
         part = self.method.splices(self.config, self.dtype).get(site)
         if part is None:
             return function(lambda value, **_: value, *values, **context)
+        if first := self.method.layer_range(self.config).start:
+            context["layer"] = context["layer"] - first
         name, apart = f"{site}@{self.method.name}", apart_of(self)
         if apart is None:
             return function(part.module(name=name), *values, **context)
@@ -101,7 +103,8 @@ class Part(nn.Module):
 
     def shared(self) -> Any:
         """What the method's shared module returns; every example's own along a first axis, where it has its own."""
-        part = self.method.shared(self.config, self.dtype)
+        config = of_layers(self.config, self.method.layer_range(self.config))
+        part = self.method.shared(config, self.dtype)
         if part is None:
             return None
         name = f"shared@{self.method.name}"

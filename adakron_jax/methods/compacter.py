@@ -78,9 +78,8 @@ class Compacter(Method):
     phm_rank: int = 1
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            require(value >= 1, field.name, value, "at least 1")
+        for field in ("reduction", "phm_dim", "phm_rank"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 
     def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
         width, rest = divmod(config.hidden_size, self.reduction)

@@ -165,6 +165,22 @@ def test_adapters_come_and_go_without_a_compilation(
         bank.predict([("new", TEXTS[0])])
 
 
+def test_all_adapters_of_upper_layers_share_the_pass_below(
+    mixed: tuple[AdapterBank, dict[str, Path]], bert: Path, tmp_path: Path
+) -> None:
+    bank, folders = AdapterBank(str(bert)), dict(mixed[1])
+    for number, (text, problem) in enumerate(zip("xyz", PROBLEMS, strict=False)):
+        folders[text] = write_adapter(tmp_path / text, bert, AdaKron(layers="1"), problem, number)
+    for name, folder in folders.items():
+        bank.add(name, folder)
+    for text in (TEXTS[1], TEXTS[2]):
+        found, expected = bank.predict_all(text), bank.predict([(name, text) for name in bank.names])
+        assert list(found) == bank.names
+        for one, other in zip(found.values(), expected, strict=True):
+            assert one.label == other.label
+            np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-5)
+
+
 def test_what_a_bank_cannot_take_is_named_and_changes_nothing(
     mixed: tuple[AdapterBank, dict[str, Path]], tiny: Path, tmp_path: Path
 ) -> None:
