@@ -100,7 +100,7 @@ class Architecture:
     respell: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: values
 
 
-def _stored(denses: Mapping[str, str], norms: Mapping[str, str], tables: Mapping[str, str]) -> dict[str, Stored]:
+def _stored(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str]) -> dict[str, Stored]:
     """Of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
     return (
         {f"{path}/kernel": Stored(f"{name}.weight", transposed=True) for path, name in denses.items()}
@@ -185,7 +185,7 @@ _ROBERTA = dataclasses.replace(
 _ELECTRA = dataclasses.replace(
     _BERT,
     prefix="electra.",
-    keys=_BERT.keys | {"embedding_size": "embedding_size"},
+    keys={**_BERT.keys, "embedding_size": "embedding_size"},
     stored=_stored(_DENSES | {layout.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^(discriminator_predictions|generator_predictions|generator_lm_head)\."),
     form=Form("gelu"),

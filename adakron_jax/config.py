@@ -24,8 +24,8 @@ class EncoderConfig:
       initializer_range: standard deviation of a fresh classification head.
       embedding_size: width of the embeddings; None is `hidden_size`, from which only ELECTRA's may differ.
 
-    What only ModernBERT has:
-      embedding_dropout: a rate; None is `hidden_dropout`.
+    What only ModernBERT reads:
+      embedding_dropout: a rate.
       pooling: what its own head reads: the first token (`cls`), or the mean of all (`mean`).
       global_every: in one of so many layers, beginning with the first, a token sees its whole example; in the others
         it sees `window // 2` tokens to each side.
@@ -50,12 +50,12 @@ class EncoderConfig:
     classifier_dropout: float
     initializer_range: float
     embedding_size: int | None = None
-    embedding_dropout: float | None = None
-    pooling: str | None = None
-    global_every: int | None = None
-    window: int | None = None
-    global_theta: float | None = None
-    local_theta: float | None = None
+    embedding_dropout: float = 0.0
+    pooling: str = "cls"
+    global_every: int = 1
+    window: int = 0
+    global_theta: float = 0.0
+    local_theta: float = 0.0
 
     def __post_init__(self):
         if self.model_type not in ARCHITECTURES:
@@ -101,7 +101,7 @@ class EncoderConfig:
         if model_type not in ARCHITECTURES:
             raise ValueError(f"model_type is {model_type!r}; accepted: {', '.join(ARCHITECTURES)}")
         architecture = ARCHITECTURES[model_type]
-        values = architecture.unsaid | dict(architecture.respell(values))
+        values = {**architecture.unsaid, **architecture.respell(values)}
         for key, choices in architecture.accepted.items():
             if values.get(key, choices[0]) not in choices:
                 raise ValueError(f"{key} is {values.get(key)!r}; accepted: {', '.join(map(str, choices))}")

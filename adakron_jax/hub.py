@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
@@ -13,7 +14,7 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt"),
+    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
 )
 
 
@@ -23,13 +24,22 @@ def locate(model: str) -> Path:
     Raises:
       ValueError: there is no such model, or the hub cannot be reached; the message says what to do.
     """
+    return _locate(model, whole=True)
+
+
+def locate_config(model: str) -> Path:
+    """As `locate`, but of a hub's model nothing is downloaded except its `config.json`."""
+    return _locate(model, whole=False)
+
+
+def _locate(model: str, whole: bool) -> Path:
     if model.startswith("pkg:"):
         return _in_package(model.removeprefix("pkg:"))
     if model and Path(model).is_dir():
         return Path(model)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")
-    return _from_hub(model)
+    return _from_hub(model, whole)
 
 
 def locate_adapter(run: str) -> Path:
@@ -59,7 +69,7 @@ def _in_package(name: str) -> Path:
     raise ValueError(f"model 'pkg:{name}': the package holds no model folder (one with a config.json)")
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, whole: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -87,14 +97,9 @@ def _from_hub(model: str) -> Path:
         config = fetch("config.json")
         if config is None:
             raise ValueError(f"model {model!r}: the hub's repository has no config.json")
-        if not any(map(fetch, WEIGHTS[:1])) and (index := fetch(WEIGHTS[1])):
-            for shard in shards(index):
-                fetch(shard)
-        elif not (config.parent / WEIGHTS[0]).exists() and not fetch(WEIGHTS[2]):
-            fetch(PICKLED[0])  # only so that `read` finds it and says how to convert it
-        for file in TOKENIZER_FILES:
-            fetch(file)
-        if cached_only and not any((config.parent / file).exists() for file in WEIGHTS + PICKLED):
+        if whole:
+            _fetch_rest(fetch, config.parent)
+        if whole and cached_only and not any((config.parent / file).exists() for file in WEIGHTS + PICKLED):
             raise LocalEntryNotFoundError("weights")
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
         raise ValueError(
@@ -107,6 +112,17 @@ def _from_hub(model: str) -> Path:
             "give --model a folder or pkg:NAME, or fill the cache on a machine with access and copy HF_HOME"
         ) from None
     return config.parent
+
+
+def _fetch_rest(fetch: Callable[[str], Path | None], folder: Path) -> None:
+    """Fetches weights, in the first of the forms that there are, and the tokenizer."""
+    if not any(map(fetch, WEIGHTS[:1])) and (index := fetch(WEIGHTS[1])):
+        for shard in shards(index):
+            fetch(shard)
+    elif not (folder / WEIGHTS[0]).exists() and not fetch(WEIGHTS[2]):
+        fetch(PICKLED[0])  # only so that `read` finds it and says how to convert it
+    for file in TOKENIZER_FILES:
+        fetch(file)
 
 
 def hub_is_reachable() -> bool:

@@ -110,15 +110,18 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     Raises:
       ValueError: of a tensor that holds several leaves, only some are given.
     """
-    pieces: dict[str, dict[int, np.ndarray | None]] = {}
+    pieces: dict[str, dict[int, np.ndarray]] = {}
+    whole: dict[str, int] = {}  # parts that a tensor has
     for path, leaf in leaves.items():
         leaf, stored = np.asarray(leaf), table(config)[path]
         leaf = np.swapaxes(leaf, -1, -2) if stored.transposed else leaf
         for name, part in zip(names(path, config), leaf if is_stacked(path) else [leaf], strict=True):
-            pieces.setdefault(name, {k: None for k in range(stored.of)})[stored.part] = part
-    refuse(f"incomplete {name}" for name, parts in pieces.items() if any(part is None for part in parts.values()))
-    # A layout in memory that is not the row-major one would be written as other numbers.
-    return {name: np.ascontiguousarray(np.concatenate(list(parts.values()))) for name, parts in pieces.items()}
+            pieces.setdefault(name, {})[stored.part] = part
+            whole[name] = stored.of
+    refuse(f"incomplete {name}" for name, parts in pieces.items() if len(parts) < whole[name])
+    joined = {name: np.concatenate([parts[k] for k in sorted(parts)]) for name, parts in pieces.items()}
+    # What lies in memory in another order than row by row would be written as other numbers.
+    return {name: np.ascontiguousarray(tensor) for name, tensor in joined.items()}
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:

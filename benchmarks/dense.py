@@ -22,6 +22,7 @@ from adakron_jax.splice import Method, is_own, is_trainable
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import compile_steps, init_state
+from train.options.mesh import MeshShape
 
 SLOTS = 4  # examples of a row
 
@@ -29,18 +30,25 @@ SLOTS = 4  # examples of a row
 def dense_step(
     encoder: EncoderConfig, base: pretrained.Leaves, method: Method, rows: int, seq: int, runs: int = 1
 ) -> tuple[Callable[[], None], dict[str, Any]]:
-    """A function that takes one training step of `runs` runs together, each of rows x seq tokens, and waits for it;
-    and what is known of it before it runs. Leaves that are not in `base` are random."""
+    """As `batch_step`, on a dense batch of rows x seq tokens."""
+    return batch_step(encoder, base, method, dense_batch(encoder, rows, seq), runs)
+
+
+def batch_step(
+    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, batch: Batch, runs: int = 1
+) -> tuple[Callable[[], None], dict[str, Any]]:
+    """A function that takes one training step of `runs` runs together, each on the batch, and waits for it; and what
+    is known of it before it runs. Leaves that are not in `base` are random."""
     model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
-    shardings = make_shardings("data=1", encoder)
+    shardings = make_shardings(MeshShape(), encoder)
     state = init_state(trainable, optimizer, schedule, 0)
     steps = compile_steps(model, "classification", optimizer, shardings, state, frozen)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    batch, step = dense_batch(encoder, rows, seq), steps.train
+    step = steps.train
     if runs > 1:
         step, batch = steps.together, side_by_side([batch] * runs)
         seeds = jnp.arange(runs, dtype=jnp.uint32)

@@ -43,6 +43,7 @@ from benchmarks.dense import dense_batch
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import TrainState, compile_steps, init_state
+from train.options.mesh import MeshShape
 
 TOPOLOGIES = ("v5e:2x4", "v5e:16x16", "v6e:2x4")
 _COLLECTIVES = "all-reduce|all-gather|reduce-scatter|collective-permute|collective-broadcast|all-to-all"
@@ -171,7 +172,7 @@ def step_of_shapes(
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
     state = jax.eval_shape(lambda tree: init_state(tree, optimizer, schedule, 0), trainable)
-    shardings = make_shardings(f"data={len(chips)}", encoder, chips)
+    shardings = make_shardings(MeshShape(data=len(chips)), encoder, chips)
     step = compile_steps(model, "classification", optimizer, shardings, state, frozen).train
     return step.jitted, state, frozen
 

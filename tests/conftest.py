@@ -1,6 +1,5 @@
 """What the tests share: eight simulated devices, and a tiny encoder with a tokenizer in a folder."""
 
-import json
 import os
 import tempfile
 
@@ -32,6 +31,7 @@ from benchmarks.shapes import write_encoder
 from train.data.glue import TASKS
 from train.data.sources import MINI
 from train.options.config import RunConfig
+from train.output.result import Compilations, Parameters, Result, Seconds, Throughput, read_evaluation
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -63,31 +63,29 @@ def write_tiny(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
 
 
-def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> dict[str, Any]:
+def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> Result:
     """What a finished run says of itself, with the best and the last of its records."""
-    return {
-        "task": config.task,
-        "model": config.model,
-        "method": config.as_toml()["method"],
-        "seed": config.seed,
-        "params": {"method": 0, "head": 2, "base": 1000, "percent": 0.0},
-        "best": max(records, key=lambda record: record[TASKS[config.task].scored[0]]),
-        "last": records[-1],
+    scored = TASKS[config.task].scored
+    values = {
+        "params": Parameters(method=0, head=2, base=1000, percent=0.0),
+        "best": read_evaluation(max(records, key=lambda record: record[scored[0]]), scored),
+        "last": read_evaluation(records[-1], scored),
         "collapsed": False,
-        "stopped_early": False,
-        "train_examples": None,
-        "best_by": config.best_by,
-        "throughput": {"examples_per_second": 1.0, "padding_fraction": 0.0},
-        "compilations": {"train": 1},
-        "seconds": {"compile": 1, "train": 1, "eval": 1, "total": 3},
-    } | known
+        "throughput": Throughput(examples_per_second=1.0, tokens_per_second=20.0, padding_fraction=0.0),
+        "compilations": Compilations(train=1, eval=1),
+        "seconds": Seconds(compile=1.0, train=1.0, eval=1.0, total=3.0),
+        "device": {"platform": "cpu"},
+        "versions": {},
+    }
+    own = {name: getattr(config, name) for name in ("task", "model", "method", "seed", "best_by")}
+    return Result(**(own | values | known))
 
 
 def write_result(folder: Path, config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> None:
     """Writes a finished run's `config.toml` and `result.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_bytes(config.dumps())
-    (folder / "result.json").write_text(json.dumps(result_of(config, records, **known)))
+    result_of(config, records, **known).write(folder)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from adakron_jax.splice import Method, is_trainable
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import example_losses, init_state, train_step
+from train.options.mesh import MeshShape
 
 FOLDER = Path(os.environ.get("ADAKRON_ORACLES", Path(__file__).parent / "oracles"))
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/case.json"))
@@ -188,7 +189,7 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     schedule = optim.linear_schedule(1e-2, 25, 0.06)
     optimizer = optim.adamw(weight_decay=0.1)
 
-    alone = make_shardings("data=1", case.config)
+    alone = make_shardings(MeshShape(), case.config)
     constants = {"model": model, "kind": case.kind, "optimizer": optimizer, "shardings": alone}
     step = jax.jit(lambda *args: train_step(*args, **constants))
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)

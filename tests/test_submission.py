@@ -52,12 +52,12 @@ HEAD = Head()
 def save_run(folder: Path, model: Path, task: Task, score: float = 0.5, method: Method = HEAD) -> Path:
     """A run's folder as training leaves it, but with random values, large enough to give different answers."""
     encoder = EncoderConfig.from_folder(model)
-    shapes = SequenceClassifier(encoder, method, num_labels=task.num_labels).shapes()
+    shapes = SequenceClassifier(encoder, method, num_labels=task.problem.outputs).shapes()
     rng = np.random.default_rng(0)
     portable = split_params(shapes, adapter.is_portable(method))[0]
     tree = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), portable)
     fingerprint = pretrained.fingerprint(pretrained.read(model, encoder))
-    card = adapter.Card(method, task.name, task.problem, str(model), fingerprint, encoder, {}, max_length=128)
+    card = adapter.Card(method, task.name, task.problem, str(model), fingerprint, encoder, {}, MAX_LENGTH)
     adapter.save(folder / "adapter", tree, card)
     config = RunConfig(
         task=task.name, model=str(model), data="mini", method=method, max_length=MAX_LENGTH, best_by="last"
@@ -134,7 +134,7 @@ def logits_alone(run: Path, model: Path, task: Task, rows: tuple[tuple[str, ...]
     encoder = EncoderConfig.from_folder(model)
     tree, card = adapter.load(run / "adapter")
     params = unflatten(pretrained.read(model, encoder) | flatten(tree))
-    classifier = SequenceClassifier(encoder, card.method, num_labels=task.num_labels)
+    classifier = SequenceClassifier(encoder, card.method, num_labels=task.problem.outputs)
     fast = tokenizer.Tokenizer(model, encoder.vocab_size).fast
     inputs = np.zeros((4, len(rows), MAX_LENGTH), np.int32)
     for i, row in enumerate(rows):
@@ -281,7 +281,7 @@ def test_a_missing_diagnostic_set_is_warned_of_and_gets_the_most_frequent_answer
     ("file", "contents", "complaint"),
     [
         ("result.json", "{", "damaged .*\\(Expecting property name"),
-        ("result.json", '{"method": {"name": "head"}, "best": {}}', "damaged .*\\(no 'task'"),
+        ("result.json", '{"method": {"name": "head"}, "best": {}}', "damaged .*\\(no 'accuracy'"),
         ("result.json", "[]", "damaged .*\\("),
         ("config.toml", "model = 1\nmodel = 2", "damaged .*\\(Cannot overwrite"),
         ("config.toml", 'model = "a"', "damaged .*\\(no 'method'"),

@@ -6,22 +6,22 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from adakron_jax import adapter, files, hub, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax import adapter, files, pretrained
 from adakron_jax.data import packing
-from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.data.tokenizer import Examples
 from adakron_jax.forward import PerShape, eval_step, of_split
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
-from train.engine.prepare import EVAL_BATCH, configure_jax
+from train.engine.data import EVAL_BATCH
+from train.engine.shared import configure_jax
 from train.options.config import RunConfig
-from train.output import result
+from train.options.model import Pretrained
 from train.output.progress import Line
+from train.output.result import parse as parse_result
 from train.output.screen import say
 
 Classify = Callable[[str, Examples], np.ndarray]
@@ -94,29 +94,23 @@ def read_run(folder: Path) -> Trained:
     """A finished run's folder; ValueError says what is damaged."""
     try:
         config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        found = result.parse((folder / "result.json").read_text(encoding="utf-8"), config)
+        result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
-    return Trained(folder, config, found["best"][TASKS[config.task].metrics[0]])
+    return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
 def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, Examples]]:
     """What answers each sheet of the runs' tasks, and its examples."""
 
-    @functools.cache
-    def read(name: str) -> tuple[pretrained.Leaves, Any]:
-        folder = hub.locate(name)
-        encoder = EncoderConfig.from_folder(folder)
-        return pretrained.read(folder, encoder), Tokenizer(folder, encoder.vocab_size)
-
-    ready = {}
+    ready, models = {}, functools.cache(Pretrained)
     for run in runs.values():
-        base, tokenizer = read(model or run.config.model)
-        classify = classifier(run, base)
+        encoder = models(model or run.config.model)
+        classify = classifier(run, encoder.leaves)
         load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, tokenizer, run.config.max_length)
+                found = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
@@ -138,7 +132,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
     def classify(name: str, examples: Examples) -> np.ndarray:
-        configure_jax(run.config)
+        configure_jax(run.config.precision)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
         line, done = Line(name, len(examples)), 0

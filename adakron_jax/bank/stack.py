@@ -63,7 +63,7 @@ class Stack:
     @property
     def compilations(self) -> int:
         """Programs compiled so far."""
-        return sum(len(program.executables) for program in (self._put, self._select, self._forward))
+        return sum(program.compilations for program in (self._put, self._select, self._forward))
 
     def reserve(self, adapters: int) -> None:
         """Grows to at least this capacity."""

@@ -24,6 +24,11 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--method`, and `--method.FIELD` for every field of every registered method."""
     names = ", ".join(sorted(METHODS))
     parser.add_argument("--method", metavar="METHOD", help=f"how to fine-tune: {names} (default: {AdaKron.name})")
+    add_method_fields(parser)
+
+
+def add_method_fields(parser: Any) -> None:
+    """Adds `--method.FIELD` for every field of every registered method to a parser or a group of one."""
     owners: dict[str, list[str]] = {}
     for name, method in sorted(METHODS.items()):
         for field in dataclasses.fields(method):
@@ -41,11 +46,12 @@ def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
     """
     name = given.pop("method", AdaKron.name)
     words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
+    return read_method(name, words)
+
+
+def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Method], dict[str, Any]]:
+    """A method's class, and its fields from their words as `take_method` has them."""
     method = type(make_method(name, {}))
-    return method, _typed(method, words)
-
-
-def _typed(method: type[Method], fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     hints = typing.get_type_hints(method)
     typed = {}
     for name, words in fields.items():
@@ -59,7 +65,7 @@ def _typed(method: type[Method], fields: Mapping[str, Sequence[str]]) -> dict[st
         except ValueError:
             raise ValueError(f"method.{name} is {' '.join(words)!r}; accepted: {kind.__name__}") from None
         typed[name] = tuple(values) if many else values[0]
-    return typed
+    return method, typed
 
 
 def _value(kind: Any, word: str) -> Any:

@@ -67,8 +67,8 @@ class SequenceClassifier(Part):
     ) -> Float[Array, "rows slots labels"]:
         """Logits of the example in each slot; with `spread`, as the encoder has it, of the rows' copies."""
         parts = (self.config, self.method, self.dtype)
-        how = {"unroll": self.unroll, "remat": self.remat, "visible": self.visible}
-        encoder, architecture = Encoder(*parts, **how, name="encoder"), self.config.architecture
+        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, visible=self.visible, name="encoder")
+        architecture = self.config.architecture
         read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
         if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
             pooled = segment_means(encoder(inputs, deterministic, spread=spread), read)

@@ -65,9 +65,9 @@ class Encoder(Part):
 
         if self.visible:
             require(self.method.layers == ALL_LAYERS, "layers", self.method.layers, "all, where layers are visible")
-            one = lambda layer, stream, i: (layer(stream, places, everywhere | {"layer": i}), None)  # noqa: E731
-            loop = nn.scan(one, {True: 0}, split_rngs={True: True}, length=config.num_layers)
-            stream, _ = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))
+            call = lambda layer, stream, number: (layer(stream, places, everywhere | {"layer": number}), None)  # noqa: E731
+            loop: Any = nn.scan(call, {True: 0}, split_rngs={True: True}, length=config.num_layers)
+            stream = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))[0]
             return stream.x if starts is None else take(stream.x, starts)
 
         if apart_of(self) is None:

@@ -222,11 +222,11 @@ def change(text: str, **values: Any) -> str:
     [
         (lambda text: text[:100], ""),
         (lambda text: "{}", "no 'method'"),
-        (lambda text: "[]", "unsupported operand"),
+        (lambda text: "[]", "it is []; accepted: an object"),
         (lambda text: change(text, seed=7), "seed is 7, but 0 in config.toml"),
         (lambda text: change(text, best={"epoch": 1, "step": 4}), "no 'accuracy'"),
-        (lambda text: change(text, seconds={"train": 1}), "no 'compile'"),
-        (lambda text: change(text, throughput="fast"), "string indices"),
+        (lambda text: change(text, seconds={"train": 1}), "no 'seconds.eval'"),
+        (lambda text: change(text, throughput="fast"), "throughput is 'fast'; accepted: an object"),
         (lambda text: change(text, collapsed=None), "collapsed is None"),
     ],
 )

@@ -13,19 +13,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from adakron_jax import hub
 from adakron_jax.cli.paper import ROWS
 from adakron_jax.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
+from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder
 from train.data import sources
 from train.data.glue import SUITES
 from train.engine import loop
+from train.engine.run import Crew
+from train.engine.shared import Shared
 from train.grid import cells
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
 from train.output import progress
+from train.output.result import Result, Seconds, Throughput
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +74,7 @@ def names(command: Command) -> list[str]:
 def test_one_value_of_each_is_one_run_in_the_folder_itself(asked: Callable[..., Command]):
     command = asked("--task", "rte", "--seed", 3, "--out", "o")
     assert not command.grid
-    assert not command.dry_run
+    assert not command.launch.dry_run
     assert [run.folder for run in command.runs] == [Path("o")]
     assert asked("--task", "rte", "--method", "full").runs[0].folder == Path("runs/rte-full-seed0")
 
@@ -140,7 +145,7 @@ def test_a_file_has_lists_of_what_varies_and_tables_of_methods(
     )
     command = asked("--grid", path, "--dry-run")
     assert command.grid
-    assert command.dry_run
+    assert command.launch.dry_run
     assert len(command.runs) == 8
     assert {run.epochs for run in command.runs} == {3}
     assert [run.method for run in command.runs[:4]] == [BitFit(), BitFit(), AdaKron((8, 4)), AdaKron((8, 4))]
@@ -212,13 +217,11 @@ def test_the_paper_s_tables_have_its_systems_in_its_order(
 # --- what a grid costs
 
 
-def result(examples: int, seconds: float) -> dict[str, Any]:
-    return {
-        "last": {"step": 1},
-        "throughput": {"examples_per_second": 2 * examples / seconds},
-        "seconds": {"train": seconds / 2, "total": seconds},
-        "together": 1,
-    }
+def result(examples: int, seconds: float) -> Result:
+    record = {"epoch": 1, "step": 1, "accuracy": 0.5}
+    throughput = Throughput(examples_per_second=2 * examples / seconds, tokens_per_second=1.0, padding_fraction=0.0)
+    spent = Seconds(train=seconds / 2, eval=0.0, compile=0.0, total=seconds)
+    return result_of(RunConfig(task="rte"), [record], throughput=throughput, seconds=spent)
 
 
 def cell(task: str, steps: int, **known: Any) -> cells.Cell:
@@ -258,7 +261,10 @@ SMALL = ["--data", "mini", "--batch-size", "32", "--limit-train", "64", "--limit
 SMALL += ["--epochs", "1", "--method", "head"]
 
 
-def test_a_dry_run_says_what_there_is_to_do_and_leaves_nothing(tiny: Path, tmp_path: Path):
+def test_a_dry_run_says_what_there_is_to_do_fetches_no_weights_and_leaves_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delattr(hub, "locate")
     ended = call(*SMALL, "--task", "sst2", "mrpc", "--model", tiny, "--out", tmp_path / "o", "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
@@ -409,23 +415,20 @@ def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen()
     assert "1/4 epoch 1  evaluating" in captured.get()
 
 
-def test_a_later_seed_compiles_only_what_the_one_before_has_not(
+def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     flags = [*SMALL, "--task", "sst2", "--seed", "0", "1", "--model", str(tiny), "--out", str(tmp_path)]
-    surveyed = cells.survey(parse_command(flags).runs)
-    seen = []
+    command, crews = parse_command(flags), []
 
-    def train(runs: Any) -> list[dict[str, Any]]:
-        (run,) = runs
-        seen.append(run)
-        run.train_step.executables["a shape"] = print
-        run.checkpoints.close()
-        return [{"last": {"step": 1}, "seconds": {"train": 0.0}, "together": 1}]
+    def conclude(run: Any, state: Any, crew: Crew, *more: Any) -> Result:
+        crews.append(crew)
+        return result(0, 1.0)
 
-    monkeypatch.setattr(loop, "train", train)
-    cells.train(surveyed)
-    first, second = seen
-    assert first.compiled_before == {"train": 0, "eval": 0}
-    assert second.compiled_before == {"train": 1, "eval": 0}
-    assert np.shares_memory(first.train_set.tokens, second.train_set.tokens)
+    monkeypatch.setattr(loop, "conclude", conclude)
+    cells.train(cells.survey(command.runs, shared := Shared(command.model)), shared)
+    first, second = crews
+    assert (first.steps.train.compilations, second.steps.train.compilations) == (1, 0)
+    assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)
+    assert second.steps.seconds == 0
+    assert np.shares_memory(first.data.train.tokens, second.data.train.tokens)

@@ -49,6 +49,8 @@ def answer(kind, name, split=None):
     if kind == "rows":
         rows = read("hub", TASKS[name], split)
         return {"texts": rows.texts, "labels": rows.labels}
+    if kind == "config":
+        return {"files": sorted(path.name for path in hub.locate_config(name).iterdir())}
     folder = hub.locate(name)
     config = EncoderConfig.from_folder(folder)
     leaves = pretrained.read(folder, config)
@@ -138,8 +140,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, A
     """What clients got: online, then with the server gone, from a filled cache or an empty one."""
     full, empty = (tmp_path_factory.mktemp(name) for name in ("full", "empty"))
     online = [*CACHED, *CACHED, "model acme/pickled-bert", "model acme/no-config", "model acme/nobody"]
+    bare = tmp_path_factory.mktemp("config")
     with HubServer({f"datasets/{HUB}": glue()} | models(tiny)) as server:
-        got = {"online": ask(server.endpoint, full, online), "log": server.requests}
+        got = {"online": ask(server.endpoint, full, online), "log": list(server.requests)}
+        got["config"] = ask(server.endpoint, bare, ["config acme/tiny-bert", "config acme/nobody"])
     with ThreadPoolExecutor() as pool:
         later = {
             "offline": pool.submit(ask, server.endpoint, full, CACHED + NOT_CACHED, HF_HUB_OFFLINE="1"),
@@ -182,6 +186,11 @@ def test_everything_is_downloaded_once_however_often_it_is_read(answers: dict[st
 def test_nothing_is_downloaded_that_is_not_used(answers: dict[str, Any]):
     downloads = [line.split("/")[-1] for line in answers["log"] if line.startswith("GET acme/tiny-bert/resolve/")]
     assert sorted(downloads) == ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
+
+
+def test_a_configuration_is_fetched_without_its_weights(answers: dict[str, Any]):
+    assert answers["config"]["config acme/tiny-bert"]["files"] == ["config.json"]
+    assert "accepted: a hub id, a folder, or pkg:NAME" in answers["config"]["config acme/nobody"]["refused"]
 
 
 def test_a_model_with_pickled_weights_only_is_refused_with_how_to_convert_them(answers: dict[str, Any]):

@@ -20,6 +20,7 @@ from tests.encoders.test_bert import LENGTHS, examples
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import TrainState, compile_steps, example_losses, init_state
+from train.options.mesh import parse_mesh
 
 # Wide enough for every method's default fields.
 SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
@@ -144,7 +145,7 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     trainable, frozen = split_params(setup.params, is_trainable(setup.method))
     schedule = optim.linear_schedule(1e-2, 100, 0.0)
     optimizer = optim.adamw(weight_decay=0.1)
-    shardings = make_shardings(mesh, config)
+    shardings = make_shardings(parse_mesh(mesh), config)
     # Copied: the step takes its state's memory, and what is on one device already would not be.
     state = init_state(jax.tree.map(jnp.array, trainable), optimizer, schedule, seed=0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from adakron_jax import hub
 from adakron_jax.config import _KEYS, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
 from tests.conftest import result_of
 from train.data.glue import TASKS
-from train.options.command import parse
-from train.options.config import RunConfig
+from train.options.command import parse, parse_command
+from train.options.config import RunConfig, options
+from train.options.flags import make_parser
 from train.options.recipes import RECIPES, paper_scores
 from train.output.screen import show_result
 
@@ -275,6 +278,36 @@ def test_a_flag_that_is_not_understood_is_refused_with_what_is_accepted(bert: Pa
         bert(*flags)
 
 
+def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
+    text = make_parser().format_help()
+    headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert headings == [
+        *("options", "everyday flags", "optimisation", "data", "evaluation", "machine", "grids"),
+        "fields of the method",
+    ]
+    everyday = text[text.index("everyday flags:") : text.index("optimisation:")]
+    assert re.findall(r"^  (--\S+)", everyday, re.MULTILINE) == [
+        *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
+        "--learning-rate",
+    ]
+
+
+def test_a_command_line_asks_for_no_more_of_a_model_than_its_configuration(
+    bert: Parse, monkeypatch: pytest.MonkeyPatch
+):
+    def fetch(model: str) -> Path:
+        raise AssertionError(f"the weights of {model} were asked for")
+
+    monkeypatch.setattr(hub, "locate", fetch)
+    assert bert().task == "rte"
+
+
+def test_a_recipe_may_say_the_model_whose_configuration_is_read(models: dict[str, Path], recipe: Callable[[str], str]):
+    command = parse_command(["--task", "rte", "--recipe", recipe(f'model = "{models["roberta-large"]}"')])
+    assert command.model.encoder == NAMED["roberta-large"]
+    assert command.runs[0].model == command.model.name == str(models["roberta-large"])
+
+
 def test_the_task_must_be_given():
     with pytest.raises(ValueError, match="required: --task"):
         parse([])
@@ -389,6 +422,7 @@ def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     config = RunConfig(task="rte")
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
     assert bool(differences) == (name not in ("out", "resume", "recipe"))
+    assert options(config)[name].numbers == bool(differences)
     assert all(line.startswith(name) for line in differences)
 
 
@@ -405,8 +439,8 @@ def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
 
 
 def test_the_paper_s_scores_are_those_of_its_encoders_with_its_method(bert: Parse, roberta: Parse):
-    assert paper_scores(bert()) == {"accuracy": 73.8}
-    assert paper_scores(roberta(task="cola")) == {"matthews": 69.2}
+    assert paper_scores(bert(), NAMED["bert-base"]) == {"accuracy": 73.8}
+    assert paper_scores(roberta(task="cola"), NAMED["roberta-large"]) == {"matthews": 69.2}
 
 
 @pytest.mark.parametrize(
@@ -421,17 +455,20 @@ def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
     bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
 ):
     config = bert(*flags)
-    show_result(result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples), config)
+    show_result(
+        result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples),
+        config,
+        NAMED["bert-base"],
+    )
     said = capsys.readouterr().out
     assert ("73.8" in said) == shown
     assert told in said
     assert ("low-resource" in said) == bool(told)
 
 
-def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse, tmp_path: Path):
-    assert paper_scores(bert("--method", "full")) == {}
-    assert paper_scores(bert("--method.factors", "8", "6")) == {}
-    assert paper_scores(roberta("--method.factors", "12", "4")) == {}
-    assert paper_scores(bert(task="wnli")) == {}
-    other = write_encoder(tmp_path, dataclasses.replace(NAMED["bert-base"], num_layers=6))
-    assert paper_scores(parse(["--task", "rte", "--model", str(other)])) == {}
+def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse):
+    assert paper_scores(bert("--method", "full"), NAMED["bert-base"]) == {}
+    assert paper_scores(bert("--method.factors", "8", "6"), NAMED["bert-base"]) == {}
+    assert paper_scores(roberta("--method.factors", "12", "4"), NAMED["roberta-large"]) == {}
+    assert paper_scores(bert(task="wnli"), NAMED["bert-base"]) == {}
+    assert paper_scores(bert(), dataclasses.replace(NAMED["bert-base"], num_layers=6)) == {}

@@ -21,6 +21,7 @@ from tests.conftest import write_result
 from train.data.glue import TASKS
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
+from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
 from train.report.runs import read_folder
@@ -52,7 +53,7 @@ def write_run(
     ]
     size = SIZES[config.method.name]
     said = {"collapsed": collapsed, "stopped_early": early, "train_examples": examples}
-    params = {"method": size, "head": 2, "base": 1000, "percent": size / 10}
+    params = Parameters(method=size, head=2, base=1000, percent=size / 10)
     write_result(folder, config, records, params=params, **said)
     (folder / "adapter").mkdir()
     journal = [{"kind": "train", "loss": 1.0}, *({"kind": "eval"} | record for record in records)]

@@ -1,10 +1,10 @@
 """One process at a time in a run's folder."""
 
-import fcntl
 import os
 import platform
-import weakref
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 class Lock:
@@ -18,20 +18,20 @@ class Lock:
 
     def __init__(self, folder: Path):
         self._path = folder / "lock"
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._close = weakref.finalize(self, os.close, file)
+        self._lock = FileLock(self._path, thread_local=False, on_acquired=_sign)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(file, 100).decode(errors="replace").strip()
-            self._close()
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            holder = self._path.read_text(errors="replace").strip()
             raise ValueError(f"{folder} is in use by {holder}; accepted: another --out, or to wait") from None
-        except OSError:  # a file system without locks
-            pass
-        os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())
 
     def release(self) -> None:
-        if self._close.alive:
+        if self._lock.is_locked:
+            # Before the lock is let go: who comes to hold a file that is gone makes another.
             self._path.unlink(missing_ok=True)
-            self._close()
+            self._lock.release()
+
+
+def _sign(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())

@@ -1,7 +1,6 @@
 """Where arrays live on a mesh of devices with the axes `data` (rows of a batch) and `model` (parts of a matrix)."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from jaxtyping import Array
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.params import Tree
+from train.options.mesh import MeshShape
 
 AXES = ("data", "model")
 
@@ -23,17 +23,6 @@ _RULES = (
     (re.compile(r"attention/(query|key|value)/bias$|ffn/hidden/bias$"), P(None, "model")),
     (re.compile(r"(attention|ffn)/dense/kernel$"), P(None, "model", None)),
 )
-
-
-def parse_mesh(text: str) -> dict[str, int]:
-    """`data=4,model=2` as a dict; ValueError says what is accepted."""
-    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
-    for part in text.split(","):
-        axis, _, size = part.partition("=")
-        if axis not in AXES or not size.isdecimal() or int(size) < 1:
-            raise ValueError(f"mesh is {text!r}; accepted: such as data=8 or data=4,model=2")
-        sizes[axis] = int(size)
-    return sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +74,17 @@ class Shardings:
         return jax.tree.map(lambda x: apart(x).sum(axis=0), results)
 
 
-def make_shardings(text: str, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
-    """The mesh that `--mesh` asks for, over the first of `devices` (by default, of this machine's).
+def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
+    """A mesh of this shape, over the first of `devices` (by default, of this machine's).
 
     Raises:
       ValueError: there are too few devices, or `model` does not divide the encoder's heads and hidden units.
     """
-    sizes = parse_mesh(text)
-    devices = jax.devices() if devices is None else devices
-    wanted = math.prod(sizes.values())
-    if wanted > len(devices):
-        raise ValueError(f"mesh is {text!r}, {wanted} devices; here: {len(devices)} ({devices[0].platform})")
+    devices, text = jax.devices() if devices is None else devices, str(shape)
+    if shape.devices > len(devices):
+        raise ValueError(f"mesh is {text!r}, {shape.devices} devices; here: {len(devices)} ({devices[0].platform})")
     for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):
-        if size % sizes["model"]:
-            raise ValueError(f"mesh is {text!r}: model={sizes['model']} does not divide the {size} {name}")
-    shape = tuple(sizes[axis] for axis in AXES)
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:wanted])
-    return Shardings(mesh)
+        if size % shape.model:
+            raise ValueError(f"mesh is {text!r}: model={shape.model} does not divide the {size} {name}")
+    sizes, automatic = (shape.data, shape.model), (AxisType.Auto,) * len(AXES)
+    return Shardings(jax.make_mesh(sizes, AXES, axis_types=automatic, devices=devices[: shape.devices]))

@@ -138,6 +138,15 @@ class Steps:
     together: PerShape
     evaluate: PerShape
 
+    @property
+    def seconds(self) -> float:
+        """Spent compiling."""
+        return self.train.seconds + self.together.seconds + self.evaluate.seconds
+
+    def anew(self) -> "Steps":
+        """The same steps with what they have compiled; seconds and compilations count from 0."""
+        return Steps(self.train.anew(), self.together.anew(), self.evaluate.anew())
+
 
 def compile_steps(
     model: SequenceClassifier,

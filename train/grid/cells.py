@@ -9,12 +9,16 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from train import signals
 from train.data import sources
 from train.data.glue import TASKS
-from train.engine import loop, prepare, signals
+from train.engine import folder, loop, start
+from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
+from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.output import screen
+from train.output.result import Result
 
 
 @dataclasses.dataclass
@@ -27,7 +31,7 @@ class Cell:
       reached: the step it would go on from, or has come to.
       running: it is the one at work.
       rate: examples a second, while it runs.
-      result: as in `result.json`, once it has ended.
+      result: once it has ended.
       error: why it failed, if it did.
     """
 
@@ -36,7 +40,7 @@ class Cell:
     reached: int = 0
     running: bool = False
     rate: float = 0.0
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: str = ""
 
     @property
@@ -59,34 +63,33 @@ class Cell:
         return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
 
 
-def survey(configs: Sequence[RunConfig]) -> list[Cell]:
+def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
       ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
         folder holds another run.
     """
-    shared = prepare.Shared()
 
     @functools.cache
     def rows(source: str, task: str, split: str) -> int:
         return len(sources.read(source, TASKS[task], split).labels)
 
     for config in configs:
-        prepare.fit(config, shared)
+        start.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
-        if (result := prepare.finished(config)) is not None:
-            cells.append(Cell(config, result["last"]["step"], result=result))
+        if (result := folder.finished(config)) is not None:
+            cells.append(Cell(config, result.last.step, result=result))
             continue
-        if not prepare.reached(config):
-            prepare.check_start(config, shared)
+        if not folder.reached(config):
+            start.read_start(config)
         for split in TASKS[config.task].dev_splits:
             rows(config.data, config.task, split)
         examples = rows(config.data, config.task, config.train_split)
         examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
         steps = config.epochs * math.ceil(examples / config.batch_size)
-        cells.append(Cell(config, steps, prepare.reached(config)))
+        cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
 
@@ -96,22 +99,17 @@ def seconds_left(cells: Sequence[Cell]) -> float | None:
     The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
     cell has ended it is that of the training of the one that runs; None if there is none.
     """
-    ended = [cell for cell in cells if cell.result is not None and cell.result["seconds"]["train"] > 0]
+    ended = [(cell.config.task, cell.result) for cell in cells if cell.result and cell.result.seconds.train > 0]
     if not ended:
         rate = sum(cell.rate for cell in cells if cell.running)
         return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
     seconds = 0.0
     for cell in cells:
-        alike = [other for other in ended if other.config.task == cell.config.task] or ended
-        trained = sum(_trained(other.result) for other in alike)
-        spent = sum(other.result["seconds"]["total"] / other.result["together"] for other in alike if other.result)
+        results = [result for task, result in ended if task == cell.config.task] or [result for _, result in ended]
+        trained = sum(result.throughput.examples_per_second * result.seconds.train for result in results)
+        spent = sum(result.seconds.total / result.together for result in results)
         seconds += cell.left * cell.config.batch_size * spent / max(trained, 1)
     return seconds
-
-
-def _trained(result: Any) -> float:
-    """Examples trained on in the `seconds` of a result, which are those since the run was last resumed."""
-    return result["throughput"]["examples_per_second"] * result["seconds"]["train"]
 
 
 def show_cost(cells: Sequence[Cell]) -> None:
@@ -126,7 +124,7 @@ def show_cost(cells: Sequence[Cell]) -> None:
     screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
-def train(cells: Sequence[Cell], together: bool = False) -> None:
+def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
     """Runs every open cell. One that fails says why, and the next one begins.
 
     Args:
@@ -137,12 +135,12 @@ def train(cells: Sequence[Cell], together: bool = False) -> None:
       ValueError: what all cells need, the model and the devices, is not there.
       Stopped: SIGINT or SIGTERM came; the same grid goes on from there.
     """
-    shared = prepare.Shared()
     if to_do := [cell.config for cell in cells if cell.open]:
-        folder, encoder = prepare.fit(to_do[0], shared)
-        make_shardings(to_do[0].mesh, encoder)
-        _ = shared.tokenizer(folder, encoder.vocab_size).fast
-        shared.weights(folder, encoder)
+        make_shardings(to_do[0].mesh_shape, shared.model.encoder)
+        _ = shared.model.tokenizer.fast, shared.model.leaves
+        for config in to_do:
+            if not folder.reached(config):
+                start.check_start(config, shared.model)
     waiting = crews(cells, together)
     while waiting:
         crew = waiting.pop(0)
@@ -153,8 +151,8 @@ def train(cells: Sequence[Cell], together: bool = False) -> None:
         screen.say(f"\n{overview(cells, crew)}")
         try:
             stopping = _train_crew(cells, crew, shared)
-        except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
-            at_fault = [cell for cell in crew if isinstance(error, loop.Diverged) and cell.config is error.run.config]
+        except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
+            at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
             for cell in at_fault or crew:
                 cell.error = " ".join(str(error).split())
             screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
@@ -171,9 +169,8 @@ def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
     found: dict[Any, list[Cell]] = {}
     for number, cell in enumerate(cells):
-        alike = dataclasses.replace(cell.config, seed=0, learning_rate=1.0, out="", resume="auto")
         if cell.open:
-            found.setdefault((alike, cell.reached) if together else number, []).append(cell)
+            found.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
     return list(found.values())
 
 
@@ -190,7 +187,7 @@ def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     return f"{cells.index(crew[0]) + 1} of {len(cells)}"
 
 
-def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Shared) -> bool:
+def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: Shared) -> bool:
     """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
 
     def look(step: int, rate: float) -> str:
@@ -198,15 +195,14 @@ def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Sha
             cell.reached, cell.rate = step, rate / len(crew)
         return overview(cells, crew)
 
-    prepared = [prepare.prepare(cell.config, shared) for cell in crew]
-    prepared[0].overview = look
     try:
-        for cell, result in zip(crew, loop.train(prepared), strict=True):
+        ended = loop.train_and_evaluate([cell.config for cell in crew], shared, look)
+        for cell, result in zip(crew, ended.results, strict=True):
             cell.result = result
     finally:
         for cell in crew:
-            cell.reached = prepare.reached(cell.config)
-    return prepared[0].stopping
+            cell.reached = folder.reached(cell.config)
+    return ended.stopping
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
@@ -217,8 +213,8 @@ def show_scores(cells: Sequence[Cell]) -> None:
         if cell.result is None:
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
-        found = [f"{100 * cell.result[which][metric]:.2f}" for which in ("best", "last")]
-        table.add_row(cell.name, metric, *found, "collapsed" if cell.result["collapsed"] else "done")
+        scores = [f"{100 * evaluation.scores[metric]:.2f}" for evaluation in (cell.result.best, cell.result.last)]
+        table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     screen.say("")
     screen.console.print(table)
     for cell in cells:

@@ -1,6 +1,7 @@
-"""A run's configuration, checked on construction."""
+"""A run's configuration, checked on construction; all that is to be known of a flag is said with its field."""
 
 import dataclasses
+import functools
 import math
 import tomllib
 import typing
@@ -14,14 +15,46 @@ import tomli_w
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
-from train.engine.sharding import parse_mesh
+from train.options.mesh import MeshShape, parse_mesh
 
 Limit = int | Literal["all"]
 Every = int | Literal["epoch"]
 
+EVERYDAY, OPTIMISATION, DATA = "everyday flags", "optimisation", "data"
+EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
 
-def option(default: Any, text: str, choices: Iterable[str] = ()) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, "choices": tuple(choices)})
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is to be known of a field besides its name, type and default.
+
+    Attributes:
+      text, group: what `--help` says, and under which heading.
+      choices: the values that are accepted, if they can be listed.
+      at_least: the smallest number that is accepted, if there is one.
+      grid: several values make a grid.
+      together: runs that differ in nothing else may take their steps as one.
+      numbers: it decides a run's numbers, so a resumed run must agree.
+      recipe: a recipe may say it.
+    """
+
+    text: str
+    group: str
+    choices: tuple[str, ...] = ()
+    at_least: int | None = None
+    grid: bool = False
+    together: bool = False
+    numbers: bool = True
+    recipe: bool = True
+
+
+def option(default: Any, text: str, group: str, choices: Iterable[str] = (), **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(text, group, tuple(choices), **more)})
+
+
+def options(kind: Any) -> dict[str, Option]:
+    """What is said of each field of a class whose fields are options."""
+    return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,58 +65,80 @@ class RunConfig:
       ValueError: a field is out of its range; it is named with what is accepted.
     """
 
-    task: str = option("", "a GLUE task, or glue: the paper's eight", TASKS)
-    model: str = option("bert-base-uncased", "a hub id, a folder, or pkg:NAME for a model in an installed package")
-    data: str = option("hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
-    out: str = option("", "the run's folder; by default runs/TASK-METHOD-seedN")
-    seed: int = option(0, "of the initialisation, the data order and dropout")
-    method: Method = option(AdaKron(), "how to fine-tune")
-    recipe: str = option("paper", "paper, fast (a tenth of the epochs, at least 3), or a TOML file of these flags")
-    epochs: int = option(20, "passes over the training set")
-    batch_size: int = option(64, "examples of one optimiser step")
-    accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory")
-    learning_rate: float = option(4e-4, "the peak rate")
-    weight_decay: float = option(0.1, "on all but biases and LayerNorms")
-    warmup_ratio: float = option(0.06, "share of the steps over which the rate rises from 0")
-    max_length: int = option(128, "tokens at which an example is cut")
-    best_by: str = option("accuracy", "the metric that chooses the best evaluation, or last")
-    eval_every: Every = option("epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway")
-    patience: int = option(0, "stop after N evaluations without a better best_by; 0 trains to the end")
-    precision: str = option("f32", "of matrix products; trained parameters stay f32", ("f32", "bf16"))
-    remat: bool = option(False, "compute each layer again in the backward pass, to save memory")
-    mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2")
-    train_split: str = option("train", "the split to train on")
-    limit_train: Limit = option("all", "train on the first N examples")
-    limit_eval: Limit = option("all", "evaluate on the first N examples of each split")
-    init_from: str = option("", "a portable adapter's folder to start from, of the same method and encoder")
-    resume: str = option("auto", "an interrupted run in --out: auto continues it, never refuses, must insists",
-                         ("auto", "never", "must"))  # fmt: skip
+    task: str = option("", f"{', '.join(TASKS)}, or glue: the paper's eight", EVERYDAY, TASKS, grid=True, recipe=False)
+    model: str = option(
+        "bert-base-uncased", "a hub id, a folder, or pkg:NAME for a model in an installed package", EVERYDAY
+    )
+    data: str = option("hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl", EVERYDAY)
+    out: str = option("", "the run's folder; by default runs/TASK-METHOD-seedN", EVERYDAY, numbers=False)
+    seed: int = option(0, "of the initialisation, the data order and dropout", EVERYDAY, grid=True, together=True)
+    method: Method = option(AdaKron(), "how to fine-tune", EVERYDAY, grid=True, recipe=False)
+    recipe: str = option(
+        "paper", "paper, fast (a tenth of the epochs, at least 3), or a TOML file of these flags", EVERYDAY,
+        numbers=False, recipe=False,
+    )  # fmt: skip
+    epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
+    batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1)
+    learning_rate: float = option(4e-4, "at its peak", EVERYDAY, grid=True, together=True)
+    weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0)
+    warmup_ratio: float = option(0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION)
+    accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)
+    init_from: str = option(
+        "", "a portable adapter's folder to start from, of the same method and encoder", OPTIMISATION
+    )
+    max_length: int = option(128, "tokens at which an example is cut", DATA, at_least=8)
+    train_split: str = option("train", "the split to train on", DATA)
+    limit_train: Limit = option("all", "train on the first N examples", DATA, at_least=1)
+    limit_eval: Limit = option("all", "evaluate on the first N examples of each split", DATA, at_least=1)
+    best_by: str = option("accuracy", "the metric that chooses the best evaluation, or last", EVALUATION)
+    eval_every: Every = option(
+        "epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway", EVALUATION, at_least=1
+    )
+    patience: int = option(
+        0, "stop after N evaluations without a better best_by; 0 trains to the end", EVALUATION, at_least=0
+    )
+    precision: str = option("f32", "of matmuls; trained parameters stay f32", MACHINE, ("f32", "bf16"))
+    remat: bool = option(False, "compute each layer again in the backward pass, to save memory", MACHINE)
+    mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE)
+    resume: str = option(
+        "auto", "an interrupted run in --out: auto continues it, never refuses, must insists", MACHINE,
+        ("auto", "never", "must"), numbers=False,
+    )  # fmt: skip
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            choices, value = field.metadata["choices"], getattr(self, field.name)
-            if choices and value not in choices:
-                raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
-        for name in ("epochs", "batch_size", "accumulate"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("limit_train", "limit_eval"):
-            self._check(name, getattr(self, name) == "all" or getattr(self, name) >= 1, "all, or at least 1")
-        self._check("eval_every", self.eval_every == "epoch" or self.eval_every >= 1, "epoch, or at least 1")
-        self._check("patience", self.patience >= 0, "at least 0")
+        hints = typing.get_type_hints(RunConfig)
+        for name, known in options(self).items():
+            value = getattr(self, name)
+            if known.choices:
+                self._check(name, value in known.choices, ", ".join(known.choices))
+            if known.at_least is not None:
+                word = word_of(hints[name])
+                self._check(
+                    name,
+                    value == word if isinstance(value, str) else known.at_least <= value < math.inf,
+                    f"{word and f'{word}, or '}at least {known.at_least}",
+                )
         self._check("seed", 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
-        self._check("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "0 to 1")
-        self._check("max_length", self.max_length >= 8, "at least 8")
-        metrics = (*TASKS[self.task].metrics, "last")
+        metrics = (*self.metrics, "last")
         self._check("best_by", self.best_by in metrics, ", ".join(metrics))
         self._check("patience", not self.patience or self.best_by != "last", "0, since best_by is 'last'")
-        parse_mesh(self.mesh)
+        _ = self.mesh_shape
 
-    def _check(self, name: str, fine: bool, accepted: str) -> None:
-        if not fine:
+    def _check(self, name: str, valid: bool, accepted: str) -> None:
+        if not valid:
             raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {accepted}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of an evaluation; the first is the headline."""
+        return TASKS[self.task].metrics
+
+    @functools.cached_property
+    def mesh_shape(self) -> MeshShape:
+        return parse_mesh(self.mesh)
 
     @property
     def folder(self) -> Path:
@@ -93,6 +148,11 @@ class RunConfig:
     def dtype(self) -> Any:
         """What the model computes in; None for the precision of its parameters, float32."""
         return jnp.bfloat16 if self.precision == "bf16" else None
+
+    def alike(self) -> "RunConfig":
+        """The same for all runs that may take their steps as one with it."""
+        free = (name for name, known in options(self).items() if known.together or not known.numbers)
+        return dataclasses.replace(self, **{name: getattr(RunConfig, name) for name in free})
 
     def as_toml(self) -> dict[str, Any]:
         """The configuration as tables and plain values."""
@@ -117,15 +177,30 @@ class RunConfig:
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
-        free = {"out", "resume", "recipe"}
+        free = {name for name, known in options(self).items() if not known.numbers}
         # A field that an older version did not have changes nothing at its default.
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
-        here, there = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
+        here, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
         return [
-            f"{key} {there.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
-            for key in sorted(here.keys() | there.keys())
-            if key not in free and here.get(key) != there.get(key)
+            f"{key} {before.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
+            for key in sorted(here.keys() | before.keys())
+            if key not in free and here.get(key) != before.get(key)
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How the runs of a command are carried out. No number depends on it."""
+
+    grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
+    together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
+    dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
+
+
+def word_of(hint: Any) -> str:
+    """The word that a field of this type takes besides a number; none is ''."""
+    words = (typing.get_args(part) for part in typing.get_args(hint) if typing.get_origin(part) is Literal)
+    return next((word for (word,) in words), "")
 
 
 def typed(key: str, value: Any, hint: Any) -> Any:

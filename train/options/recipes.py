@@ -1,20 +1,18 @@
 """Recipes: the hyper-parameters of `configs/`, and the paper's scores that stand beside them."""
 
-import dataclasses
 import tomllib
 import typing
 from pathlib import Path
 from typing import Any
 
-from adakron_jax import hub
 from adakron_jax.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import METHODS, make_method
-from train.data.glue import TASKS
-from train.options.config import RunConfig, typed
+from train.options.config import RunConfig, options, typed
 
 _TRAIN = Path(__file__).parents[1]
 RECIPES = next(path for path in (_TRAIN.parent / "configs", _TRAIN / "configs") if path.is_dir())
+NAMES = ("paper", "fast")  # all others are files
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
@@ -30,30 +28,34 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str) -> 
     Raises:
       ValueError: there is no such recipe, or it has unknown keys.
     """
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}; accepted: {', '.join(TASKS)}")
-    if recipe not in ("paper", "fast"):
-        return _read_toml(Path(recipe), method)
-    values = _read_toml(RECIPES / f"{task}.toml", method, family(encoder))
+    if recipe not in NAMES:
+        return _of_method(read_file(Path(recipe)), method)
+    values = _of_method(read_file(RECIPES / f"{task}.toml", family(encoder)), method)
     overlay = RECIPES / "methods" / f"{method}.toml"
     if overlay.is_file():
-        values |= _read_toml(overlay, method)
+        values |= _of_method(read_file(overlay), method)
     if recipe == "fast":
         values["epochs"] = min(values["epochs"], max(FAST_EPOCHS, round(values["epochs"] / FAST)))
     return values
 
 
-def _read_toml(path: Path, method: str, section: str = "") -> dict[str, Any]:
+def read_file(path: Path, section: str = "") -> dict[str, Any]:
+    """The values of a recipe's file, with a table of fields for some methods; ValueError names a mistake in it."""
     if not path.exists():
         raise ValueError(f"recipe {str(path)!r}: no such file; accepted: paper, fast, or a TOML file")
     values = load_toml(path)
     values = values[section] if section else values
-    accepted = {field.name for field in dataclasses.fields(RunConfig)} - {"task", "method", "recipe"}
-    for key in values.keys() - accepted - METHODS.keys() - {"published"}:
+    values.pop("published", None)
+    accepted = {name for name, known in options(RunConfig).items() if known.recipe}
+    for key in values.keys() - accepted - METHODS.keys():
         raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(accepted))}, or a method's name")
-    hints = typing.get_type_hints(RunConfig) | {method: dict}
-    values = {key: value for key, value in values.items() if key in accepted or key == method}
+    hints = typing.get_type_hints(RunConfig) | dict.fromkeys(METHODS, dict)
     return {key: typed_in(path, key, value, hints[key]) for key, value in values.items()}
+
+
+def _of_method(values: dict[str, Any], method: str) -> dict[str, Any]:
+    """Without the tables of other methods."""
+    return {key: value for key, value in values.items() if key == method or key not in METHODS}
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def typed_in(path: Path, key: str, value: Any, hint: Any) -> Any:
-    """As `train.config.typed`; the ValueError names the file too."""
+    """As `typed`; the ValueError names the file too."""
     try:
         return typed(key, value, hint)
     except ValueError as error:
@@ -74,16 +76,15 @@ def typed_in(path: Path, key: str, value: Any, hint: Any) -> Any:
 def paper_encoder(encoder: EncoderConfig) -> str | None:
     """The name of the paper's encoder of these sizes and this vocabulary, if it is one."""
     sizes = ("model_type", "vocab_size", "hidden_size", "num_layers")
-    same = (name for name, its in NAMED.items() if all(getattr(its, s) == getattr(encoder, s) for s in sizes))
+    same = (name for name, known in NAMED.items() if all(getattr(known, s) == getattr(encoder, s) for s in sizes))
     return next(same, None)
 
 
-def paper_scores(config: RunConfig) -> dict[str, float]:
+def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
     """The paper's scores, in percent, of this task, method and encoder; empty where it has none."""
-    encoder = EncoderConfig.from_folder(hub.locate(config.model))
     name = paper_encoder(encoder)
     if name is None:
         return {}
     recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[name]
-    theirs = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))
-    return recipe.get("published", {}) if config.method == theirs else {}
+    papers = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))
+    return recipe.get("published", {}) if config.method == papers else {}

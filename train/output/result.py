@@ -1,61 +1,163 @@
-"""`result.json` read back, held against the configuration of its run."""
+"""`result.json`: what a finished run says of itself."""
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+import typing
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from adakron_jax.files import write_whole
-from adakron_jax.splice import fits, make_method
+from adakron_jax.splice import Method, make_method
 from train.data.glue import TASKS
-from train.options.config import RunConfig
-
-# What older versions did not write.
-_UNSAID = {"stopped_early": False, "train_examples": None, "together": 1}
-_KINDS: dict[str, Any] = {
-    "best_by": str,
-    "collapsed": bool,
-    "stopped_early": bool,
-    "train_examples": int | None,
-    "together": int,
-    "params": {"method": int, "head": int},
-    "throughput": {"examples_per_second": float | int, "padding_fraction": float | int},
-    "compilations": {"train": int},
-    "seconds": dict.fromkeys(("compile", "train", "eval", "total"), float | int),
-}
+from train.options.config import RunConfig, typed
 
 
-def parse(text: str, config: RunConfig) -> dict[str, Any]:
-    """The result of a configuration's run, complete with what older versions did not write.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluation; scores by metric, in [-1, 1]."""
+
+    epoch: int
+    step: int
+    scores: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, **self.scores}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """Counts as `adakron_jax.params.budget` has them."""
+
+    method: int
+    head: int
+    base: int
+    percent: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """Of training alone, padding not counted; `padding_fraction` of all tokens is padding."""
+
+    examples_per_second: float
+    tokens_per_second: float
+    padding_fraction: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """Since the run was started or resumed, those of all runs that took their steps with it included."""
+
+    train: float
+    eval: float
+    compile: float
+    total: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Compilations:
+    train: int
+    eval: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run says of itself.
+
+    Attributes:
+      best, last: the evaluation that `best_by` chose, and the one at the end.
+      collapsed: at the end every example got the same prediction.
+      train_examples: that it was trained on; None if an older version did not say.
+      together: how many runs took their steps as one, itself counted.
+    """
+
+    task: str
+    model: str
+    method: Method
+    seed: int
+    params: Parameters
+    best_by: str
+    best: Evaluation
+    last: Evaluation
+    collapsed: bool
+    stopped_early: bool = False
+    train_examples: int | None = None
+    together: int = 1
+    throughput: Throughput
+    seconds: Seconds
+    compilations: Compilations
+    device: dict
+    versions: dict
+
+    def evaluation(self, which: str) -> Evaluation:
+        """The `best` or the `last`."""
+        return {"best": self.best, "last": self.last}[which]
+
+    def write(self, folder: Path) -> None:
+        values = dataclasses.asdict(self) | {
+            "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
+            "best": self.best.as_json(),
+            "last": self.last.as_json(),
+        }
+        write_whole(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
+
+
+def parse(text: str, config: RunConfig) -> Result:
+    """The result of a configuration's run from the contents of its `result.json`.
 
     Raises:
       ValueError: it is damaged, of another run, or nothing that a run wrote.
     """
     try:
-        result = _UNSAID | json.loads(text)
-        fields = dict(result["method"])
-        theirs = {name: result[name] for name in ("task", "model", "seed")}
-        theirs["method"] = make_method(fields.pop("name"), fields)
-        for name, value in theirs.items():
-            if value != getattr(config, name):
-                raise ValueError(f"{name} is {value!r}, but {getattr(config, name)!r} in config.toml")
-        for name, kind in _KINDS.items():
-            _check(name, result[name], kind)
-        for which in ("best", "last"):
-            check_scores(result[which], config.task)
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"it is {str(values)[:20]}; accepted: an object")
+        fields = dict(values["method"])
+        method = make_method(fields.pop("name"), fields)
+        scored = TASKS[config.task].scored
+        evaluations = {which: read_evaluation(values[which], scored) for which in ("best", "last")}
+        result = _read(Result, "", values | {"method": method} | evaluations)
     except KeyError as error:
         raise ValueError(f"no {error}") from None
-    except (TypeError, AttributeError, RecursionError) as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+    for name in ("task", "model", "seed", "method"):
+        if (value := getattr(result, name)) != getattr(config, name):
+            raise ValueError(f"{name} is {value!r}, but {getattr(config, name)!r} in config.toml")
     return result
 
 
+def _read(kind: Any, name: str, values: Any) -> Any:
+    """A dataclass from the object that JSON has in its place, whose keys that it does not know are left."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is {values!r}; accepted: an object")
+    hints, read = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        path, hint = f"{name}.{field.name}".strip("."), hints[field.name]
+        if field.name in values:
+            value = values[field.name]
+            nested = dataclasses.is_dataclass(hint) and not isinstance(value, (Method, Evaluation))
+            read[field.name] = _read(hint, path, value) if nested else typed(path, value, hint)
+        elif field.default is dataclasses.MISSING:
+            raise ValueError(f"no {path!r}")
+    return kind(**read)
+
+
+def read_evaluation(record: Mapping[str, Any], scored: Collection[str]) -> Evaluation:
+    """An evaluation from its record; ValueError or KeyError unless it has all that is scored, in [-1, 1]."""
+    scores = {name: typed(name, record[name], float) for name in scored}
+    for name, score in scores.items():
+        if not -1 <= score <= 1:
+            raise ValueError(f"{name} is {score!r}; accepted: -1 to 1")
+    return Evaluation(typed("epoch", record["epoch"], int), typed("step", record["step"], int), scores)
+
+
 def low_resource(config: RunConfig, examples: int | None) -> bool:
-    """Whether a run learns from less than all of GLUE's training set: by its examples, or else by what it asked for."""
+    """Whether a run trains on less than all of GLUE's training set: by its examples, or else by what it asked for."""
     if config.data == "mini" or config.train_split != "train":
         return True
     if examples is None:
@@ -63,45 +165,17 @@ def low_resource(config: RunConfig, examples: int | None) -> bool:
     return examples < TASKS[config.task].train_examples
 
 
-def check_scores(record: Mapping[str, Any], task: str) -> None:
-    """ValueError or KeyError unless a record has an epoch, a step, and scores of the task's, all in [-1, 1]."""
-    for key in ("epoch", "step"):
-        _check(key, record[key], int)
-    for name in TASKS[task].scored:
-        _check(name, record[name], float | int)
-        if not -1 <= record[name] <= 1:
-            raise ValueError(f"{name} is {record[name]!r}")
-
-
-def _check(name: str, value: Any, kind: Any) -> None:
-    if isinstance(kind, dict):
-        for key, inner in kind.items():
-            _check(f"{name}.{key}", value[key], inner)
-    elif not fits(value, kind):
-        raise ValueError(f"{name} is {value!r}")
-
-
 _PACKAGES = ("adakron-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "numpy")
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def scores(record: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of an evaluation's record, or of a result's best or last epoch."""
-    about = ("kind", "step", "epoch", "train_loss", "collapsed")
-    return {name: value for name, value in record.items() if name not in about}
-
-
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    write_whole(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+            known[name] = "not installed"
+    return known
 
 
 def device() -> dict[str, Any]:

@@ -35,9 +35,9 @@ def pareto(table: Table, column: Column) -> Drawing | None:
     """Score against what is trained, head included, so that a bare head has a place on the logarithmic axis."""
     points = []
     for number, row in enumerate(table.rows):
-        sizes = [run.result["params"] for run in row.runs if run.result and run.config.task == column[0]]
+        sizes = [run.result.params for run in row.runs if run.result and run.config.task == column[0]]
         if sizes:
-            points.append((number, row, sizes[0]["method"] + sizes[0]["head"], row.cells["best"][column]))
+            points.append((number, row, sizes[0].method + sizes[0].head, row.cells["best"][column]))
     if len(points) < 2:
         return None
 

@@ -13,7 +13,7 @@ from adakron_jax.config import EncoderConfig
 from train.data.glue import TASKS
 from train.options.config import RunConfig
 from train.output import result
-from train.output.result import check_scores
+from train.output.result import Result, read_evaluation
 
 _WITHOUT = {
     "config.toml": "left out",
@@ -33,11 +33,11 @@ def metrics(task: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder. `result` is empty where the run has not ended, `curve` one record an evaluation."""
+    """A run's folder. `result` is None where the run has not ended, `curve` one record an evaluation."""
 
     folder: str
     config: RunConfig
-    result: Mapping[str, Any]
+    result: Result | None
     curve: list[dict[str, Any]]
     encoder: EncoderConfig | None = None
     fingerprint: str = ""
@@ -45,7 +45,7 @@ class Run:
     @property
     def examples(self) -> int | None:
         """What it was trained on; None if that is unknown, of a run that has not ended or of an older version."""
-        return self.result["train_examples"] if self.result else None
+        return self.result.train_examples if self.result else None
 
     @property
     def low_resource(self) -> bool:
@@ -101,7 +101,7 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     config = read("config.toml", RunConfig.loads, None)
     if config is None:
         return []
-    found = read("result.json", functools.partial(result.parse, config=config), {})
+    found = read("result.json", functools.partial(result.parse, config=config), None)
     curve = read("metrics.jsonl", functools.partial(_curve, task=config.task), []) if found else []
     encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
     return [Run(name, config, found, curve, encoder, fingerprint)]
@@ -110,7 +110,7 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
 def _curve(text: str, task: str) -> list[dict[str, Any]]:
     records = [record for record in map(json.loads, text.splitlines()) if record["kind"] == "eval"]
     for record in records:
-        check_scores(record, task)
+        read_evaluation(record, TASKS[task].scored)
     return records
 
 

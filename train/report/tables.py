@@ -67,7 +67,7 @@ class Row:
     @property
     def parameters(self) -> list[int]:
         """What the method trains, without the head."""
-        return sorted({run.result["params"]["method"] for run in self.runs if run.result})
+        return sorted({run.result.params.method for run in self.runs if run.result})
 
     def epochs(self, task: str) -> list[int]:
         return sorted({run.config.epochs for run in self.runs if run.config.task == task})
@@ -220,9 +220,9 @@ def _cells(
     cells = {}
     for task, metric in columns:
         if (task, metric) != AVERAGE:
-            ended = [run for run in runs if run.result and run.config.task == task]
-            scores = {run.config.seed: 100.0 * run.result[which][metric] for run in ended}
-            cells[task, metric] = Cell(scores, seeds[task], sum(run.result["collapsed"] for run in ended))
+            ended = {run.config.seed: run.result for run in runs if run.result and run.config.task == task}
+            scores = {seed: 100.0 * result.evaluation(which).scores[metric] for seed, result in ended.items()}
+            cells[task, metric] = Cell(scores, seeds[task], sum(result.collapsed for result in ended.values()))
     if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight
         eight = [cells[task, published[task]] for task in EIGHT]
         common = frozenset.intersection(*(frozenset(cell.scores) for cell in eight))

@@ -166,7 +166,7 @@ def _ways(row: Row) -> Iterator[str]:
         best = "is the last" if first.best_by == "last" else f"by {first.best_by}"
         way = f"{length}, batch {first.batch_size}, rate {rate}, best epoch {best}"
         way += f", {seeds}"
-        early = sum(run.result["stopped_early"] for run in row.runs if run.result and run.config.task == task)
+        early = sum(run.result.stopped_early for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""
         ways.setdefault(way, []).append(heading((task, ""))[0])
     return (f"{', '.join(tasks)}: {way}" for way, tasks in ways.items())

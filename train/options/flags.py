@@ -1,0 +1,67 @@
+"""The flags of `python -m train`, made of the fields that they set."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from adakron_jax.cli.flags import Parser, add_method_fields
+from adakron_jax.splice import METHODS, Method
+from train.options.config import Launch, RunConfig, word_of
+
+
+def make_parser() -> Parser:
+    """A parser of every field of RunConfig and Launch, in groups; only what is given is in what it returns."""
+    parser = Parser(
+        prog="python -m train",
+        usage="python -m train --task TASK [--FLAG VALUE ...]",
+        description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task. Several tasks, methods, learning rates or "
+        "seeds make a grid: a run for each combination, in a folder of its own below --out.",
+    )
+    groups: dict[str, Any] = {}
+    for kind in (RunConfig, Launch):
+        for field in dataclasses.fields(kind):
+            heading = field.metadata["option"].group
+            group = groups.setdefault(heading, None) or parser.add_argument_group(heading)
+            groups[heading] = group
+            _add_flag(group, field, typing.get_type_hints(kind)[field.name])
+    add_method_fields(parser.add_argument_group("fields of the method"))
+    return parser
+
+
+def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
+    known, default = field.metadata["option"], field.default
+    text = known.text
+    if kind is Method:
+        text, default, kind = f"{text}: {', '.join(sorted(METHODS))}", field.default.name, str
+    listed = () if known.grid else known.choices  # a task may be a suite of tasks
+    group.add_argument(
+        name_of(field.name),
+        nargs="+" if known.grid else "?" if kind is bool else None,
+        const=True if kind is bool else None,
+        type=_flag if kind is bool else _number_or(word) if (word := word_of(kind)) else kind,
+        choices=listed or None,
+        metavar=None if listed else field.name.upper(),
+        help=text + (f" (default: {default})" if default != "" and default is not False else ""),
+    )
+
+
+def name_of(field: str) -> str:
+    """The flag of a field."""
+    return f"--{field.replace('_', '-')}"
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: true, false")
+    return text == "true"
+
+
+def _number_or(word: str) -> Callable[[str], Any]:
+    def read(text: str) -> int | str:
+        if text != word and not text.removeprefix("-").isdecimal():
+            raise argparse.ArgumentTypeError(f"{text!r}; accepted: {word}, or a whole number")
+        return word if text == word else int(text)
+
+    return read

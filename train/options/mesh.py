@@ -1,0 +1,29 @@
+"""`--mesh`: how many devices hold the rows of a batch, and how many the parts of a matrix."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """Devices along each axis of the mesh; as text, such as `data=4,model=2`."""
+
+    data: int = 1
+    model: int = 1
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.model
+
+    def __str__(self) -> str:
+        return ",".join(f"{axis}={size}" for axis, size in vars(self).items() if size > 1) or "data=1"
+
+
+def parse_mesh(text: str) -> MeshShape:
+    """The shape that a text asks for; an axis it does not name has one device. ValueError says what is accepted."""
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        if axis not in ("data", "model") or not size.isdecimal() or int(size) < 1:
+            raise ValueError(f"mesh is {text!r}; accepted: such as data=8 or data=4,model=2")
+        sizes[axis] = int(size)
+    return MeshShape(**sizes)

@@ -1,0 +1,41 @@
+"""The pretrained model that `--model` names."""
+
+import functools
+from pathlib import Path
+
+from adakron_jax import hub, pretrained
+from adakron_jax.config import EncoderConfig
+from adakron_jax.data.tokenizer import Tokenizer
+
+
+class Pretrained:
+    """A pretrained model, of which each part is looked up when it is first asked for, and then kept.
+
+    Raises:
+      ValueError: on asking: there is no such model, or the part of it is missing or damaged.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @functools.cached_property
+    def encoder(self) -> EncoderConfig:
+        """Its sizes, for which nothing but a hub model's `config.json` is fetched."""
+        return EncoderConfig.from_folder(hub.locate_config(self.name))
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """With all its files; those of a hub's model are fetched."""
+        return hub.locate(self.name)
+
+    @functools.cached_property
+    def leaves(self) -> pretrained.Leaves:
+        return pretrained.read(self.folder, self.encoder)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return pretrained.fingerprint(self.leaves)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.folder, self.encoder.vocab_size)
