@@ -257,9 +257,9 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     """A registered method from its name and fields; ValueError names an unknown one and what is accepted."""
     if name not in METHODS:
         raise ValueError(f"method is {name!r}; accepted: {', '.join(sorted(METHODS))}")
-    accepted = [field.name for field in dataclasses.fields(METHODS[name])]
+    accepted = [field.name for field in fields_of(METHODS[name])]
     if unknown := sorted(fields.keys() - set(accepted)):
-        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted) or 'none'}")
+        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
     hints = typing.get_type_hints(METHODS[name])
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     for key, value in values.items():
@@ -268,6 +268,12 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
         elif not fits(value, hints[key]):
             raise ValueError(f"method.{key} is {value!r}; accepted: {described(hints[key])}")
     return METHODS[name](**values)
+
+
+def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:
+    """A method's fields, those that every method has last."""
+    common = {field.name for field in dataclasses.fields(Method)}
+    return sorted(dataclasses.fields(method), key=lambda field: field.name in common)
 
 
 def fits(value: Any, hint: Any) -> bool:
