@@ -6,6 +6,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import functools
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
@@ -200,7 +201,12 @@ def attach(
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
+    return _portable_shapes(card.classifier())
+
+
+@functools.lru_cache
+def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
+    return split_params(model.shapes(), is_portable(model.method))[0]
 
 
 def read_card(path: Path) -> Card:

@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "read an adapter or a classifier of another program",
     "pull": "copy an adapter from the hub",
     "push": "upload an adapter to the hub, with a model card",
+    "serve": "answer by many adapters over HTTP",
 }
 
 
