@@ -7,6 +7,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 
 import dataclasses
 import functools
+import hashlib
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_json, read_tensors, write_whole
+from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
 from adakron_jax.layout import is_stacked
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
@@ -145,8 +146,17 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
-    write_whole(folder / "adapter.safetensors", to_bytes(tensors))
+    write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
+    digest = hashlib.sha256(json_digest(deciding).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
@@ -157,17 +167,26 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
       expected: the tree's shapes; by default those that the card's method has on the card's encoder.
 
     Raises:
-      ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
+      ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
     card = read_card(folder / "adapter.json")
     if expected is None:
-        expected = portable_shapes(card)
+        try:
+            expected = portable_shapes(card)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
     path = folder / "adapter.safetensors"
     try:
         size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
         if size is not None and size < least:  # seen before anything of what is described is made
             raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
-        leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
+        tensors = read_tensors(path)
+        leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
+        said = read_object(folder / "adapter.json")
+        if read_metadata(path).get("sha256") not in (None, _digest(tensors, said)):
+            raise ValueError(
+                "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
+            )
         return graft(expected, leaves), card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -212,7 +231,7 @@ def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
 def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
     try:
-        said = read_json(path)
+        said = read_object(path)
         if "format" not in said:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:

@@ -2,9 +2,10 @@
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
+
+from adakron_jax.files import read_object
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
 
@@ -150,7 +151,11 @@ def hub_is_reachable() -> bool:
 
 
 def shards(index: Path) -> list[str]:
+    """The files that a checkpoint's index names, all in the index's folder; ValueError if it is no such index."""
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_object(index)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError):
         raise ValueError("no map of weights to shards") from None
+    if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+        raise ValueError(f"a shard is {outside[0]!r}; accepted: a file beside the index")
+    return names

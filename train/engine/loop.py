@@ -98,7 +98,7 @@ def train_and_evaluate(
                 for run, own in zip(runs, unstack(state, len(runs)), strict=True):
                     with clock.on("eval", steps):
                         evaluate(run, own, epoch, crew)
-                    run.checkpoints.save(own)
+                    run.save(own)
                 if stopping and end < total:
                     stop(crew, end)
         last = zip(runs, unstack(state, len(runs)), strict=True)
