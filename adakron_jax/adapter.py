@@ -220,7 +220,7 @@ def attach(
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return _portable_shapes(card.classifier())
+    return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
 
 
 @functools.lru_cache

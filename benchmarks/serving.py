@@ -152,7 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if "mixed" in args.part:
             base = shapes.locate(args.model, Path(scratch) / "base")
-            texts = read(args.data, TASKS["sst2"], "validation").texts[0]
+            texts = read(args.data, TASKS["sst2"], "validation")["sentence"]
             folders = write_adapters(Path(scratch) / "adapters", base, make_method(args.method, {}), args.adapters)
             bank = AdapterBank(str(base))
             for folder in folders:
