@@ -1,6 +1,7 @@
 """Who imports whom: the library stands alone, and what is heavy is imported where it is needed."""
 
 import ast
+import itertools
 import json
 import os
 import subprocess
@@ -73,6 +74,13 @@ def test_imports_are_seen_in_every_form(line: str, expected: set[str]):
 def test_the_library_never_imports_the_program():
     assert not {module for module in importers("train") if within(module, "adakron_jax")}
     assert importers("train")
+
+
+def test_the_program_s_folders_import_downward_only():
+    order = [f"train.{folder}" for folder in ("data", "options", "output", "engine", "grid")]
+    for lower, upper in itertools.combinations(order, 2):
+        assert not {module for module in importers(upper) if within(module, lower)}, f"{lower} imports {upper}"
+        assert importers(lower)
 
 
 def test_the_encoder_knows_no_method():

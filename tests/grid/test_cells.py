@@ -428,7 +428,6 @@ def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
     monkeypatch.setattr(loop, "conclude", conclude)
     cells.train(cells.survey(command.runs, shared := Shared(command.model)), shared)
     first, second = crews
-    assert (first.steps.train.compilations, second.steps.train.compilations) == (1, 0)
+    assert second.steps.train.executables is first.steps.train.executables
     assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)
-    assert second.steps.seconds == 0
     assert np.shares_memory(first.data.train.tokens, second.data.train.tokens)

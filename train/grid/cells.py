@@ -158,11 +158,11 @@ def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None
 
 def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
-    found: dict[Any, list[Cell]] = {}
+    alike: dict[Any, list[Cell]] = {}
     for number, cell in enumerate(cells):
         if cell.open:
-            found.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
-    return list(found.values())
+            alike.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
+    return list(alike.values())
 
 
 def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
