@@ -6,6 +6,8 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +19,15 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_tensors, write_whole
-from adakron_jax.params import flatten, graft, refuse, split_params
+from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
+from adakron_jax.layout import is_stacked
+from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 2
+# What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
+_MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +72,14 @@ class Card:
 
 def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
     """Our path -> names in `adapter.safetensors`: one a layer for a leaf of the layers, else one."""
+    base = pretrained.table(config)
     parts = {f"{site}@{method.name}": part for site, part in method.splices(config).items()}
     if shared := method.shared(config):
         parts[f"shared@{method.name}"] = shared
 
     def named(path: str) -> list[str]:
-        if path in pretrained.TABLE:
-            return [f"{config.model_type}.{name}" for name in pretrained.names(path, config)]
+        if path in base:
+            return pretrained.names(path, config)
         keys = path.split("/")
         spliced = next((k for k, key in enumerate(keys) if key in parts), None)
         if spliced is None:
@@ -81,19 +87,19 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if "layers" in keys else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
 
 def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig) -> dict[str, np.ndarray]:
     """Path -> leaf, as canonical name -> float32 tensor."""
-    base = {path: leaf for path, leaf in leaves.items() if path in pretrained.TABLE}
+    base = {path: leaf for path, leaf in leaves.items() if path in pretrained.table(config)}
     tensors = pretrained.to_checkpoint(base, config)
     for path, names in canonical([p for p in leaves if p not in base], method, config).items():
         leaf = np.asarray(leaves[path], np.float32)
-        stacked = path.startswith("encoder/layers/")
-        tensors |= {name: np.ascontiguousarray(x) for name, x in zip(names, leaf if stacked else [leaf], strict=True)}
+        by_name = zip(names, leaf if is_stacked(path) else [leaf], strict=True)
+        tensors |= {name: np.ascontiguousarray(x) for name, x in by_name}
     return tensors
 
 
@@ -105,7 +111,7 @@ def from_tensors(
     Raises:
       ValueError: a tensor belongs to no path, or some layers of a leaf are missing.
     """
-    leaves, problems, known = {}, [], set()
+    leaves, problems, known, base = {}, [], set(), pretrained.table(config)
     for path, names in canonical(paths, method, config).items():
         known.update(names)
         missing = [name for name in names if name not in tensors]
@@ -115,12 +121,13 @@ def from_tensors(
         if missing:
             continue
         parts = [np.asarray(tensors[name], np.float32) for name in names]
-        if len({part.shape for part in parts}) > 1:
+        whole = base[path].of if path in base else 1
+        if len({part.shape for part in parts}) > 1 or len(parts[0]) % whole:
             problems += [f"misshapen {name} {part.shape}" for name, part in zip(names, parts, strict=True)]
             continue
-        leaf = np.stack(parts) if path.startswith("encoder/layers/") else parts[0]
-        transposed = path in pretrained.TABLE and pretrained.TABLE[path][1]
-        leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
+        if path in base:
+            parts = [base[path].take(part) for part in parts]
+        leaves[path] = np.stack(parts) if is_stacked(path) else parts[0]
     refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - known)])
     return leaves
 
@@ -139,8 +146,17 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
-    write_whole(folder / "adapter.safetensors", to_bytes(tensors))
+    write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
+    digest = hashlib.sha256(json_digest(deciding).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
@@ -151,14 +167,26 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
       expected: the tree's shapes; by default those that the card's method has on the card's encoder.
 
     Raises:
-      ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
+      ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
     card = read_card(folder / "adapter.json")
     if expected is None:
-        expected = portable_shapes(card)
+        try:
+            expected = portable_shapes(card)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
     path = folder / "adapter.safetensors"
     try:
-        leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
+        size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
+        if size is not None and size < least:  # seen before anything of what is described is made
+            raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
+        tensors = read_tensors(path)
+        leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
+        said = read_object(folder / "adapter.json")
+        if read_metadata(path).get("sha256") not in (None, _digest(tensors, said)):
+            raise ValueError(
+                "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
+            )
         return graft(expected, leaves), card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -192,24 +220,37 @@ def attach(
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
+    return _portable_shapes(card.classifier())
+
+
+@functools.lru_cache
+def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
+    return split_params(model.shapes(), is_portable(model.method))[0]
 
 
 def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(said, dict) or "format" not in said:
+        said = read_object(path)
+        if "format" not in said:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")
         said["method"] = make_method(fields.pop("name"), fields)
+        for name, value in said["encoder"].items():
+            if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
+                raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
         problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
+        for name, kind in (("task", str), ("base", str), ("fingerprint", str), ("max_length", int), ("scores", dict)):
+            if not isinstance(said[name], kind):
+                raise ValueError(f"{name} is {said[name]!r}; accepted: of type {kind.__name__}")
+        if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
+            raise ValueError(f"scores has no number for {unfit[0]!r}")
         said["problem"] = problem
         said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)

@@ -1,50 +1,38 @@
 """The shape of an encoder, read from a Hugging Face `config.json`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Field of EncoderConfig -> key of config.json.
-_KEYS = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "max_position_embeddings": "max_position_embeddings",
-    "type_vocab_size": "type_vocab_size",
-    "pad_id": "pad_token_id",
-    "layer_norm_eps": "layer_norm_eps",
-    "hidden_dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "initializer_range": "initializer_range",
-}
-# What Google's first BERT configurations left unsaid. RoBERTa gets no such help: its published epsilon (1e-5) is not
-# the default of its configuration class, so a silent default would be a silent error.
-_UNSAID = {
-    "bert": {"pad_token_id": 0, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
-    "roberta": {"initializer_range": 0.02},
-}
+from adakron_jax.architectures import ARCHITECTURES, Architecture
+from adakron_jax.files import read_object
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """A BERT or RoBERTa encoder.
+    """An encoder's sizes, and what else decides how it computes.
 
     Attributes:
-      model_type: `bert` or `roberta`. They differ in where positions start and in the classification head.
+      model_type: a name in ARCHITECTURES, which has what all encoders of the type have in common.
       vocab_size, hidden_size, num_layers, num_heads, intermediate_size: sizes; `num_heads` divides `hidden_size`.
-      max_position_embeddings: rows of the position table, those RoBERTa never uses included.
-      type_vocab_size: rows of the token type table (2 for BERT, 1 for RoBERTa).
+      max_position_embeddings: rows of the position table, those RoBERTa never uses included; or the longest example.
+      type_vocab_size: rows of the token type table (2 for BERT, 1 for RoBERTa, 0 where there is none).
       pad_id: the padding token.
       layer_norm_eps: epsilon of every LayerNorm.
       hidden_dropout, attention_dropout, classifier_dropout: rates in [0, 1).
       initializer_range: standard deviation of a fresh classification head.
+      embedding_size: width of the embeddings; None is `hidden_size`, from which only ELECTRA's may differ.
+
+    What only ModernBERT reads:
+      embedding_dropout: a rate.
+      pooling: what its own head reads: the first token (`cls`), or the mean of all (`mean`).
+      global_every: in one of so many layers, beginning with the first, a token sees its whole example; in the others
+        it sees `window // 2` tokens to each side.
+      global_theta, local_theta: bases of the rotary angles in the two kinds of layer.
 
     Raises:
-      ValueError: a field is out of range, or a `model_type` other than the two is asked for.
+      ValueError: a field is out of range, or of a type that is not known.
     """
 
     model_type: str
@@ -61,36 +49,45 @@ class EncoderConfig:
     attention_dropout: float
     classifier_dropout: float
     initializer_range: float
+    embedding_size: int | None = None
+    embedding_dropout: float = 0.0
+    pooling: str = "cls"
+    global_every: int = 1
+    window: int = 0
+    global_theta: float = 0.0
+    local_theta: float = 0.0
 
     def __post_init__(self):
-        if self.model_type not in _UNSAID:
-            raise ValueError(f"model_type is {self.model_type!r}; accepted: {', '.join(_UNSAID)}")
-        for name in (
-            *("vocab_size", "hidden_size", "num_layers", "num_heads"),
-            *("intermediate_size", "max_position_embeddings", "type_vocab_size"),
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted: at least 1")
-        if self.pad_id < 0:
-            raise ValueError(f"pad_id is {self.pad_id}; accepted: at least 0")
+        if self.model_type not in ARCHITECTURES:
+            raise ValueError(f"model_type is {self.model_type!r}; accepted: {', '.join(ARCHITECTURES)}")
+        for field in dataclasses.fields(self):
+            if field.name in self.architecture.keys or field.name in self.architecture.fixed:
+                _check(field.name, getattr(self, field.name))
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
-        for name in ("hidden_dropout", "attention_dropout", "classifier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted: 0 <= rate < 1")
+        if self.architecture.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} gives heads of {self.head_dim}; accepted: even numbers")
+
+    @property
+    def architecture(self) -> Architecture:
+        return ARCHITECTURES[self.model_type]
 
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_heads
 
     @property
+    def embedding_width(self) -> int:
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
     def position_offset(self) -> int:
         """Row of the position table that an example's first token reads."""
-        return self.pad_id + 1 if self.model_type == "roberta" else 0
+        return self.pad_id + 1 if self.architecture.positions == "after padding" else 0
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest example that the position table can hold."""
+        """Tokens of the longest example that the encoder can take."""
         return self.max_position_embeddings - self.position_offset
 
     @classmethod
@@ -100,44 +97,68 @@ class EncoderConfig:
         Raises:
           ValueError: the model type, activation or kind of positions is unsupported, or a key is missing.
         """
-        accepted = {
-            "model_type": tuple(_UNSAID),
-            "hidden_act": ("gelu",),
-            "position_embedding_type": ("absolute",),
-            "is_decoder": (False,),
-            "add_cross_attention": (False,),
-        }
-        for key, choices in accepted.items():
-            if values.get(key, choices[0] if key != "model_type" else None) not in choices:
+        model_type = values.get("model_type")
+        if model_type not in ARCHITECTURES:
+            raise ValueError(f"model_type is {model_type!r}; accepted: {', '.join(ARCHITECTURES)}")
+        architecture = ARCHITECTURES[model_type]
+        values = {**architecture.unsaid, **architecture.respell(values)}
+        for key, choices in architecture.accepted.items():
+            if values.get(key, choices[0]) not in choices:
                 raise ValueError(f"{key} is {values.get(key)!r}; accepted: {', '.join(map(str, choices))}")
-        values = _UNSAID[values["model_type"]] | dict(values)
-        if missing := sorted(key for key in _KEYS.values() if values.get(key) is None):
+        keys = architecture.keys
+        if values.get(keys["classifier_dropout"]) is None and keys["hidden_dropout"] in values:
+            values[keys["classifier_dropout"]] = values[keys["hidden_dropout"]]
+        if missing := sorted(key for key in keys.values() if values.get(key) is None):
             raise ValueError(f"missing from the encoder's configuration: {', '.join(missing)}")
-        rate = values.get("classifier_dropout")
-        return cls(
-            model_type=values["model_type"],
-            classifier_dropout=values["hidden_dropout_prob"] if rate is None else rate,
-            **{field: values[key] for field, key in _KEYS.items()},
-        )
+        fields = {field: values[key] for field, key in keys.items()}
+        return cls(model_type=model_type, **architecture.fixed, **fields)
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The contents of a `config.json`, of which `from_hugging_face` builds the same."""
-        fields = _KEYS | {"model_type": "model_type", "classifier_dropout": "classifier_dropout"}
-        return {key: getattr(self, field) for field, key in fields.items()} | {"hidden_act": "gelu"}
+        values = {key: getattr(self, field) for field, key in self.architecture.keys.items()}
+        return {"model_type": self.model_type, **values} | {
+            key: choices[0] for key, choices in self.architecture.accepted.items() if key not in values
+        }
 
     @classmethod
     def from_folder(cls, folder: Path) -> "EncoderConfig":
         """Reads `config.json` of a model folder; ValueError names the file."""
         path = folder / "config.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("no JSON object")
-            return cls.from_hugging_face(values)
+            return cls.from_hugging_face(read_object(path))
         except FileNotFoundError:
             raise ValueError(f"{folder} has no config.json; accepted: a Hugging Face model folder") from None
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+# Whole numbers, and the least that each may be.
+_LEAST = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"), 1),
+    **dict.fromkeys(("max_position_embeddings", "embedding_size", "global_every"), 1),
+    **dict.fromkeys(("type_vocab_size", "pad_id", "window"), 0),
+}
+_MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims: names and shapes are listed layer by layer
+_POOLINGS = ("cls", "mean")
+
+
+def _check(field: str, value: Any) -> None:
+    """Refuses a value of another type than the field's, or out of its range."""
+    if field == "pooling":
+        if value not in _POOLINGS:
+            raise ValueError(f"pooling is {value!r}; accepted: {', '.join(_POOLINGS)}")
+        return
+    kind, name = (int, "a whole number") if field in _LEAST else (int | float, "a number")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{field} is {value!r}; accepted: {name}")
+    if field in _LEAST and value < _LEAST[field]:
+        raise ValueError(f"{field} is {value}; accepted: at least {_LEAST[field]}")
+    if not abs(value) <= (most := _MOST_LAYERS if field == "num_layers" else _MOST):
+        raise ValueError(f"{field} is {value}; accepted: at most {most}")
+    if field.endswith("_dropout") and not 0 <= value < 1:
+        raise ValueError(f"{field} is {value}; accepted: 0 <= rate < 1")
+    if field.endswith("_theta") and value <= 1:
+        raise ValueError(f"{field} is {value}; accepted: above 1")
 
 
 # The two encoders of the paper, for counting parameters without downloading anything.

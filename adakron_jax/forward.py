@@ -96,18 +96,31 @@ class PerShape:
 
     Attributes:
       seconds: spent compiling.
-      executables: the compiled programs by shapes and types; their number is how often it compiled.
+      compilations: how often it compiled.
+      executables: by shapes and types.
     """
 
     def __init__(self, jitted: Any):
         self.jitted = jitted
         self.seconds = 0.0
+        self.compilations = 0
         self.executables: dict[tuple, Callable] = {}
 
+    def anew(self) -> "PerShape":
+        """The same function with the same executables; seconds and compilations count from 0."""
+        other = PerShape(self.jitted)
+        other.executables = self.executables
+        return other
+
     def __call__(self, *args: Any) -> Any:
+        return self.compiled(*args)(*args)
+
+    def compiled(self, *args: Any) -> Callable:
+        """The program for arguments of these shapes; these themselves may be `jax.ShapeDtypeStruct`s."""
         shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()
             self.executables[shape] = self.jitted.lower(*args).compile()
             self.seconds += time.perf_counter() - start
-        return self.executables[shape](*args)
+            self.compilations += 1
+        return self.executables[shape]

@@ -1,7 +1,7 @@
 """Pretrained encoders: found by hub id, folder or `pkg:NAME`, and read into our tree.
 
-One table says where each tensor of a checkpoint goes. It is read both ways: `from_checkpoint` brings tensors in,
-`to_checkpoint` gives our leaves their published names and layouts back.
+One table a model type, in `architectures.py`, says where each tensor of a checkpoint goes. It is read both ways:
+`from_checkpoint` brings tensors in, `to_checkpoint` gives our leaves their published names and layouts back.
 """
 
 import functools
@@ -13,59 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from adakron_jax.architectures import Stored
 from adakron_jax.config import EncoderConfig
 from adakron_jax.hub import PICKLED, WEIGHTS, shards
+from adakron_jax.layout import CLASSIFIER, is_stacked
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
 Leaves = dict[str, np.ndarray]
 
-_DENSES = {
-    "encoder.layer.{i}.attention.self.query": "encoder/layers/attention/query",
-    "encoder.layer.{i}.attention.self.key": "encoder/layers/attention/key",
-    "encoder.layer.{i}.attention.self.value": "encoder/layers/attention/value",
-    "encoder.layer.{i}.attention.output.dense": "encoder/layers/attention/dense",
-    "encoder.layer.{i}.intermediate.dense": "encoder/layers/ffn/hidden",
-    "encoder.layer.{i}.output.dense": "encoder/layers/ffn/dense",
-    "pooler.dense": "pooler",
-}
-_NORMS = {
-    "embeddings.LayerNorm": "encoder/embeddings/norm",
-    "encoder.layer.{i}.attention.output.LayerNorm": "encoder/layers/attention_norm",
-    "encoder.layer.{i}.output.LayerNorm": "encoder/layers/ffn_norm",
-}
-_EMBEDDINGS = {
-    "embeddings.word_embeddings": "encoder/embeddings/word",
-    "embeddings.position_embeddings": "encoder/embeddings/position",
-    "embeddings.token_type_embeddings": "encoder/embeddings/token_type",
-}
-# Our leaf -> (name in a checkpoint, whether it lies there transposed).
-TABLE: dict[str, tuple[str, bool]] = (
-    {f"{ours}/kernel": (f"{theirs}.weight", True) for theirs, ours in _DENSES.items()}
-    | {f"{ours}/bias": (f"{theirs}.bias", False) for theirs, ours in (_DENSES | _NORMS).items()}
-    | {f"{ours}/scale": (f"{theirs}.weight", False) for theirs, ours in _NORMS.items()}
-    | {f"{ours}/embedding": (f"{theirs}.weight", False) for theirs, ours in _EMBEDDINGS.items()}
-)
-
-# Spellings of other times and programs, brought to today's before the table is read.
-_RENAMES = (
-    (r"^(bert|roberta)\.", ""),
-    (r"LayerNorm\.gamma$", "LayerNorm.weight"),
-    (r"LayerNorm\.beta$", "LayerNorm.bias"),
-)
-# Tensors of a checkpoint that are no part of the encoder: heads of other tasks, and a buffer that counts 0, 1, 2, ...
-_FOREIGN = re.compile(r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(position_ids|token_type_ids)$")
-
-
-def names(path: str, config: EncoderConfig) -> list[str]:
-    """Names in a checkpoint, without prefix, of the base leaf at `path`: one a layer, or one."""
-    name, _ = TABLE[path]
-    return [name.format(i=i) for i in range(config.num_layers)] if "{i}" in name else [name]
-
-
-def base_paths(config: EncoderConfig) -> list[str]:
-    """Our leaves of the pretrained part. RoBERTa's pooler, where there is one, is not used."""
-    return [path for path in TABLE if not (config.model_type == "roberta" and path.startswith("pooler/"))]
+# A LayerNorm's names of other times, brought to today's before the table is read.
+_RENAMES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 
 
 @functools.cache
@@ -75,67 +33,109 @@ def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flatten(SequenceClassifier(config, Method()).shapes()).items()}
 
 
+@functools.cache
+def table(config: EncoderConfig) -> Mapping[str, Stored]:
+    """Our leaves of the pretrained part, each with its place in a checkpoint."""
+    return {path: stored for path, stored in config.architecture.stored.items() if path in _shapes(config)}
+
+
+def names(path: str, config: EncoderConfig) -> list[str]:
+    """Published names, prefix included, of the tensors that hold the base leaf at `path`: one a layer, or one."""
+    prefix = config.architecture.prefix
+    return [prefix + name for name in table(config)[path].names(config.num_layers)]
+
+
 def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
     """Maps the tensors of a checkpoint to path -> array, with layers stacked and kernels laid [in, out].
+
+    Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
+    among the leaves: a new head begins with them.
 
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
     """
-    shapes = _shapes(config)
-    found: dict[str, np.ndarray] = {}
-    problems = []
-    for name, tensor in tensors.items():
-        short = name
-        for pattern, replacement in _RENAMES:
-            short = re.sub(pattern, replacement, short)
-        if _FOREIGN.search(short) or (config.model_type == "roberta" and short.startswith("pooler.")):
-            continue
-        if short in found:
-            problems.append(f"doubled {name}")
-        found[short] = tensor
-
-    leaves: Leaves = {}
-    for path in base_paths(config):
-        template, transposed = TABLE[path]
-        stacked, parts = "{i}" in template, []
-        shape = shapes[path][1:] if stacked else shapes[path]
-        shape = shape[::-1] if transposed else shape
-        for name in names(path, config):
-            part = found.pop(name, None)
+    found, problems = _without_foreign(tensors, config)
+    leaves, used = _pretrained_head(tensors, config), set()
+    for path, stored in table(config).items():
+        parts, shape = [], _stored_shape(path, config)
+        for name in stored.names(config.num_layers):
+            part = found.get(name)
             if part is None:
                 problems.append(f"missing {name}")
             elif part.shape != shape:
                 problems.append(f"misshapen {name} {part.shape}, expected {shape}")
             else:
-                parts.append(part)
+                parts.append(stored.take(part))
+            used.add(name)
         if not problems:
-            leaf = np.stack(parts) if stacked else parts[0]
-            leaves[path] = np.swapaxes(leaf, -1, -2) if transposed else leaf
-    problems += [f"unexpected {name}" for name in sorted(found)]
-    refuse(problems)
+            leaves[path] = np.stack(parts) if is_stacked(path) else parts[0]
+    problems += [f"unexpected {name}" for name in sorted(found.keys() - used)]
+    refuse(dict.fromkeys(problems))
     return {path: leaf.astype(np.float32, copy=False) for path, leaf in leaves.items()}
 
 
+def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> tuple[Leaves, list[str]]:
+    """The encoder's tensors by their names without prefix, and what is said twice."""
+    architecture, found, problems = config.architecture, {}, []
+    for name, tensor in tensors.items():
+        short = name.removeprefix(architecture.prefix)
+        for pattern, replacement in _RENAMES:
+            short = re.sub(pattern, replacement, short)
+        if architecture.foreign.search(short):
+            continue
+        if short in found:
+            problems.append(f"doubled {name}")
+        found[short] = tensor
+    return found, problems
+
+
+def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
+    """What there is of a pretrained head, of the shape that ours has."""
+    architecture = config.architecture
+    wanted = {path: architecture.head[path] for path in architecture.pretrained_head}
+    leaves = {path: stored.take(tensors[stored.name]) for path, stored in wanted.items() if stored.name in tensors}
+    return {path: leaf for path, leaf in leaves.items() if leaf.shape == _shapes(config)[path]}
+
+
+def _stored_shape(path: str, config: EncoderConfig) -> tuple[int, ...]:
+    """The shape of one tensor of a checkpoint that holds the leaf at `path`."""
+    stored, shape = table(config)[path], _shapes(config)[path]
+    first, *others = reversed(shape[-2:]) if stored.transposed else shape[1:] if is_stacked(path) else shape
+    return (first * stored.of, *others)
+
+
 def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
-    """The inverse of `from_checkpoint`, for any of its leaves: published name with prefix -> array."""
-    tensors = {}
+    """The inverse of `from_checkpoint`, for any of its leaves: published name with prefix -> array.
+
+    Raises:
+      ValueError: of a tensor that holds several leaves, only some are given.
+    """
+    pieces: dict[str, dict[int, np.ndarray]] = {}
+    whole: dict[str, int] = {}  # parts that a tensor has
     for path, leaf in leaves.items():
-        leaf = np.asarray(leaf)
-        template, transposed = TABLE[path]
-        leaf = np.swapaxes(leaf, -1, -2) if transposed else leaf
-        for name, part in zip(names(path, config), leaf if "{i}" in template else [leaf], strict=True):
-            tensors[f"{config.model_type}.{name}"] = np.ascontiguousarray(part)
-    return tensors
+        leaf, stored = np.asarray(leaf), table(config)[path]
+        leaf = np.swapaxes(leaf, -1, -2) if stored.transposed else leaf
+        for name, part in zip(names(path, config), leaf if is_stacked(path) else [leaf], strict=True):
+            pieces.setdefault(name, {})[stored.part] = part
+            whole[name] = stored.of
+    refuse(f"incomplete {name}" for name, parts in pieces.items() if len(parts) < whole[name])
+    joined = {name: np.concatenate([parts[k] for k in sorted(parts)]) for name, parts in pieces.items()}
+    # What lies in memory in another order than row by row would be written as other numbers.
+    return {name: np.ascontiguousarray(tensor) for name, tensor in joined.items()}
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the pretrained leaves' names, shapes and float32 values, whatever file they came from."""
+    """SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from."""
     digest = hashlib.sha256()
-    for path in sorted(leaves):
+    for path in sorted(path for path in leaves if not path.startswith(f"{CLASSIFIER}/")):
         leaf = np.ascontiguousarray(leaves[path], dtype="<f4")
         digest.update(f"{path} {leaf.shape}\n".encode())
         digest.update(leaf.data)
     return digest.hexdigest()
+
+
+# What flax raises of bytes that hold no parameters, besides ValueError.
+_NO_TREE = (TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
 def read(folder: Path, config: EncoderConfig) -> Leaves:
@@ -150,7 +150,7 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
         if (path := folder / file).is_file():
             try:
                 return from_checkpoint(_tensors(path), config)
-            except (ValueError, OSError, SafetensorError) as error:
+            except (ValueError, OSError, SafetensorError, *_NO_TREE) as error:
                 raise ValueError(f"{path}: {error}") from None
     if any((folder / file).is_file() for file in PICKLED):
         raise ValueError(

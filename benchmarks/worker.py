@@ -1,4 +1,4 @@
-"""Our training program under measurement: `train.run.prepare`, the plan's batches and the run's own step."""
+"""Our training program under measurement: its own data, batches and step, set up as `train.engine.loop` does."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,26 +9,45 @@ from benchmarks.protocol import Measured, dense_inputs, over_stdio
 
 
 class Ours:
-    """A prepared run; `argv` is the command line of `python -m train`."""
+    """A run about to begin.
 
-    def __init__(self, argv: Sequence[str]):
+    Args:
+      argv: the command line of `python -m train`.
+      shared: what an earlier one has loaded, if there was one.
+    """
+
+    def __init__(self, argv: Sequence[str], shared: Any = None):
         import jax
 
-        from train.engine import prepare
-        from train.options import command
+        from train.engine.data import make_plan, read_data
+        from train.engine.sharding import make_shardings
+        from train.engine.shared import Shared, configure_jax
+        from train.engine.start import initial_params, initial_state, make_model, place_frozen
+        from train.options.command import parse
+        from train.options.model import Pretrained
 
-        self.jax = jax
-        self.run = prepare.prepare(command.parse(argv))
-        self.metrics = None
+        self.jax, self.config = jax, parse(argv)
+        shared = shared or Shared(Pretrained(self.config.model))
+        configure_jax(self.config.precision)
+        self.shardings = make_shardings(self.config.mesh_shape, shared.model.encoder)
+        self.data = read_data(self.config, shared)
+        self.plan = make_plan(self.config, self.data)
+        problem = self.data.task.problem
+        model = make_model(self.config, problem, shared.model.encoder)
+        params = initial_params(self.config, model, problem, shared.model)
+        (self.frozen,) = place_frozen([params], model, self.shardings)
+        self.state = initial_state(self.config, params, self.data, self.shardings)
+        steps = shared.steps(self.config, model, problem.kind, self.shardings, self.state, self.frozen)
+        self.train_step, self.metrics = steps.train, None
 
     @property
     def compilations(self) -> int:
-        return len(self.run.train_step.executables)
+        return self.train_step.compilations
 
     def batches(self) -> Iterator[Measured]:
-        examples = self.run.train_set
+        examples = self.data.train
         for epoch in count():
-            for batch, _, ids in self.run.plan.batches(examples, epoch):
+            for batch, _, ids in self.plan.batches(examples, epoch):
                 ids = ids[ids >= 0]
                 yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
 
@@ -40,29 +59,27 @@ class Ours:
 
         named = {name: self.jax.numpy.asarray(array, np.int32) for name, array in dense_inputs(rows, seq).items()}
         inputs = self.jax.tree.map(lambda x: np.asarray(x)[None], padded(**named))
-        return Batch(inputs, np.zeros((1, rows, 1), self.run.train_set.labels.dtype), np.ones((1, rows, 1), np.float32))
+        return Batch(inputs, np.zeros((1, rows, 1), self.data.train.labels.dtype), np.ones((1, rows, 1), np.float32))
 
     def step(self, inputs: Any) -> None:
-        batch = self.jax.device_put(inputs, self.run.shardings.batch)
-        # As in `train.loop`: the step before is waited for when this one is on its way.
+        batch = self.jax.device_put(inputs, self.shardings.batch)
+        # As in `train.engine.loop`: the step before is waited for when this one is on its way.
         before = self.metrics
-        self.run.state, self.metrics = self.run.train_step(self.run.state, self.run.frozen, batch)
+        self.state, self.metrics = self.train_step(self.state, self.frozen, batch)
         self.jax.device_get(before)
 
     def wait(self) -> None:
-        self.jax.block_until_ready((self.run.state, self.metrics))
+        self.jax.block_until_ready((self.state, self.metrics))
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
-        x, y = (self.jax.numpy.ones(shape, self.run.config.dtype) for shape in ((m, k), (k, n)))
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
+        x, y = (self.jax.numpy.ones(shape, self.config.dtype) for shape in ((m, k), (k, n)))
         multiply = self.jax.jit(self.jax.numpy.matmul)
         return lambda: self.jax.block_until_ready(multiply(x, y))
 
     def flops(self, inputs: Any) -> int:
-        from benchmarks.tpu import products
+        from benchmarks.tpu import matmul_flops
 
-        return sum(
-            products(self.run.train_step.jitted.trace(self.run.state, self.run.frozen, inputs).jaxpr.jaxpr).values()
-        )
+        return sum(matmul_flops(self.train_step.jitted.trace(self.state, self.frozen, inputs).jaxpr.jaxpr).values())
 
     def device_bytes(self) -> int:
         statistics = self.jax.devices()[0].memory_stats() or {}

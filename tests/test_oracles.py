@@ -22,9 +22,9 @@ import pytest
 from adakron_jax import adapter, files, methods, pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data.packing import Batch
-from adakron_jax.encoders.bert import Encoder
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed, padded
+from adakron_jax.encoders.stack import Encoder
 from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_trainable
 from train.engine import optim
@@ -37,24 +37,26 @@ CASES = sorted(path.parent.name for path in FOLDER.glob("*/case.json"))
 assert CASES, f"no oracle cases in {FOLDER}"
 
 # Name of a case's method -> ours, with its hyper-parameters.
-METHODS: dict[str, Callable[[Mapping[str, Any]], Method]] = {
-    "none": lambda case: methods.Head(),
-    "full": lambda case: methods.Full(),
-    "bitfit": lambda case: methods.BitFit(),
-    "adakron": lambda case: methods.AdaKron((case["r"] // case["a"], case["a"]), case["placement"]),
-    "adamix": lambda case: methods.AdaMix(case["num_experts"], r=case["r"]),
-    "pfeiffer": lambda case: methods.Pfeiffer(case["r"]),
-    "houlsby": lambda case: methods.Houlsby(case["r"], "google" if case["train_layernorm"] else "adapterhub"),
-    "compacter": lambda case: methods.Compacter(HIDDEN // case["r"], case["phm_dim"], case["phm_rank"]),
-    "compacter++": lambda case: methods.CompacterPlusPlus(HIDDEN // case["r"], case["phm_dim"], case["phm_rank"]),
-    "ia3": lambda case: methods.IA3(),
-    "hadamard": lambda case: methods.Hadamard(case["placement"]),
-    "lora": lambda case: methods.LoRA(tuple(case["targets"]), case["r"], float(case["alpha"])),
-    "vera": lambda case: methods.VeRA(tuple(case["targets"]), case["r"]),
-    "krona": lambda case: methods.KronA(tuple(case["targets"]), tuple(case["a_shape"]), case["scale"]),
-    "lokr": lambda case: METHODS["krona"](case),
-    "prefix": lambda case: methods.Prefix(case["length"], case["mlp"], case.get("mid", 1)),
-    "unipelt": lambda case: methods.UniPELT(
+METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
+    "none": lambda case, _: methods.Head(),
+    "full": lambda case, _: methods.Full(),
+    "bitfit": lambda case, _: methods.BitFit(),
+    "adakron": lambda case, _: methods.AdaKron((case["r"] // case["a"], case["a"]), case["placement"]),
+    "adamix": lambda case, _: methods.AdaMix(case["num_experts"], r=case["r"]),
+    "pfeiffer": lambda case, _: methods.Pfeiffer(case["r"]),
+    "houlsby": lambda case, _: methods.Houlsby(case["r"], "google" if case["train_layernorm"] else "adapterhub"),
+    "compacter": lambda case, hidden: methods.Compacter(hidden // case["r"], case["phm_dim"], case["phm_rank"]),
+    "compacter++": lambda case, hidden: methods.CompacterPlusPlus(
+        hidden // case["r"], case["phm_dim"], case["phm_rank"]
+    ),
+    "ia3": lambda case, _: methods.IA3(),
+    "hadamard": lambda case, _: methods.Hadamard(case["placement"]),
+    "lora": lambda case, _: methods.LoRA(tuple(case["targets"]), case["r"], float(case["alpha"])),
+    "vera": lambda case, _: methods.VeRA(tuple(case["targets"]), case["r"]),
+    "krona": lambda case, _: methods.KronA(tuple(case["targets"]), tuple(case["a_shape"]), case["scale"]),
+    "lokr": lambda case, _: METHODS["krona"](case, _),
+    "prefix": lambda case, _: methods.Prefix(case["length"], case["mlp"], case.get("mid", 1)),
+    "unipelt": lambda case, _: methods.UniPELT(
         ("adapter", "prefix", "lora") if case["lora"] else ("adapter", "prefix"),
         r=case["r"],
         length=case["length"],
@@ -62,7 +64,6 @@ METHODS: dict[str, Callable[[Mapping[str, Any]], Method]] = {
         lora_r=case.get("lora_r", 1),
     ),
 }
-HIDDEN = 32  # of every case's encoder
 
 
 class Case:
@@ -72,13 +73,14 @@ class Case:
         folder = FOLDER / name
         said = json.loads((folder / "case.json").read_text())
         assert said["method"] in METHODS, f"the method {said['method']!r} of {name} is not known here"
-        self.method = METHODS[said["method"]](said["hyperparameters"])
         self.config = EncoderConfig.from_folder(folder)
+        self.method = METHODS[said["method"]](said["hyperparameters"], self.config.hidden_size)
+        self.kind = said["problem"]
         self.model = SequenceClassifier(self.config, self.method, num_labels=said["num_labels"])
         shapes = self.model.shapes()
         read = files.read_tensors(folder / "adapter.safetensors")
         learned = adapter.from_tensors(read, list(flatten(shapes)), self.method, self.config)
-        params = graft(shapes, pretrained.read(folder, self.config) | learned)
+        params = self.model.assemble(pretrained.read(folder, self.config), learned)
         self.params = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), params)
         self.inputs, self.outputs = np.load(folder / "inputs.npz"), np.load(folder / "outputs.npz")
         self.trajectory = folder / "trajectory.npz"
@@ -89,11 +91,13 @@ class Case:
         names = ("input_ids", "attention_mask", "token_type_ids")
         return padded(*(jnp.asarray(arrays[name], jnp.int32) for name in names))
 
+    def labels(self, arrays: Mapping[str, np.ndarray]) -> jax.Array:
+        """Codes of classes, or numbers of a regression."""
+        return jnp.asarray(arrays["labels"], jnp.result_type(float) if self.kind == "regression" else jnp.int32)
+
     def forward(self, params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss, and with it the logits and the last hidden states; in training, if the case gives its draws."""
-        labels, inputs = self.inputs["labels"], self.packed(self.inputs)
-        kind = "regression" if labels.dtype.kind == "f" else "classification"
-        labels = jnp.asarray(labels, jnp.result_type(float) if kind == "regression" else jnp.int32)
+        labels, inputs = self.labels(self.inputs), self.packed(self.inputs)
         model, training = self.model, {}
         if "expert_choices" in self.inputs:
             model, training = no_dropout(model), {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
@@ -103,7 +107,7 @@ class Case:
 
         with self.chosen_experts():
             logits = logits_of_pass()
-            loss = example_losses(kind, logits, labels)
+            loss = example_losses(self.kind, logits, labels)
             loss += self.method.extra_losses(logits, logits_of_pass) if training else 0.0
         with self.chosen_experts(from_pass=-1):
             encoder = Encoder(model.config, self.method)
@@ -186,13 +190,13 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     optimizer = optim.adamw(weight_decay=0.1)
 
     alone = make_shardings(MeshShape(), case.config)
-    constants = {"model": model, "kind": "classification", "optimizer": optimizer, "shardings": alone}
+    constants = {"model": model, "kind": case.kind, "optimizer": optimizer, "shardings": alone}
     step = jax.jit(lambda *args: train_step(*args, **constants))
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)
     for number in range(25):
         batch = {key.removeprefix("batch/"): theirs[key][number % 5] for key in theirs.files if "batch/" in key}
         inputs = jax.tree.map(lambda x: x[None], case.packed(batch))
-        labels = jnp.asarray(batch["labels"], jnp.int32)[None, :, None]
+        labels = case.labels(batch)[None, :, None]
         state, metrics = step(state, frozen, Batch(inputs, labels, jnp.ones(labels.shape)))
         np.testing.assert_allclose(metrics["learning_rate"], theirs["lr"][number], rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(metrics["loss"], theirs["loss"][number], rtol=0, atol=2e-5)

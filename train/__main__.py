@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from train.engine import signals
+from train import signals
 
 if TYPE_CHECKING:
     from train.options.command import Command
@@ -31,36 +31,42 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         command = parse_command(argv)
-        from train.engine import checkpoint, loop, prepare
+        from train.engine import loop
+        from train.engine.checkpoint import Damaged
+        from train.engine.evaluation import Diverged
+        from train.engine.folder import finished
+        from train.engine.shared import Shared
         from train.output import screen
 
         if command.grid or command.launch.dry_run:
             return _run_grid(command)
         config = command.runs[0]
         screen.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
-        if (result := prepare.finished(config)) is not None:
+        shared = Shared(command.model)
+        if (result := finished(config)) is not None:
+            shared.loader.check_same(config, result.data)
             screen.say("this run has ended; its result:")
             screen.show_result(result, config, command.model.encoder)
             return 0
-        prepared = prepare.prepare(config, prepare.Shared(command.model))
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        loop.train([prepared])
+        loop.train_and_evaluate([config], shared)
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
-    except checkpoint.Damaged as damaged:
-        return _complain(str(damaged), 2)
-    except loop.Diverged as diverged:
+    except (loop.BadInput, Damaged) as error:
+        return _complain(str(error), 2)
+    except Diverged as diverged:
         return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
     return 0
 
 
 def _run_grid(command: "Command") -> int:
-    from train.engine import loop, prepare
+    from train.engine import loop
+    from train.engine.shared import Shared
     from train.grid.cells import show_cost, show_scores, survey, train
 
-    shared = prepare.Shared(command.model)
+    shared = Shared(command.model)
     cells = survey(command.runs, shared)
     show_cost(cells)
     if command.launch.dry_run:

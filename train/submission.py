@@ -16,7 +16,7 @@ from adakron_jax.data.tokenizer import Examples
 from adakron_jax.forward import logits_of
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
-from train.engine.prepare import configure_jax
+from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.output.progress import Line
@@ -130,7 +130,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
 
     def classify(name: str, examples: Examples) -> np.ndarray:
-        configure_jax(run.config)
+        configure_jax(run.config.precision)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))

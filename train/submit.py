@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.engine import signals
+from train import signals
 
 
 def main(argv: Sequence[str]) -> int:

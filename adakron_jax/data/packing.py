@@ -8,13 +8,13 @@ several seeds share their programs.
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int, Num
 
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.inputs import Packed
@@ -26,6 +26,7 @@ PLANNED = 20_000  # batches that a plan looks at; beyond, they say nothing new
 DRAFT_SEED = 0  # of the order that the shapes are chosen for
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Batch:
     """One optimiser step's examples, as `accumulate` packed micro-batches along the first axis.
@@ -37,9 +38,9 @@ class Batch:
         [micro, rows, slots].
     """
 
-    inputs: Any
-    labels: Any
-    weights: Any
+    inputs: Packed
+    labels: Num[Array | np.ndarray, "*micro rows slots"]
+    weights: Float[Array | np.ndarray, "*micro rows slots"]
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:

@@ -6,12 +6,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from adakron_jax.encoders.bert import Encoder
+from adakron_jax.architectures import Form
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.parts import Part, gelu
+from adakron_jax.encoders.stack import Encoder
+from adakron_jax.layout import CLASSIFIER, POOLER
 from adakron_jax.params import flatten, graft
 
 Pooling = Literal["pooler", "first", "mean"]
@@ -20,18 +22,19 @@ _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": gelu}
 
 
 class Head(Part):
-    """Dense, activation, projection: the classifier of encoders that come without a pretrained pooler."""
+    """Dense, activation, perhaps LayerNorm, projection: of encoders that come without a pretrained pooler."""
 
     num_labels: int = 2
-    activation: str = "tanh"
+    form: Form = Form("tanh")
 
     @nn.compact
     def __call__(
         self, pooled: Float[Array, "rows slots hidden"], deterministic: bool
     ) -> Float[Array, "rows slots labels"]:
-        drop = Dropout(self.config.classifier_dropout)
-        x = self.dense(self.config.hidden_size, "dense")(drop(pooled, deterministic))
-        x = _ACTIVATIONS[self.activation](x)
+        drop, form = Dropout(self.config.classifier_dropout), self.form
+        x = drop(pooled, deterministic) if form.drops_input else pooled
+        x = _ACTIVATIONS[form.activation](self.dense(self.config.hidden_size, "dense", form.biases)(x))
+        x = self.norm(use_bias=form.biases)(x) if form.normed else x
         return self.dense(self.num_labels, "out_proj")(drop(x, deterministic))
 
 
@@ -43,10 +46,12 @@ class SequenceClassifier(Part):
     Attributes:
       num_labels: logits of an example; a regression has one.
       pooling: the vector the head reads: `pooler` is what the architecture itself gives its head (BERT's pretrained
-        pooler on the first token; of RoBERTa the first token), `first` the first token's last hidden state, `mean`
-        the mean over the example's tokens.
+        pooler on the first token; what ModernBERT's configuration says; else the first token), `first` the first
+        token's last hidden state, `mean` the mean over the example's tokens.
       head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
         dense of the hidden size with that activation, and the projection.
+      unroll, remat, visible: as the encoder has them; Linen's own tools (`nn.tabulate`, `capture_intermediates`, `sow`)
+        need `visible`.
     """
 
     num_labels: int = 2
@@ -54,24 +59,29 @@ class SequenceClassifier(Part):
     head: HeadForm = "own"
     unroll: bool = False
     remat: bool = False
+    visible: bool = False
 
     @nn.compact
-    def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
+    def __call__(
+        self, inputs: Packed, deterministic: bool = True, spread: Int[Array, " more"] | None = None
+    ) -> Float[Array, "rows slots labels"]:
+        """Logits of the example in each slot; with `spread`, as the encoder has it, of the rows' copies."""
         parts = (self.config, self.method, self.dtype)
-        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, name="encoder")
-        if self.pooling == "mean":
-            pooled = segment_means(encoder(inputs, deterministic), inputs)
+        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, visible=self.visible, name="encoder")
+        architecture = self.config.architecture
+        read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
+        if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
+            pooled = segment_means(encoder(inputs, deterministic, spread=spread), read)
         else:
-            pooled = encoder(inputs, deterministic, inputs.starts)
-        bert = self.config.model_type == "bert"
-        if bert and self.pooling == "pooler":
-            pooled = jnp.tanh(self.dense(self.config.hidden_size, "pooler")(pooled))
-        form = ("linear" if bert else "tanh") if self.head == "own" else self.head
-        if form == "linear":
+            pooled = encoder(inputs, deterministic, jnp.asarray(read.starts), spread)
+        if architecture.pooler and self.pooling == "pooler":
+            pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
+        form = architecture.form if self.head == "own" else Form(self.head)
+        if form.activation == "linear":
             pooled = Dropout(self.config.classifier_dropout)(pooled, deterministic)
-            logits = self.dense(self.num_labels, "classifier")(pooled)
+            logits = self.dense(self.num_labels, CLASSIFIER)(pooled)
         else:
-            head = Head(*parts, num_labels=self.num_labels, activation=form, name="classifier")
+            head = Head(*parts, num_labels=self.num_labels, form=form, name=CLASSIFIER)
             logits = head(pooled, deterministic)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
@@ -92,14 +102,15 @@ class SequenceClassifier(Part):
     def assemble(self, base: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, from the pretrained leaves and the others, both path -> array.
 
-        A pretrained pooler that this head does not read is left out.
+        A pretrained pooler or part of a head that this model does not have is left out.
 
         Raises:
           ValueError: leaves are missing, unexpected or misshapen; all of them are listed.
         """
         shapes = self.shapes()
         leaves = {**base, **others}
-        unread = {path for path in base if path.startswith("pooler/")} - flatten(shapes).keys()
+        heads = (f"{POOLER}/", f"{CLASSIFIER}/")
+        unread = {path for path in base if path.startswith(heads)} - flatten(shapes).keys()
         return graft(shapes, {path: leaf for path, leaf in leaves.items() if path not in unread})
 
 

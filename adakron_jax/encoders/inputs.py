@@ -1,5 +1,6 @@
 """What an encoder reads: packed rows of token ids."""
 
+import typing
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Packed:
     """Rows of fixed length that hold several examples end to end.
@@ -20,11 +22,23 @@ class Packed:
         [rows, slots]
     """
 
-    tokens: Any
-    token_types: Any
+    tokens: Int[Array | np.ndarray, "*micro rows seq"]
+    token_types: Int[Array | np.ndarray, "*micro rows seq"]
+    segments: Int[Array | np.ndarray, "*micro rows seq"]
+    positions: Int[Array | np.ndarray, "*micro rows seq"]
+    starts: Int[Array | np.ndarray, "*micro rows slots"]
+
+
+@struct.dataclass
+class Places:
+    """Where tokens stand: their segments and positions, as `Packed` has them."""
+
     segments: Any
     positions: Any
-    starts: Any
+
+    def at(self, starts: Int[Array, "rows slots"]) -> "Places":
+        """Those of some tokens of each row."""
+        return Places(*(jnp.take_along_axis(x, starts, axis=1) for x in (self.segments, self.positions)))
 
 
 def padded(

@@ -16,6 +16,8 @@ ABOUT_INTERVALS = (
     f"Intervals hold {100 * CONFIDENCE:.0f} % of {RESAMPLES:,} bootstrap resamples of the examples. They tell how much "
     "other examples would change the score, not another seed of the training."
 )
+SCORE_HEADS = ["metric", "value", f"{100 * CONFIDENCE:.0f} % interval"]
+LABEL_HEADS = ["label", "precision", "recall", "F1", "examples"]
 CONFUSED = 10  # pairs of labels, at most
 TEXT = 400  # characters of a mistake's text
 NUMBERED, DRAWN = 16, 160  # labels up to which a matrix has room for its counts, and for its labels
@@ -29,17 +31,17 @@ def page(name: str, assessment: Assessment) -> str:
 def view(assessment: Assessment, salt: str) -> dict[str, Any]:
     """What `parts.html.jinja` shows; `salt` begins the plots' ids."""
     regression = assessment.problem.kind == "regression"
-    worst = sorted(assessment.labels, key=lambda label: label.f1)
     return {
         "summary": summary(assessment),
-        "score_heads": ["metric", "value", f"{100 * CONFIDENCE:.0f} % interval"],
-        "scores": [*score_rows(assessment)],
+        "score_heads": SCORE_HEADS,
+        "scores": score_rows(assessment),
         "about_intervals": ABOUT_INTERVALS,
         "plot_title": "Predictions against targets" if regression else "Calibration",
         "plot": scatter(assessment, salt) if regression else reliability(assessment, salt),
         "matrix": matrix(assessment, salt) if 0 < len(assessment.confusion) <= DRAWN else "",
         "confused": assessment.confused[:CONFUSED] if len(assessment.labels) > NUMBERED else [],
-        "labels": [(label.label, label.precision, label.recall, label.f1, label.support) for label in worst],
+        "label_heads": LABEL_HEADS,
+        "labels": label_rows(assessment),
         "mistakes": [mistake_row(mistake) for mistake in assessment.mistakes],
         "mistakes_title": "Largest errors" if regression else "Most confident mistakes",
         "weight_head": "error" if regression else "probability",
@@ -61,6 +63,12 @@ def score_rows(assessment: Assessment) -> list[tuple[str, str, str]]:
     if assessment.bins:
         rows.append(("calibration error", f"{100 * assessment.calibration_error:.2f}", ""))
     return rows
+
+
+def label_rows(assessment: Assessment) -> list[tuple[str, float, float, float, int]]:
+    """(label, precision, recall, F1, examples), worst first."""
+    worst = sorted(assessment.labels, key=lambda label: label.f1)
+    return [(label.label, label.precision, label.recall, label.f1, label.support) for label in worst]
 
 
 def mistake_row(mistake: Mistake) -> tuple[list[str], str, str, str]:

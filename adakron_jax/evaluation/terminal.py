@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from adakron_jax.data.table import printable
-from adakron_jax.evaluation.assessment import CONFIDENCE, Assessment
-from adakron_jax.evaluation.page import answer, score_rows, summary
+from adakron_jax.evaluation.assessment import Assessment
+from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, answer, label_rows, score_rows, summary
 
-LABELS, CONFUSED, MATRIX = 20, 10, 8  # lines of labels and of confusions; labels up to which a matrix is shown
+LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
 
 
 def show(name: str, assessment: Assessment) -> None:
@@ -22,16 +22,11 @@ def show(name: str, assessment: Assessment) -> None:
 
 
 def tables(assessment: Assessment) -> Iterator[Table]:
-    interval = f"{100 * CONFIDENCE:.0f} % interval"
-    yield _table("", ["metric", "value", interval], score_rows(assessment), left=1)
-    worst = sorted(assessment.labels, key=lambda label: label.f1)[:LABELS]
-    if worst:
+    yield _table("", SCORE_HEADS, score_rows(assessment), left=1)
+    if worst := label_rows(assessment)[:LABELS]:
         title = f"the {LABELS} worst labels" if len(assessment.labels) > LABELS else ""
-        rows = [
-            (each.label, *(f"{100 * share:.1f}" for share in (each.precision, each.recall, each.f1)), str(each.support))
-            for each in worst
-        ]
-        yield _table(title, ["label", "precision", "recall", "F1", "examples"], rows, left=1)
+        rows = [(label, *(f"{100 * share:.1f}" for share in shares), f"{count:,}") for label, *shares, count in worst]
+        yield _table(title, LABEL_HEADS, rows, left=1)
     names = assessment.problem.labels
     if assessment.confusion and len(names) <= MATRIX:
         rows = [(name, *map(str, line)) for name, line in zip(names, assessment.confusion, strict=True)]

@@ -22,9 +22,8 @@ from jaxtyping import Array, Float
 from adakron_jax.config import EncoderConfig
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.promote import promote
-from adakron_jax.splice import Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import Leaves, Method, Site, Splice, path_of, register, require
 
-_SITE = f"encoder/layers/ffn/{Site.FFN_DENSE}@"
 Mixture = Literal["full", "partial"]
 
 
@@ -111,7 +110,8 @@ class _Mixed(Method):
         return 0.5 * (_divergence(second, first) + _divergence(first, second))
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        plain, old = self.plain(), f"{_SITE}{self.name}/"
+        plain = self.plain()
+        old, new = path_of(Site.FFN_DENSE, self.name), path_of(Site.FFN_DENSE, plain.name)
         fused = {path: leaf for path, leaf in leaves.items() if not path.startswith(old)}
         for path, leaf in leaves.items():
             if path.startswith(old):
@@ -119,7 +119,7 @@ class _Mixed(Method):
                 projection = "down_1" if projection == "down" else projection
                 if projection in {f"down_{number}" for number in self.mixed()}:
                     leaf = np.asarray(leaf).mean(axis=1)
-                fused[f"{_SITE}{plain.name}/{projection}/{kind}"] = leaf
+                fused[f"{new}{projection}/{kind}"] = leaf
         return plain, fused
 
 

@@ -14,11 +14,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.layout import ATTENTION_NORM
 from adakron_jax.methods.promote import promote
 from adakron_jax.methods.subset import Head
-from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, register, require
+from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, register, require
 
 Place = Literal["after_dense", "context"]
+# Values that are no projection's output -> the site of the projection that reads them.
+SCALED_INPUTS = {Site.ATTENTION_CONTEXT: Site.ATTENTION_DENSE, Site.FFN_HIDDEN: Site.FFN_DENSE}
 
 
 class Scale(nn.Module):
@@ -40,21 +43,40 @@ class Scale(nn.Module):
 @register
 @dataclasses.dataclass(frozen=True)
 class IA3(Method):
-    """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations."""
+    """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations.
+
+    Attributes:
+      targets: the values that are scaled: outputs of projections, or what `SCALED_INPUTS` names. AdapterHub's form has
+        `ffn_inner`, before the activation, in place of `ffn_hidden`.
+    """
 
     name: ClassVar[str] = "ia3"
+    targets: tuple[str, ...] = ("key", "value", "ffn_hidden")
+
+    def __post_init__(self):
+        accepted = (*DENSES, *SCALED_INPUTS)
+        fine = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(accepted)
+        require(fine, "targets", self.targets, f"one or more of {', '.join(accepted)}")
+
+    def leaf(self, target: str) -> str:
+        """The name of a target's vector."""
+        return "ffn" if target == Site.FFN_HIDDEN else target
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        places = {Site.KEY: "key", Site.VALUE: "value", Site.FFN_HIDDEN: "ffn"}
-        return {site: Splice(functools.partial(Scale, leaf, dtype), label="ia3") for site, leaf in places.items()}
+        return {
+            Site(target): Splice(functools.partial(Scale, self.leaf(target), dtype), label="ia3")
+            for target in self.targets
+        }
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = dict(leaves)
-        for site, leaf in ((Site.KEY, "key"), (Site.VALUE, "value")):
-            scale = fused.pop(f"encoder/layers/attention/{site}@ia3/{leaf}")
-            _scale_outputs(fused, DENSES[site], np.asarray(scale))
-        scale = fused.pop(f"encoder/layers/ffn/{Site.FFN_HIDDEN}@ia3/ffn")
-        fused["encoder/layers/ffn/dense/kernel"] = fused["encoder/layers/ffn/dense/kernel"] * scale[:, :, None]
+        for site in map(Site, self.targets):
+            dense = DENSES[SCALED_INPUTS.get(site, site)]
+            scale = np.asarray(fused.pop(f"{path_of(site, self.name)}{self.leaf(site)}"))
+            if site in SCALED_INPUTS:
+                fused[f"{dense}/kernel"] = fused[f"{dense}/kernel"] * scale[:, :, None]
+            else:
+                _scale_outputs(fused, dense, scale)
         return Head(), fused
 
 
@@ -95,11 +117,13 @@ class Hadamard(Method):
         return {self.site: Splice(functools.partial(Affine, dtype), label="hadamard")}
 
     def trains(self, path: str) -> bool:
-        return super().trains(path) or "/attention_norm/" in path
+        return super().trains(path) or path.startswith(f"{ATTENTION_NORM}/")
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+        if not config.architecture.biases:
+            raise ValueError(f"method {self.name} cannot be fused: {config.model_type} has no bias to take up its own")
         fused, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
-        own = f"encoder/layers/attention/{self.site}@hadamard/"
+        own = path_of(self.site, self.name)
         weight, bias = np.asarray(fused.pop(f"{own}weight")), np.asarray(fused.pop(f"{own}bias"))
         if self.place == "after_dense":
             _scale_outputs(fused, dense, weight)
@@ -112,6 +136,8 @@ class Hadamard(Method):
 
 
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
-    """Scales the outputs of a stacked dense by [layers, out]."""
-    leaves[f"{dense}/kernel"] = leaves[f"{dense}/kernel"] * scale[:, None, :]
-    leaves[f"{dense}/bias"] = leaves[f"{dense}/bias"] * scale
+    """Scales the outputs of a stacked dense, with or without a bias, by [layers, out]."""
+    kernel, bias = f"{dense}/kernel", f"{dense}/bias"
+    leaves[kernel] = leaves[kernel] * scale[:, None, :]
+    if bias in leaves:
+        leaves[bias] = leaves[bias] * scale

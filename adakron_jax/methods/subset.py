@@ -1,9 +1,11 @@
 """Methods that add nothing and train a part of what is there."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from adakron_jax.splice import Method, register
+from adakron_jax.config import EncoderConfig
+from adakron_jax.splice import Method, Site, Splice, register
 
 
 @register
@@ -31,6 +33,11 @@ class BitFit(Method):
     """Every bias of the encoder, LayerNorms' and pooler's included (Ben Zaken, Ravfogel and Goldberg 2022)."""
 
     name: ClassVar[str] = "bitfit"
+
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        if not config.architecture.biases:
+            raise ValueError(f"method {self.name} trains biases; {config.model_type} has none: take another method")
+        return {}
 
     def trains(self, path: str) -> bool:
         return path.endswith("/bias")

@@ -7,26 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.config import BERT_BASE, EncoderConfig
-from adakron_jax.encoders.bert import Encoder
+from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.dropout import Dropout, random_words
 from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.parts import take
+from adakron_jax.encoders.stack import Encoder
 from adakron_jax.methods import Head
+from tests.encoders.architectures import BERT, DISTINCT, MODERNBERT
 
-BERT = dataclasses.replace(
-    BERT_BASE,
-    vocab_size=50,
-    hidden_size=16,
-    num_layers=3,
-    num_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=20,
-    initializer_range=0.3,
-)
-ROBERTA = dataclasses.replace(BERT, model_type="roberta", pad_id=1, type_vocab_size=1, layer_norm_eps=1e-5)
 LENGTHS = (5, 9, 3, 7)
+ALL = pytest.mark.parametrize("config", DISTINCT, ids=lambda config: config.model_type)
 
 
 def examples(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +45,7 @@ def packed_pairs(config: EncoderConfig) -> Packed:
     return Packed(**jax.tree.map(jnp.asarray, inputs), starts=jnp.asarray(starts))
 
 
-@pytest.mark.parametrize("config", [BERT, ROBERTA], ids=["bert", "roberta"])
+@ALL
 def test_packed_rows_give_the_logits_of_padded_ones(config: EncoderConfig) -> None:
     model = SequenceClassifier(config, Head(), num_labels=3)
     ids, mask = examples(config)
@@ -81,8 +72,9 @@ def test_no_gradient_crosses_from_one_segment_to_another_or_from_padding() -> No
     assert set(np.flatnonzero(touched)) == set(range(LENGTHS[0]))
 
 
-def test_unrolling_the_layers_changes_neither_tree_nor_numbers() -> None:
-    config = dataclasses.replace(BERT, num_layers=4)
+@pytest.mark.parametrize("config", [BERT, MODERNBERT], ids=lambda config: config.model_type)
+def test_unrolling_the_layers_changes_neither_tree_nor_numbers(config: EncoderConfig) -> None:
+    config = dataclasses.replace(config, num_layers=4)
     loop, unrolled = (SequenceClassifier(config, Head(), unroll=unroll) for unroll in (False, True))
     inputs = packed_pairs(BERT)
     params = jax.jit(loop.init)(jax.random.key(0), inputs)
@@ -92,7 +84,7 @@ def test_unrolling_the_layers_changes_neither_tree_nor_numbers() -> None:
     np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [BERT, ROBERTA], ids=["bert", "roberta"])
+@ALL
 def test_the_last_layer_on_first_tokens_only_gives_the_same_first_tokens(config: EncoderConfig) -> None:
     inputs, model = packed_pairs(config), Encoder(config, Head())
     params = jax.jit(model.init)(jax.random.key(0), inputs)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_resume import Outcome, assert_same, caches, call, outcome, saved_steps, stop_after
-from train.engine import loop
+from train.engine.evaluation import out_of_patience
 from train.options.config import RunConfig
 
 __all__ = ["caches"]  # a fixture
@@ -90,7 +90,7 @@ def test_patience_ends_a_run_that_gets_no_better_and_a_resumed_one_at_the_same_s
 def test_patience_counts_evaluations_since_the_best_the_first_of_equals():
     def tired(patience: int, *scores: float) -> bool:
         records = [{"step": step, "accuracy": score} for step, score in enumerate(scores)]
-        return loop.out_of_patience(records, RunConfig("rte", patience=patience))
+        return out_of_patience(records, RunConfig("rte", patience=patience))
 
     assert not tired(1)
     assert not tired(1, 0.5)

@@ -12,15 +12,16 @@ from safetensors.numpy import load_file, save_file
 
 from adakron_jax import adapter
 from adakron_jax.methods import AdaKron, BitFit, VeRA
-from adakron_jax.params import flatten, merge_params
+from adakron_jax.params import flatten
 from adakron_jax.splice import Method
 from tests.conftest import write_tiny
 from tests.engine.test_resume import snapshot, stop_after
 from tests.engine.test_run import call, read_json
 from tests.test_submission import save_run
 from train.data.glue import TASKS
-from train.engine import prepare
+from train.engine.start import initial_params, make_model
 from train.options.config import RunConfig
+from train.options.model import Pretrained
 
 ADAKRON = AdaKron((2, 2))
 SMALL = ["--data", "mini", "--batch-size", "8", "--limit-train", "64", "--limit-eval", "8", "--max-length", "32"]
@@ -38,9 +39,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def start(tiny: Path, out: Path, task: str, method: Method, init_from: str = "") -> Mapping[str, Any]:
     """All leaves with which a run would begin."""
     config = RunConfig(task, str(tiny), "mini", str(out), method=method, max_length=32, limit_train=8, limit_eval=8)
-    begun = prepare.prepare(dataclasses.replace(config, init_from=init_from))
-    begun.checkpoints.close()
-    return flatten(merge_params(begun.state.trainable, begun.frozen))
+    problem, base = TASKS[task].problem, Pretrained(config.model)
+    model = make_model(config, problem, base.encoder)
+    return flatten(initial_params(dataclasses.replace(config, init_from=init_from), model, problem, base))
 
 
 @pytest.mark.parametrize(

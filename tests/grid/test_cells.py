@@ -22,7 +22,9 @@ from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder
 from train.data import sources
 from train.data.glue import SUITES
-from train.engine import loop, prepare
+from train.engine import loop
+from train.engine.run import Crew
+from train.engine.shared import Shared
 from train.grid import cells
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
@@ -117,7 +119,7 @@ def test_fields_of_the_method_are_in_the_name_where_they_are_not_the_default(ask
 def test_a_field_must_be_one_of_every_method(asked: Callable[..., Command]):
     both = asked("--task", "rte", "--method", "pfeiffer", "houlsby", "--method.r", 16)
     assert [run.method.r for run in both.runs] == [16, 16]  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="method full has no field r; accepted: none"):
+    with pytest.raises(ValueError, match="method full has no field r; accepted: layers"):
         asked("--task", "rte", "--method", "pfeiffer", "full", "--method.r", 16)
 
 
@@ -174,7 +176,7 @@ def test_flags_win_over_the_file(asked: Callable[..., Command], file: Callable[[
         ('task = "rte"\nseed = [0, "one"]', "mine.toml: seed is 'one'; accepted: int"),
         ('task = "rte"\nepochs = [1, 2]', r"mine.toml: epochs is \[1, 2\]; accepted: int"),
         ('task = "rte"\nmethod = ["lora9"]', "mine.toml: method is 'lora9'; accepted: adakron"),
-        ('task = "rte"\n[[method]]\nname = "full"\nr = 3', "mine.toml: method full has no field r; accepted: none"),
+        ('task = "rte"\n[[method]]\nname = "full"\nr = 3', "mine.toml: method full has no field r; accepted: layers"),
         ('task = "rte"\n[[method]]\nr = 3', "mine.toml: method is {'r': 3}; accepted: a method's name, or a table"),
         ('task = "rte"\n[[method]]\nname = "pfeiffer"\nr = "wide"', "mine.toml: method.r is 'wide'; accepted: int"),
         ("task = ", "mine.toml: "),
@@ -413,25 +415,20 @@ def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen()
     assert "1/4 epoch 1  evaluating" in captured.get()
 
 
-def test_a_later_seed_compiles_only_what_the_one_before_has_not(
+def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     flags = [*SMALL, "--task", "sst2", "--seed", "0", "1", "--model", str(tiny), "--out", str(tmp_path)]
-    command = parse_command(flags)
-    shared = prepare.Shared(command.model)
-    surveyed = cells.survey(command.runs, shared)
-    seen = []
+    command, crews = parse_command(flags), []
 
-    def train(runs: Any) -> list[Result]:
-        (run,) = runs
-        seen.append(run)
-        run.train_step.executables["a shape"] = print
-        run.checkpoints.close()
-        return [result(0, 1.0)]
+    def conclude(run: Any, state: Any, crew: Crew, *more: Any) -> Result:
+        crews.append(crew)
+        return result(0, 1.0)
 
-    monkeypatch.setattr(loop, "train", train)
-    cells.train(surveyed, shared)
-    first, second = seen
-    assert first.compiled_before == {"train": 0, "eval": 0}
-    assert second.compiled_before == {"train": 1, "eval": 0}
-    assert np.shares_memory(first.train_set.tokens, second.train_set.tokens)
+    monkeypatch.setattr(loop, "conclude", conclude)
+    cells.train(cells.survey(command.runs, shared := Shared(command.model)), shared)
+    first, second = crews
+    assert (first.steps.train.compilations, second.steps.train.compilations) == (1, 0)
+    assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)
+    assert second.steps.seconds == 0
+    assert np.shares_memory(first.data.train.tokens, second.data.train.tokens)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adakron_jax.architectures import ARCHITECTURES
 from adakron_jax.config import BERT_BASE, NAMED, ROBERTA_LARGE, EncoderConfig
 
 ORACLES = Path(__file__).parents[1] / "oracles"
@@ -72,11 +73,16 @@ def test_a_published_roberta_is_read_field_by_field():
     )
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in ORACLES.glob("*/config.json")))
-def test_positions_begin_after_the_padding_token_in_roberta_and_at_0_in_bert(folder: str):
-    config = EncoderConfig.from_folder(ORACLES / folder)
-    offset = {"bert": 0, "roberta": 2}[config.model_type]
-    assert (config.position_offset, config.max_length, config.head_dim) == (offset, 40, 8)
+@pytest.mark.parametrize(
+    ("model_type", "offset", "longest"),
+    [("bert", 0, 40), ("roberta", 2, 40), ("xlm-roberta", 2, 40), ("camembert", 2, 40), ("distilbert", 0, 40)]
+    + [("electra", 0, 40), ("modernbert-cls", 0, 64)],
+)
+def test_positions_begin_after_the_padding_token_in_roberta_s_kin_and_at_0_elsewhere(
+    model_type: str, offset: int, longest: int
+):
+    config = EncoderConfig.from_folder(ORACLES / f"base-{model_type}")
+    assert (config.position_offset, config.max_length, config.head_dim) == (offset, longest, 8)
 
 
 def test_bert_s_positions_begin_at_0_whatever_its_padding_token():
@@ -121,7 +127,7 @@ def test_the_classifier_s_dropout_is_the_hidden_one_unless_given(given: dict[str
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"model_type": "gpt2"}, "model_type is 'gpt2'; accepted: bert, roberta"),
+        ({"model_type": "gpt2"}, f"model_type is 'gpt2'; accepted: {', '.join(ARCHITECTURES)}"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'; accepted: gelu"),
         ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; accepted: gelu"),
         (
@@ -145,7 +151,7 @@ def test_what_is_unsupported_or_out_of_range_is_refused_with_what_is_accepted(gi
 
 
 def test_a_configuration_without_a_model_type_is_refused():
-    with pytest.raises(ValueError, match="^model_type is None; accepted: bert, roberta$"):
+    with pytest.raises(ValueError, match=f"^model_type is None; accepted: {', '.join(ARCHITECTURES)}$"):
         EncoderConfig.from_hugging_face(GOOGLE)
 
 

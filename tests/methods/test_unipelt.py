@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders.bert import Attention
+from adakron_jax.encoders.attention import Attention
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.methods import LoRA, Pfeiffer, UniPELT

@@ -288,7 +288,7 @@ def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
         *("options", "everyday flags", "a table of your own", "optimisation", "data", "evaluation", "machine", "grids"),
         "fields of the method",
     ]
-    everyday = text[text.index("everyday flags:") : text.index("a table of your own:")]
+    everyday = text[text.index("everyday flags:") : text.index("\na table of your own:")]
     assert re.findall(r"^  (--\S+)", everyday, re.MULTILINE) == [
         *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
         "--learning-rate",
@@ -338,7 +338,7 @@ def test_a_method_s_fields_are_read_as_their_types(bert: Parse):
         (["--method.place", "parallel"], "method.place is 'parallel'; accepted: sequential, pfeiffer"),
         (["--method.place", "pfeiffer", "sequential"], "method.place is 'pfeiffer sequential'; accepted: one value"),
         (["--method.nonsense", "3"], "--method.nonsense.*accepted: .*factors.*place"),
-        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: none"),
+        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: layers"),
     ],
 )
 def test_a_method_s_field_that_does_not_fit_is_refused_with_what_is_accepted(

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.evaluation.metrics import METRICS, OF_KIND
+from adakron_jax.evaluation.metrics import METRICS, OF_KIND, Metric
 from adakron_jax.problem import Problem
 
 EVEN = 1e-5  # logits of a regression that differ by less are the same but for float32's rounding
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a score's name, which may end in the suffix of a split."""
+    return next(metric for known, metric in METRICS.items() if name == known or name.startswith(f"{known}_"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,31 +1,34 @@
-"""Training from a prepared run to its result."""
+"""The whole story of a run, from its configuration to its adapter and its result."""
 
+import contextlib
+import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
 
 import jax
 import numpy as np
 
 from adakron_jax import adapter
-from adakron_jax.data import tokenizer
-from adakron_jax.data.packing import Batch, Plan
-from adakron_jax.forward import of_split
-from adakron_jax.params import merge_params, split_params
-from adakron_jax.splice import is_own
-from train.engine import signals
-from train.engine.prepare import Run
-from train.engine.together import Crew
+from adakron_jax.params import Tree, budget, merge_params, split_params
+from adakron_jax.splice import is_own, is_trainable
+from train import signals
+from train.engine.data import read_data
+from train.engine.evaluation import Diverged, best_of, evaluate, evaluations, out_of_patience, score_once, steps_between
+from train.engine.run import Clock, Crew, Run, open_runs, unstack
+from train.engine.sharding import make_shardings
+from train.engine.shared import Shared, configure_jax
+from train.engine.start import check_compatible, initial_params, make_model, place_frozen
+from train.engine.step import TrainState
 from train.options.config import RunConfig
-from train.output import progress, screen
-from train.output.journal import Journal
+from train.output import screen
+from train.output.progress import ProgressLine
 from train.output.result import (
     Compilations,
     Parameters,
     Result,
-    Seconds,
     Throughput,
     device,
     read_evaluation,
@@ -40,242 +43,192 @@ class Stopped(Exception):
     """The user asked the run to stop; it can be resumed."""
 
 
-class Diverged(Exception):
-    """The loss of a run is no longer a number."""
-
-    def __init__(self, run: Run, text: str):
-        super().__init__(text)
-        self.run = run
+class BadInput(ValueError):
+    """Something that was asked for is not there or does not fit."""
 
 
-def train(runs: Sequence[Run]) -> list[Result]:
-    """Trains to the end or until patience does, evaluating on the way, and writes the folders of the runs.
+class Ended(NamedTuple):
+    """How runs ended; `stopping` says that the user asked to stop when there was nothing left but to finish."""
+
+    results: list[Result]
+    stopping: bool
+
+
+def train_and_evaluate(
+    configs: Sequence[RunConfig], shared: Shared, overview: Callable[[int, float], str] = lambda step, pace: ""
+) -> Ended:
+    """Trains a run, or several that take their steps as one, to the end or until patience does.
 
     Args:
-      runs: one, or several that take their steps together, as a Crew does.
-
-    Returns:
-      The results, as written to each `result.json`.
+      configs: equal but for seed and learning rate, if there are several.
+      shared: what earlier runs have read and compiled.
+      overview: a line on what else there is to do, from the step reached and the examples a second.
 
     Raises:
+      BadInput: what was asked for is not there or does not fit; nothing has been written.
       Stopped: SIGINT or SIGTERM came; the state is saved.
       Diverged: the loss of a run is not a number; the last checkpoint is kept.
       Damaged: the best tree cannot be read back.
     """
-    crew = Crew(runs)
-    lead, start = crew.lead, int(crew.lead.state.step)
-    screen.show_trainable(lead.state.trainable, lead.frozen, Parameters(**lead.budget))
-    for run in runs:
-        counts = " or ".join(map(str, run.plan.row_counts))
-        screen.say(
-            f"{len(run.train_set):,} training examples, {run.total_steps:,} steps; rows of {run.plan.row_length} "
-            f"tokens, {counts} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
-        )
-    if start:
-        screen.say(f"resumed after step {start} of {lead.total_steps}")
-    journals = [Journal(run.config.folder, start) for run in runs]
-    try:
-        line = progress.ProgressLine(lead.total_steps, start, lead.config.batch_size * len(runs), lead.overview)
+    clock, lead, encoder = Clock(), configs[0], shared.model.encoder
+    with contextlib.ExitStack() as opened:
+        with _refusals():
+            configure_jax(lead.precision)
+            check_compatible(lead, encoder)
+            shardings = make_shardings(lead.mesh_shape, encoder)
+            data = read_data(lead, shared)
+            problem = data.task.problem
+            model = make_model(lead, problem, encoder)
+            params = [initial_params(config, model, problem, shared.model) for config in configs]
+            frozen = place_frozen(params, model, shardings)
+            runs, state = opened.enter_context(open_runs(configs, params, frozen, data, shardings))
+            one = jax.eval_shape(lambda state: unstack(state, len(runs))[0], state)
+            steps = shared.steps(lead, model, problem.kind, shardings, one, frozen[0])
+        crew, start, total = Crew.of(runs, data, shardings, steps), runs[0].start, data.total_steps
+        counts = Parameters(**budget(params[0], is_trainable(lead.method)))
+        show_start(crew, counts, one.trainable)
+        line = ProgressLine(total, start, lead.batch_size * len(runs), overview)
         with signals.held() as stopping, line:
-            for epoch, end in evaluations(lead, start):
-                if out_of_patience(journals[0].of("eval"), lead.config):  # several have none
+            for epoch, end in evaluations(lead, data, start):
+                if out_of_patience(runs[0].journal.of("eval"), lead.patience, data.best_by):  # several have none
                     break
-                train_epoch(crew, epoch, end, journals, line, stopping)
+                with clock.on("train", steps):
+                    state = train_to(end, epoch, crew, state, line, clock, stopping)
                 line.note(f"epoch {epoch + 1}  evaluating")
-                for run, journal in zip(runs, journals, strict=True):
-                    evaluate(run, epoch, journal, of_several=crew.several)
-                    run.checkpoints.save(run.state)
-                if stopping and end < lead.total_steps:
-                    stop(runs)
-        lead.stopping = bool(stopping)
-        return [conclude(run, journal, len(runs)) for run, journal in zip(runs, journals, strict=True)]
-    finally:
-        for run, journal in zip(runs, journals, strict=True):
-            run.checkpoints.close()
-            journal.close()
+                for run, own in zip(runs, unstack(state, len(runs)), strict=True):
+                    with clock.on("eval", steps):
+                        evaluate(run, own, epoch, crew)
+                    run.save(own)
+                if stopping and end < total:
+                    stop(crew, end)
+        last = zip(runs, unstack(state, len(runs)), strict=True)
+        return Ended([conclude(run, own, crew, counts, shared, clock) for run, own in last], bool(stopping))
 
 
-def evaluations(run: Run, start: int) -> Iterator[tuple[int, int]]:
-    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
-    for epoch in range(run.config.epochs):
-        begin, end = epoch * run.steps_per_epoch, (epoch + 1) * run.steps_per_epoch
-        within = range(begin + run.steps_per_evaluation, end, run.steps_per_evaluation)
-        yield from ((epoch, step) for step in (*within, end) if step > start)
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Until a run has begun, a ValueError is about what was asked for; later it would be a mistake of ours."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
-def out_of_patience(records: list[dict[str, Any]], config: RunConfig) -> bool:
-    """Whether the last `patience` evaluations brought nothing better than one before them."""
-    if not config.patience or not records:
-        return False
-    return len(records) - 1 - records.index(best_of(records, config.best_by)) >= config.patience
-
-
-def train_epoch(
-    crew: Crew,
-    epoch: int,
-    end: int,
-    journals: Sequence[Journal],
-    line: progress.ProgressLine,
-    stopping: list[int],
-) -> None:
-    """Runs an epoch on to step `end`. Metrics are read one step late, so that the device never waits for the host."""
-    runs, lead, compiled = crew.runs, crew.lead, crew.lead.train_step
-    begun, compiling, saved = time.monotonic(), compiled.seconds, time.monotonic()
+def train_to(
+    end: int, epoch: int, crew: Crew, state: TrainState, line: ProgressLine, clock: Clock, stopping: list[int]
+) -> TrainState:
+    """Trains on to the step `end`. Metrics are read one step late, so that the device never waits for the host."""
+    data, runs = crew.data, crew.runs
     # So often that every evaluation has a training loss to show.
-    every = min(math.ceil(lead.steps_per_epoch / RECORDS), lead.steps_per_evaluation)
-    skip = int(lead.state.step) - epoch * lead.steps_per_epoch
-    step, pending = int(lead.state.step), None
+    every = min(math.ceil(data.steps_per_epoch / RECORDS), steps_between(runs[0].config, data))
+    step, saved, pending = int(np.ravel(state.step)[0]), time.monotonic(), None
 
     def settle() -> None:
         if pending is None:
             return
         number, metrics = pending
-        each = crew.of_each(metrics)
-        for run, journal, its in zip(runs, journals, each, strict=True):
-            if not math.isfinite(its["loss"]):
-                raise Diverged(run, f"the loss at step {number} is {its['loss']}; try a lower learning rate")
+        each = crew.metrics_of_each(metrics)
+        for run, own in zip(runs, each, strict=True):
+            if not math.isfinite(own["loss"]):
+                raise Diverged(run.config, f"the loss at step {number} is {own['loss']}; try a lower learning rate")
             if number % every == 0:
-                journal.write({"kind": "train", "step": number, "epoch": epoch + 1, **its})
-        mean = {name: float(np.mean([its[name] for its in each])) for name in each[0]}
-        line.update(number, epoch, mean, sum(run.seconds["eval"] for run in runs) + compiled.seconds)
+                run.journal.write({"kind": "train", "step": number, "epoch": epoch + 1, **own})
+        mean = {name: float(np.mean([own[name] for own in each])) for name in each[0]}
+        line.update(number, epoch, mean, clock.spent["eval"] + crew.steps.seconds)
 
-    crew.gather()
-    batches = zip(*(run.plan.batches(run.train_set, epoch, skip) for run in runs), strict=True)
+    skip = step - epoch * data.steps_per_epoch
+    batches = zip(*(run.plan.batches(data.train, epoch, skip) for run in runs), strict=True)
     for parts in itertools.islice(batches, end - step):
-        metrics = crew.step([batch for batch, _, _ in parts])
-        for run, (_, _, ids) in zip(runs, parts, strict=True):
-            run.trained += int(np.count_nonzero(ids >= 0))
+        state, metrics = crew.step(state, [batch for batch, _, _ in parts])
         step += 1
         settle()
         pending = step, metrics
         # The last step is saved after its evaluation, which a resumed run would otherwise leave out.
         if step < end and (stopping or time.monotonic() - saved > SAVE_SECONDS):
             settle()
-            pending = None
-            crew.scatter()
-            for run in runs:
-                run.checkpoints.save(run.state)
-            saved = time.monotonic()
+            pending, saved = None, time.monotonic()
+            crew.save(state)
             if stopping:
-                stop(runs)
+                stop(crew, step)
     settle()
-    crew.scatter()
-    for run in runs:
-        run.seconds["train"] += time.monotonic() - begun - (compiled.seconds - compiling)
+    return state
 
 
-def stop(runs: Sequence[Run]) -> NoReturn:
+def stop(crew: Crew, step: int) -> NoReturn:
     """Waits for the checkpoints of this step to be on disk, and ends the runs."""
-    for run in runs:
+    for run in crew.runs:
         run.checkpoints.wait()
-    raise Stopped(f"stopped after step {int(runs[0].state.step)} of {runs[0].total_steps}; the same command continues")
+    raise Stopped(f"stopped after step {step} of {crew.data.total_steps}; the same command continues")
 
 
-def evaluate(run: Run, epoch: int, journal: Journal, of_several: bool) -> None:
-    """Scores the development sets, and keeps the trainable tree if it is the best so far.
-
-    The record's training loss is the mean of the epoch's records up to here.
-    """
-    begun, compiling = time.monotonic(), run.eval_step.seconds
-    step = int(run.state.step)
-    losses = [record["loss"] for record in journal.of("train") if record["epoch"] == epoch + 1]
-    record: dict[str, Any] = {"kind": "eval", "step": step, "epoch": epoch + 1, "train_loss": float(np.mean(losses))}
-    collapsed = False
-    for name, suffix in run.task.dev_splits.items():
-        examples = run.dev_sets[name]
-        logits = predict(run, examples, run.dev_plans[name])
-        if not np.isfinite(logits).all():
-            raise Diverged(run, f"the answers after step {step} are not finite; try a lower learning rate")
-        record |= {metric + suffix: score for metric, score in run.task.score(examples.labels, logits).items()}
-        collapsed |= run.task.collapsed(logits)
-    record["collapsed"] = collapsed
-    earlier = journal.of("eval")
-    journal.write(record)
-    best = best_of([*earlier, record], run.config.best_by) is record
-    if best:
-        run.checkpoints.save_best(step, run.state.trainable)
-    screen.show_evaluation(
-        read_evaluation(record, run.task.scored),
-        record["train_loss"],
-        collapsed,
-        header=not earlier,
-        best=best,
-        name=run.config.folder.name if of_several else "",
-    )
-    run.seconds["eval"] += time.monotonic() - begun - (run.eval_step.seconds - compiling)
+def show_start(crew: Crew, counts: Parameters, trainable: Tree) -> None:
+    """Prints what is trainable, the size of each run, and where it goes on."""
+    lead, total = crew.runs[0], crew.data.total_steps
+    screen.show_trainable(trainable, lead.frozen, counts)
+    for run in crew.runs:
+        rows = " or ".join(map(str, run.plan.row_counts))
+        screen.say(
+            f"{len(crew.data.train):,} training examples, {total:,} steps; rows of {run.plan.row_length} tokens, "
+            f"{rows} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
+        )
+    if lead.start:
+        screen.say(f"resumed after step {lead.start} of {total}")
 
 
-def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """The record with the highest score, the first of equals; or the last record."""
-    return records[-1] if best_by == "last" else max(records, key=lambda record: record[best_by])
-
-
-def predict(run: Run, examples: tokenizer.Examples, plan: Plan) -> np.ndarray:
-    """Logits [examples, labels] of a whole split, by the run's own state."""
-
-    def answer(batch: Batch) -> Any:
-        return run.eval_step(run.state.trainable, run.frozen, jax.device_put(batch, run.shardings.batch))
-
-    return of_split(answer, examples, plan)
-
-
-def conclude(run: Run, journal: Journal, together: int) -> Result:
-    """Writes the portable adapter of the best evaluation and `result.json`, and shows the summary.
-
-    Args:
-      together: how many runs took their steps with it, itself counted; the seconds are those of all.
-    """
-    config, folder = run.config, run.config.folder
+def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared: Shared, clock: Clock) -> Result:
+    """Writes the portable adapter of the best evaluation and `result.json`, and shows the summary."""
+    config, data, steps = run.config, crew.data, crew.steps
     run.checkpoints.wait()
-    records = journal.of("eval")
-    best, last = best_of(records, config.best_by), records[-1]
+    records = run.journal.of("eval")
+    best = read_evaluation(best_of(records, data.best_by), data.task.scored)
+    last = read_evaluation(records[-1], data.task.scored)
+    trainable = run.checkpoints.restore_best(best.step, state.trainable)
     card = adapter.Card(
         method=config.method,
         task=config.task,
-        problem=run.task.problem,
+        problem=data.task.problem,
         base=config.model,
-        fingerprint=run.fingerprint,
-        encoder=run.encoder,
-        scores=read_evaluation(best, run.task.scored).scores,
+        fingerprint=shared.model.fingerprint,
+        encoder=shared.model.encoder,
+        scores=best.scores,
         max_length=config.max_length,
-        texts=run.task.texts,
+        pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        texts=data.task.texts,
     )
-    added = split_params(run.frozen, is_own)[0]
-    learned = run.checkpoints.restore_best(best["step"], run.state.trainable)
-    adapter.save(folder / "adapter", merge_params(learned, added), card)
-    seconds = Seconds(
-        train=run.seconds["train"],
-        eval=run.seconds["eval"],
-        compile=run.train_step.seconds + run.eval_step.seconds,
-        total=time.monotonic() - run.seconds["total"],
-    )
-    speed = run.trained / max(seconds.train, 1e-9)
+    adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
+    with clock.on("eval", steps):
+        test = score_once(run, dataclasses.replace(state, trainable=trainable), crew)
+    seconds = clock.seconds(steps)
+    trained = data.examples_before(last.step) - data.examples_before(run.start)
+    speed = trained / max(seconds.train, 1e-9)
     result = Result(
         task=config.task,
         model=config.model,
         method=config.method,
         seed=config.seed,
-        params=Parameters(**run.budget),
-        best_by=config.best_by,
-        best=read_evaluation(best, run.task.scored),
-        last=read_evaluation(last, run.task.scored),
-        collapsed=last["collapsed"],
-        stopped_early=last["step"] < run.total_steps,
-        train_examples=len(run.train_set),
-        together=together,
+        params=counts,
+        best_by=data.best_by,
+        best=best,
+        last=last,
+        collapsed=records[-1]["collapsed"],
+        stopped_early=last.step < data.total_steps,
+        train_examples=len(data.train),
+        together=len(crew.runs),
+        problem=data.task.problem.kind if config.own else "",
+        data=data.task.fingerprint,
+        test=test,
         throughput=Throughput(
             examples_per_second=speed,
-            tokens_per_second=speed * float(np.mean(run.train_set.lengths)),
+            tokens_per_second=speed * float(np.mean(data.train.lengths)),
             padding_fraction=run.plan.padding_fraction,
         ),
         seconds=seconds,
         compilations=Compilations(
-            train=len(run.train_step.executables) - run.compiled_before["train"],
-            eval=len(run.eval_step.executables) - run.compiled_before["eval"],
+            train=(steps.together if crew.several else steps.train).compilations, eval=steps.evaluate.compilations
         ),
         device=device(),
         versions=versions(),
     )
-    result.write(folder)
-    screen.show_result(result, config, run.encoder)
+    result.write(config.folder)
+    screen.show_result(result, config, shared.model.encoder)
     return result

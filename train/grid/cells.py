@@ -1,18 +1,19 @@
 """Many runs in one process: what a grid will cost, its cells one after another, and how they ended."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from rich.table import Table
 
-from train.data import sources
-from train.data.glue import TASKS
-from train.engine import loop, prepare, signals
+from train import signals
+from train.engine import folder, loop, start
+from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
+from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.output import screen
 from train.output.result import Result
@@ -60,7 +61,7 @@ class Cell:
         return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
 
 
-def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
+def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
@@ -68,25 +69,18 @@ def survey(configs: Sequence[RunConfig], shared: prepare.Shared) -> list[Cell]:
         folder holds another run.
     """
 
-    @functools.cache
-    def rows(source: str, task: str, split: str) -> int:
-        return len(sources.read(source, TASKS[task], split))
-
     for config in configs:
-        prepare.check_compatible(config, shared.model.encoder)
+        start.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
-        if (result := prepare.finished(config)) is not None:
+        if (result := folder.finished(config)) is not None:
+            shared.loader.check_same(config, result.data)
             cells.append(Cell(config, result.last.step, result=result))
             continue
-        if not prepare.reached(config):
-            prepare.check_start(config, shared)
-        for split in TASKS[config.task].dev_splits:
-            rows(config.data, config.task, split)
-        examples = rows(config.data, config.task, config.train_split)
-        examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
-        steps = config.epochs * math.ceil(examples / config.batch_size)
-        cells.append(Cell(config, steps, prepare.reached(config)))
+        if not folder.reached(config):
+            start.read_start(config)
+        steps = config.epochs * math.ceil(shared.loader.count(config) / config.batch_size)
+        cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
 
@@ -121,7 +115,7 @@ def show_cost(cells: Sequence[Cell]) -> None:
     screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
-def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False) -> None:
+def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
     """Runs every open cell. One that fails says why, and the next one begins.
 
     Args:
@@ -135,6 +129,9 @@ def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False)
     if to_do := [cell.config for cell in cells if cell.open]:
         make_shardings(to_do[0].mesh_shape, shared.model.encoder)
         _ = shared.model.tokenizer.fast, shared.model.leaves
+        for config in to_do:
+            if not folder.reached(config):
+                start.check_start(config, shared.model)
     waiting = crews(cells, together)
     while waiting:
         crew = waiting.pop(0)
@@ -145,8 +142,8 @@ def train(cells: Sequence[Cell], shared: prepare.Shared, together: bool = False)
         screen.say(f"\n{overview(cells, crew)}")
         try:
             stopping = _train_crew(cells, crew, shared)
-        except (ValueError, loop.Diverged, jax.errors.JaxRuntimeError) as error:
-            at_fault = [cell for cell in crew if isinstance(error, loop.Diverged) and cell.config is error.run.config]
+        except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
+            at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
             for cell in at_fault or crew:
                 cell.error = " ".join(str(error).split())
             screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
@@ -181,7 +178,7 @@ def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     return f"{cells.index(crew[0]) + 1} of {len(cells)}"
 
 
-def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Shared) -> bool:
+def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: Shared) -> bool:
     """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
 
     def look(step: int, rate: float) -> str:
@@ -189,32 +186,52 @@ def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: prepare.Sha
             cell.reached, cell.rate = step, rate / len(crew)
         return overview(cells, crew)
 
-    prepared = [prepare.prepare(cell.config, shared) for cell in crew]
-    prepared[0].overview = look
     try:
-        for cell, result in zip(crew, loop.train(prepared), strict=True):
+        ended = loop.train_and_evaluate([cell.config for cell in crew], shared, look)
+        for cell, result in zip(crew, ended.results, strict=True):
             cell.result = result
     finally:
         for cell in crew:
-            cell.reached = prepare.reached(cell.config)
-    return prepared[0].stopping
+            cell.reached = folder.reached(cell.config)
+    return ended.stopping
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
     """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
     table = _table("cell", "metric", "best", "last", "state")
     for cell in cells:
-        metric = TASKS[cell.config.task].metrics[0]
         if cell.result is None:
+            metric = "-" if cell.config.own else cell.config.metrics[0]
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
-        scores = [f"{100 * evaluation.scores[metric]:.2f}" for evaluation in (cell.result.best, cell.result.last)]
+        metric = next(iter(cell.result.best.scores))
+        scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     screen.say("")
     screen.console.print(table)
+    for line in over_folds(cells):
+        screen.say(line)
     for cell in cells:
         if cell.error:
             screen.say(f"{cell.name} failed: {cell.error}")
+
+
+def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
+    """Mean and standard deviation of the best epochs, of runs that differ in nothing but the fold that chose."""
+    groups: dict[RunConfig, list[Result]] = {}
+    for cell in cells:
+        if cell.result is not None and cell.config.folds > 1:
+            groups.setdefault(dataclasses.replace(cell.config, fold=1, out=""), []).append(cell.result)
+    for config, results in groups.items():
+        scores = {name: [result.best.scores[name] for result in results] for name in results[0].best.scores}
+        spread = (
+            f"{name} {screen.shown(name, float(np.mean(values)))} ± {screen.shown(name, float(np.std(values, ddof=1)))}"
+            for name, values in scores.items()
+            if len(values) > 1
+        )
+        of = "" if len(results) == config.folds else f" of {config.folds}"
+        screen_name = f"{config.task}, {config.method.name}, seed {config.seed}"
+        yield f"{screen_name}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
 
 
 def _table(*columns: str) -> Table:

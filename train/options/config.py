@@ -177,6 +177,11 @@ class RunConfig:
         return bool(self.text)
 
     @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training rows chooses although the task has a split that would."""
+        return not self.own and (self.validation != "auto" or self.folds > 1)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Those of an evaluation; the first is the headline. Of one's own table, those that it may turn out to have."""
         return tuple(METRICS) if self.own else TASKS[self.task].metrics

@@ -6,20 +6,20 @@ import statistics
 from collections.abc import Sequence
 
 from adakron_jax.methods import AdaKron
-from train.report.runs import Column, metrics
-from train.report.tables import AVERAGE, Row, Table
+from train.report.runs import Column, Repeat
+from train.report.tables import Row, Table
 
 RESAMPLES, CONFIDENCE = 9999, 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The mean difference of two rows over common seeds, in points; `interval` needs two seeds or more."""
+    """The mean difference of two rows over common seeds, as scores are shown; `interval` needs two seeds or more."""
 
     left: Row
     right: Row
     column: Column
-    seeds: list[int]
+    seeds: list[Repeat]
     mean: float | None
     interval: tuple[float, float] | None
 
@@ -28,9 +28,10 @@ def differences(table: Table) -> list[Difference]:
     """AdaKron's best epochs (of several rows the paper's, else the first) minus every other row's, seed by seed."""
     ranked = sorted(table.rows, key=lambda row: (row.method != AdaKron(), row.method.name != AdaKron.name))
     found = []
-    for task in dict.fromkeys(task for task, _ in table.columns if task != AVERAGE[0]):
-        column = (task, table.published.get(task, metrics(task)[0]))
-        ran = sorted((row for row in ranked if row.epochs(task)), key=lambda row: not row.cells["best"][column].scores)
+    for column in table.headlines:
+        ran = sorted(
+            (row for row in ranked if row.epochs(column[0])), key=lambda row: not row.cells["best"][column].scores
+        )
         for other in ran[1:]:
             left, right = ran[0].cells["best"][column].scores, other.cells["best"][column].scores
             seeds = sorted(left.keys() & right.keys())

@@ -7,21 +7,20 @@ from typing import Any
 
 from adakron_jax.methods import AdaKron
 from adakron_jax.pages.drawing import COLOURS, logarithmic, svg, whole
-from train.report.runs import Column, metrics
-from train.report.tables import AVERAGE, Cell, Table
-from train.report.words import counted, heading, named, scarcity, settings, shown
+from train.data.task import metric_of
+from train.report.runs import Column
+from train.report.tables import Cell, Table
+from train.report.words import counted, heading, named, noun, scarcity, settings, shown
 
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":")
 
 
 def plot(table: Table, salt: str) -> Iterator[str]:
     """Every plot that a table has data for, as SVG elements whose ids no other salt shares."""
-    tasks = list(dict.fromkeys(task for task, _ in table.columns if task != AVERAGE[0]))
     for kind in (pareto, curves, ablation):
-        for task in tasks:
-            column = (task, table.published.get(task, metrics(task)[0]))
+        for number, column in enumerate(table.headlines):
             if drawn := kind(table, column):
-                yield svg(*drawn, f"{salt}-{kind.__name__}-{task}", scarcity(table, task))
+                yield svg(*drawn, f"{salt}-{kind.__name__}-{number}", scarcity(table, column[0]))
 
 
 Drawing = tuple[str, str, Callable[[Any], None]]  # a title, what it shows in words, and what draws it on axes
@@ -57,7 +56,9 @@ def curves(table: Table, column: Column) -> Drawing | None:
     found = []
     for number, row in enumerate(table.rows):
         runs = [run for run in row.runs if run.curve and run.config.task == column[0]]
-        scores = [{run.passes(record): 100.0 * record[column[1]] for record in run.curve} for run in runs]
+        scores = [
+            {run.passes(record): metric_of(column[1]).scale * record[column[1]] for record in run.curve} for run in runs
+        ]
         # Only epochs that all seeds have, so that a line does not jump where one of them ends.
         if scores and (epochs := sorted(set.intersection(*(set(each) for each in scores)))):
             found.append((number, row, epochs, [[each[epoch] for each in scores] for epoch in epochs]))
@@ -81,7 +82,8 @@ def curves(table: Table, column: Column) -> Drawing | None:
 
     words = "; ".join(
         f"{named(row)}: from {statistics.fmean(scores[0]):.1f} after epoch {epochs[0]:g} to "
-        f"{statistics.fmean(scores[-1]):.1f} after epoch {epochs[-1]:g}, {counted(len(scores[0]), 'seed')}"
+        f"{statistics.fmean(scores[-1]):.1f} after epoch {epochs[-1]:g}, "
+        + counted(len(scores[0]), noun(run.repeat for run in row.runs))
         for _, row, epochs, scores in found
     )
     return f"{' '.join(heading(column))} by epoch", words, draw

@@ -1,0 +1,318 @@
+"""What tells one `model_type` from another: its `config.json`, its tensors' names, its head. Tables, nothing else.
+
+How the layers compute is in `encoders/`, one file for all types that compute alike. `docs/adding-an-encoder.md` shows
+how to add a type.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from adakron_jax import layout
+
+
+class Stored(NamedTuple):
+    """How a leaf of ours lies in a checkpoint.
+
+    Attributes:
+      name: of the tensor, without prefix; `{i}` is the layer's number, `{next}` that of the layer after it.
+      transposed: whether a dense layer's [out, in], where ours is [in, out].
+      last: the last layer's tensor, where its name is another.
+      part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along its first axis.
+    """
+
+    name: str
+    transposed: bool = False
+    last: str = ""
+    part: int = 0
+    of: int = 1
+
+    def names(self, layers: int) -> list[str]:
+        """One a layer, or one."""
+        if "{" not in self.name:
+            return [self.name]
+        names = [self.name.format(i=i, next=i + 1) for i in range(layers)]
+        return [*names[:-1], self.last or names[-1]]
+
+    def take(self, tensor: np.ndarray) -> np.ndarray:
+        """The leaf's part of the tensor, in our layout; ValueError if it does not divide into so many parts."""
+        part = np.split(tensor, self.of)[self.part] if self.of > 1 else tensor
+        return np.swapaxes(part, -1, -2) if self.transposed else part
+
+
+class Form(NamedTuple):
+    """A classification head: one projection (`linear`), or a dense with an activation before it.
+
+    Attributes:
+      activation: `linear`, `tanh`, `relu` or `gelu`.
+      biases: whether the dense has one; the projection has.
+      normed: whether a LayerNorm follows the activation.
+      drops_input: whether dropout comes before the dense, besides that before the projection.
+    """
+
+    activation: str
+    biases: bool = True
+    normed: bool = False
+    drops_input: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A model type.
+
+    Attributes:
+      encoder: the file in `encoders/` that computes it.
+      prefix: before the names of the encoder's tensors; a checkpoint of the encoder alone may lack it.
+      keys: field of EncoderConfig -> key of `config.json`.
+      fixed: field of EncoderConfig -> its value, where no `config.json` says it.
+      unsaid: key -> what a `config.json` that lacks it means. What is not here must be said: a silent default would be
+        a silent error, where published values are not those of the configuration class.
+      accepted: key -> the values that are computed here, the first of which is meant where the key is missing.
+      stored: our leaf -> its place in a checkpoint; leaves that a configuration does not have may be among them.
+      foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
+      form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
+      pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
+      pooler: whether a pretrained dense and tanh stand between first token and head.
+      positions: where an example's first token reads the position table, or that there is none.
+      biases: whether dense layers and LayerNorms have them.
+      drops_attention_output: whether `hidden_dropout` is applied to the attention's output too.
+      respell: brings the contents of a `config.json` in another version's spelling to these keys.
+    """
+
+    encoder: Literal["bert", "modernbert"]
+    prefix: str
+    keys: Mapping[str, str]
+    unsaid: Mapping[str, Any]
+    accepted: Mapping[str, tuple[Any, ...]]
+    stored: Mapping[str, Stored]
+    foreign: re.Pattern
+    form: Form
+    head: Mapping[str, Stored]
+    pretrained_head: tuple[str, ...] = ()
+    pooler: bool = False
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    positions: Literal["from 0", "after padding", "rotary"] = "from 0"
+    biases: bool = True
+    drops_attention_output: bool = True
+    respell: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: values
+
+
+def _stored(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str]) -> dict[str, Stored]:
+    """Of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
+    return (
+        {f"{path}/kernel": Stored(f"{name}.weight", transposed=True) for path, name in denses.items()}
+        | {f"{path}/bias": Stored(f"{name}.bias") for path, name in (denses | norms).items()}
+        | {f"{path}/scale": Stored(f"{name}.weight") for path, name in norms.items()}
+        | {f"{path}/embedding": Stored(f"{name}.weight") for path, name in tables.items()}
+    )
+
+
+def _head(dense: str, projection: str) -> dict[str, Stored]:
+    """A dense and a projection, by their names."""
+    return _stored({f"{layout.CLASSIFIER}/dense": dense, f"{layout.CLASSIFIER}/out_proj": projection}, {}, {})
+
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position_embeddings": "max_position_embeddings",
+    "pad_id": "pad_token_id",
+    "initializer_range": "initializer_range",
+}
+_DENSES = {
+    layout.QUERY: "encoder.layer.{i}.attention.self.query",
+    layout.KEY: "encoder.layer.{i}.attention.self.key",
+    layout.VALUE: "encoder.layer.{i}.attention.self.value",
+    layout.ATTENTION_DENSE: "encoder.layer.{i}.attention.output.dense",
+    layout.FFN_HIDDEN: "encoder.layer.{i}.intermediate.dense",
+    layout.FFN_DENSE: "encoder.layer.{i}.output.dense",
+}
+_NORMS = {
+    layout.EMBEDDINGS_NORM: "embeddings.LayerNorm",
+    layout.ATTENTION_NORM: "encoder.layer.{i}.attention.output.LayerNorm",
+    layout.FFN_NORM: "encoder.layer.{i}.output.LayerNorm",
+}
+_TABLES = {
+    layout.WORD: "embeddings.word_embeddings",
+    layout.POSITION: "embeddings.position_embeddings",
+    layout.TOKEN_TYPE: "embeddings.token_type_embeddings",
+}
+# Heads of other tasks, and buffers that count 0, 1, 2, ...
+_FOREIGN = r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(position_ids|token_type_ids)$"
+
+_BERT = Architecture(
+    encoder="bert",
+    prefix="bert.",
+    keys=_SIZES
+    | {
+        "type_vocab_size": "type_vocab_size",
+        "layer_norm_eps": "layer_norm_eps",
+        "hidden_dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+        "classifier_dropout": "classifier_dropout",
+    },
+    # What Google's first configurations left unsaid.
+    unsaid={"pad_token_id": 0, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
+    accepted={
+        "hidden_act": ("gelu",),
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+    },
+    stored=_stored(_DENSES | {layout.POOLER: "pooler.dense"}, _NORMS, _TABLES),
+    foreign=re.compile(_FOREIGN),
+    form=Form("linear"),
+    head=_stored({layout.CLASSIFIER: "classifier"}, {}, {}),
+    pooler=True,
+)
+_ROBERTA = dataclasses.replace(
+    _BERT,
+    prefix="roberta.",
+    unsaid={"initializer_range": 0.02},  # the published epsilon, 1e-5, is not the configuration class's
+    stored=_stored(_DENSES, _NORMS, _TABLES),
+    foreign=re.compile(rf"{_FOREIGN}|^pooler\."),
+    form=Form("tanh"),
+    head=_head("classifier.dense", "classifier.out_proj"),
+    pooler=False,
+    positions="after padding",
+)
+_ELECTRA = dataclasses.replace(
+    _BERT,
+    prefix="electra.",
+    keys={**_BERT.keys, "embedding_size": "embedding_size"},
+    stored=_stored(_DENSES | {layout.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
+    foreign=re.compile(rf"{_FOREIGN}|^(discriminator_predictions|generator_predictions|generator_lm_head)\."),
+    form=Form("gelu"),
+    head=_head("classifier.dense", "classifier.out_proj"),
+    pooler=False,
+)
+_DISTILBERT = dataclasses.replace(
+    _BERT,
+    prefix="distilbert.",
+    keys=_SIZES
+    | {
+        "hidden_size": "dim",
+        "num_layers": "n_layers",
+        "num_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_dropout": "dropout",
+        "attention_dropout": "attention_dropout",
+        "classifier_dropout": "seq_classif_dropout",
+    },
+    fixed={"type_vocab_size": 0, "layer_norm_eps": 1e-12},
+    unsaid={"pad_token_id": 0, "initializer_range": 0.02},
+    accepted={"activation": ("gelu",)},
+    stored=_stored(
+        {
+            layout.QUERY: "transformer.layer.{i}.attention.q_lin",
+            layout.KEY: "transformer.layer.{i}.attention.k_lin",
+            layout.VALUE: "transformer.layer.{i}.attention.v_lin",
+            layout.ATTENTION_DENSE: "transformer.layer.{i}.attention.out_lin",
+            layout.FFN_HIDDEN: "transformer.layer.{i}.ffn.lin1",
+            layout.FFN_DENSE: "transformer.layer.{i}.ffn.lin2",
+        },
+        {
+            layout.EMBEDDINGS_NORM: "embeddings.LayerNorm",
+            layout.ATTENTION_NORM: "transformer.layer.{i}.sa_layer_norm",
+            layout.FFN_NORM: "transformer.layer.{i}.output_layer_norm",
+        },
+        {path: name for path, name in _TABLES.items() if path != layout.TOKEN_TYPE},
+    ),
+    foreign=re.compile(rf"{_FOREIGN}|^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier)\."),
+    form=Form("relu", drops_input=False),
+    head=_head("pre_classifier", "classifier"),
+    pooler=False,
+    drops_attention_output=False,
+)
+
+
+def _modernbert_of_transformers_5(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`layer_types` and `rope_parameters` in the words of version 4."""
+    values = dict(values)
+    kinds = values.pop("layer_types", None)
+    if kinds is not None:
+        every = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds))
+        if kinds != ["sliding_attention" if i % every else "full_attention" for i in range(len(kinds))]:
+            raise ValueError(
+                f"layer_types is {kinds}; accepted: full_attention at regular intervals from the first layer"
+            )
+        values["global_attn_every_n_layers"] = every
+    for kind, key in (("full_attention", "global_rope_theta"), ("sliding_attention", "local_rope_theta")):
+        rope = (values.get("rope_parameters") or {}).get(kind, {})
+        if (turns := rope.get("rope_type", "default")) != "default":
+            raise ValueError(f"rope_type is {turns!r}; accepted: default")
+        if "rope_theta" in rope:
+            values[key] = rope["rope_theta"]
+    return values
+
+
+_MODERNBERT = Architecture(
+    encoder="modernbert",
+    prefix="model.",
+    keys=_SIZES
+    | {
+        "layer_norm_eps": "norm_eps",
+        "hidden_dropout": "mlp_dropout",
+        "embedding_dropout": "embedding_dropout",
+        "attention_dropout": "attention_dropout",
+        "classifier_dropout": "classifier_dropout",
+        "pooling": "classifier_pooling",
+        "global_every": "global_attn_every_n_layers",
+        "window": "local_attention",
+        "global_theta": "global_rope_theta",
+        "local_theta": "local_rope_theta",
+    },
+    fixed={"type_vocab_size": 0},
+    unsaid={},
+    accepted={
+        "hidden_activation": ("gelu",),
+        "classifier_activation": ("gelu",),
+        "classifier_pooling": ("cls", "mean"),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "norm_bias": (False,),
+        "classifier_bias": (False,),
+    },
+    stored={
+        f"{layout.WORD}/embedding": Stored("embeddings.tok_embeddings.weight"),
+        f"{layout.EMBEDDINGS_NORM}/scale": Stored("embeddings.norm.weight"),
+        f"{layout.QUERY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=0, of=3),
+        f"{layout.KEY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=1, of=3),
+        f"{layout.VALUE}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=2, of=3),
+        f"{layout.ATTENTION_DENSE}/kernel": Stored("layers.{i}.attn.Wo.weight", transposed=True),
+        f"{layout.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=0, of=2),
+        f"{layout.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=1, of=2),
+        f"{layout.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", transposed=True),
+        # A block's LayerNorm stands before it, that is, after the residual of the block before.
+        f"{layout.ATTENTION_NORM}/scale": Stored("layers.{i}.mlp_norm.weight"),
+        f"{layout.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
+    },
+    foreign=re.compile(r"^(head|decoder|classifier)\."),
+    form=Form("gelu", biases=False, normed=True, drops_input=False),
+    head={
+        f"{layout.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
+        f"{layout.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
+        f"{layout.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
+        f"{layout.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
+    },
+    pretrained_head=(f"{layout.CLASSIFIER}/dense/kernel", f"{layout.CLASSIFIER}/norm/scale"),
+    positions="rotary",
+    biases=False,
+    respell=_modernbert_of_transformers_5,
+)
+
+ARCHITECTURES = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": _DISTILBERT,
+    "electra": _ELECTRA,
+    "modernbert": _MODERNBERT,
+}

@@ -1,0 +1,105 @@
+"""When a run is evaluated, how it is scored, and which evaluation is the best."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from adakron_jax.data.packing import Batch
+from adakron_jax.forward import of_split
+from train.data.task import metric_of
+from train.engine.data import Data, Split
+from train.engine.run import Crew, Run
+from train.engine.step import TrainState
+from train.options.config import RunConfig
+from train.output import screen
+from train.output.result import read_evaluation
+
+
+class Diverged(Exception):
+    """The loss or the predictions of a configuration's run are no longer numbers."""
+
+    def __init__(self, config: RunConfig, text: str):
+        super().__init__(text)
+        self.config = config
+
+
+def steps_between(config: RunConfig, data: Data) -> int:
+    """Steps between two evaluations, at most; an epoch ends with one in any case."""
+    every = config.eval_every
+    return data.steps_per_epoch if every == "epoch" else min(every, data.steps_per_epoch)
+
+
+def evaluations(config: RunConfig, data: Data, start: int) -> Iterator[tuple[int, int]]:
+    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
+    between = steps_between(config, data)
+    for epoch in range(config.epochs):
+        begin, end = epoch * data.steps_per_epoch, (epoch + 1) * data.steps_per_epoch
+        yield from ((epoch, step) for step in (*range(begin + between, end, between), end) if step > start)
+
+
+def out_of_patience(records: list[dict[str, Any]], patience: int, best_by: str) -> bool:
+    """Whether the last `patience` evaluations, 0 for all, brought nothing better than one before them."""
+    if not patience or not records:
+        return False
+    return len(records) - 1 - records.index(best_of(records, best_by)) >= patience
+
+
+def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
+    """The record with the best score, the first of equals; or the last record."""
+    if best_by == "last":
+        return records[-1]
+    return max(records, key=lambda record: metric_of(best_by).merit(record[best_by]))
+
+
+def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
+    """Scores the development sets, and keeps the trainable tree if it is the best so far.
+
+    The record's training loss is the mean of the epoch's records up to here.
+    """
+    task, step = crew.data.task, int(state.step)
+    losses = [record["loss"] for record in run.journal.of("train") if record["epoch"] == epoch + 1]
+    record: dict[str, Any] = {"kind": "eval", "step": step, "epoch": epoch + 1, "train_loss": float(np.mean(losses))}
+    collapsed = False
+    for name, suffix in task.dev_splits.items():
+        logits = predict(run, state, crew.data.dev[name], crew)
+        if not np.isfinite(logits).all():
+            raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
+        scores = task.score(crew.data.dev[name].examples.labels, logits)
+        record |= {metric + suffix: score for metric, score in scores.items()}
+        collapsed |= task.collapsed(logits)
+    record["collapsed"] = collapsed
+    earlier = run.journal.of("eval")
+    run.journal.write(record)
+    best = best_of([*earlier, record], crew.data.best_by) is record
+    if best:
+        run.checkpoints.save_best(step, state.trainable)
+    screen.show_evaluation(
+        read_evaluation(record, task.scored),
+        record["train_loss"],
+        collapsed,
+        header=not earlier,
+        best=best,
+        name=run.config.folder.name if crew.several else "",
+    )
+
+
+def score_once(run: Run, state: TrainState, crew: Crew) -> dict[str, float]:
+    """Scores of the splits that no epoch is chosen by."""
+    data, scores = crew.data, {}
+    for name, suffix in data.task.test_splits.items():
+        logits = predict(run, state, data.test[name], crew)
+        scores |= {
+            metric + suffix: score for metric, score in data.task.score(data.test[name].examples.labels, logits).items()
+        }
+    return scores
+
+
+def predict(run: Run, state: TrainState, split: Split, crew: Crew) -> np.ndarray:
+    """Logits [examples, labels] of a whole split."""
+
+    def logits(batch: Batch) -> Any:
+        return crew.steps.evaluate(state.trainable, run.frozen, jax.device_put(batch, crew.shardings.batch))
+
+    return of_split(logits, split.examples, split.plan)

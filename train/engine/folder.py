@@ -1,0 +1,84 @@
+"""A run's folder: whether it is this run's, how far the run has come there, and its checkpoints."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from adakron_jax.files import write_whole
+from train.engine import checkpoint
+from train.engine.checkpoint import Checkpoints
+from train.engine.step import TrainState
+from train.options.config import RunConfig
+from train.output import screen
+from train.output.result import Result, parse
+
+SPLITS = "splits.json"  # the rows of each part, counted from 1, and the task that the data pose
+LOGS = 2**20  # bytes of a run's folder besides weights, roughly
+
+
+def finished(config: RunConfig) -> Result | None:
+    """Checks the run's folder against the configuration; the result, if the run has ended there.
+
+    Raises:
+      ValueError: the folder is a file, or holds a run that `--resume` or the configuration does not allow here.
+    """
+    folder = config.folder
+    lowest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not lowest.is_dir():
+        raise ValueError(f"out is {str(folder)!r}, and {lowest} is a file; accepted: a folder, or a path to a new one")
+    saved = folder / "config.toml"
+    if not saved.is_file():
+        if config.resume == "must":
+            raise ValueError(f"resume is 'must', and {folder} holds no run")
+        return None
+    if config.resume == "never":
+        raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
+    try:
+        earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder}: its config.toml is damaged ({error}); give another --out") from None
+    if differences := config.differences(earlier):
+        raise ValueError(f"{folder} holds a run of another configuration: {'; '.join(differences)}; give another --out")
+    if not (ended := folder / "result.json").is_file():
+        return None
+    try:
+        return parse(ended.read_text(encoding="utf-8"), config)
+    except ValueError as error:
+        raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
+
+
+def reached(config: RunConfig) -> int:
+    """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    folder = config.folder / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) -> tuple[Checkpoints, TrainState]:
+    """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with.
+
+    Args:
+      parts: what `splits.json` says, if there is to be one; ValueError if there is another.
+    """
+    out, splits = config.folder, json.dumps(parts).encode() + b"\n"
+    if parts and (out / SPLITS).is_file() and (out / SPLITS).read_bytes() != splits:
+        raise ValueError(f"{out} holds a run on other rows than {config.data} has now; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    needed, free = checkpoint.space(state) + LOGS, shutil.disk_usage(out).free
+    if free < needed and not any(out.iterdir()):
+        out.rmdir()
+        raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
+    checkpoints = Checkpoints(out)
+    try:
+        resumed, damaged = checkpoints.restore(state)
+    except checkpoint.Damaged:
+        checkpoints.close()
+        raise
+    for line in damaged:
+        screen.say(f"{line}; the one before is used")
+    write_whole(out / "config.toml", config.dumps())
+    if parts:
+        write_whole(out / SPLITS, splits)
+    return checkpoints, state if resumed is None else resumed

@@ -1,0 +1,49 @@
+"""What the runs of one process have in common."""
+
+import jax
+
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.files import cache_folder
+from adakron_jax.params import Tree
+from train.data.load import Loader
+from train.engine import optim
+from train.engine.sharding import Shardings
+from train.engine.step import Steps, TrainState, compile_steps
+from train.options.config import RunConfig
+from train.options.model import Pretrained
+
+
+class Shared:
+    """What is read or compiled once: the model, the data, steps."""
+
+    def __init__(self, model: Pretrained):
+        self.model = model
+        self.loader = Loader(model)
+        self._steps: dict[tuple, Steps] = {}
+
+    def steps(
+        self,
+        config: RunConfig,
+        model: SequenceClassifier,
+        kind: str,
+        shardings: Shardings,
+        state: TrainState,
+        frozen: Tree,
+    ) -> Steps:
+        """The steps of a model, with what an earlier run of it has compiled."""
+        key = (model, kind, config.weight_decay, config.mesh)
+        if key not in self._steps:
+            optimizer = optim.adamw(config.weight_decay)
+            self._steps[key] = compile_steps(model, kind, optimizer, shardings, state, frozen)
+        return self._steps[key].anew()
+
+
+def configure_jax(precision: str) -> None:
+    """Sets what holds for the whole process: the precision of matmuls, and where executables are kept."""
+    # On GPUs and TPUs a float32 matmul is by default a narrower one. Here f32 means f32.
+    jax.config.update("jax_default_matmul_precision", "float32" if precision == "f32" else None)
+    # What was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    # The small ones of a start too, which jax by itself would compile again each time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

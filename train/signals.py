@@ -1,0 +1,49 @@
+"""How a user stops the program: SIGINT and SIGTERM."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_BOTH = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] = []
+
+
+def listen() -> None:
+    """Lets both signals interrupt the program from now on, and be remembered.
+
+    An interrupt alone may be lost: Python drops what is raised while an object's finaliser runs.
+    """
+    _received.clear()
+    for number in _BOTH:
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
+def lost() -> bool:
+    """Whether a signal has come whose interrupt did not end the program."""
+    return bool(_received)
+
+
+@contextmanager
+def held() -> Iterator[list[int]]:
+    """Collects signals, and those that were lost before, so that a step is never cut in two; a second acts at once."""
+    received = list(_received)
+    before = {number: signal.getsignal(number) for number in _BOTH}
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        for earlier, handler in before.items():
+            signal.signal(earlier, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
