@@ -6,6 +6,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import functools
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ class Card:
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
+      texts: names of the one or two columns that held the texts; none if they had no names.
     """
 
     method: Method
@@ -53,6 +55,7 @@ class Card:
     max_length: int
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
+    texts: tuple[str, ...] = ()
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes; `settings` are further fields, such as its `dtype`."""
@@ -83,7 +86,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
@@ -170,12 +173,15 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         raise ValueError(f"{path}: {error}") from None
 
 
-def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, Any], Card]:
+def attach(
+    folder: Path, base: Mapping[str, np.ndarray], name: str = "the encoder given"
+) -> tuple[SequenceClassifier, dict[str, Any], Card]:
     """Puts an adapter on its encoder.
 
     Args:
       folder: as `save` wrote it.
       base: the encoder's leaves, as `pretrained.read` gives them.
+      name: what a message calls it.
 
     Returns:
       The `SequenceClassifier` that the card describes, all its parameters, and the card.
@@ -186,7 +192,7 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     tree, card = load(folder)
     if (found := pretrained.fingerprint(base)) != card.fingerprint:
         raise ValueError(
-            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the encoder given, "
+            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on {name}, "
             f"whose fingerprint is {found[:12]}"
         )
     model = card.classifier()
@@ -195,7 +201,12 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
+    return _portable_shapes(card.classifier())
+
+
+@functools.lru_cache
+def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
+    return split_params(model.shapes(), is_portable(model.method))[0]
 
 
 def read_card(path: Path) -> Card:
@@ -222,6 +233,7 @@ def read_card(path: Path) -> Card:
         if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
             raise ValueError(f"scores has no number for {unfit[0]!r}")
         said["problem"] = problem
+        said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

@@ -1,7 +1,9 @@
 """Files that appear whole, and what is read from outside."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,21 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
 
 
-def write_whole(path: Path, contents: bytes) -> None:
-    """Writes a file aside and renames it, so that it is either there whole or not at all."""
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A path aside to write to, renamed when the block ends without an error: the file is there whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_bytes(contents)
+        yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Writes a file aside and renames it."""
+    with appearing(path) as aside:
+        aside.write_bytes(contents)
 
 
 def cache_folder() -> Path:

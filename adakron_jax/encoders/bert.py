@@ -1,5 +1,6 @@
 """BERT and its kin: learned positions, LayerNorm after each residual, a plain GELU block."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
@@ -58,7 +59,9 @@ class Layer(Part):
         if starts is not None:
             at, at_places = take(x, starts), places.at(starts)
 
-        def add_and_norm(site: Site, y: Array, residual: Array, norm: nn.LayerNorm, dropout: float) -> Array:
+        def add_and_norm(
+            site: Site, y: Array, residual: Array, norm: Callable[[Array], Array], dropout: float
+        ) -> Array:
             y = Dropout(dropout)(y, everywhere["deterministic"])
             y = self.splice(site, y, residual=residual, norm=norm, segments=at_places.segments, **everywhere)
             return norm(y + residual)

@@ -80,8 +80,8 @@ class Compacter(Method):
     scales: tuple[float, ...] = ()
 
     def __post_init__(self):
-        for name in ("reduction", "phm_dim", "phm_rank"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for field in ("reduction", "phm_dim", "phm_rank"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         check_numbers(self.scales)
 
     def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:

@@ -119,7 +119,7 @@ def test_fields_of_the_method_are_in_the_name_where_they_are_not_the_default(ask
 def test_a_field_must_be_one_of_every_method(asked: Callable[..., Command]):
     both = asked("--task", "rte", "--method", "pfeiffer", "houlsby", "--method.r", 16)
     assert [run.method.r for run in both.runs] == [16, 16]  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="method full has no field r; accepted: none"):
+    with pytest.raises(ValueError, match="method full has no field r; accepted: layers"):
         asked("--task", "rte", "--method", "pfeiffer", "full", "--method.r", 16)
 
 
@@ -176,7 +176,7 @@ def test_flags_win_over_the_file(asked: Callable[..., Command], file: Callable[[
         ('task = "rte"\nseed = [0, "one"]', "mine.toml: seed is 'one'; accepted: int"),
         ('task = "rte"\nepochs = [1, 2]', r"mine.toml: epochs is \[1, 2\]; accepted: int"),
         ('task = "rte"\nmethod = ["lora9"]', "mine.toml: method is 'lora9'; accepted: adakron"),
-        ('task = "rte"\n[[method]]\nname = "full"\nr = 3', "mine.toml: method full has no field r; accepted: none"),
+        ('task = "rte"\n[[method]]\nname = "full"\nr = 3', "mine.toml: method full has no field r; accepted: layers"),
         ('task = "rte"\n[[method]]\nr = 3', "mine.toml: method is {'r': 3}; accepted: a method's name, or a table"),
         ('task = "rte"\n[[method]]\nname = "pfeiffer"\nr = "wide"', "mine.toml: method.r is 'wide'; accepted: int"),
         ("task = ", "mine.toml: "),
