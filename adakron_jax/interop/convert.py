@@ -131,7 +131,7 @@ def _use(to: str, card: Card, name: str) -> str:
         "adapterhub": [
             "from adapters import AutoAdapterModel",
             f'model = AutoAdapterModel.from_pretrained("{base}")',
-            f'model.set_active_adapters(model.load_adapter("{name}"))',
+            f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
         ],
         "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
     }[to]
