@@ -49,8 +49,9 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
 
 def initial_params(config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained) -> Tree:
     """All parameters that a run starts from; ValueError if the adapter it starts from does not fit."""
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in base.leaves)
-    return model.assemble(base.leaves, fresh | transferred(config, fresh, problem, base))
+    leaves = base.leaves  # before the tracing of `fresh`, in which no other model can be made
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
+    return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
 
 
 def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardings) -> TrainState:
