@@ -96,6 +96,8 @@ def read_run(folder: Path) -> Trained:
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
+    if config.own:
+        raise ValueError(f"{folder}: a run on {config.data}; accepted: runs on GLUE's tasks")
     return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
@@ -125,7 +127,8 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
-    if (card.task, card.problem) != (run.task.name, run.task.problem):
+    problem = run.task.problem  # of a regression without the unit that a run found
+    if (card.task, card.problem.kind, card.problem.labels) != (run.task.name, problem.kind, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
 
@@ -136,7 +139,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
-        return run.task.predict(logits)
+        return card.problem.predict(logits)
 
     return classify
 

@@ -29,7 +29,7 @@ from train.engine.evaluation import (
 from train.engine.run import Clock, Crew, Run, open_runs, unstack
 from train.engine.sharding import make_shardings
 from train.engine.shared import Shared, configure_jax
-from train.engine.start import check_compatible, initial_params, make_model, place_frozen
+from train.engine.start import advise_pooling, check_compatible, initial_params, make_model, place_frozen
 from train.engine.step import TrainState
 from train.options.config import RunConfig
 from train.output import screen
@@ -84,6 +84,7 @@ def train_and_evaluate(
         with _refusals():
             configure_jax(lead.precision)
             check_compatible(lead, encoder)
+            advise_pooling(lead, shared.model)
             shardings = make_shardings(lead.mesh_shape, encoder)
             data = read_data(lead, shared)
             problem = data.task.problem
