@@ -16,7 +16,16 @@ from adakron_jax.params import Tree, budget, merge_params, split_params
 from adakron_jax.splice import is_own, is_trainable
 from train import signals
 from train.engine.data import read_data
-from train.engine.evaluation import Diverged, best_of, evaluate, evaluations, out_of_patience, score_once, steps_between
+from train.engine.evaluation import (
+    Diverged,
+    assess_best,
+    best_of,
+    evaluate,
+    evaluations,
+    out_of_patience,
+    score_once,
+    steps_between,
+)
 from train.engine.run import Clock, Crew, Run, open_runs, unstack
 from train.engine.sharding import make_shardings
 from train.engine.shared import Shared, configure_jax
@@ -198,7 +207,10 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
     )
     adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
     with clock.on("eval", steps):
-        test = score_once(run, dataclasses.replace(state, trainable=trainable), crew)
+        chosen = dataclasses.replace(state, trainable=trainable)
+        test = score_once(run, chosen, crew)
+        if config.own:
+            assess_best(run, chosen, crew, shared.model.tokenizer)
     seconds = clock.seconds(steps)
     trained = data.examples_before(last.step) - data.examples_before(run.start)
     speed = trained / max(seconds.train, 1e-9)
