@@ -19,9 +19,8 @@ from train.data.glue import TASKS, Task
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output.progress import Line
 from train.output.result import parse as parse_result
-from train.output.screen import say
+from train.terminal import Line, say
 
 Classify = Callable[[str, Examples], np.ndarray]
 
