@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -22,7 +21,7 @@ from adakron_jax.bank.bank import Prediction, Text
 from adakron_jax.hub import locate_adapter
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.limits import BodyLimit
-from adakron_jax.serving.metrics import Metrics
+from adakron_jax.serving.metrics import CONTENT_TYPE, Metrics
 from adakron_jax.serving.shelf import Entry, Shelf, UnknownAdapter
 
 log = logging.getLogger("adakron.serving")
@@ -100,7 +99,7 @@ class Fault(BaseModel):
     error: str
 
 
-_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (401, 404, 413, 422, 503)}
+_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (400, 401, 404, 413, 422, 503)}
 
 
 def make_app(
@@ -206,7 +205,7 @@ def make_app(
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:
         """For Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.page(), media_type=CONTENT_TYPE)
 
     return app
 
