@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from adakron_jax import layout
 from adakron_jax.config import EncoderConfig
@@ -49,11 +49,13 @@ class Site(enum.StrEnum):
     # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
     # identity where none does before the next layers read the sum.
     ATTENTION_OUTPUT = "attention_output"
+    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: inputs
     FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
 
 
+@typing.no_type_check  # jax builds it of shapes too
 @struct.dataclass
 class KeysValues:
     """What queries attend to.
@@ -65,10 +67,10 @@ class KeysValues:
         scaled anew for every query.
     """
 
-    keys: Any
-    values: Any
-    mask: Any
-    gate: Any = None
+    keys: Float[Array, "rows heads keys head_dim"]
+    values: Float[Array, "rows heads keys head_dim"]
+    mask: Bool[Array, "rows 1 queries keys"]
+    gate: Float[Array, "rows 1 queries keys"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Method:
     layers: str = dataclasses.field(default=ALL_LAYERS, kw_only=True)
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
+
+    @property
+    def first_position(self) -> int:
+        """The position of an example's first token: how many positions the method takes for itself."""
+        return 0
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
@@ -221,11 +228,13 @@ DENSES = {
     Site.KEY: layout.KEY,
     Site.VALUE: layout.VALUE,
     Site.ATTENTION_DENSE: layout.ATTENTION_DENSE,
+    Site.FFN_INNER: layout.FFN_HIDDEN,
     Site.FFN_DENSE: layout.FFN_DENSE,
 }
 _MODULES = {
     Site.EMBEDDINGS: layout.EMBEDDINGS,
     Site.ATTENTION_OUTPUT: layout.LAYERS,
+    Site.FFN_INNER: layout.FFN,
     Site.FFN_HIDDEN: layout.FFN,
     Site.FFN_DENSE: layout.FFN,
     Site.FFN_OUTPUT: layout.LAYERS,

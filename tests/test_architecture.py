@@ -92,13 +92,15 @@ def test_the_encoder_knows_no_method():
         ("fastapi", "adakron_jax.serving.app"),
         ("uvicorn", "adakron_jax.cli.serve"),
         ("prometheus_client", "adakron_jax.serving.metrics"),
+        ("matplotlib", "adakron_jax.pages.drawing"),
+        ("jinja2", "adakron_jax.pages.render"),
     ],
 )
 def test_a_heavy_package_has_one_importer(package: str, module: str):
     assert importers(package) == {module}
 
 
-@pytest.mark.parametrize("package", ["torch", "tensorflow"])
+@pytest.mark.parametrize("package", ["torch", "tensorflow", "sklearn"])
 def test_no_other_framework_is_imported(package: str):
     assert not importers(package)
 

@@ -70,7 +70,10 @@ def texts(name: str, count: int) -> list[dict[str, Any]]:
     """Examples of unequal length from `mini`, without labels."""
     task = TASKS[name]
     rows = sources.read("mini", task, "train")
-    return [dict(zip(task.texts, row, strict=True)) for row in list(zip(*rows.texts, strict=True))[:count]]
+    return [
+        dict(zip(task.texts, row, strict=True))
+        for row in list(zip(*(rows[name] for name in task.texts), strict=True))[:count]
+    ]
 
 
 @pytest.fixture(scope="module")

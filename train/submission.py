@@ -11,12 +11,11 @@ import jax
 import numpy as np
 
 from adakron_jax import adapter, files, pretrained
-from adakron_jax.data import packing
+from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.forward import PerShape, eval_step, of_split
+from adakron_jax.forward import logits_of
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
-from train.engine.data import EVAL_BATCH
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -129,23 +128,12 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     if (card.task, card.problem) != (run.task.name, run.task.problem):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
-    step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config.precision)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
-        plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
-        line, done = Line(name, len(examples)), 0
-
-        def answer(batch: packing.Batch) -> np.ndarray:
-            nonlocal done
-            logits = np.asarray(step(placed, {}, batch))
-            done += int(np.count_nonzero(batch.weights))
-            line.show(done, line.rate(done))
-            return logits
-
-        with line:
-            logits = of_split(answer, examples, plan)
+        with Line(name, len(examples)) as line:
+            logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
         return run.task.predict(logits)
@@ -156,7 +144,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = sources.read_labels(sources.read(data_name, task, "train"), task)
+        labels = targets(sources.read(data_name, task, "train"), task.label, task.problem)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0

@@ -19,8 +19,9 @@ class Embeddings(Part):
     @nn.compact
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
         config = self.config
+        first = config.position_offset + self.method.first_position
         x = self.table(config.vocab_size, "word")(inputs.tokens)
-        x = x + self.table(config.max_position_embeddings, "position")(inputs.positions + config.position_offset)
+        x = x + self.table(config.max_position_embeddings, "position")(inputs.positions + first)
         if config.type_vocab_size:
             x = x + self.table(config.type_vocab_size, "token_type")(inputs.token_types)
         x = Dropout(config.hidden_dropout)(self.norm()(x), everywhere["deterministic"])
@@ -36,7 +37,8 @@ class FeedForward(Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], places: Places, everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        hidden = gelu(self.dense(self.config.intermediate_size, "hidden")(x))
+        inner = self.dense(self.config.intermediate_size, "hidden")(x)
+        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=places.segments, **everywhere))
         hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=places.segments, **everywhere)
         y = self.dense(self.config.hidden_size, "dense")(hidden)
         return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=places.segments, **everywhere)

@@ -73,7 +73,7 @@ class SequenceClassifier(Part):
         if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
             pooled = segment_means(encoder(inputs, deterministic, spread=spread), read)
         else:
-            pooled = encoder(inputs, deterministic, read.starts, spread)
+            pooled = encoder(inputs, deterministic, jnp.asarray(read.starts), spread)
         if architecture.pooler and self.pooling == "pooler":
             pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
         form = architecture.form if self.head == "own" else Form(self.head)

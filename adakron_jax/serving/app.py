@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hmac
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -17,15 +16,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from adakron_jax.bank.bank import Prediction, Text
+from adakron_jax.bank.bank import Text
+from adakron_jax.data.labels import SURROGATE
 from adakron_jax.hub import locate_adapter
+from adakron_jax.problem import Prediction
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.limits import BodyLimit
 from adakron_jax.serving.metrics import CONTENT_TYPE, Metrics
 from adakron_jax.serving.shelf import Entry, Shelf, UnknownAdapter
 
 log = logging.getLogger("adakron.serving")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell
 _OPEN = {"/health"}  # what needs no token
 
 Texts = str | list[str] | list[tuple[str, str]]
@@ -251,7 +251,7 @@ def _checked(inputs: Texts, limits: Limits) -> Sequence[Text]:
                 raise HTTPException(
                     413, f"text {number} has {len(part)} characters; accepted: at most {limits.characters}"
                 )
-            if _SURROGATE.search(part):
+            if SURROGATE.search(part):
                 raise HTTPException(422, f"text {number} holds half a character; accepted: Unicode")
     return texts
 

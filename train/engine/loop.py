@@ -1,6 +1,7 @@
 """The whole story of a run, from its configuration to its adapter and its result."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import time
@@ -15,7 +16,7 @@ from adakron_jax.params import Tree, budget, merge_params, split_params
 from adakron_jax.splice import is_own, is_trainable
 from train import signals
 from train.engine.data import read_data
-from train.engine.evaluation import Diverged, best_of, evaluate, evaluations, out_of_patience, steps_between
+from train.engine.evaluation import Diverged, best_of, evaluate, evaluations, out_of_patience, score_once, steps_between
 from train.engine.run import Clock, Crew, Run, open_runs, unstack
 from train.engine.sharding import make_shardings
 from train.engine.shared import Shared, configure_jax
@@ -89,7 +90,7 @@ def train_and_evaluate(
         line = ProgressLine(total, start, lead.batch_size * len(runs), overview)
         with signals.held() as stopping, line:
             for epoch, end in evaluations(lead, data, start):
-                if out_of_patience(runs[0].journal.of("eval"), lead):  # several have none
+                if out_of_patience(runs[0].journal.of("eval"), lead.patience, data.best_by):  # several have none
                     break
                 with clock.on("train", steps):
                     state = train_to(end, epoch, crew, state, line, clock, stopping)
@@ -97,7 +98,7 @@ def train_and_evaluate(
                 for run, own in zip(runs, unstack(state, len(runs)), strict=True):
                     with clock.on("eval", steps):
                         evaluate(run, own, epoch, crew)
-                    run.checkpoints.save(own)
+                    run.save(own)
                 if stopping and end < total:
                     stop(crew, end)
         last = zip(runs, unstack(state, len(runs)), strict=True)
@@ -179,7 +180,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
     config, data, steps = run.config, crew.data, crew.steps
     run.checkpoints.wait()
     records = run.journal.of("eval")
-    best = read_evaluation(best_of(records, config.best_by), data.task.scored)
+    best = read_evaluation(best_of(records, data.best_by), data.task.scored)
     last = read_evaluation(records[-1], data.task.scored)
     trainable = run.checkpoints.restore_best(best.step, state.trainable)
     card = adapter.Card(
@@ -191,8 +192,12 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         encoder=shared.model.encoder,
         scores=best.scores,
         max_length=config.max_length,
+        pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        texts=data.task.texts,
     )
     adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
+    with clock.on("eval", steps):
+        test = score_once(run, dataclasses.replace(state, trainable=trainable), crew)
     seconds = clock.seconds(steps)
     trained = data.examples_before(last.step) - data.examples_before(run.start)
     speed = trained / max(seconds.train, 1e-9)
@@ -202,13 +207,16 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         method=config.method,
         seed=config.seed,
         params=counts,
-        best_by=config.best_by,
+        best_by=data.best_by,
         best=best,
         last=last,
         collapsed=records[-1]["collapsed"],
         stopped_early=last.step < data.total_steps,
         train_examples=len(data.train),
         together=len(crew.runs),
+        problem=data.task.problem.kind if config.own else "",
+        data=data.task.fingerprint,
+        test=test,
         throughput=Throughput(
             examples_per_second=speed,
             tokens_per_second=speed * float(np.mean(data.train.lengths)),

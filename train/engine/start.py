@@ -37,14 +37,21 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
     # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
     unroll = jax.default_backend() == "cpu" and not config.remat
     return SequenceClassifier(
-        encoder, config.method, config.dtype, num_labels=problem.outputs, unroll=unroll, remat=config.remat
+        encoder,
+        config.method,
+        config.dtype,
+        num_labels=problem.outputs,
+        pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        unroll=unroll,
+        remat=config.remat,
     )
 
 
 def initial_params(config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained) -> Tree:
     """All parameters that a run starts from; ValueError if the adapter it starts from does not fit."""
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in base.leaves)
-    return model.assemble(base.leaves, fresh | transferred(config, fresh, problem, base))
+    leaves = base.leaves  # read before `fresh` is traced, since reading makes a module of its own
+    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
+    return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
 
 
 def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardings) -> TrainState:
@@ -107,7 +114,7 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     if (reached(config) and not adds_frozen) or (card := check_start(config, base)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])
-    agree = card.problem == problem
+    agree = (card.problem.kind, card.problem.labels, card.pooling) == (problem.kind, problem.labels, config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
     screen.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")

@@ -1,17 +1,15 @@
 """Many runs in one process: what a grid will cost, its cells one after another, and how they ended."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from rich.table import Table
 
 from train import signals
-from train.data import sources
-from train.data.glue import TASKS
 from train.engine import folder, loop, start
 from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
@@ -71,24 +69,17 @@ def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
         folder holds another run.
     """
 
-    @functools.cache
-    def rows(source: str, task: str, split: str) -> int:
-        return len(sources.read(source, TASKS[task], split).labels)
-
     for config in configs:
         start.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
         if (result := folder.finished(config)) is not None:
+            shared.loader.check_same(config, result.data)
             cells.append(Cell(config, result.last.step, result=result))
             continue
         if not folder.reached(config):
             start.read_start(config)
-        for split in TASKS[config.task].dev_splits:
-            rows(config.data, config.task, split)
-        examples = rows(config.data, config.task, config.train_split)
-        examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
-        steps = config.epochs * math.ceil(examples / config.batch_size)
+        steps = config.epochs * math.ceil(shared.loader.count(config) / config.batch_size)
         cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
@@ -209,17 +200,38 @@ def show_scores(cells: Sequence[Cell]) -> None:
     """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
     table = _table("cell", "metric", "best", "last", "state")
     for cell in cells:
-        metric = TASKS[cell.config.task].metrics[0]
         if cell.result is None:
+            metric = "-" if cell.config.own else cell.config.metrics[0]
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
-        scores = [f"{100 * evaluation.scores[metric]:.2f}" for evaluation in (cell.result.best, cell.result.last)]
+        metric = next(iter(cell.result.best.scores))
+        scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     screen.say("")
     screen.console.print(table)
+    for line in over_folds(cells):
+        screen.say(line)
     for cell in cells:
         if cell.error:
             screen.say(f"{cell.name} failed: {cell.error}")
+
+
+def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
+    """Mean and standard deviation of the best epochs, of runs that differ in nothing but the fold that chose."""
+    groups: dict[RunConfig, list[Result]] = {}
+    for cell in cells:
+        if cell.result is not None and cell.config.folds > 1:
+            groups.setdefault(dataclasses.replace(cell.config, fold=1, out=""), []).append(cell.result)
+    for config, results in groups.items():
+        scores = {name: [result.best.scores[name] for result in results] for name in results[0].best.scores}
+        spread = (
+            f"{name} {screen.shown(name, float(np.mean(values)))} ± {screen.shown(name, float(np.std(values, ddof=1)))}"
+            for name, values in scores.items()
+            if len(values) > 1
+        )
+        of = "" if len(results) == config.folds else f" of {config.folds}"
+        screen_name = f"{config.task}, {config.method.name}, seed {config.seed}"
+        yield f"{screen_name}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
 
 
 def _table(*columns: str) -> Table:

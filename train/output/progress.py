@@ -46,8 +46,9 @@ class Line:
         self._name, self._total, self._start = name, total, start
         self._begun = self._told = time.monotonic()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Line":
         self._bar.start()
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         self._bar.stop()
