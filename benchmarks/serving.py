@@ -20,13 +20,11 @@ import numpy as np
 from adakron_jax import adapter, pretrained
 from adakron_jax.adapter import Card
 from adakron_jax.bank import AdapterBank
-from adakron_jax.bank.bank import encode
+from adakron_jax.classifier import TextClassifier
 from adakron_jax.config import EncoderConfig
-from adakron_jax.data import packing
-from adakron_jax.forward import eval_step, of_split
-from adakron_jax.params import flatten, split_params, unflatten
+from adakron_jax.params import flatten, unflatten
 from adakron_jax.problem import Problem
-from adakron_jax.splice import Method, is_trainable, make_method
+from adakron_jax.splice import Method, make_method
 from benchmarks import shapes
 from train.data.glue import TASKS
 from train.data.sources import read
@@ -45,21 +43,6 @@ def write_adapters(folder: Path, base: Path, method: Method, count: int) -> list
         tree = {path: rng.normal(0, 0.02, leaf.shape).astype(np.float32) for path, leaf in sorted(leaves.items())}
         adapter.save(folder / f"{number}", unflatten(tree), card)
     return [folder / f"{number}" for number in range(count)]
-
-
-def alone(bank: AdapterBank, folder: Path, texts: list[str]) -> Callable[[], Any]:
-    """The texts answered by one adapter without a bank, in packed batches of the same size."""
-    leaves = pretrained.read(Path(adapter.read_card(folder / "adapter.json").base), bank.config)
-    model, params, card = adapter.attach(folder, leaves)
-    trainable, frozen = jax.device_put(split_params(params, is_trainable(card.method)))
-    plan = packing.plan(encode(bank.tokenizer, texts, [card.max_length] * len(texts)).lengths, BATCH)
-    step = jax.jit(lambda trainable, frozen, batch: eval_step(trainable, frozen, batch, model=model))
-
-    def run() -> Any:
-        examples = encode(bank.tokenizer, texts, [card.max_length] * len(texts))
-        return of_split(lambda batch: step(trainable, frozen, batch), examples, plan)
-
-    return run
 
 
 def in_turn(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
@@ -81,7 +64,8 @@ def in_turn(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[s
 def mixed(bank: AdapterBank, folders: list[Path], texts: list[str], rounds: int) -> dict[str, Any]:
     """Sentences a second by how many adapters the texts draw from, relative to one adapter alone."""
     rng = np.random.default_rng(0)
-    runs: dict[str, Callable[[], Any]] = {"alone": alone(bank, folders[0], texts)}
+    classifier = TextClassifier.load(folders[0])
+    runs: dict[str, Callable[[], Any]] = {"alone": lambda: classifier.predict(texts)}
     for count in (count for count in (1, 8, 64, 512) if count <= len(folders)):
         requests = [(str(number), text) for number, text in zip(rng.integers(0, count, len(texts)), texts, strict=True)]
         runs[str(count)] = lambda requests=requests: bank.predict(requests)
@@ -152,7 +136,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if "mixed" in args.part:
             base = shapes.locate(args.model, Path(scratch) / "base")
-            texts = read(args.data, TASKS["sst2"], "validation")["sentence"]
+            texts = read(args.data, TASKS["sst2"], "validation").columns["sentence"]
             folders = write_adapters(Path(scratch) / "adapters", base, make_method(args.method, {}), args.adapters)
             bank = AdapterBank(str(base))
             for folder in folders:

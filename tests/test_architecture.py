@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("adakron_jax", "train") for path in (ROOT / package).rglob("*.py"))
 HEAVY = ["transformers", "datasets", "orbax", "sklearn", "scipy", "pyarrow", "torch", "tensorflow"]
+HEAVY += ["fastapi", "uvicorn"]
 
 
 def name_of(path: Path) -> str:
@@ -108,6 +109,9 @@ def test_the_encoder_knows_no_method():
         ("orbax", "train.engine.checkpoint"),
         ("datasets", "train.data.sources"),
         ("transformers", "adakron_jax.data.tokenizer"),
+        ("fastapi", "adakron_jax.serving.app"),
+        ("uvicorn", "adakron_jax.cli.serve"),
+        ("prometheus_client", "adakron_jax.serving.metrics"),
         ("matplotlib", "adakron_jax.pages.drawing"),
         ("jinja2", "adakron_jax.pages.render"),
     ],

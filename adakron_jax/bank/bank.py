@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -18,24 +18,9 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.params import flatten
-from adakron_jax.problem import Problem
+from adakron_jax.problem import Prediction
 
 Text = str | tuple[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What an adapter says of a text.
-
-    Attributes:
-      label: the most probable one, or of a multilabel problem all that hold; None of a regression.
-      score: its probability, or the largest of several; of a regression the predicted number.
-      probabilities: of every label; empty of a regression.
-    """
-
-    label: str | tuple[str, ...] | None
-    score: float
-    probabilities: Mapping[str, float]
 
 
 @dataclasses.dataclass
@@ -145,7 +130,9 @@ class AdapterBank:
         self.stacks[model] = stack
 
     def _model(self, card: Card) -> SequenceClassifier:
-        return card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
+        # On a CPU a loop over layers costs a third of a pass in copies.
+        unroll = jax.default_backend() == "cpu"
+        return card.classifier(unroll=unroll).clone(num_labels=padded_outputs(card.problem.outputs))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)
@@ -167,10 +154,12 @@ class AdapterBank:
           ValueError: there is no adapter of a name; names near it are given.
         """
         members = [self._member(name) for name, _ in requests]
+        if not requests:
+            return []
         examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
         answers: dict[int, Prediction] = {}
         for ids, logits in self._batches(members, examples):
-            answers |= {i: answer(members[i].card.problem, values) for i, values in zip(ids, logits, strict=True)}
+            answers |= {i: _prediction(members[i], values) for i, values in zip(ids, logits, strict=True)}
         return [answers[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Prediction]:
@@ -193,7 +182,7 @@ class AdapterBank:
                 numbers[: len(some)] = [member.number for member in members]
                 logits = np.asarray(members[0].stack.logits(numbers, batch))[:, 0]
                 for name, member, values in zip(some, members, logits, strict=False):
-                    answers[name] = answer(member.card.problem, values)
+                    answers[name] = _prediction(member, values)
         return {name: answers[name] for name in self.names}
 
     def _batches(
@@ -230,43 +219,33 @@ class AdapterBank:
         self.totals.positions += shape.rows * shape.seq
 
 
+def _prediction(member: Member, logits: np.ndarray) -> Prediction:
+    """What a padded head's logits mean."""
+    problem = member.card.problem
+    return problem.predictions(logits[None, : problem.outputs])[0]
+
+
 def _batched(names: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(names), size):
         yield names[start : start + size]
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Text], max_lengths: Sequence[int]) -> Examples:
-    """Texts and pairs of texts as ids, each cut to its length, of a pair the longer text first; labels are zeros."""
-    ids: list[list[int]] = [[]] * len(texts)
-    types = list(ids)
-    kinds: dict[tuple[bool, int], list[int]] = {}
-    for i, (text, length) in enumerate(zip(texts, max_lengths, strict=True)):
-        kinds.setdefault((isinstance(text, str), length), []).append(i)
-    for (single, length), numbers in kinds.items():
-        columns = [[texts[i] for i in numbers]] if single else list(zip(*(texts[i] for i in numbers), strict=True))
-        encoded = tokenizer.fast(
-            *map(list, columns),
-            truncation="longest_first",
-            max_length=length,
-            return_attention_mask=False,
-            return_token_type_ids=True,
-        )
-        for i, tokens, token_types in zip(numbers, encoded["input_ids"], encoded["token_type_ids"], strict=True):
-            ids[i], types[i] = tokens, token_types
-    offsets = np.cumsum([0, *map(len, ids)])
-    tokens, token_types = (np.concatenate([np.asarray(x, np.int32) for x in (*lists, [])]) for lists in (ids, types))
-    return Examples(tokens, token_types, offsets, np.zeros(len(texts), np.int32), 0)
-
-
-def answer(problem: Problem, logits: Float[np.ndarray, " outputs"]) -> Prediction:
-    """The prediction that a padded head's logits are."""
-    logits = logits[None, : problem.outputs]
-    predicted = problem.predict(logits)[0]
-    if problem.kind == "regression":
-        return Prediction(None, float(predicted), {})
-    probabilities = dict(zip(problem.labels, problem.probabilities(logits)[0].tolist(), strict=True))
-    if problem.kind == "multilabel":
-        held = tuple(label for label, holds in zip(problem.labels, predicted, strict=True) if holds)
-        return Prediction(held, max(probabilities.values()), probabilities)
-    label = problem.labels[predicted]
-    return Prediction(label, probabilities[label], probabilities)
+    """Texts and pairs of texts as ids, each cut to its length."""
+    kinds: dict[tuple[int, int], list[int]] = {}
+    pairs = [(text,) if isinstance(text, str) else text for text in texts]
+    for i, (pair, length) in enumerate(zip(pairs, max_lengths, strict=True)):
+        kinds.setdefault((len(pair), length), []).append(i)
+    parts = []
+    for (size, length), numbers in kinds.items():
+        columns = [[pairs[i][part] for i in numbers] for part in range(size)]
+        parts.append(tokenizer.encode(columns, length))
+    none = np.zeros(0, np.int32)
+    joined = Examples(
+        tokens=np.concatenate([none, *(part.tokens for part in parts)]),
+        token_types=np.concatenate([none, *(part.token_types for part in parts)]),
+        offsets=np.cumsum(np.concatenate([[0], *(part.lengths for part in parts)])),
+        labels=np.zeros(len(texts), np.int32),
+        empty_texts=0,
+    )
+    return joined.take(np.argsort([i for numbers in kinds.values() for i in numbers]))

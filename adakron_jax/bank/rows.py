@@ -84,7 +84,16 @@ def fill(
     shape: Shape, examples: Examples, ids: np.ndarray, places: Int[np.ndarray, "3 taken"]
 ) -> tuple[tuple[Packed, Layout], np.ndarray]:
     """Lays the examples `ids` into a batch; the batch, and the order in which its layout has them."""
-    plan = Plan(shape.seq, shape.slots, (shape.rows,), len(ids), 1, None, 1, 0.0)
+    plan = Plan(
+        row_length=shape.seq,
+        slots=shape.slots,
+        row_counts=(shape.rows,),
+        batch_size=len(ids),
+        accumulate=1,
+        seed=None,
+        multiple=1,
+        padding_fraction=0.0,
+    )
     row, start, slot = (part[None] for part in places)
     batch = plan.fill(examples, ids[None], Bins(row, start, slot, np.array([row.max() + 1])))
     order = np.argsort(-examples.lengths[ids], kind="stable")

@@ -147,4 +147,6 @@ def _forward(frozen: Leaves, own: Leaves, batch: Batch, *, model: SequenceClassi
     read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
     unused = {path: neutral(path, leaf[:, 0] if is_stacked(path) else leaf[0]) for path, leaf in own.items()}
     variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"apart": layout.apart(read)}}
-    return model.apply(variables, inputs, True, spread)
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
+    with jax.default_matmul_precision("float32"):
+        return model.apply(variables, inputs, True, spread)

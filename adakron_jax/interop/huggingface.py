@@ -17,7 +17,7 @@ from adakron_jax.hub import TOKENIZER_FILES
 from adakron_jax.interop.heads import Base, Imported, check_own, outputs_of, own_head, tensors_of
 from adakron_jax.interop.slots import put, take
 from adakron_jax.methods import Full, Head
-from adakron_jax.splice import Method, is_own
+from adakron_jax.splice import Method, fuse, is_own
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 CLASSES = {
@@ -81,7 +81,7 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
     if not method.splices(config):
         return dict(leaves)
     try:
-        simpler, leaves = method.fuse(dict(leaves), config)
+        simpler, leaves = fuse(method, dict(leaves), config)
         if any(map(is_own, leaves)):
             raise ValueError(f"method {method.name} fuses into {simpler.name}, which keeps modules of its own")
     except ValueError as error:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hmac
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -14,19 +13,19 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from adakron_jax.bank.bank import Prediction, Text
+from adakron_jax.bank.bank import Text
+from adakron_jax.data.labels import SURROGATE
 from adakron_jax.hub import locate_adapter
+from adakron_jax.problem import Prediction
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.limits import BodyLimit
-from adakron_jax.serving.metrics import Metrics
+from adakron_jax.serving.metrics import CONTENT_TYPE, Metrics
 from adakron_jax.serving.shelf import Entry, Shelf, UnknownAdapter
 
 log = logging.getLogger("adakron.serving")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell
 _OPEN = {"/health"}  # what needs no token
 
 Texts = str | list[str] | list[tuple[str, str]]
@@ -100,7 +99,7 @@ class Fault(BaseModel):
     error: str
 
 
-_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (401, 404, 413, 422, 503)}
+_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (400, 401, 404, 413, 422, 503)}
 
 
 def make_app(
@@ -206,7 +205,7 @@ def make_app(
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:
         """For Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.page(), media_type=CONTENT_TYPE)
 
     return app
 
@@ -252,7 +251,7 @@ def _checked(inputs: Texts, limits: Limits) -> Sequence[Text]:
                 raise HTTPException(
                     413, f"text {number} has {len(part)} characters; accepted: at most {limits.characters}"
                 )
-            if _SURROGATE.search(part):
+            if SURROGATE.search(part):
                 raise HTTPException(422, f"text {number} holds half a character; accepted: Unicode")
     return texts
 

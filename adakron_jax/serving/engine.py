@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from adakron_jax.bank import AdapterBank, Prediction
+from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
+from adakron_jax.problem import Prediction
 from adakron_jax.serving.shelf import Entry, Shelf, Stamp
 
 AT_ONCE = 256  # texts that the bank is asked at once

@@ -1,9 +1,11 @@
 """What the server tells Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from adakron_jax.serving.engine import Engine
 from adakron_jax.serving.shelf import Shelf
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
@@ -37,3 +39,7 @@ class Metrics:
             ("compilations", "Programs compiled", lambda: bank.compilations),
         ):
             Gauge(f"adakron_{name}", text, registry=self.registry).set_function(read)
+
+    def page(self) -> bytes:
+        """All of them, in the text that Prometheus reads."""
+        return generate_latest(self.registry)
