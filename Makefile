@@ -10,7 +10,7 @@ GPU_PACK ?= runs/gpu-pack
 PARTS ?= correct speed adapters science
 MINUTES ?= 30
 
-.PHONY: demo test test-browser check bench-peers bench-gpu gpu-pack clean
+.PHONY: demo test test-browser test-peers check docs audit bench-peers bench-gpu gpu-pack clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -22,14 +22,28 @@ test: .venv/ready
 # Opens a report's page in Debian's chromium, which is installed if it is missing.
 test-browser: .venv/ready
 	test -x /usr/bin/chromium || apt-get install --yes chromium
-	$(BIN)/python -m pytest tests/test_report_browser.py
+	$(BIN)/python -m pytest tests/report/test_browser.py
+
+# What is exported, loaded by transformers, peft and adapters themselves.
+test-peers: .venv/ready .venv-peers/ready
+	$(BIN)/python -m pytest tests/peers
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# The programs that benchmarks/throughput.py compares with, in an environment of their own: adapters pins transformers.
+# The documentation site, in docs/_build. Every warning is an error.
+docs: .venv/ready-docs
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+
+# Known vulnerabilities of what is installed.
+audit: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+# The programs that benchmarks/throughput.py and tests/peers compare with, in an environment of their own: adapters
+# pins transformers.
 bench-peers: .venv-peers/ready
 
 # On a machine with an NVIDIA GPU and jax, flax, optax, orbax, transformers and torch there: the whole campaign, by parts,
@@ -55,6 +69,10 @@ clean:
 
 .venv/ready-check: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[check]'
+	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 .venv-peers/ready: Makefile

@@ -1,0 +1,65 @@
+"""AdaKron-JAX: encoders in JAX, and what is trained of them instead of all.
+
+`import adakron_jax as ak` gives the names below; each is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from adakron_jax.bank import AdapterBank as AdapterBank
+    from adakron_jax.classifier import TextClassifier as TextClassifier
+    from adakron_jax.encoders.inputs import padded as padded
+    from adakron_jax.methods import IA3 as IA3
+    from adakron_jax.methods import AdaKron as AdaKron
+    from adakron_jax.methods import AdaMix as AdaMix
+    from adakron_jax.methods import BitFit as BitFit
+    from adakron_jax.methods import Compacter as Compacter
+    from adakron_jax.methods import CompacterPlusPlus as CompacterPlusPlus
+    from adakron_jax.methods import Full as Full
+    from adakron_jax.methods import Hadamard as Hadamard
+    from adakron_jax.methods import Head as Head
+    from adakron_jax.methods import Houlsby as Houlsby
+    from adakron_jax.methods import KronA as KronA
+    from adakron_jax.methods import LoRA as LoRA
+    from adakron_jax.methods import MAdaKron as MAdaKron
+    from adakron_jax.methods import Pfeiffer as Pfeiffer
+    from adakron_jax.methods import Prefix as Prefix
+    from adakron_jax.methods import UniPELT as UniPELT
+    from adakron_jax.methods import VeRA as VeRA
+    from adakron_jax.methods.adakron import KronAdapter as KronAdapter
+    from adakron_jax.model import from_pretrained as from_pretrained
+    from adakron_jax.model import fuse as fuse
+    from adakron_jax.model import load_adapter as load_adapter
+    from adakron_jax.model import save_adapter as save_adapter
+    from adakron_jax.params import merge_params as merge_params
+    from adakron_jax.params import param_labels as param_labels
+    from adakron_jax.params import split_params as split_params
+
+# Module -> the names it has here. The same as above, where type checkers look.
+_HOMES = {
+    "bank": ("AdapterBank",),
+    "classifier": ("TextClassifier",),
+    "encoders.inputs": ("padded",),
+    "methods": (
+        *("AdaKron", "AdaMix", "BitFit", "Compacter", "CompacterPlusPlus", "Full", "Hadamard", "Head", "Houlsby"),
+        *("IA3", "KronA", "LoRA", "MAdaKron", "Pfeiffer", "Prefix", "UniPELT", "VeRA"),
+    ),
+    "methods.adakron": ("KronAdapter",),
+    "model": ("from_pretrained", "fuse", "load_adapter", "save_adapter"),
+    "params": ("merge_params", "param_labels", "split_params"),
+}
+_MODULES = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _MODULES.keys())

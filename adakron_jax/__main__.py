@@ -1,8 +1,6 @@
 """`python -m adakron_jax COMMAND`."""
 
-import sys
-
-from adakron_jax.cli.main import main
+from adakron_jax.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry()

@@ -6,6 +6,7 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import typing
@@ -20,11 +21,13 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
 from adakron_jax.layout import is_stacked
-from adakron_jax.params import flatten, graft, refuse, split_params
+from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
-from adakron_jax.splice import Method, fits, is_own, is_trainable, make_method
+from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 2
+# What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
+_MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Card:
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
+      texts: names of the one or two columns that held the texts; none if they had no names.
     """
 
     method: Method
@@ -52,6 +56,7 @@ class Card:
     max_length: int
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
+    texts: tuple[str, ...] = ()
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes; `settings` are further fields, such as its `dtype`."""
@@ -82,7 +87,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
@@ -172,6 +177,9 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
             raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
     path = folder / "adapter.safetensors"
     try:
+        size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
+        if size is not None and size < least:  # seen before anything of what is described is made
+            raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
         tensors = read_tensors(path)
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
         said = read_object(folder / "adapter.json")
@@ -184,12 +192,15 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         raise ValueError(f"{path}: {error}") from None
 
 
-def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, Any], Card]:
+def attach(
+    folder: Path, base: Mapping[str, np.ndarray], name: str = "the encoder given"
+) -> tuple[SequenceClassifier, dict[str, Any], Card]:
     """Puts an adapter on its encoder.
 
     Args:
       folder: as `save` wrote it.
       base: the encoder's leaves, as `pretrained.read` gives them.
+      name: what a message calls it.
 
     Returns:
       The `SequenceClassifier` that the card describes, all its parameters, and the card.
@@ -200,7 +211,7 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     tree, card = load(folder)
     if (found := pretrained.fingerprint(base)) != card.fingerprint:
         raise ValueError(
-            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the encoder given, "
+            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on {name}, "
             f"whose fingerprint is {found[:12]}"
         )
     model = card.classifier()
@@ -209,7 +220,12 @@ def attach(folder: Path, base: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
+    return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache
+def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
+    return split_params(model.shapes(), is_portable(model.method))[0]
 
 
 def read_card(path: Path) -> Card:
@@ -222,15 +238,21 @@ def read_card(path: Path) -> Card:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")
         said["method"] = make_method(fields.pop("name"), fields)
+        for name, value in said["encoder"].items():
+            if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
+                raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
         problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
-        said["problem"] = problem
         for name, kind in (("task", str), ("base", str), ("fingerprint", str), ("max_length", int), ("scores", dict)):
-            if not fits(said[name], kind):
-                raise ValueError(f"{name} is {said[name]!r}; accepted: a {kind.__name__}")
+            if not isinstance(said[name], kind):
+                raise ValueError(f"{name} is {said[name]!r}; accepted: of type {kind.__name__}")
+        if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
+            raise ValueError(f"scores has no number for {unfit[0]!r}")
+        said["problem"] = problem
+        said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

@@ -1,17 +1,66 @@
-"""Answers to a whole split, batch by batch, with the examples in their own order."""
+"""Logits of many examples, batch by batch, with the examples in their own order."""
 
+import contextlib
+import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
+from adakron_jax.data import rows
 from adakron_jax.data.packing import Batch, Plan
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import Packed
+from adakron_jax.files import cache_folder
 from adakron_jax.params import Tree, merge_params
+
+POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
+WIDE_POSITIONS = 32768  # of an accelerator's
+
+
+def logits_of(
+    model: SequenceClassifier,
+    params: Tree,
+    examples: Examples,
+    done: Callable[[int], None] = lambda examples: None,
+) -> Float[np.ndarray, "examples outputs"]:
+    """Logits of examples of any number and lengths, by few compilations; several threads may call it at once.
+
+    Args:
+      done: told how many examples are done, now and then.
+    """
+    logits, finished = np.zeros((len(examples), model.num_labels), np.float32), 0
+    positions = POSITIONS.get(jax.default_backend(), WIDE_POSITIONS)
+    before: tuple[Any, list[rows.Row]] | None = None
+    # A batch is fetched when the next one is on its way.
+    batches = rows.batches(examples, positions) if len(examples) else ()
+    for following in itertools.chain(batches, [None]):
+        running = following and (_apply(params, following[0], model=model), following[1])
+        if before is not None:
+            array = np.asarray(before[0])
+            for row, of_row in zip(before[1], array, strict=False):  # the batch may have more rows
+                logits[row.ids] = of_row[: len(row.ids)]
+                finished += len(row.ids)
+            done(finished)
+        before = running
+    return logits
+
+
+def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
+    narrow = model.dtype is not None and jax.numpy.dtype(model.dtype).itemsize < 4
+    with contextlib.nullcontext() if narrow else jax.default_matmul_precision("float32"):
+        return _compiled(params, inputs, model=model)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _compiled(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Any:
+    return model.apply({"params": params}, inputs)
 
 
 def of_split(answer: Callable[[Batch], Any], examples: Examples, plan: Plan) -> np.ndarray:
@@ -32,6 +81,14 @@ def eval_step(trainable: Tree, frozen: Tree, batch: Batch, *, model: SequenceCla
     """Logits [micro, rows, slots, labels], without dropout."""
     params = merge_params(trainable, frozen)
     return jax.lax.map(lambda inputs: model.apply({"params": params}, inputs), batch.inputs)
+
+
+def keep_executables() -> None:
+    """Lets compiled steps be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    # The small ones of a start too, which jax by itself would compile again each time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 class PerShape:
@@ -56,10 +113,14 @@ class PerShape:
         return other
 
     def __call__(self, *args: Any) -> Any:
+        return self.compiled(*args)(*args)
+
+    def compiled(self, *args: Any) -> Callable:
+        """The program for arguments of these shapes; these themselves may be `jax.ShapeDtypeStruct`s."""
         shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()
             self.executables[shape] = self.jitted.lower(*args).compile()
             self.seconds += time.perf_counter() - start
             self.compilations += 1
-        return self.executables[shape](*args)
+        return self.executables[shape]

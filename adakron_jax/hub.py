@@ -17,6 +17,7 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
 )
+POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
 
 
 def locate(model: str) -> Path:
@@ -41,6 +42,29 @@ def _locate(model: str, whole: bool) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")
     return _from_hub(model, whole)
+
+
+def locate_adapter(run: str) -> Path:
+    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
+
+    Raises:
+      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
+    """
+    if run.startswith("hub:"):
+        from adakron_jax.hub_adapters import fetch_adapter  # which imports this
+
+        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
+    folder = Path(run)
+    for path in (folder, folder / "adapter"):
+        if (path / "adapter.json").is_file():
+            return path
+    raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
 
 
 def _in_package(name: str) -> Path:
@@ -105,7 +129,7 @@ def _fetch_rest(fetch: Callable[[str], Path | None], folder: Path) -> None:
             fetch(shard)
     elif not (folder / WEIGHTS[0]).exists() and not fetch(WEIGHTS[2]):
         fetch(PICKLED[0])  # only so that `read` finds it and says how to convert it
-    for file in TOKENIZER_FILES:
+    for file in (*TOKENIZER_FILES, POOLING):
         fetch(file)
 
 

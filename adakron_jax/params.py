@@ -6,9 +6,11 @@ from typing import Any
 
 from flax import traverse_util
 
-from adakron_jax.splice import is_own
+from adakron_jax.splice import Method, is_own, is_trainable
 
 Tree = dict[str, Any]
+# Which leaves train: those that a method trains, or those whose path satisfies a predicate.
+Rule = Method | Callable[[str], bool]
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,16 +23,52 @@ def unflatten(leaves: Mapping[str, Any]) -> Tree:
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
-def split_params(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree]:
-    """Parts a tree into (trainable, frozen) by a rule on paths; `merge_params` is its inverse."""
+def split_params(params: Mapping[str, Any], rule: Rule) -> tuple[Tree, Tree]:
+    """Parts a tree into (trainable, frozen); `merge_params` is its inverse.
+
+    >>> trainable, frozen = split_params({"dense": {"kernel": 1, "bias": 2}}, lambda path: path.endswith("bias"))
+    >>> trainable
+    {'dense': {'bias': 2}}
+    >>> frozen
+    {'dense': {'kernel': 1}}
+
+    Args:
+      rule: a method, or whether the leaf at a path trains.
+    """
+    trains = predicate(rule)
     trainable, frozen = {}, {}
     for path, leaf in flatten(params).items():
         (trainable if trains(path) else frozen)[path] = leaf
     return unflatten(trainable), unflatten(frozen)
 
 
+def predicate(rule: Rule) -> Callable[[str], bool]:
+    """Whether the leaf at a path trains."""
+    return is_trainable(rule) if isinstance(rule, Method) else rule
+
+
+def param_labels(params: Mapping[str, Any], rule: Rule) -> Tree:
+    """The tree with `trainable` or `frozen` for every leaf, as `optax.multi_transform` takes it.
+
+    >>> param_labels({"dense": {"kernel": 1, "bias": 2}}, lambda path: path.endswith("bias"))
+    {'dense': {'kernel': 'frozen', 'bias': 'trainable'}}
+
+    The program itself differentiates the trainable tree alone, since a gradient of the whole tree would be computed and
+    kept for every frozen matrix, only to be thrown away: two thirds of the backward pass's work, and as much memory as
+    the encoder's weights.
+
+    Args:
+      rule: a method, or whether the leaf at a path trains.
+    """
+    trains = predicate(rule)
+    return unflatten({path: "trainable" if trains(path) else "frozen" for path in flatten(params)})
+
+
 def merge_params(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
     """Joins two trees that share no leaf.
+
+    >>> merge_params({"dense": {"bias": 2}}, {"dense": {"kernel": 1}})
+    {'dense': {'bias': 2, 'kernel': 1}}
 
     Raises:
       ValueError: both hold the same leaf, or one holds a leaf where the other has a branch.

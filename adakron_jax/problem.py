@@ -1,6 +1,7 @@
 """What a head predicts: one of several labels, any number of them, or a number."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,12 @@ class Problem:
         # A sigmoid of 0.5 is a logit of 0.
         return logits > 0 if self.kind == "multilabel" else logits.argmax(-1)
 
+    def standardize(self, targets: Shaped[np.ndarray, "examples *labels"]) -> Shaped[np.ndarray, "examples *labels"]:
+        """Targets as the head learns them: numbers as float32 `(target - mean) / scale`, all others as they are."""
+        if self.kind == "regression":
+            return ((targets - self.mean) / self.scale).astype(np.float32)
+        return targets
+
     def probabilities(self, logits: Float[np.ndarray, "examples outputs"]) -> Float[np.ndarray, "examples labels"]:
         """Of every label: by softmax, or each by its sigmoid; ValueError of a regression, which has none."""
         if self.kind == "regression":
@@ -61,6 +68,29 @@ class Problem:
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return odds / odds.sum(axis=-1, keepdims=True)
 
+    def predictions(
+        self, logits: Float[np.ndarray, "examples outputs"], with_logits: bool = False
+    ) -> list["Prediction"]:
+        """What the logits of each example mean, as objects."""
+        labels, scores = self.decide(logits)
+        shares = self.probabilities(logits).tolist() if self.labels else [()] * len(logits)
+        given = map(tuple, logits.tolist()) if with_logits else itertools.repeat(None)
+        return [
+            Prediction(label, score, dict(zip(self.labels, row, strict=True)), own)
+            for label, score, row, own in zip(labels, scores, shares, given, strict=False)
+        ]
+
+    def decide(self, logits: Float[np.ndarray, "examples outputs"]) -> tuple[list[Any], list[float]]:
+        """Labels and scores of all examples, as `Prediction` has them."""
+        decided = self.predict(logits)
+        if self.kind == "regression":
+            return [None] * len(logits), decided.tolist()
+        probabilities = self.probabilities(logits)
+        if self.kind == "multilabel":
+            labels = [tuple(itertools.compress(self.labels, row)) for row in decided.tolist()]
+            return labels, np.maximum(probabilities, 1 - probabilities).min(axis=-1).tolist()
+        return [self.labels[code] for code in decided.tolist()], probabilities.max(axis=-1).tolist()
+
     def as_json(self) -> dict[str, Any]:
         """The fields as `from_json` reads them."""
         return {"problem": self.kind, "labels": list(self.labels), "targets": {"mean": self.mean, "scale": self.scale}}
@@ -69,3 +99,21 @@ class Problem:
     def from_json(cls, fields: Mapping[str, Any]) -> "Problem":
         targets = fields["targets"]
         return cls(fields["problem"], tuple(fields["labels"]), targets["mean"], targets["scale"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """What an example is.
+
+    Attributes:
+      label: the most probable one; of a multilabel problem all above 0.5; None of a regression.
+      score: the label's probability; of a multilabel problem how sure the least sure of its decisions is; of a
+        regression the number, in the unit of its targets.
+      probabilities: of every label; none of a regression.
+      logits: where they were asked for.
+    """
+
+    label: str | tuple[str, ...] | None
+    score: float
+    probabilities: Mapping[str, float]
+    logits: tuple[float, ...] | None = None

@@ -37,8 +37,8 @@ def held() -> Iterator[list[int]]:
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for earlier, handler in before.items():
+            signal.signal(earlier, handler)
 
     for number in before:
         signal.signal(number, receive)

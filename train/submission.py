@@ -11,18 +11,16 @@ import jax
 import numpy as np
 
 from adakron_jax import adapter, files, pretrained
-from adakron_jax.data import packing
+from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.forward import PerShape, eval_step, of_split
+from adakron_jax.forward import logits_of
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
-from train.engine.data import EVAL_BATCH
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output.progress import Line
 from train.output.result import parse as parse_result
-from train.output.screen import say
+from train.terminal import Line, say
 
 Classify = Callable[[str, Examples], np.ndarray]
 
@@ -75,8 +73,8 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
     """The best run of each task among the folders and all folders in them; ValueError if one has none."""
     claims: dict[str, dict[Path, Trained]] = {}
     for root in roots:
-        found = sorted(Path(root).rglob("result.json"))
-        finished = [path.parent for path in found if path.with_name("adapter").is_dir()]
+        results = sorted(Path(root).rglob("result.json"))
+        finished = [path.parent for path in results if path.with_name("adapter").is_dir()]
         if not finished:
             raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or above such")
         for run in map(read_run, finished):
@@ -97,6 +95,8 @@ def read_run(folder: Path) -> Trained:
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
+    if config.own:
+        raise ValueError(f"{folder}: a run on {config.data}; accepted: runs on GLUE's tasks")
     return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
@@ -110,45 +110,35 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
         load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
+                examples = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
                 # The diagnostic set is in few copies of GLUE, and does not count in its score.
                 say(f"warning: {sheet.name}: {error}")
                 continue
-            ready[sheet.name] = classify, found
-            if len(found) != sheet.size:
-                say(f"warning: {sheet.name} has {len(found):,} examples; the site expects {sheet.size:,}")
+            ready[sheet.name] = classify, examples
+            if len(examples) != sheet.size:
+                say(f"warning: {sheet.name} has {len(examples):,} examples; the site expects {sheet.size:,}")
     return ready
 
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
-    if (card.task, card.problem) != (run.task.name, run.task.problem):
+    problem = run.task.problem  # of a regression without the unit that a run found
+    if (card.task, card.problem.kind, card.problem.labels) != (run.task.name, problem.kind, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
-    step = PerShape(jax.jit(functools.partial(eval_step, model=model)))
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config.precision)
         placed = jax.device_put(params)  # here, so that one run's are on the device at a time
-        plan = packing.plan(examples.lengths, EVAL_BATCH, shapes=1)
-        line, done = Line(name, len(examples)), 0
-
-        def answer(batch: packing.Batch) -> np.ndarray:
-            nonlocal done
-            logits = np.asarray(step(placed, {}, batch))
-            done += int(np.count_nonzero(batch.weights))
-            line.show(done, line.rate(done))
-            return logits
-
-        with line:
-            logits = of_split(answer, examples, plan)
+        with Line(name, len(examples)) as line:
+            logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
-        return run.task.predict(logits)
+        return card.problem.predict(logits)
 
     return classify
 
@@ -156,7 +146,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = sources.read_labels(sources.read(data_name, task, "train"), task)
+        labels = targets(sources.read(data_name, task, "train"), task.label, task.problem)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0

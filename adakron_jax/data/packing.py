@@ -8,13 +8,13 @@ several seeds share their programs.
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int, Num
 
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.inputs import Packed
@@ -22,22 +22,25 @@ from adakron_jax.encoders.inputs import Packed
 ROW_MULTIPLE = 8  # a row's length is a multiple of this
 STRETCH = 1.25  # how much longer than the longest example a row may be, where that packs tighter
 SHAPES = 3  # row counts, and so compilations, of a training run
+PLANNED = 20_000  # batches that a plan looks at; beyond, they say nothing new
 DRAFT_SEED = 0  # of the order that the shapes are chosen for
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Batch:
     """One optimiser step's examples, as `accumulate` packed micro-batches along the first axis.
 
     Attributes:
       inputs: the packed tokens.
-      labels: of the example in each slot [micro, rows, slots].
-      weights: 1 for a slot with an example, 0 for one without [micro, rows, slots].
+      labels: of the example in each slot [micro, rows, slots], of a multilabel problem [micro, rows, slots, labels].
+      weights: of the example in each slot in the loss, 1 unless told otherwise; 0 for a slot without one
+        [micro, rows, slots].
     """
 
-    inputs: Any
-    labels: Any
-    weights: Any
+    inputs: Packed
+    labels: Num[Array | np.ndarray, "*micro rows slots"]
+    weights: Float[Array | np.ndarray, "*micro rows slots"]
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:
@@ -125,7 +128,8 @@ class Plan:
       batch_size: examples of an optimiser step; `accumulate` divides it.
       accumulate: micro-batches of a step.
       seed: of the order of the examples; no number keeps theirs.
-      padding_fraction: share of all tokens, over all epochs, that is padding.
+      multiple: of which every row count is one.
+      padding_fraction: share of all tokens, over the planned epochs, that is padding.
     """
 
     row_length: int
@@ -134,6 +138,7 @@ class Plan:
     batch_size: int
     accumulate: int
     seed: int | None
+    multiple: int
     padding_fraction: float
 
     def bins(self, lengths: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,12 +162,16 @@ class Plan:
 
     def fill(self, examples: Examples, ids: np.ndarray, layout: Layout) -> Batch:
         """Lays the examples `ids` [micro, examples] into arrays."""
-        rows = next(count for count in self.row_counts if count >= layout.rows.max())
+        needed = int(layout.rows.max())
+        # A batch beyond the planned ones may need a row more than any of them.
+        rows = next(
+            (count for count in self.row_counts if count >= needed), -(-needed // self.multiple) * self.multiple
+        )
         tokens, token_types, segments, positions = (
             np.zeros((self.accumulate, rows, self.row_length), np.int32) for _ in range(4)
         )
         starts = np.zeros((self.accumulate, rows, self.slots), np.int32)
-        labels = np.zeros(starts.shape, examples.labels.dtype)
+        labels = np.zeros((*starts.shape, *examples.labels.shape[1:]), examples.labels.dtype)
         weights = np.zeros(starts.shape, np.float32)
 
         micro, column = np.nonzero(ids >= 0)
@@ -170,7 +179,7 @@ class Plan:
         start, slot = layout.start[micro, column], layout.slot[micro, column]
         starts[micro, row, slot] = start
         labels[micro, row, slot] = examples.labels[ids]
-        weights[micro, row, slot] = 1
+        weights[micro, row, slot] = examples.weights[ids] if len(examples.weights) else 1
 
         lengths = examples.lengths[ids]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -193,16 +202,17 @@ def plan(
     shapes: int = SHAPES,
     multiple: int = 1,
 ) -> Plan:
-    """Packs all batches of all epochs and chooses the shapes.
+    """Packs the batches of all epochs, or of the first PLANNED // (batches of one), and chooses the shapes.
 
     Args:
       lengths: tokens of each example.
       multiple: of which every row count is one, so that rows divide among devices.
     """
     order = None if seed is None else DRAFT_SEED
+    epochs = min(epochs, max(1, PLANNED * batch_size // len(lengths)))
 
     def draft(row_length: int) -> Plan:
-        its = Plan(row_length, batch_size, (), batch_size, accumulate, order, 0.0)
+        its = Plan(row_length, batch_size, (), batch_size, accumulate, order, multiple, 0.0)
         layout = first_fit(its.bins(lengths, 0)[1], row_length, its.slots)
         return shaped(dataclasses.replace(its, slots=int(layout.slot.max()) + 1), 1)
 

@@ -1,18 +1,28 @@
 """Texts to ids: a model folder's tokenizer, and tokenised examples."""
 
+import copy
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from adakron_jax.hub import TOKENIZER_FILES
 
+ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
+CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+def ignore(done: int) -> None:
+    """For work that nobody watches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +32,9 @@ class Examples:
     Attributes:
       tokens, token_types: ids of all examples one after another, special tokens included.
       offsets: where each example begins, and where the last one ends [examples + 1].
-      labels: int32 codes, or float32 numbers of a regression [examples].
-      empty_texts: how many texts were empty.
+      labels: a problem's targets: codes or numbers [examples], or whether each label holds [examples, labels].
+      empty_texts, cut: how many texts were empty, and how many examples were cut.
+      weights: of each example in the loss [examples]; none at all if every one has weight 1.
     """
 
     tokens: np.ndarray
@@ -31,6 +42,8 @@ class Examples:
     offsets: np.ndarray
     labels: np.ndarray
     empty_texts: int
+    cut: int = 0
+    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,8 +58,27 @@ class Examples:
         if limit == "all" or limit >= len(self):
             return self
         end = self.offsets[limit]
-        return Examples(
-            self.tokens[:end], self.token_types[:end], self.offsets[: limit + 1], self.labels[:limit], self.empty_texts
+        return dataclasses.replace(
+            self,
+            tokens=self.tokens[:end],
+            token_types=self.token_types[:end],
+            offsets=self.offsets[: limit + 1],
+            labels=self.labels[:limit],
+            weights=self.weights[:limit],
+        )
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "Examples":
+        """The examples with these numbers, in their order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return dataclasses.replace(
+            self,
+            tokens=self.tokens[source],
+            token_types=self.token_types[source],
+            offsets=offsets,
+            labels=self.labels[rows],
+            weights=self.weights[rows] if len(self.weights) else self.weights,
         )
 
 
@@ -83,6 +115,42 @@ class Tokenizer:
             raise ValueError(f"{self.folder}: the tokenizer has {len(fast)} tokens, the encoder only {self.vocab_size}")
         return fast
 
+    def encode(self, texts: Sequence[Sequence[str]], max_length: int, done: Callable[[int], None] = ignore) -> Examples:
+        """Texts as ids with special tokens, on all cores.
+
+        Args:
+          texts: one column, or two of pairs.
+          max_length: tokens at which an example is cut, the longer text of a pair first.
+          done: told how many examples are done, every now and then.
+
+        Returns:
+          The examples, whose labels are all 0.
+        """
+        rows, cutting = len(texts[0]), _cutting(self, max_length)
+        lengths, ids, types, cut = [np.zeros(1, np.int64)], [], [], 0
+        for start, end in itertools.pairwise(_bounds(texts)):
+            columns = [column[start:end] for column in texts]
+            encoded = cutting.encode_batch_fast(list(zip(*columns, strict=True)) if len(texts) > 1 else columns[0])
+            lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+            ids.append(np.concatenate([np.asarray(one.ids, np.int32) for one in encoded]))
+            types.append(np.concatenate([np.asarray(one.type_ids, np.int8) for one in encoded]))
+            cut += sum(bool(one.overflowing) for one in encoded)
+            done(end)
+        return Examples(
+            tokens=np.concatenate([np.zeros(0, np.int32), *ids]),
+            token_types=np.concatenate([np.zeros(0, np.int8), *types]),
+            offsets=np.cumsum(np.concatenate(lengths)),
+            labels=np.zeros(rows, np.int32),
+            empty_texts=sum(not text.strip() for column in texts for text in column),
+            cut=cut,
+        )
+
+    def decode(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The one or two texts of an example's ids, as far as its tokens keep them."""
+        edges = {self.fast.cls_token_id, self.fast.sep_token_id}
+        parts = (list(part) for edge, part in itertools.groupby(ids, edges.__contains__) if not edge)
+        return tuple(self.fast.decode(part) for part in parts)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides how texts are cut: its files, and the versions of what reads them."""
@@ -93,3 +161,20 @@ class Tokenizer:
             if (path := self.folder / name).is_file():
                 digest.update(f"{name} {path.stat().st_size}\n".encode() + path.read_bytes())
         return digest.hexdigest()
+
+
+def _bounds(texts: Sequence[Sequence[str]]) -> list[int]:
+    """Where the groups of examples begin that are encoded at once, and where the last one ends."""
+    rows = len(texts[0])
+    characters = np.cumsum(sum(np.fromiter(map(len, column), np.int64, rows) for column in texts))
+    groups = np.arange(rows) // ENCODED_AT_ONCE + characters // CHARACTERS_AT_ONCE
+    return [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), *([rows] if rows else [])]
+
+
+@functools.lru_cache(maxsize=8)
+def _cutting(tokenizer: Tokenizer, max_length: int) -> Any:
+    """A copy that cuts to `max_length`, and is never set again, so that threads can share it."""
+    cutting = copy.deepcopy(tokenizer.fast.backend_tokenizer)
+    cutting.no_padding()
+    cutting.enable_truncation(max_length, strategy="longest_first")
+    return cutting

@@ -1,12 +1,15 @@
 """What an encoder reads: packed rows of token ids."""
 
+import typing
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class Packed:
     """Rows of fixed length that hold several examples end to end.
@@ -19,11 +22,11 @@ class Packed:
         [rows, slots]
     """
 
-    tokens: Any
-    token_types: Any
-    segments: Any
-    positions: Any
-    starts: Any
+    tokens: Int[Array | np.ndarray, "*micro rows seq"]
+    token_types: Int[Array | np.ndarray, "*micro rows seq"]
+    segments: Int[Array | np.ndarray, "*micro rows seq"]
+    positions: Int[Array | np.ndarray, "*micro rows seq"]
+    starts: Int[Array | np.ndarray, "*micro rows slots"]
 
 
 @struct.dataclass
@@ -39,15 +42,27 @@ class Places:
 
 
 def padded(
-    input_ids: Int[Array, "rows seq"], attention_mask: Int[Array, "rows seq"], token_type_ids: Int[Array, "rows seq"]
+    input_ids: Int[Array | np.ndarray, "rows seq"],
+    attention_mask: Int[Array | np.ndarray, "rows seq"],
+    token_type_ids: Int[Array | np.ndarray, "rows seq"] | None = None,
 ) -> Packed:
-    """A right-padded batch, as tokenizers make it, in packed form: one example a row."""
+    """A right-padded batch, as tokenizers make it, in packed form: one example a row.
+
+    >>> inputs = padded(np.array([[101, 7592, 102], [101, 102, 0]]), np.array([[1, 1, 1], [1, 1, 0]]))
+    >>> inputs.tokens.shape
+    (2, 3)
+
+    Args:
+      attention_mask: 1 at tokens, 0 at padding.
+      token_type_ids: by default 0 everywhere.
+    """
     rows, seq = input_ids.shape
+    mask = jnp.asarray(attention_mask)
     return Packed(
-        tokens=input_ids,
-        token_types=token_type_ids,
-        segments=attention_mask,
-        positions=jnp.broadcast_to(jnp.arange(seq), (rows, seq)) * attention_mask,
+        tokens=jnp.asarray(input_ids),
+        token_types=jnp.zeros_like(mask) if token_type_ids is None else jnp.asarray(token_type_ids),
+        segments=mask,
+        positions=jnp.broadcast_to(jnp.arange(seq), (rows, seq)) * mask,
         starts=jnp.zeros((rows, 1), jnp.int32),
     )
 

@@ -1,0 +1,4 @@
+"""How good predictions are."""
+
+from adakron_jax.evaluation.assessment import Assessment as Assessment
+from adakron_jax.evaluation.assessment import assess as assess

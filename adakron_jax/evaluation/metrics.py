@@ -1,42 +1,149 @@
-"""The metrics, each in [-1, 1] of labels and predictions."""
+"""The metrics: how each is computed, its range, which way is better, and which of them a problem has.
 
+They are plain counts, so that a bootstrap can afford thousands of them; the tests hold them to scikit-learn's.
+"""
+
+import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Shaped
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
-
-
-# scikit-learn and scipy take seconds to import, so each metric imports what it needs.
-def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    return float(np.mean(labels == predictions))
+Targets = Shaped[np.ndarray, "examples *labels"]
+Number = float | np.floating
 
 
-def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    from sklearn.metrics import f1_score
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number computed of targets and predictions, both as `Problem.predict` gives them; called, it computes it.
 
-    return float(f1_score(labels, predictions, zero_division=0.0))  # pyright: ignore[reportArgumentType]
+    Attributes:
+      title: its name in a table's head.
+      compute: from targets and predictions to the number.
+      lowest, highest: the range that it lies in.
+      higher_is_better: false of an error.
+    """
+
+    title: str
+    compute: Callable[[np.ndarray, np.ndarray], Number]
+    lowest: float = 0.0
+    highest: float = 1.0
+    higher_is_better: bool = True
+
+    def __call__(self, targets: Targets, predictions: Targets) -> float:
+        return float(self.compute(targets, predictions))
+
+    def merit(self, value: float) -> float:
+        """The value as something of which more is better, whatever the metric."""
+        return value if self.higher_is_better else -value
+
+    def holds(self, value: float) -> bool:
+        """Whether the metric can have this value."""
+        return self.lowest <= value <= self.highest and math.isfinite(value)
+
+    @property
+    def scale(self) -> float:
+        """What a value is shown times: 100 of a share or a correlation, 1 of an error, which has a unit."""
+        return 100.0 if self.highest == 1 else 1.0
+
+    def show(self, value: float) -> str:
+        return f"{self.scale * value:.2f}" if self.scale > 1 else f"{value:.4g}"
 
 
-def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-    from sklearn.metrics import matthews_corrcoef
+def _accuracy(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    right = targets == predictions
+    return np.mean(right.all(-1) if right.ndim == 2 else right)
 
-    return float(matthews_corrcoef(labels, predictions))
+
+def counts(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By label, of codes [examples] or of booleans [examples, labels]: hits, targets, predictions."""
+    if targets.ndim == 2:
+        return (targets & predictions).sum(0), targets.sum(0), predictions.sum(0)
+    labels = 1 + max(targets.max(), predictions.max())
+    return (
+        np.bincount(targets[targets == predictions], minlength=labels),
+        np.bincount(targets, minlength=labels),
+        np.bincount(predictions, minlength=labels),
+    )
 
 
-def _correlation(labels: np.ndarray, predictions: np.ndarray, kind: str) -> float:
+def f1_by_label(hits: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The harmonic mean of precision and recall, of `counts`; 0 where a label stands nowhere."""
+    return 2 * hits / np.maximum(targets + predictions, 1)
+
+
+def _f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    return f1_by_label(*counts(targets[:, None] == 1, predictions[:, None] == 1))[0]
+
+
+def _macro_f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    counted = counts(targets, predictions)
+    by_label = f1_by_label(*counted)
+    # Codes that stand nowhere are no labels of these examples; a column of a multilabel problem always is one.
+    return np.mean(by_label if targets.ndim == 2 else by_label[counted[1] + counted[2] > 0])
+
+
+def _weighted_f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    counted = counts(targets, predictions)
+    return np.average(f1_by_label(*counted), weights=counted[1])
+
+
+def _micro_f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    hits, wanted, given = (count.sum() for count in counts(targets, predictions))
+    return 2 * hits / max(wanted + given, 1)
+
+
+def _matthews(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    # Gorodkin 2004, R_K; of two labels it is Matthews' coefficient.
+    hits, wanted, given = (count.astype(np.float64) for count in counts(targets, predictions))
+    total = len(targets)
+    spread = (total**2 - given @ given) * (total**2 - wanted @ wanted)
+    return (hits.sum() * total - given @ wanted) / math.sqrt(spread) if spread else 0.0
+
+
+def _correlation(targets: np.ndarray, predictions: np.ndarray, kind: str) -> Number:
     # A constant has no correlation with anything; like Matthews' it counts as 0.
-    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+    if np.ptp(predictions) == 0 or np.ptp(targets) == 0:
         return 0.0
-    from scipy import stats
+    from scipy import stats  # takes a second to import
 
-    return float(getattr(stats, kind)(labels, predictions).statistic)
+    return getattr(stats, kind)(targets, predictions).statistic
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "matthews": _matthews,
-    "pearson": lambda labels, predictions: _correlation(labels, predictions, "pearsonr"),
-    "spearman": lambda labels, predictions: _correlation(labels, predictions, "spearmanr"),
+def _pearson(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    return _correlation(targets, predictions, "pearsonr")
+
+
+def _spearman(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    return _correlation(targets, predictions, "spearmanr")
+
+
+def _rmse(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    return np.sqrt(np.mean(np.square(predictions - targets, dtype=np.float64)))
+
+
+def _mae(targets: np.ndarray, predictions: np.ndarray) -> Number:
+    return np.mean(np.abs(predictions - targets), dtype=np.float64)
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", _accuracy),
+    "f1": Metric("F1", _f1),
+    "macro_f1": Metric("macro F1", _macro_f1),
+    "weighted_f1": Metric("weighted F1", _weighted_f1),
+    "matthews": Metric("Matthews", _matthews, lowest=-1.0),
+    "micro_f1": Metric("micro F1", _micro_f1),
+    "subset_accuracy": Metric("subset accuracy", _accuracy),
+    "pearson": Metric("Pearson", _pearson, lowest=-1.0),
+    "spearman": Metric("Spearman", _spearman, lowest=-1.0),
+    "rmse": Metric("RMSE", _rmse, highest=math.inf, higher_is_better=False),
+    "mae": Metric("MAE", _mae, highest=math.inf, higher_is_better=False),
+}
+
+# Of each kind of problem; the first is what one names if one names one.
+OF_KIND = {
+    "classification": ("accuracy", "macro_f1", "weighted_f1", "matthews"),
+    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regression": ("pearson", "spearman", "rmse", "mae"),
 }

@@ -41,21 +41,46 @@ class AdaKron(Method):
     place: Place = "sequential"
 
     def __post_init__(self):
-        fine = bool(self.factors) and min(self.factors) >= 1
-        require(fine, "factors", self.factors, "one or more whole numbers of at least 1")
+        _check_factors(self.factors)
         require(self.place in get_args(Place), "place", self.place, ", ".join(get_args(Place)))
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         site = Site.FFN_DENSE if self.place == "sequential" else Site.FFN_OUTPUT
-        return {site: Splice(functools.partial(Adapter, self.factors, self.place, dtype), label="adakron")}
+        return {site: Splice(functools.partial(KronAdapter, self.factors, self.place, dtype), label="adakron")}
 
 
-class Adapter(nn.Module):
-    """The adapter at either place."""
+def _check_factors(factors: tuple[int, ...]) -> None:
+    fine = bool(factors) and min(factors) >= 1
+    require(fine, "factors", factors, "one or more whole numbers of at least 1")
 
-    factors: tuple[int, ...]
-    place: Place
+
+class KronAdapter(nn.Module):
+    """The adapter itself, which works in any Flax model: called on h [..., d], it returns h + adapter(h).
+
+    >>> import jax, jax.numpy as jnp
+    >>> adapter = KronAdapter(factors=(12, 4))
+    >>> h = jnp.ones((8, 128, 768))  # any leading axes
+    >>> variables = adapter.init(jax.random.key(0), h)
+    >>> adapter.apply(variables, h).shape
+    (8, 128, 768)
+
+    Attributes:
+      factors: as `AdaKron` has them.
+      place: `sequential` reads h alone; `pfeiffer` is called with two more arguments, the `residual` of h's shape and
+        the module `norm`, and reads norm(h + residual).
+      dtype: the precision it computes in; None: that of its input and parameters.
+
+    Raises:
+      ValueError: a factor is less than 1, or there is none.
+    """
+
+    factors: tuple[int, ...] = (12, 4)
+    place: Place = "sequential"
     dtype: Any = None
+
+    def __post_init__(self):
+        _check_factors(self.factors)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:

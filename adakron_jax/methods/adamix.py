@@ -20,7 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.adakron import AdaKron, Adapter
+from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.promote import promote
 from adakron_jax.splice import Leaves, Method, Site, Splice, path_of, register, require
 
@@ -53,7 +53,7 @@ class Experts(nn.Module):
         return x @ kernel + bias
 
 
-class MixedAdapter(Adapter):
+class MixedAdapter(KronAdapter):
     """AdaKron's adapter with experts.
 
     Attributes:

@@ -1,5 +1,6 @@
 """Packing: every example is there once, in its batch; the plan wastes as little as it can and says how much."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -116,3 +117,22 @@ def test_padding_at_batch_64_is_at_most_15_percent_in_at_most_3_shapes(task: str
     assert its.padding_fraction <= 0.15
     assert len(its.row_counts) <= 3
     assert its.row_length % ROW_MULTIPLE == 0
+
+
+def test_a_batch_beyond_the_planned_ones_may_need_more_rows() -> None:
+    examples = make_examples([4] * 8 + [16] * 8)
+    narrow = dataclasses.replace(plan(examples.lengths, 8, multiple=2), row_length=16, slots=4, row_counts=(2,))
+    shapes = [batch.weights.shape for batch, _, _ in narrow.batches(examples)]
+    assert shapes == [(1, 2, 4), (1, 8, 4)]
+
+
+def test_several_labels_and_a_weight_an_example_go_to_its_slot() -> None:
+    labels = np.array([[True, False, True], [False, False, True]])
+    weights = np.array([0.5, 2.0], np.float32)
+    examples = dataclasses.replace(make_examples([3, 5]), labels=labels, weights=weights)
+    ((batch, layout, ids),) = plan(examples.lengths, 2).batches(examples)
+    assert batch.labels.shape == (*batch.weights.shape, 3)
+    for micro, column in np.argwhere(ids >= 0):
+        place = (micro, layout.row[micro, column], layout.slot[micro, column])
+        assert batch.labels[place].tolist() == labels[ids[micro, column]].tolist()
+        assert batch.weights[place] == weights[ids[micro, column]]

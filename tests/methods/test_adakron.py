@@ -8,7 +8,7 @@ import pytest
 from adakron_jax.config import BERT_BASE
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
-from adakron_jax.methods.adakron import Adapter, kron
+from adakron_jax.methods.adakron import KronAdapter, kron
 from adakron_jax.params import budget
 from adakron_jax.splice import is_trainable, make_method
 
@@ -21,7 +21,7 @@ def test_the_product_is_the_papers_y2_kron_y1() -> None:
 
 @pytest.mark.parametrize("factors", [(6,), (3, 2), (3, 2, 2), (2, 2, 2, 2)])
 def test_the_adapter_is_its_equation_for_any_number_of_factors(factors: tuple[int, ...]) -> None:
-    adapter = Adapter(factors, "sequential")
+    adapter = KronAdapter(factors)
     h = jax.random.normal(jax.random.key(0), (4, 8))
     params = adapter.init(jax.random.key(1), h)["params"]
     z = np.ones((4, 1))
@@ -35,7 +35,7 @@ def test_the_adapter_is_its_equation_for_any_number_of_factors(factors: tuple[in
 
 
 def test_weights_start_normal_and_biases_zero_with_an_up_projection_that_is_not_zero() -> None:
-    params = Adapter((12, 4), "sequential").init(jax.random.key(0), jnp.zeros((1, 768)))["params"]
+    params = KronAdapter().init(jax.random.key(0), jnp.zeros((1, 768)))["params"]
     for name in ("down_1", "down_2", "up"):
         assert not params[name]["bias"].any()
         assert 0.018 < float(params[name]["kernel"].std()) < 0.022

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from adakron_jax import hub
-from adakron_jax.config import _KEYS, NAMED, EncoderConfig
+from adakron_jax.config import NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
 from tests.conftest import result_of
 from train.data.glue import TASKS
 from train.options.command import parse, parse_command
 from train.options.config import RunConfig, options
 from train.options.flags import make_parser
-from train.options.recipes import RECIPES, paper_scores
+from train.options.recipes import OWN, RECIPES, paper_scores
 from train.output.screen import show_result
 
 GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
@@ -29,8 +29,7 @@ Parse = Callable[..., RunConfig]
 def write_encoder(folder: Path, encoder: EncoderConfig) -> Path:
     """Writes all of a model folder that a configuration looks at."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {key: getattr(encoder, field) for field, key in _KEYS.items()}
-    (folder / "config.json").write_text(json.dumps(values | {"model_type": encoder.model_type}))
+    (folder / "config.json").write_text(json.dumps(encoder.to_hugging_face()))
     return folder
 
 
@@ -173,12 +172,15 @@ def test_every_task_has_a_recipe_for_either_encoder_that_chooses_as_its_authors_
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(bert: Parse, path: Path):
-    if path.parent == RECIPES and path.stem in TASKS:
+    if path.parent == RECIPES and path.stem in (*TASKS, OWN):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         assert set(values) == set(NAMED)
         for section in values.values():
-            assert {"learning_rate", "epochs", "batch_size", "max_length", "best_by"} <= set(section)
-            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics)
+            said = {"learning_rate", "epochs", "batch_size", "max_length"} | (
+                {"best_by"} if path.stem in TASKS else set()
+            )
+            assert said <= set(section)
+            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics if path.stem in TASKS else ())
     else:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
         config = bert("--recipe", str(path), task="sst2")
@@ -210,8 +212,8 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
         ({"warmup_ratio": 1.5}, "warmup_ratio is 1.5; accepted: 0 to 1"),
         ({"warmup_ratio": -0.5}, "warmup_ratio is -0.5; accepted: 0 to 1"),
         ({"max_length": 7}, "max_length is 7; accepted: at least 8"),
-        ({"best_by": "f1"}, "best_by is 'f1'; accepted: accuracy, last"),
-        ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: pearson, spearman, last"),
+        ({"best_by": "f1"}, "best_by is 'f1'; accepted: auto, accuracy, last"),
+        ({"best_by": "accuracy", "task": "stsb"}, "best_by is 'accuracy'; accepted: auto, pearson, spearman, last"),
         ({"eval_every": 0}, "eval_every is 0; accepted: epoch, or at least 1"),
         ({"patience": -1}, "patience is -1; accepted: at least 0"),
         ({"patience": 2, "best_by": "last"}, "patience is 2; accepted: 0, since best_by is 'last'"),
@@ -282,10 +284,10 @@ def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
     text = make_parser().format_help()
     headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     assert headings == [
-        *("options", "everyday flags", "optimisation", "data", "evaluation", "machine", "grids"),
+        *("options", "everyday flags", "a table of your own", "optimisation", "data", "evaluation", "machine", "grids"),
         "fields of the method",
     ]
-    everyday = text[text.index("everyday flags:") : text.index("optimisation:")]
+    everyday = text[text.index("everyday flags:") : text.index("\na table of your own:")]
     assert re.findall(r"^  (--\S+)", everyday, re.MULTILINE) == [
         *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
         "--learning-rate",
@@ -335,7 +337,7 @@ def test_a_method_s_fields_are_read_as_their_types(bert: Parse):
         (["--method.place", "parallel"], "method.place is 'parallel'; accepted: sequential, pfeiffer"),
         (["--method.place", "pfeiffer", "sequential"], "method.place is 'pfeiffer sequential'; accepted: one value"),
         (["--method.nonsense", "3"], "--method.nonsense.*accepted: .*factors.*place"),
-        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: none"),
+        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: layers"),
     ],
 )
 def test_a_method_s_field_that_does_not_fit_is_refused_with_what_is_accepted(
@@ -413,13 +415,14 @@ def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
 def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     others = {
-        "task": "qnli", "model": "m", "data": "mini", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
+        "task": "qnli", "model": "m", "data": "b.csv", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
         "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
         "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
         "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
-        "resume": "must",
+        "resume": "must", "text": ("b",), "label": ("b",), "problem": "regression", "validation": "0.2", "test": "0.2",
+        "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean",
     }  # fmt: skip
-    config = RunConfig(task="rte")
+    config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
     assert bool(differences) == (name not in ("out", "resume", "recipe"))
     assert options(config)[name].numbers == bool(differences)

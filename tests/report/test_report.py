@@ -7,7 +7,6 @@ import re
 import statistics
 import tomllib
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,20 @@ from adakron_jax.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.splice import Method
 from tests.conftest import write_result
+from tests.wellformed import Wellformed
 from train.data.glue import TASKS
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
 from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
+from train.report.differences import differences, interval
+from train.report.paper import SCORES, paper_rows
 from train.report.runs import read_folder
-from train.report.tables import EIGHT, differences, interval, paper_rows, tabulate
-from train.report.text import scarcity
+from train.report.tables import EIGHT, tabulate
+from train.report.words import scarcity
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
-VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 SIZES = {"adakron": 600, "pfeiffer": 900, "bitfit": 100, "head": 0}
 
 
@@ -80,41 +81,6 @@ def report(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, 
 
 def records(text: str, **wanted: str) -> list[dict[str, str]]:
     return [row for row in csv.DictReader(text.splitlines()) if wanted.items() <= row.items()]
-
-
-class Wellformed(HTMLParser):
-    """Complains of elements that are not closed in order; collects ids and what is referred to."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.note(tag, attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.note(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(value or "")
-            if name in ("href", "src", "xlink:href"):
-                self.references.append(value or "")
-            if name == "aria-labelledby":
-                self.references += [f"#{word}" for word in (value or "").split()]
 
 
 def test_a_cell_has_mean_sample_deviation_median_and_seeds(two_methods: Path, capsys: pytest.CaptureFixture[str]):
@@ -422,7 +388,7 @@ def test_the_papers_row_is_not_set_beside_something_else(
 
 
 def test_every_row_of_tables_1_and_2_has_scores():
-    data = tomllib.loads(tables.SCORES.read_text("utf-8"))
+    data = tomllib.loads(SCORES.read_text("utf-8"))
     there = [(row["table"], row["system"]) for row in data["row"]]
     configs = [(1, "AdaKron 48"), (2, "AdaKron 16")]
     assert sorted([*there, *configs]) == sorted((row.table, row.system) for row in paper.ROWS if row.table < 3)

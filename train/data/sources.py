@@ -1,102 +1,129 @@
-"""GLUE's examples as token arrays: read from the hub, a folder or the built-in `mini`; tokenised once, then cached."""
+"""Where rows are: a split on the hub, in a folder, or in the built-in `mini`; GLUE's splits as their task has them."""
 
-import csv
-import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from adakron_jax.data import table
+from adakron_jax.data.table import SUFFIXES, Table, require
 from adakron_jax.hub import hub_is_reachable
-from train.data.glue import Task
+from train.data.task import Task
 
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
-_SUFFIXES = ("parquet", "tsv", "csv", "jsonl")
+ON_HUB = "hub:"  # how --data names a data set on the hub
+RANGE = (0, 5)  # of STS-B's scores, the only regression
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The columns of a split as they were read.
+def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
+    """The columns of one of GLUE's splits, classes by their names.
 
-    Attributes:
-      origin: the file, or the split of the hub.
-      numbers: of the rows in their file, from 1; in a text file, of their lines.
-      texts: one list a column.
-      labels: as they stand there, None where there is none; zeros of a split that is read without labels.
+    Args:
+      data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
+      labelled: whether to read the labels too.
+
+    Raises:
+      ValueError: names what is missing, or the file and row that cannot be read.
     """
-
-    origin: str
-    numbers: Sequence[int]
-    texts: list[list[Any]]
-    labels: list[Any]
-
-
-def read_labels(rows: Rows, task: Task) -> np.ndarray:
-    """Labels as int32 codes, or as float32 numbers of a regression; ValueError if there are none or one is wrong."""
-    if not rows.labels:
-        raise ValueError(f"{rows.origin}: no rows; accepted: at least one")
-    labels = [_label(rows, i, value, task) for i, value in enumerate(rows.labels)]
-    return np.asarray(labels, np.float32 if task.regression else np.int32)
-
-
-def _label(rows: Rows, i: int, value: Any, task: Task) -> int | float:
-    if task.regression:
-        try:
-            if 0 <= float(value) <= 5:
-                return float(value)
-        except (TypeError, ValueError):
-            pass
-        raise ValueError(f"{_at(rows, i)}: label is {value!r}; accepted: a number from 0 to 5")
-    if value in task.labels:
-        return task.labels.index(value)
-    codes = {str(code): code for code in range(len(task.labels))}
-    if str(value) not in codes:
-        named = ", ".join(f"{code} ({name})" for code, name in enumerate(task.labels))
-        raise ValueError(f"{_at(rows, i)}: label is {value!r}; accepted: {named}")
-    return codes[str(value)]
-
-
-def _at(rows: Rows, i: int) -> str:
-    return f"{rows.origin}, row {rows.numbers[i]}"
-
-
-def read(data: str, task: Task, split: str, labelled: bool = True) -> Rows:
-    """Reads a split's columns; ValueError names what is missing, or the file and row that cannot be read."""
-    columns = (*task.texts, "label") if labelled else task.texts
+    columns = (*task.texts, *task.label) if labelled else task.texts
     if data == "hub":
-        return _from_table(_hub(task, split), f"{HUB} {task.name} {split}", columns)
-    parts = [_file(path, columns) for path in _files(data, task, split)]
+        try:
+            rows = read_hub(HUB, task.name, split, columns)
+        except LookupError as error:
+            raise ValueError(
+                f"data 'hub': {error}; give --data a folder with TASK/SPLIT files, or fill the cache on a machine with "
+                "access and copy HF_HOME, or try --data mini"
+            ) from None
+    else:
+        # GLUE's own tsv files have quotes that belong to the texts.
+        parts = [table.read(path, columns, path.suffix != ".tsv") for path in files(data, task, split)]
+        rows = joined(parts, f"{data}/{task.name}/{split}")
+    return named(rows, task) if labelled else rows
+
+
+def named(rows: Table, task: Task) -> Table:
+    """Rows whose label cells are codes or names, with names alone; a regression's numbers are only checked."""
+    (column,) = task.label
+    if task.regression:
+        low, high = RANGE
+        for row, cell in enumerate(rows[column]):
+            try:
+                within = low <= float(cell) <= high
+            except (TypeError, ValueError):
+                within = False
+            if not within:
+                raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: a number from {low} to {high}")
+        return rows
+    names = {name: name for name in task.labels} | {str(code): name for code, name in enumerate(task.labels)}
+    for row, cell in enumerate(rows[column]):
+        if str(cell) not in names:
+            accepted = ", ".join(f"{code} ({name})" for code, name in enumerate(task.labels))
+            raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: {accepted}")
+    return rows.replaced(column, [names[str(cell)] for cell in rows[column]])
+
+
+def joined(parts: Sequence[Table], origin: str) -> Table:
+    """Tables of the same columns as one, whose rows are numbered anew if there are several."""
     if len(parts) == 1:
         return parts[0]
-    texts = [[text for part in parts for text in part.texts[k]] for k in range(len(task.texts))]
-    labels = [label for part in parts for label in part.labels]
-    return Rows(f"{data}/{task.name}/{split}", range(1, len(labels) + 1), texts, labels)
+    columns = {name: [cell for part in parts for cell in part[name]] for name in parts[0].columns}
+    return Table(origin, range(1, sum(map(len, parts)) + 1), columns)
 
 
-def _files(data: str, task: Task, split: str) -> list[Path]:
-    """The files of a split in a folder, or in `mini`; ValueError says what is there instead."""
+def files(data: str, task: Task, split: str) -> list[Path]:
+    """The files of one of GLUE's splits in a folder, or in `mini`; ValueError says what is there instead."""
     folder = MINI if data == "mini" else Path(data)
     if not folder.is_dir():
         raise ValueError(f"data {data!r}: no such folder; accepted: hub, mini, or a folder with TASK/SPLIT files")
     if not (folder / task.name).is_dir():
-        there = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        raise ValueError(f"data {data!r} has no task {task.name!r}; there: {', '.join(there) or 'nothing'}")
-    found = [
-        path
-        for suffix in _SUFFIXES
-        for pattern in (f"{split}.{suffix}", f"{split}-[0-9]*-of-[0-9]*.{suffix}")
-        for path in sorted((folder / task.name).glob(pattern))
-    ]
-    if not found:
-        there = sorted(path.name for path in (folder / task.name).iterdir())
-        raise ValueError(f"{folder / task.name} has no split {split!r}; there: {', '.join(there) or 'nothing'}")
-    return [path for path in found if path.suffix == found[0].suffix]
+        present = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        raise ValueError(f"data {data!r} has no task {task.name!r}; there: {', '.join(present) or 'nothing'}")
+    return split_files(folder / task.name, split)
 
 
-def _hub(task: Task, split: str) -> Any:
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The files of a split in a folder; ValueError says what is there instead."""
+    if not (files := present_files(folder, split)):
+        others = sorted(path.name for path in folder.iterdir())
+        raise ValueError(f"{folder} has no split {split!r}; there: {', '.join(others) or 'nothing'}")
+    return files
+
+
+def present_files(folder: Path, split: str) -> list[Path]:
+    """The file of a split in a folder, or its shards as the hub names them, of the first format that there are any."""
+    for suffix in SUFFIXES[::-1]:
+        for pattern in (f"{split}{suffix}", f"{split}-[0-9]*-of-[0-9]*{suffix}"):
+            if paths := sorted(folder.glob(pattern)):
+                return paths
+    return []
+
+
+def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Table:
+    """A split of a data set on the hub or in its cache, classes that it names by those names.
+
+    Raises:
+      LookupError: it cannot be had.
+      ValueError: it has no such column.
+    """
+    dataset, class_label = _load_hub(name, config, split)
+    origin = " ".join(filter(None, (name, config, split)))
+    require(columns, dataset.column_names, origin)
+    cells, orders = {}, {}
+    for column in columns:
+        cells[column] = dataset.data.table[column].to_pylist()
+        if isinstance(feature := dataset.features[column], class_label):
+            orders[column] = names = tuple(feature.names)
+            cells[column] = [names[code] if code in range(len(names)) else code for code in cells[column]]
+    return Table(origin, range(1, dataset.num_rows + 1), cells, orders=orders)
+
+
+def hub_splits(name: str, config: str) -> tuple[str, ...]:
+    """The splits of a data set on the hub or in its cache; LookupError if it cannot be had."""
+    return tuple(_load_hub(name, config)[0])
+
+
+def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, type]:
+    """A data set, by default of all splits, and the type of the columns whose classes have names."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError
@@ -104,91 +131,38 @@ def _hub(task: Task, split: str) -> Any:
     datasets.disable_progress_bars()
     datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        dataset = datasets.load_dataset(HUB, task.name, split=split)
+        return datasets.load_dataset(name, config or None, split=split), datasets.ClassLabel
     except (DatasetNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ValueError(
-            f"data 'hub': {HUB} is not in the cache and the hub cannot be reached ({type(error).__name__}); give "
-            "--data a folder with TASK/SPLIT files, or fill the cache on a machine with access and copy HF_HOME, or "
-            "try --data mini"
+        raise LookupError(
+            f"{name} is not in the cache and the hub cannot be reached ({type(error).__name__})"
         ) from None
-    return dataset.data.table
 
 
-def _file(path: Path, columns: Sequence[str]) -> Rows:
-    if path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        try:
-            return _from_table(parquet.read_table(path), str(path), columns)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    lines = [line for line in _lines(path) if line[1].strip()]
-    if path.suffix == ".jsonl":
-        numbered = [(number, _json(path, number, line)) for number, line in lines]
-        return _from_records(numbered, sorted({key for _, record in numbered for key in record}), path, columns)
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(
-        (line for _, line in lines),
-        delimiter="\t" if path.suffix == ".tsv" else ",",
-        quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
-    )
-    numbered = [(lines[reader.line_num - 1][0], record) for record in reader]
-    for number, record in numbered:
-        if None in record:
-            raise ValueError(f"{path}, row {number}: more fields than the header's {len(reader.fieldnames or ())}")
-    return _from_records(numbered, reader.fieldnames or (), path, columns)
+def repository(data: str) -> tuple[str, str]:
+    """Name and configuration of `hub:OWNER/NAME[:CONFIG]`."""
+    name, _, config = data.removeprefix(ON_HUB).partition(":")
+    if not name:
+        raise ValueError(f"data is {data!r}; accepted: hub:OWNER/NAME, or hub:OWNER/NAME:CONFIG")
+    return name, config
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, row {number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+def is_table(data: str) -> bool:
+    """Whether `--data` names a table of one's own: a file, a folder with a training split, or a data set on the hub."""
+    path = Path(data)
+    by_name = data.startswith(ON_HUB) or path.suffix.lower() in SUFFIXES
+    return by_name or bool(data) and path.is_dir() and bool(present_files(path, "train"))
 
 
-def _json(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{path}, row {number}: not JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{path}, row {number}: {line.strip()[:40]!r}; accepted: a JSON object a line")
-    return record
+def table_name(data: str) -> str:
+    """What a run on this table is called: its file or folder, without what comes before and behind."""
+    if data.startswith(ON_HUB):
+        return data.removeprefix(ON_HUB).rpartition("/")[2].replace(":", "-")
+    path = Path(data)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
 
 
-def _from_records(
-    records: list[tuple[int, dict[str, Any]]], header: Sequence[str], path: Path, columns: Sequence[str]
-) -> Rows:
-    _require(columns, header, str(path))
-    found = {column: [record.get(column) for _, record in records] for column in columns}
-    return _rows(str(path), [number for number, _ in records], found)
-
-
-def _from_table(table: Any, origin: str, columns: Sequence[str]) -> Rows:
-    _require(columns, table.column_names, origin)
-    found = {column: _column(table[column], origin) for column in columns}
-    return _rows(origin, range(1, table.num_rows + 1), found)
-
-
-def _rows(origin: str, numbers: Sequence[int], columns: dict[str, list[Any]]) -> Rows:
-    labels = columns.pop("label", [0] * len(numbers))
-    return Rows(origin, numbers, list(columns.values()), labels)
-
-
-def _column(column: Any, origin: str) -> list[Any]:
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        for i, value in enumerate(column):
-            try:
-                value.as_py()
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{origin}, row {i + 1}: not UTF-8 ({error.reason})") from None
-        raise
-
-
-def _require(columns: Sequence[str], there: Sequence[str], origin: str) -> None:
-    if missing := [column for column in columns if column not in there]:
-        raise ValueError(f"{origin} has no column {missing[0]!r}; there: {', '.join(there) or 'nothing'}")
+def has_split(data: str, split: str) -> bool:
+    """Whether a folder has files of a split, or a data set on the hub that split; a file has none but its rows."""
+    if data.startswith(ON_HUB):
+        return split in hub_splits(*repository(data))
+    return Path(data).is_dir() and bool(present_files(Path(data), split))

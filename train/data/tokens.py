@@ -1,22 +1,23 @@
-"""A split as token arrays: tokenised once, then cached."""
+"""Tables as token arrays: tokenised once, then cached."""
 
 import dataclasses
 import hashlib
 import io
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from adakron_jax.data.labels import SURROGATE, short, targets
+from adakron_jax.data.table import Table, printable
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.files import cache_folder, write_whole
-from train.data.glue import Task
-from train.data.sources import Rows, _at, _files, read, read_labels
+from train.data import sources
+from train.data.task import Task
+from train.terminal import Line
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell
+VERSION = 3  # of what is in a cached file
 
 
 def load(
@@ -28,7 +29,7 @@ def load(
     cache: Path | None = None,
     labelled: bool = True,
 ) -> Examples:
-    """Reads and tokenises one split, or takes it from the cache.
+    """Reads and tokenises one of GLUE's splits, or takes it from the cache.
 
     Args:
       data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
@@ -39,52 +40,68 @@ def load(
     Raises:
       ValueError: the split is missing, unreadable or empty; the file and row are named.
     """
-    rows, digest = None, hashlib.sha256(f"{task.name} {max_length} {labelled} {tokenizer.fingerprint} 2\n".encode())
+    made = Making(task, tokenizer, max_length, labelled, cache or cache_folder())
     if data == "hub":
-        rows = read(data, task, split, labelled)
-        digest.update(json.dumps([rows.texts, rows.labels], default=str).encode())
-    else:
-        for path in _files(data, task, split):
-            digest.update(f"{path.suffix} {path.stat().st_size}\n".encode() + path.read_bytes())
-    path = (cache or cache_folder()) / "tokens" / f"{task.name}-{split}-{digest.hexdigest()[:32]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return Examples(
-                **{name: arrays[name] for name in arrays.files if name != "empty_texts"},
-                empty_texts=int(arrays["empty_texts"]),
-            )
-    examples = tokenise(rows or read(data, task, split, labelled), task, tokenizer.fast, max_length)
-    buffer = io.BytesIO()
-    np.savez(buffer, **dataclasses.asdict(examples))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())
-    return examples
+        rows = sources.read(data, task, split, labelled)
+        return made.examples(split, content(rows), lambda: rows)
+    digest = hashlib.sha256()
+    for path in sources.files(data, task, split):
+        digest.update(f"{path.suffix} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return made.examples(split, digest.hexdigest(), lambda: sources.read(data, task, split, labelled))
 
 
-def tokenise(rows: Rows, task: Task, tokenizer: Any, max_length: int) -> Examples:
-    """Turns texts into ids with special tokens, cut to `max_length`; checks every text and label."""
-    labels = read_labels(rows, task)
-    for name, column in zip(task.texts, rows.texts, strict=True):
-        for i, text in enumerate(column):
-            if not isinstance(text, str) or _SURROGATE.search(text):
-                raise ValueError(f"{_at(rows, i)}: {name} is {text!r}; accepted: a text")
-    encoded = tokenizer(
-        *rows.texts,
-        truncation="longest_first",
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=True,
-    )
-    ids = encoded["input_ids"]
-    offsets = np.cumsum([0, *map(len, ids)])
+def of_table(rows: Table, task: Task, split: str, tokenizer: Tokenizer, max_length: int) -> Examples:
+    """Tokenises a table that has been read, or takes it from the cache."""
+    return Making(task, tokenizer, max_length, True, cache_folder()).examples(split, content(rows), lambda: rows)
 
-    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
-        return np.fromiter((x for xs in lists for x in xs), np.int32, offsets[-1])
 
-    return Examples(
-        tokens=flat(ids),
-        token_types=flat(encoded["token_type_ids"]),
-        offsets=offsets,
-        labels=labels,
-        empty_texts=sum(not text.strip() for column in rows.texts for text in column),
-    )
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """How rows become examples, and the folder in which they are kept."""
+
+    task: Task
+    tokenizer: Tokenizer
+    max_length: int
+    labelled: bool
+    cache: Path
+
+    def examples(self, split: str, digest: str, read: Callable[[], Table]) -> Examples:
+        """The examples of the rows with a digest, from the cache if they are there."""
+        problem = self.task.problem
+        said = (problem.kind, problem.labels, self.task.texts, self.task.label, self.max_length, self.labelled)
+        key = hashlib.sha256(f"{VERSION} {said} {self.tokenizer.fingerprint} {digest}".encode()).hexdigest()
+        path = self.cache / "tokens" / f"{self.task.name}-{split}-{key[:32]}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                values = {name: arrays[name] for name in arrays.files}
+                return Examples(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+        examples = self.tokenise(read(), split)
+        buffer = io.BytesIO()
+        np.savez(buffer, **dataclasses.asdict(examples))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
+        return examples
+
+    def tokenise(self, rows: Table, split: str) -> Examples:
+        """Checks every text and label, and turns the texts into ids."""
+        if not len(rows):
+            raise ValueError(f"{printable(rows.origin)}: no rows; accepted: at least one")
+        for name in self.task.texts:
+            for row, text in enumerate(rows[name]):
+                if not isinstance(text, str) or SURROGATE.search(text):
+                    raise ValueError(f"{rows.at(row)}: {name} is {short(text)}; accepted: a text")
+        labels = targets(rows, self.task.label, self.task.problem) if self.labelled else np.zeros(len(rows), np.int32)
+        with (line := Line(f"tokenizing {split}", len(rows))):
+            texts = [rows[name] for name in self.task.texts]
+            examples = self.tokenizer.encode(texts, self.max_length, lambda done: line.show(done, line.rate(done)))
+        return dataclasses.replace(examples, labels=labels)
+
+
+def content(rows: Table) -> str:
+    """SHA-256 of a table's columns."""
+    digest = hashlib.sha256()
+    for name, cells in rows.columns.items():
+        digest.update(f"{name!r} {len(cells)}\n".encode())
+        for start in range(0, len(cells), 4096):
+            digest.update(json.dumps(cells[start : start + 4096], default=str).encode())
+    return digest.hexdigest()

@@ -2,13 +2,17 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from adakron_jax.data import packing
 from adakron_jax.data.packing import Plan
 from adakron_jax.data.tokenizer import Examples
-from train.data.glue import TASKS, Task
+from train.data.parts import Parts
+from train.data.task import Task
+from train.engine.load import described
 from train.engine.shared import Shared
-from train.options.config import Limit, RunConfig
+from train.options.config import RunConfig
+from train.terminal import say
 
 EVAL_BATCH = 256  # examples of an evaluation batch
 STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
@@ -24,11 +28,20 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A task's training examples, and its development splits by name; the same for runs that differ in their seed."""
+    """A task's examples; the same for runs that differ in their seed.
+
+    Attributes:
+      dev, test: the splits that choose, and those that are scored once, by name.
+      best_by: the metric that chooses, or `last`.
+      record: what `splits.json` says of the parts; empty where the splits are GLUE's own.
+    """
 
     task: Task
     train: Examples
     dev: dict[str, Split]
+    test: dict[str, Split]
+    best_by: str
+    record: dict[str, Any]
     batch_size: int
     epochs: int
 
@@ -47,20 +60,34 @@ class Data:
 
 
 def read_data(config: RunConfig, shared: Shared) -> Data:
-    """Reads and tokenises the splits; ValueError names what is missing or cannot be read."""
-    task = TASKS[config.task]
-    limits: dict[str, Limit] = {config.train_split: config.limit_train}
-    limits |= dict.fromkeys(task.dev_splits, config.limit_eval)
-    examples = {
-        split: shared.examples(config.data, task.name, split, config.max_length).first(limit)
-        for split, limit in limits.items()
-    }
-    multiple = config.mesh_shape.data
-    dev = {
-        split: Split(examples[split], packing.plan(examples[split].lengths, EVAL_BATCH, shapes=1, multiple=multiple))
-        for split in task.dev_splits
-    }
-    return Data(task, examples[config.train_split], dev, config.batch_size, config.epochs)
+    """Reads, tokenises and parts the examples; ValueError names what is missing, cannot be read or cannot be parted."""
+    parts = shared.loader.parts(config)
+    task, choosing = parts.task, ("auto", *parts.task.metrics, "last")
+    if config.best_by not in choosing:
+        raise ValueError(f"best_by is {config.best_by!r}; accepted: {', '.join(choosing)}, of a {task.problem.kind}")
+    return Data(
+        task=task,
+        train=parts.train,
+        dev={name: _split(examples, config) for name, examples in parts.validation.items()},
+        test={name: _split(examples, config) for name, examples in parts.test.items()},
+        best_by=task.best_by if config.best_by == "auto" else config.best_by,
+        record=record_of(config, parts),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+    )
+
+
+def _split(examples: Examples, config: RunConfig) -> Split:
+    return Split(examples, packing.plan(examples.lengths, EVAL_BATCH, shapes=1, multiple=config.mesh_shape.data))
+
+
+def record_of(config: RunConfig, parts: Parts) -> dict[str, Any]:
+    """What a run's folder keeps of its parts, where they are not simply GLUE's; says so too."""
+    if not (config.own or config.holds_out):
+        return {}
+    for line in described(parts):
+        say(line)
+    return {"task": parts.task.as_json(), **parts.as_json()}
 
 
 def make_plan(config: RunConfig, data: Data) -> Plan:

@@ -1,5 +1,6 @@
 """When a run is evaluated, how it is scored, and which evaluation is the best."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,11 @@ import jax
 import numpy as np
 
 from adakron_jax.data.packing import Batch
+from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.evaluation import assess
+from adakron_jax.files import write_whole
 from adakron_jax.forward import of_split
+from train.data.task import metric_of
 from train.engine.data import Data, Split
 from train.engine.run import Crew, Run
 from train.engine.step import TrainState
@@ -38,16 +43,18 @@ def evaluations(config: RunConfig, data: Data, start: int) -> Iterator[tuple[int
         yield from ((epoch, step) for step in (*range(begin + between, end, between), end) if step > start)
 
 
-def out_of_patience(records: list[dict[str, Any]], config: RunConfig) -> bool:
-    """Whether the last `patience` evaluations brought nothing better than one before them."""
-    if not config.patience or not records:
+def out_of_patience(records: list[dict[str, Any]], patience: int, best_by: str) -> bool:
+    """Whether the last `patience` evaluations, 0 for all, brought nothing better than one before them."""
+    if not patience or not records:
         return False
-    return len(records) - 1 - records.index(best_of(records, config.best_by)) >= config.patience
+    return len(records) - 1 - records.index(best_of(records, best_by)) >= patience
 
 
 def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """The record with the highest score, the first of equals; or the last record."""
-    return records[-1] if best_by == "last" else max(records, key=lambda record: record[best_by])
+    """The record with the best score, the first of equals; or the last record."""
+    if best_by == "last":
+        return records[-1]
+    return max(records, key=lambda record: metric_of(best_by).merit(record[best_by]))
 
 
 def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
@@ -60,16 +67,16 @@ def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
     record: dict[str, Any] = {"kind": "eval", "step": step, "epoch": epoch + 1, "train_loss": float(np.mean(losses))}
     collapsed = False
     for name, suffix in task.dev_splits.items():
-        split = crew.data.dev[name]
-        logits = predict(run, state, split, crew)
+        logits = predict(run, state, crew.data.dev[name], crew)
         if not np.isfinite(logits).all():
             raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
-        record |= {metric + suffix: score for metric, score in task.score(split.examples.labels, logits).items()}
+        scores = task.score(crew.data.dev[name].examples.labels, logits)
+        record |= {metric + suffix: score for metric, score in scores.items()}
         collapsed |= task.collapsed(logits)
     record["collapsed"] = collapsed
     earlier = run.journal.of("eval")
     run.journal.write(record)
-    best = best_of([*earlier, record], run.config.best_by) is record
+    best = best_of([*earlier, record], crew.data.best_by) is record
     if best:
         run.checkpoints.save_best(step, state.trainable)
     screen.show_evaluation(
@@ -80,6 +87,30 @@ def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
         best=best,
         name=run.config.folder.name if crew.several else "",
     )
+
+
+def score_once(run: Run, state: TrainState, crew: Crew) -> dict[str, float]:
+    """Scores of the splits that no epoch is chosen by."""
+    data, scores = crew.data, {}
+    for name, suffix in data.task.test_splits.items():
+        logits = predict(run, state, data.test[name], crew)
+        scores |= {
+            metric + suffix: score for metric, score in data.task.score(data.test[name].examples.labels, logits).items()
+        }
+    return scores
+
+
+def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -> None:
+    """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on what chose it."""
+    data = crew.data
+    split = next(iter((data.test or data.dev).values()))
+    examples, logits = split.examples, predict(run, state, split, crew)
+
+    def text(i: int) -> tuple[str, ...]:
+        return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
+
+    assessment = assess(data.task.problem, examples.labels, logits, text)
+    write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
 
 def predict(run: Run, state: TrainState, split: Split, crew: Crew) -> np.ndarray:

@@ -1,16 +1,20 @@
 """A run's folder: whether it is this run's, how far the run has come there, and its checkpoints."""
 
+import json
 import shutil
 import tomllib
+from collections.abc import Mapping
+from typing import Any
 
 from adakron_jax.files import write_whole
+from train import terminal
 from train.engine import checkpoint
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
 from train.options.config import RunConfig
-from train.output import screen
 from train.output.result import Result, parse
 
+SPLITS = "splits.json"  # the rows of each part, counted from 1, and the task that the data pose
 LOGS = 2**20  # bytes of a run's folder besides weights, roughly
 
 
@@ -52,9 +56,15 @@ def reached(config: RunConfig) -> int:
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
-def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, TrainState]:
-    """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with."""
-    out = config.folder
+def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) -> tuple[Checkpoints, TrainState]:
+    """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with.
+
+    Args:
+      parts: what `splits.json` says, if there is to be one; ValueError if there is another.
+    """
+    out, splits = config.folder, json.dumps(parts).encode() + b"\n"
+    if parts and (out / SPLITS).is_file() and (out / SPLITS).read_bytes() != splits:
+        raise ValueError(f"{out} holds a run on other rows than {config.data} has now; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     needed, free = checkpoint.space(state) + LOGS, shutil.disk_usage(out).free
     if free < needed and not any(out.iterdir()):
@@ -67,6 +77,8 @@ def open_folder(config: RunConfig, state: TrainState) -> tuple[Checkpoints, Trai
         checkpoints.close()
         raise
     for line in damaged:
-        screen.say(f"{line}; the one before is used")
+        terminal.say(f"{line}; the one before is used")
     write_whole(out / "config.toml", config.dumps())
+    if parts:
+        write_whole(out / SPLITS, splits)
     return checkpoints, state if resumed is None else resumed

@@ -1,32 +1,35 @@
 """The authors' optimiser: AdamW, linear warm-up and decay, clipping by the global norm."""
 
 import math
+import typing
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jaxtyping import Array, Float, Int
 
 from adakron_jax.params import flatten, unflatten
 
 MAX_GRAD_NORM = 1.0
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class LinearSchedule:
-    """The learning rate of each step, from arrays: runs of other rates and lengths are the same program.
+    """The learning rate of each step, from arrays: runs of other learning rates and lengths share an executable.
 
     Attributes:
-      peak: the highest rate.
-      steps: after which the rate is 0.
+      peak: the highest learning rate.
+      steps: after which it is 0.
       warmup: steps over which it rises from 0 to its peak.
     """
 
-    peak: Any
-    steps: Any
-    warmup: Any
+    peak: Float[Array, "*runs"]
+    steps: Int[Array, "*runs"]
+    warmup: Int[Array, "*runs"]
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
         rise = jnp.where(self.warmup > 0, step / jnp.maximum(1, self.warmup), 1.0)
         fall = jnp.maximum(0, self.steps - step) / jnp.maximum(1, self.steps - self.warmup)
         return self.peak * jnp.minimum(rise, fall)

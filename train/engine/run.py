@@ -56,7 +56,7 @@ def open_runs(
         runs, states = [], []
         for config, own_params, own_frozen in zip(configs, params, frozen, strict=True):
             plan, fresh = make_plan(config, data), initial_state(config, own_params, data, shardings)
-            checkpoints, state = open_folder(config, fresh)
+            checkpoints, state = open_folder(config, fresh, data.record)
             opened.enter_context(contextlib.closing(checkpoints))
             journal = Journal(config.folder, int(state.step), checkpoints.journal)
             opened.enter_context(contextlib.closing(journal))

@@ -1,36 +1,25 @@
 """What the runs of one process have in common."""
 
-import functools
-
 import jax
 
-from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.files import cache_folder
 from adakron_jax.params import Tree
-from train.data import tokens
-from train.data.glue import TASKS
 from train.engine import optim
+from train.engine.load import Loader
 from train.engine.sharding import Shardings
 from train.engine.step import Steps, TrainState, compile_steps
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output import screen
 
 
 class Shared:
-    """What is read or compiled once: the model, token arrays, steps. Of tokens only the last task's are kept."""
+    """What is read or compiled once: the model, the data, steps."""
 
     def __init__(self, model: Pretrained):
         self.model = model
-        self.examples = functools.lru_cache(maxsize=3)(self._examples)
+        self.loader = Loader(model)
         self._steps: dict[tuple, Steps] = {}
-
-    def _examples(self, source: str, task: str, split: str, max_length: int) -> Examples:
-        examples = tokens.load(source, TASKS[task], split, self.model.tokenizer, max_length)
-        if examples.empty_texts:
-            screen.say(f"warning: {examples.empty_texts} empty texts in {task} {split}, kept")
-        return examples
 
     def steps(
         self,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.classifier import SequenceClassifier
@@ -22,18 +23,19 @@ from train.engine.sharding import Shardings
 CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
 
 
+@typing.no_type_check  # jax builds it of shapes and shardings too
 @struct.dataclass
 class TrainState:
     """What a run's step starts from. Randomness is folded from (seed, step), so a step number is all resuming needs.
 
-    Seed and schedule never change; as arrays they let runs that differ in nothing else share a program.
+    Seed and schedule never change; as arrays they let runs that differ in nothing else share an executable.
     """
 
-    step: Any
-    seed: Any
+    step: Int[Array, "*runs"]
+    seed: UInt32[Array, "*runs"]
     schedule: LinearSchedule
-    trainable: Any
-    opt_state: Any
+    trainable: Tree
+    opt_state: optax.OptState
 
 
 def init_state(
@@ -43,7 +45,7 @@ def init_state(
 
 
 def example_losses(
-    kind: str, logits: Float[Array, "*batch outputs"], targets: Num[Array, "..."]
+    kind: str, logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]
 ) -> Float[Array, " *batch"]:
     """Each example's loss.
 
@@ -54,7 +56,7 @@ def example_losses(
     if kind == "regression":
         return jnp.square(logits[..., 0] - targets)
     if kind == "multilabel":
-        return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=-1)
+        return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).mean(axis=-1)
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
@@ -68,7 +70,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on the mean loss over the examples of all micro-batches.
+    """One optimiser step on the mean loss, by their weights, over the examples of all micro-batches.
 
     Devices that share the rows add up their gradients once.
 
@@ -85,7 +87,7 @@ def train_step(
             return model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
 
         logits = forward(key)
-        losses = example_losses(kind, logits, micro.labels)
+        losses = example_losses(kind, logits, jnp.asarray(micro.labels))
         losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
         return jnp.sum(micro.weights * losses) / examples
 
@@ -95,17 +97,17 @@ def train_step(
             return jax.value_and_grad(loss_fn)(trainable, *jax.tree.map(lambda x: x[0], (batch, keys)))
 
         def accumulate(total: Any, micro: tuple[Batch, Array]) -> tuple[Any, None]:
-            one = jax.value_and_grad(loss_fn)(trainable, *micro)
-            return jax.tree.map(jnp.add, total, one), None
+            part = jax.value_and_grad(loss_fn)(trainable, *micro)
+            return jax.tree.map(jnp.add, total, part), None
 
         zero = jax.tree.map(jnp.zeros_like, (examples, trainable))
         return jax.lax.scan(accumulate, zero, (batch, keys))[0]
 
     loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-    rate = state.schedule(state.step)
-    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-    trainable = optax.apply_updates(state.trainable, optax.tree.scale(rate, updates))
+    learning_rate = state.schedule(state.step)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate}
+    trainable = optax.apply_updates(state.trainable, optax.tree.scale(learning_rate, updates))
     return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
 
@@ -117,7 +119,7 @@ def of_several(step: Callable[..., Any], states: TrainState, frozen: Tree, batch
     own, base = split_params(frozen, is_own)
     runs, _, rows, seq = batches.inputs.tokens.shape
     at_once = max(1, CPU_POSITIONS // (rows * seq)) if jax.default_backend() == "cpu" else runs
-    one = lambda its: step(its[0], merge_params(its[1], base), its[2])  # noqa: E731
+    one = lambda run: step(run[0], merge_params(run[1], base), run[2])  # noqa: E731
     if at_once >= runs:
         return jax.vmap(one)((states, own, batches))
     return jax.lax.map(one, (states, own, batches), batch_size=at_once)

@@ -1,17 +1,15 @@
 """Many runs in one process: what a grid will cost, its cells one after another, and how they ended."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from rich.table import Table
 
-from train import signals
-from train.data import sources
-from train.data.glue import TASKS
+from train import signals, terminal
 from train.engine import folder, loop, start
 from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
@@ -71,24 +69,17 @@ def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
         folder holds another run.
     """
 
-    @functools.cache
-    def rows(source: str, task: str, split: str) -> int:
-        return len(sources.read(source, TASKS[task], split).labels)
-
     for config in configs:
         start.check_compatible(config, shared.model.encoder)
     cells = []
     for config in configs:
         if (result := folder.finished(config)) is not None:
+            shared.loader.check_same(config, result.data)
             cells.append(Cell(config, result.last.step, result=result))
             continue
         if not folder.reached(config):
             start.read_start(config)
-        for split in TASKS[config.task].dev_splits:
-            rows(config.data, config.task, split)
-        examples = rows(config.data, config.task, config.train_split)
-        examples = examples if config.limit_train == "all" else min(examples, config.limit_train)
-        steps = config.epochs * math.ceil(examples / config.batch_size)
+        steps = config.epochs * math.ceil(shared.loader.count(config) / config.batch_size)
         cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
@@ -117,11 +108,11 @@ def show_cost(cells: Sequence[Cell]) -> None:
     table = _table("cell", "steps", "state")
     for cell in cells:
         table.add_row(cell.name, f"{cell.steps:,}", cell.state)
-    screen.console.print(table)
+    terminal.console.print(table)
     steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
     seconds = seconds_left(cells)
     lasting = "hours unknown until the first cell has ended" if seconds is None else f"about {_lasting(seconds)}"
-    screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
+    terminal.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
 def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
@@ -148,14 +139,14 @@ def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None
             raise loop.Stopped(f"stopped before cell {_number(cells, crew)}; the same command continues")
         for cell in crew:
             cell.running = True
-        screen.say(f"\n{overview(cells, crew)}")
+        terminal.say(f"\n{overview(cells, crew)}")
         try:
             stopping = _train_crew(cells, crew, shared)
         except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
             at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
             for cell in at_fault or crew:
                 cell.error = " ".join(str(error).split())
-            screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
+            terminal.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
             waiting = crews(crew, together) + waiting
             continue
         finally:
@@ -167,11 +158,11 @@ def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None
 
 def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
-    found: dict[Any, list[Cell]] = {}
+    alike: dict[Any, list[Cell]] = {}
     for number, cell in enumerate(cells):
         if cell.open:
-            found.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
-    return list(found.values())
+            alike.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
+    return list(alike.values())
 
 
 def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
@@ -209,17 +200,38 @@ def show_scores(cells: Sequence[Cell]) -> None:
     """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
     table = _table("cell", "metric", "best", "last", "state")
     for cell in cells:
-        metric = TASKS[cell.config.task].metrics[0]
         if cell.result is None:
+            metric = "-" if cell.config.own else cell.config.metrics[0]
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
-        scores = [f"{100 * evaluation.scores[metric]:.2f}" for evaluation in (cell.result.best, cell.result.last)]
+        metric = next(iter(cell.result.best.scores))
+        scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
-    screen.say("")
-    screen.console.print(table)
+    terminal.say("")
+    terminal.console.print(table)
+    for line in over_folds(cells):
+        terminal.say(line)
     for cell in cells:
         if cell.error:
-            screen.say(f"{cell.name} failed: {cell.error}")
+            terminal.say(f"{cell.name} failed: {cell.error}")
+
+
+def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
+    """Mean and standard deviation of the best epochs, of runs that differ in nothing but the fold that chose."""
+    groups: dict[RunConfig, list[Result]] = {}
+    for cell in cells:
+        if cell.result is not None and cell.config.folds > 1:
+            groups.setdefault(dataclasses.replace(cell.config, fold=1, out=""), []).append(cell.result)
+    for config, results in groups.items():
+        scores = {name: [result.best.scores[name] for result in results] for name in results[0].best.scores}
+        spread = (
+            f"{name} {screen.shown(name, float(np.mean(values)))} ± {screen.shown(name, float(np.std(values, ddof=1)))}"
+            for name, values in scores.items()
+            if len(values) > 1
+        )
+        of = "" if len(results) == config.folds else f" of {config.folds}"
+        screen_name = f"{config.task}, {config.method.name}, seed {config.seed}"
+        yield f"{screen_name}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
 
 
 def _table(*columns: str) -> Table:

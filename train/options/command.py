@@ -12,10 +12,11 @@ from adakron_jax.cli.flags import read_method
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import make_method
 from train.data.glue import SUITES, TASKS
+from train.data.sources import is_table, table_name
 from train.options.config import Launch, RunConfig, options
 from train.options.flags import make_parser, name_of
 from train.options.model import Pretrained
-from train.options.recipes import NAMES, load_toml, read_file, read_recipe, typed_in
+from train.options.recipes import NAMES, OWN, load_toml, read_file, read_recipe, typed_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +63,15 @@ def parse_command(argv: Sequence[str]) -> Command:
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
     values = (read_grid(Path(launch.grid)) if launch.grid else {}) | given
-    if "task" not in values:
-        raise ValueError("the following arguments are required: --task")
-    tasks = expand(values.pop("task"))
+    values |= {name: tuple(values[name]) for name in ("text", "label") if name in values}
+    tasks = read_tasks(values)
     methods = []
     for table in values.pop("method", [{"name": AdaKron.name}]):
         method, fields = read_method(table["name"], words)
         methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
     learning_rates = [{"learning_rate": value} for value in values.pop("learning_rate", [])] or [{}]
     seeds = values.pop("seed", [RunConfig.seed])
+    folds = [values["fold"]] if "fold" in values else range(1, values.get("folds", RunConfig.folds) + 1)
     if unknown:
         accepted = [*map(name_of, options(RunConfig)), *map(name_of, options(Launch))]
         accepted += [f"--method.{field.name}" for field in dataclasses.fields(methods[0][0])]
@@ -80,10 +81,12 @@ def parse_command(argv: Sequence[str]) -> Command:
     own = {} if name in NAMES else read_file(Path(name))
     model = Pretrained(({"model": RunConfig.model} | own | values)["model"])
     runs = []
-    for task, (method, fields), learning_rate, seed in itertools.product(tasks, methods, learning_rates, seeds):
-        recipe = read_recipe(name, task, model.encoder, method.name)
+    for task, (method, fields), learning_rate, fold, seed in itertools.product(
+        tasks, methods, learning_rates, folds, seeds
+    ):
+        recipe = read_recipe(name, OWN if "text" in values else task, model.encoder, method.name)
         fields = recipe.pop(method.name, {}) | fields
-        chosen: dict[str, Any] = {"task": task, "seed": seed, "method": make_method(method.name, fields)}
+        chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": make_method(method.name, fields)}
         runs.append(RunConfig(**(recipe | values | learning_rate | chosen)))
     if not launch.grid and len(runs) == 1:
         if launch.together:
@@ -92,6 +95,22 @@ def parse_command(argv: Sequence[str]) -> Command:
     if launch.together and any(run.patience for run in runs):
         raise ValueError("patience is above 0, and together; accepted: one of them")
     return Command(tuple(_below_one_folder(runs, name_rates=len(learning_rates) > 1)), True, model, launch)
+
+
+def read_tasks(values: dict[str, Any]) -> list[str]:
+    """Takes the tasks out of the values; that of a table of one's own is by default called as the table is.
+
+    Raises:
+      ValueError: there is none, or a table without a word on its columns.
+    """
+    data, names = values.get("data", ""), values.pop("task", [])
+    if values.get("text"):
+        return names or [table_name(data)]
+    if is_table(data):
+        raise ValueError(f"data is {data!r}, a table; accepted: --text COLUMN and --label COLUMN with it")
+    if not names:
+        raise ValueError("the following arguments are required: --task, or --data, --text and --label")
+    return expand(names)
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -122,6 +141,7 @@ def cell_name(run: RunConfig, name_rate: bool) -> str:
         if (value := getattr(run.method, field.name)) != field.default:
             parts += [field.name, *map(str, value if isinstance(value, tuple) else [value])]
     parts += [f"lr{run.learning_rate:g}"] if name_rate else []
+    parts += [f"fold{run.fold}of{run.folds}"] if run.folds > 1 else []
     return "-".join([*parts, f"seed{run.seed}"])
 
 
@@ -150,7 +170,8 @@ def read_grid(path: Path) -> dict[str, Any]:
         read = _method_table if key == "method" else lambda path, one: typed_in(path, key, one, hints[key])  # noqa: B023
         values[key] = [read(path, one) for one in several]
     try:
-        expand(values.get("task", []))
+        if "text" not in values:
+            expand(values.get("task", []))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return values

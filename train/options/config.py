@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,15 +13,20 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import tomli_w
 
+from adakron_jax.encoders.classifier import Pooling
+from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
+from adakron_jax.problem import KINDS
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
+from train.data.parts import SHARE, share
 from train.options.mesh import MeshShape, parse_mesh
 
 Limit = int | Literal["all"]
+_NAME = re.compile(r"\w[\w.-]*")
 Every = int | Literal["epoch"]
 
-EVERYDAY, OPTIMISATION, DATA = "everyday flags", "optimisation", "data"
+EVERYDAY, OWN, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
 EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
 
 
@@ -65,11 +71,17 @@ class RunConfig:
       ValueError: a field is out of its range; it is named with what is accepted.
     """
 
-    task: str = option("", f"{', '.join(TASKS)}, or glue: the paper's eight", EVERYDAY, TASKS, grid=True, recipe=False)
+    task: str = option(
+        "", f"{', '.join(TASKS)}, or glue: the paper's eight; of a table of your own any name, by default its own",
+        EVERYDAY, grid=True, recipe=False,
+    )  # fmt: skip
     model: str = option(
         "bert-base-uncased", "a hub id, a folder, or pkg:NAME for a model in an installed package", EVERYDAY
     )
-    data: str = option("hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl", EVERYDAY)
+    data: str = option(
+        "hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl; a table of your own: a file, "
+        "a folder with train.*, or hub:OWNER/NAME[:CONFIG]", EVERYDAY,
+    )  # fmt: skip
     out: str = option("", "the run's folder; by default runs/TASK-METHOD-seedN", EVERYDAY, numbers=False)
     seed: int = option(0, "of the initialisation, the data order and dropout", EVERYDAY, grid=True, together=True)
     method: Method = option(AdaKron(), "how to fine-tune", EVERYDAY, grid=True, recipe=False)
@@ -80,6 +92,10 @@ class RunConfig:
     epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
     batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1)
     learning_rate: float = option(4e-4, "at its peak", EVERYDAY, grid=True, together=True)
+    text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", OWN)
+    label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", OWN)
+    problem: str = option("auto", "what a table's labels ask for; auto looks at them", OWN, ("auto", *KINDS))
+    test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", OWN)
     weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0)
     warmup_ratio: float = option(0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION)
     accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)
@@ -87,16 +103,31 @@ class RunConfig:
         "", "a portable adapter's folder to start from, of the same method and encoder", OPTIMISATION
     )
     max_length: int = option(128, "tokens at which an example is cut", DATA, at_least=8)
+    validation: str = option(
+        "auto", "what chooses the epoch: a share of the training rows, a split, or a file; auto: the data's own, else "
+        f"a share of {SHARE}", DATA,
+    )  # fmt: skip
+    split_seed: int = option(0, "of the shares and folds, which no --seed moves", DATA, at_least=0)
+    folds: int = option(1, "cut the training rows into N, each of which chooses in a run of its own", DATA, at_least=1)
+    fold: int = option(1, "run one of the folds alone", DATA, at_least=1)
+    class_weights: str = option("none", "of the examples in the loss; balanced: all classes count the same", DATA,
+                                ("none", "balanced"))  # fmt: skip
     train_split: str = option("train", "the split to train on", DATA)
     limit_train: Limit = option("all", "train on the first N examples", DATA, at_least=1)
     limit_eval: Limit = option("all", "evaluate on the first N examples of each split", DATA, at_least=1)
-    best_by: str = option("accuracy", "the metric that chooses the best evaluation, or last", EVALUATION)
+    best_by: str = option(
+        "auto", "the metric that chooses the best evaluation, or last; auto: the task's first", EVALUATION
+    )
     eval_every: Every = option(
         "epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway", EVALUATION, at_least=1
     )
     patience: int = option(
         0, "stop after N evaluations without a better best_by; 0 trains to the end", EVALUATION, at_least=0
     )
+    pooling: str = option(
+        "pooler", "what the head reads: the pretrained pooler on the first token, the first token, or the mean of all",
+        OPTIMISATION, typing.get_args(Pooling),
+    )  # fmt: skip
     precision: str = option("f32", "of matmuls; trained parameters stay f32", MACHINE, ("f32", "bf16"))
     remat: bool = option(False, "compute each layer again in the backward pass, to save memory", MACHINE)
     mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE)
@@ -106,6 +137,13 @@ class RunConfig:
     )  # fmt: skip
 
     def __post_init__(self):
+        if self.own:
+            self._check("task", _NAME.fullmatch(self.task) is not None, "a name of letters, digits, points and dashes")
+            self._check("data", self.data not in ("hub", "mini"), "a table: a file, a folder, or hub:OWNER/NAME")
+        else:
+            self._check("task", self.task in TASKS, ", ".join(TASKS))
+            self._check("validation", self.validation == "auto" or share(self.validation) > 0, "auto, or a share")
+            self._check("test", self.test == "none", "none, but for a table of one's own")
         hints = typing.get_type_hints(RunConfig)
         for name, known in options(self).items():
             value = getattr(self, name)
@@ -122,9 +160,11 @@ class RunConfig:
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
         self._check("warmup_ratio", 0 <= self.warmup_ratio <= 1, "0 to 1")
-        metrics = (*self.metrics, "last")
-        self._check("best_by", self.best_by in metrics, ", ".join(metrics))
+        choosing = ("auto", *self.metrics, "last")
+        self._check("best_by", self.best_by in choosing, ", ".join(choosing))
         self._check("patience", not self.patience or self.best_by != "last", "0, since best_by is 'last'")
+        self._check("fold", self.fold <= self.folds, f"1 to {self.folds}, the folds")
+        self._check("validation", self.folds == 1 or self.validation == "auto", "auto, where the folds choose")
         _ = self.mesh_shape
 
     def _check(self, name: str, valid: bool, accepted: str) -> None:
@@ -132,9 +172,19 @@ class RunConfig:
             raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {accepted}")
 
     @property
+    def own(self) -> bool:
+        """Whether it trains on a table of one's own."""
+        return bool(self.text)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training rows chooses although the task has a split that would."""
+        return not self.own and (self.validation != "auto" or self.folds > 1)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of an evaluation; the first is the headline."""
-        return TASKS[self.task].metrics
+        """Those of an evaluation; the first is the headline. Of one's own table, those that it may turn out to have."""
+        return tuple(METRICS) if self.own else TASKS[self.task].metrics
 
     @functools.cached_property
     def mesh_shape(self) -> MeshShape:
@@ -142,7 +192,8 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        return Path(self.out or f"runs/{self.task}-{self.method.name}-seed{self.seed}")
+        fold = f"-fold{self.fold}of{self.folds}" if self.folds > 1 else ""
+        return Path(self.out or f"runs/{self.task}-{self.method.name}{fold}-seed{self.seed}")
 
     @property
     def dtype(self) -> Any:
@@ -207,6 +258,8 @@ def typed(key: str, value: Any, hint: Any) -> Any:
     """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
     if hint is float and fits(value, int):
         return float(value)
+    if typing.get_origin(hint) is tuple:
+        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
     if not fits(value, hint):
         words = "a table of its fields" if hint is dict else described(hint)
         raise ValueError(f"{key} is {value!r}; accepted: {words}")

@@ -15,9 +15,10 @@ def make_parser() -> Parser:
     """A parser of every field of RunConfig and Launch, in groups; only what is given is in what it returns."""
     parser = Parser(
         prog="python -m train",
-        usage="python -m train --task TASK [--FLAG VALUE ...]",
-        description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task. Several tasks, methods, learning rates or "
-        "seeds make a grid: a run for each combination, in a folder of its own below --out.",
+        usage="python -m train --task TASK | --data TABLE --text COLUMN --label COLUMN [--FLAG VALUE ...]",
+        description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task, or on a table of your own. Several tasks, "
+        "methods, learning rates, seeds or folds make a grid: a run for each combination, in a folder of its own below "
+        "--out.",
     )
     groups: dict[str, Any] = {}
     for kind in (RunConfig, Launch):
@@ -35,10 +36,13 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
     text = known.text
     if kind is Method:
         text, default, kind = f"{text}: {', '.join(sorted(METHODS))}", field.default.name, str
+    several = known.grid or isinstance(default, tuple)
+    if isinstance(default, tuple):
+        kind, default = typing.get_args(kind)[0], " ".join(default)
     listed = () if known.grid else known.choices  # a task may be a suite of tasks
     group.add_argument(
         name_of(field.name),
-        nargs="+" if known.grid else "?" if kind is bool else None,
+        nargs="+" if several else "?" if kind is bool else None,
         const=True if kind is bool else None,
         type=_flag if kind is bool else _number_or(word) if (word := word_of(kind)) else kind,
         choices=listed or None,

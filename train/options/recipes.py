@@ -13,6 +13,7 @@ from train.options.config import RunConfig, options, typed
 _TRAIN = Path(__file__).parents[1]
 RECIPES = next(path for path in (_TRAIN.parent / "configs", _TRAIN / "configs") if path.is_dir())
 NAMES = ("paper", "fast")  # all others are files
+OWN = "own"  # the recipe for tables of one's own
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
@@ -24,6 +25,9 @@ def family(encoder: EncoderConfig) -> str:
 
 def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str) -> dict[str, Any]:
     """The values of a recipe: the task's for the kind of encoder, then the method's; or those of a TOML file.
+
+    Args:
+      task: one of GLUE's, or OWN.
 
     Raises:
       ValueError: there is no such recipe, or it has unknown keys.
@@ -83,7 +87,7 @@ def paper_encoder(encoder: EncoderConfig) -> str | None:
 def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
     """The paper's scores, in percent, of this task, method and encoder; empty where it has none."""
     name = paper_encoder(encoder)
-    if name is None:
+    if name is None or config.own:
         return {}
     recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[name]
     papers = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))

@@ -5,21 +5,23 @@ import importlib.metadata
 import json
 import platform
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from adakron_jax.evaluation.metrics import OF_KIND
 from adakron_jax.files import json_digest, write_whole
 from adakron_jax.splice import Method, make_method
 from train.data.glue import TASKS
+from train.data.task import metric_of
 from train.options.config import RunConfig, typed
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One evaluation; scores by metric, in [-1, 1]."""
+    """One evaluation; scores by metric."""
 
     epoch: int
     step: int
@@ -73,6 +75,8 @@ class Result:
       collapsed: at the end every example got the same prediction.
       train_examples: that it was trained on; None if an older version did not say.
       together: how many runs took their steps as one, itself counted.
+      problem, data: of a table of one's own, what it asks and the fingerprint of its rows.
+      test: scores of the best evaluation's adapter on what is scored once.
     """
 
     task: str
@@ -87,6 +91,9 @@ class Result:
     stopped_early: bool = False
     train_examples: int | None = None
     together: int = 1
+    problem: str = ""
+    data: str = ""
+    test: dict = dataclasses.field(default_factory=dict)
     throughput: Throughput
     seconds: Seconds
     compilations: Compilations
@@ -120,7 +127,7 @@ def parse(text: str, config: RunConfig) -> Result:
         digest = values.pop("sha256", None)
         fields = dict(values["method"])
         method = make_method(fields.pop("name"), fields)
-        scored = TASKS[config.task].scored
+        scored = scored_by(config, values.get("problem", ""))
         evaluations = {which: read_evaluation(values[which], scored) for which in ("best", "last")}
         result = _read(Result, "", values | {"method": method} | evaluations)
     except KeyError as error:
@@ -146,22 +153,34 @@ def _read(kind: Any, name: str, values: Any) -> Any:
             value = values[field.name]
             nested = dataclasses.is_dataclass(hint) and not isinstance(value, (Method, Evaluation))
             read[field.name] = _read(hint, path, value) if nested else typed(path, value, hint)
-        elif field.default is dataclasses.MISSING:
+        elif field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"no {path!r}")
     return kind(**read)
 
 
+def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
+    """What the evaluations of a configuration's run are scored by; of a table of one's own, by its kind of problem."""
+    if config.own:
+        if problem not in OF_KIND:
+            raise ValueError(f"problem is {problem!r}; accepted: {', '.join(OF_KIND)}")
+        return OF_KIND[problem]
+    task = TASKS[config.task]
+    return (task.holding_out() if config.holds_out else task).scored
+
+
 def read_evaluation(record: Mapping[str, Any], scored: Collection[str]) -> Evaluation:
-    """An evaluation from its record; ValueError or KeyError unless it has all that is scored, in [-1, 1]."""
+    """An evaluation from its record; ValueError or KeyError unless it has all that is scored, in its range."""
     scores = {name: typed(name, record[name], float) for name in scored}
     for name, score in scores.items():
-        if not -1 <= score <= 1:
-            raise ValueError(f"{name} is {score!r}; accepted: -1 to 1")
+        if not (metric := metric_of(name)).holds(score):
+            raise ValueError(f"{name} is {score!r}; accepted: {metric.lowest:g} to {metric.highest:g}")
     return Evaluation(typed("epoch", record["epoch"], int), typed("step", record["step"], int), scores)
 
 
 def low_resource(config: RunConfig, examples: int | None) -> bool:
     """Whether a run trains on less than all of GLUE's training set: by its examples, or else by what it asked for."""
+    if config.own:
+        return False
     if config.data == "mini" or config.train_split != "train":
         return True
     if examples is None:

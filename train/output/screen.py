@@ -2,21 +2,16 @@
 
 import math
 
-from rich.console import Console
 from rich.table import Table
 
 from adakron_jax.config import EncoderConfig
 from adakron_jax.params import Tree, count, flatten
 from train.data.glue import TASKS
+from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import paper_scores
 from train.output.result import Evaluation, Parameters, Result, low_resource
-
-console = Console(highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    console.print(text, markup=False)
+from train.terminal import console, say
 
 
 def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:
@@ -44,15 +39,20 @@ def groups(tree: Tree) -> dict[str, int]:
     return sizes
 
 
+def shown(name: str, score: float) -> str:
+    """A score as its metric shows it: in percent, or an error in its unit."""
+    return metric_of(name).show(score)
+
+
 def show_evaluation(
     evaluation: Evaluation, train_loss: float, collapsed: bool, *, header: bool, best: bool, name: str
 ) -> None:
-    """Prints a row of the evaluation table: the epoch's mean training loss, scores in percent, the run's name."""
+    """Prints a row of the evaluation table: the epoch's mean training loss, scores, the run's name."""
     scores = evaluation.scores
     width = max(10, *(len(metric) + 2 for metric in scores))
     if header:
         say("epoch    step  train loss" + "".join(f"{metric:>{width}}" for metric in scores))
-    cells = "".join(f"{100 * score:>{width}.2f}" for score in scores.values())
+    cells = "".join(f"{shown(metric, score):>{width}}" for metric, score in scores.items())
     notes = (
         ("  *" if best else "")
         + (f"  {name}" if name else "")
@@ -67,16 +67,20 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig) -> No
     scarce = low_resource(config, examples)
     published = {} if scarce or config.limit_eval != "all" else paper_scores(config, encoder)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("metric", "best", "last", *(["paper"] if published else [])):
+    columns = [{name: shown(name, score) for name, score in scores.items()} for scores in (best.scores, last.scores)]
+    columns += [{name: shown(name, score) for name, score in result.test.items()}] if result.test else []
+    columns += [{name: str(score) for name, score in published.items()}] if published else []
+    heads = ["metric", "best", "last", *(["test"] if result.test else []), *(["paper"] if published else [])]
+    for name in heads:
         table.add_column(name, justify="left" if name == "metric" else "right")
-    for name in last.scores:
-        ours = [f"{100 * evaluation.scores[name]:.2f}" for evaluation in (best, last)]
-        table.add_row(name, *ours, *([str(published.get(name, "-"))] if published else []))
+    for name in dict.fromkeys([*last.scores, *result.test]):
+        table.add_row(name, *(column.get(name, "-") for column in columns))
     speed, seconds = result.throughput, result.seconds
+    chosen = "a part of the training rows" if config.holds_out else "validation" if config.own else "development set"
     console.print(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "
-        f"{best.step:,} (by {result.best_by}), last {last.epoch}, step {last.step:,}; development set, one seed"
+        f"{best.step:,} (by {result.best_by}), last {last.epoch}, step {last.step:,}; {chosen}, one seed"
     )
     if scarce and examples is not None:
         say(f"low-resource: {examples:,} training examples; GLUE has {TASKS[config.task].train_examples:,}")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adakron_jax.files import write_whole
-from train.report import page, text
+from train.report import formats, words
+from train.report.page import page
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate
 
@@ -46,13 +47,13 @@ def main(argv: Sequence[str]) -> int:
 def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Sequence[str]) -> dict[str, str]:
     """File name -> contents of a report; `name` is the reported folder's."""
     ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
-    summary = f"{ended} of {len(runs)} runs have ended; {text.numbered('seed', seeds)}."
-    views = [text.view(table) for table in tables]
+    summary = f"{ended} of {len(runs)} runs have ended; {words.numbered('seed', seeds)}."
+    views = [words.view(table) for table in tables]
     return {
-        "report.md": text.markdown(name, summary, views, problems),
-        "report.csv": text.comma_separated(tables),
-        "report.tex": text.latex(name, views),
-        "report.html": page.render(name, summary, views, problems),
+        "report.md": formats.markdown(name, summary, views, problems),
+        "report.csv": formats.comma_separated(tables),
+        "report.tex": formats.latex(name, views),
+        "report.html": page(name, summary, views, problems),
     }
 
 

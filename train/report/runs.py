@@ -10,30 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.config import EncoderConfig
-from train.data.glue import TASKS
+from adakron_jax.evaluation import Assessment
 from train.options.config import RunConfig
 from train.output import result
-from train.output.result import Result, read_evaluation
+from train.output.result import Result, read_evaluation, scored_by
 
 _WITHOUT = {
     "config.toml": "left out",
     "result.json": "left out as a run that has not ended",
     "metrics.jsonl": "its learning curve is left out",
+    "evaluation.json": "its labels and mistakes are left out",
     "adapter/adapter.json": "its encoder is taken to be that of other runs with the same name, if there are any",
 }
 _BAD = (OSError, ValueError, TypeError, KeyError, RecursionError)  # what a file that no run wrote may raise
 
 Column = tuple[str, str]  # a task and one of its metrics, as result.json names it
-
-
-def metrics(task: str) -> list[str]:
-    """A task's columns: its metrics on every development split; CoLA's accuracy, which nobody reports, is none."""
-    return TASKS[task].scored[: 1 if task == "cola" else None]
+Repeat = int | tuple[int, int]  # what tells the runs of a cell apart: the seed, or seed and fold
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder. `result` is None where the run has not ended, `curve` one record an evaluation."""
+    """A run's folder.
+
+    Attributes:
+      result: None where the run has not ended.
+      curve: one record an evaluation.
+      assessment: of a run on a table of one's own, if it has ended.
+    """
 
     folder: str
     config: RunConfig
@@ -41,6 +44,19 @@ class Run:
     curve: list[dict[str, Any]]
     encoder: EncoderConfig | None = None
     fingerprint: str = ""
+    assessment: Assessment | None = None
+
+    @property
+    def repeat(self) -> Repeat:
+        return (self.config.seed, self.config.fold) if self.config.folds > 1 else self.config.seed
+
+    @property
+    def metrics(self) -> list[str]:
+        """What it is scored by, if that is known yet; CoLA's accuracy, which nobody reports, is left out."""
+        if self.config.own and self.result is None:
+            return []
+        scored = scored_by(self.config, self.result.problem if self.result else "")
+        return list(scored[: 1 if self.config.task == "cola" else None])
 
     @property
     def examples(self) -> int | None:
@@ -102,16 +118,21 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     if config is None:
         return []
     found = read("result.json", functools.partial(result.parse, config=config), None)
-    curve = read("metrics.jsonl", functools.partial(_curve, task=config.task), []) if found else []
+    curve = read("metrics.jsonl", functools.partial(_curve, config=config, result=found), []) if found else []
     encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
-    return [Run(name, config, found, curve, encoder, fingerprint)]
+    assessment = read("evaluation.json", _assessment, None) if found and config.own else None
+    return [Run(name, config, found, curve, encoder, fingerprint, assessment)]
 
 
-def _curve(text: str, task: str) -> list[dict[str, Any]]:
+def _curve(text: str, config: RunConfig, result: Result) -> list[dict[str, Any]]:
     records = [record for record in map(json.loads, text.splitlines()) if record["kind"] == "eval"]
     for record in records:
-        read_evaluation(record, TASKS[task].scored)
+        read_evaluation(record, scored_by(config, result.problem))
     return records
+
+
+def _assessment(text: str) -> Assessment:
+    return Assessment.from_json(json.loads(text))
 
 
 def _card(text: str) -> tuple[EncoderConfig, str]:

@@ -1,33 +1,28 @@
 """Runs grouped into tables, rows and cells, and what is computed of them.
 
 A table holds runs of one encoder on the same data, a row those of one method, a cell those of one task, which differ
-in their seed alone.
+in their seed or fold alone. A table of one's own is the same data if its fingerprint is, wherever it lay.
 """
 
 import dataclasses
-import math
 import statistics
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli import paper
 from adakron_jax.config import BERT_BASE, EncoderConfig
-from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
 from train.data.glue import SUITES
+from train.data.task import metric_of
 from train.options.config import RunConfig
-from train.options.recipes import RECIPES, family, paper_encoder, read_recipe
-from train.report.runs import Column, Run, metrics
+from train.options.recipes import OWN, RECIPES, family, paper_encoder, read_recipe
+from train.report.runs import Column, Repeat, Run
 
-SCORES = Path(__file__).with_name("paper_scores.toml")
 EIGHT = SUITES["glue"]
 ORDER = (*EIGHT, "wnli")
-EPOCHS = ("best", "last")
-RESAMPLES, CONFIDENCE = 9999, 0.95
-_DATA = ("data", "train_split", "limit_train", "limit_eval")
-_FREE = {*_DATA, "task", "model", "method", "seed", "recipe", "out", "resume", "mesh", "accumulate"}
+BLOCKS = {"best": "Best epoch", "last": "Last epoch", "test": "Test part, scored once with the best epoch"}
+_DATA = ("data", "text", "label", "problem", "train_split", "limit_train", "limit_eval")
+_FREE = {*_DATA, "task", "model", "method", "seed", "fold", "recipe", "out", "resume", "mesh", "accumulate"}
 SETTINGS = [field.name for field in dataclasses.fields(RunConfig) if field.name not in _FREE]
 
 AVERAGE: Column = ("average", "")
@@ -35,10 +30,13 @@ AVERAGE: Column = ("average", "")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Scores of one column by seed, in percent; `seeds` are all that the table has of this task."""
+    """Scores of one column, as `Metric.scale` shows them, by seed; `seeds` are all that the table has of this task.
 
-    scores: Mapping[int, float]
-    seeds: frozenset[int]
+    Of a table that is cut into folds the folds of all seeds are in the seeds' place.
+    """
+
+    scores: Mapping[Repeat, float]
+    seeds: frozenset[Repeat]
     collapsed: int = 0
 
     @property
@@ -57,7 +55,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method's runs; `cells` at their `best` and their `last` epoch. `departs` tells rows of one method apart."""
+    """A method's runs; `cells` by block and column. `departs` tells rows of one method apart."""
 
     method: Method
     departs: Mapping[str, Any]
@@ -74,20 +72,19 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class PaperRow:
-    """A row of the paper's tables: task -> score in percent, of the task's published metric."""
-
-    text: str
-    scores: Mapping[str, float]
-    average: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Table:
-    """Runs of one encoder on the same data. `published` is the metric of the paper's score of each of its tasks."""
+    """Runs of one encoder on the same data.
+
+    Attributes:
+      fingerprint: of the encoder's weights, where the report has other weights of this name.
+      data: the fingerprint of a table of one's own.
+      named: the paper's name of the encoder, if it has one.
+      published: of each task that the paper has, the metric of its score.
+    """
 
     model: str
     fingerprint: str
+    data: str
     config: RunConfig
     named: str | None
     shared: Mapping[str, Any]
@@ -96,25 +93,32 @@ class Table:
     published: Mapping[str, str]
 
     @property
+    def runs(self) -> list[Run]:
+        return [run for row in self.rows for run in row.runs]
+
+    @property
     def low_resource(self) -> bool:
-        return any(run.low_resource for row in self.rows for run in row.runs)
+        return any(run.low_resource for run in self.runs)
+
+    @property
+    def blocks(self) -> dict[str, str]:
+        """Name -> title of the blocks that some run has scores of."""
+        tested = any(run.result and run.result.test for run in self.runs)
+        return {name: title for name, title in BLOCKS.items() if tested or name != "test"}
+
+    @property
+    def headlines(self) -> list[Column]:
+        """Of each task the column that stands for it."""
+        tasks = dict.fromkeys(task for task, _ in self.columns if task != AVERAGE[0])
+        first = {task: next(metric for name, metric in self.columns if name == task) for task in tasks}
+        return [(task, self.published.get(task, first[task])) for task in tasks]
 
     @property
     def comparable(self) -> bool:
         """Whether the paper's scores are of this encoder, and of the whole of the data."""
-        return self.named is not None and not self.low_resource and self.config.limit_eval == "all"
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """The mean difference of two rows over common seeds, in points; `interval` needs two seeds or more."""
-
-    left: Row
-    right: Row
-    column: Column
-    seeds: list[int]
-    mean: float | None
-    interval: tuple[float, float] | None
+        return (
+            self.named is not None and not self.config.own and not self.low_resource and self.config.limit_eval == "all"
+        )
 
 
 def label(method: Method) -> str:
@@ -135,65 +139,86 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     Raises:
       ValueError: two runs claim one cell with one seed; all such folders are named.
     """
-    encoders, prints = {}, {}
+    encoders, prints, tables_of = {}, {}, {}
     for run in runs:
         if run.encoder is not None:
             encoders[run.config.model] = run.encoder
             prints.setdefault(run.config.model, set()).add(run.fingerprint)
+        if run.result:
+            tables_of.setdefault(run.config.data, set()).add(run.result.data)
     tables: dict[Any, dict[Any, list[Run]]] = {}
     claims: dict[Any, list[str]] = {}
     keys, sizes = [], {}
     for run in runs:
-        config, known = run.config, prints.get(run.config.model, {""})
-        # A run without its adapter has the weights that the others of its encoder have, if they agree.
-        base = run.fingerprint or (min(known) if len(known) == 1 else "unknown")
-        keys.append((config.model, base, *(getattr(config, name) for name in _DATA)))
-        sizes.setdefault((keys[-1], config.task), set()).update({run.examples} - {None})
+        config = run.config
+        base = run.fingerprint or _only(prints.get(config.model, {""}))
+        data = (run.result.data if run.result else _only(tables_of.get(config.data, {""}))) if config.own else ""
+        where = [getattr(config, name) for name in _DATA if not (data and name == "data")]
+        keys.append((config.model, base, data, *where))
+        sizes.setdefault((keys[-1], config.task, config.fold), set()).update({run.examples} - {None})
     for run, key in zip(runs, keys, strict=True):
         config = run.config
         ways = departures(config, encoders.get(config.model, BERT_BASE))
-        if len(sizes[key, config.task]) > 1:  # the split's file was another one in between
+        if len(sizes[key, config.task, config.fold]) > 1:  # the split's file was another one in between
             ways["train_examples"] = run.examples
         departs = tuple(ways.items())
         tables.setdefault(key, {}).setdefault((config.method, departs), []).append(run)
-        claims.setdefault((key, config.method, departs, config.task, config.seed), []).append(run.folder)
+        claims.setdefault((key, config.method, departs, config.task, run.repeat), []).append(run.folder)
     if twice := [" and ".join(folders) for folders in claims.values() if len(folders) > 1]:
         raise ValueError(f"runs that claim the same cell with the same seed: {'; '.join(twice)}")
     return [
-        _table(model, base if len(prints.get(model, ())) > 1 else "", encoders.get(model), rows)
-        for (model, base, *_), rows in sorted(tables.items(), key=lambda item: tuple(map(str, item[0])))
+        _table(model, base if len(prints.get(model, ())) > 1 else "", data, encoders.get(model), rows)
+        for (model, base, data, *_), rows in sorted(tables.items(), key=lambda item: tuple(map(str, item[0])))
     ]
+
+
+def _only(known: Iterable[str]) -> str:
+    """What a run that has not ended is taken to have, since all others do."""
+    first, *others = sorted(known)
+    return "unknown" if others else first
 
 
 def departures(config: RunConfig, encoder: EncoderConfig) -> dict[str, Any]:
     """Where a run's settings are not those of the named recipe for its task and method, else of the paper's."""
     recipe = config.recipe if config.recipe in ("paper", "fast") else "paper"
     known = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    known |= {"recipe": "paper"} | read_recipe(recipe, config.task, encoder, config.method.name)
+    known |= {"recipe": "paper"} | read_recipe(recipe, OWN if config.own else config.task, encoder, config.method.name)
     values = {"recipe": recipe} | {name: getattr(config, name) for name in SETTINGS}
     return {name: value for name, value in values.items() if value != known[name]}
 
 
-def _table(model: str, base: str, encoder: EncoderConfig | None, found: Mapping[Any, list[Run]]) -> Table:
-    runs = [run for those in found.values() for run in those]
-    tasks = [task for task in ORDER if any(run.config.task == task for run in runs)]
-    columns = [(task, metric) for task in tasks for metric in metrics(task)]
+def rank(run: Run) -> tuple[int, str, Repeat]:
+    """Where a run stands among others: by its task as the paper has them, all others after it, and by seed."""
+    task = run.config.task
+    return ORDER.index(task) if task in ORDER else len(ORDER), task, run.repeat
+
+
+def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, found: Mapping[Any, list[Run]]) -> Table:
+    runs = sorted((run for those in found.values() for run in those), key=lambda run: rank(run)[:2])
+    tasks = list(dict.fromkeys(run.config.task for run in runs))
+    columns = list(dict.fromkeys((run.config.task, metric) for run in runs for metric in run.metrics))
     columns += [AVERAGE] if set(EIGHT) <= set(tasks) else []
-    seeds = {task: frozenset(run.config.seed for run in runs if run.config.task == task) for task in tasks}
-    published = {
-        task: next(iter(recipe["published"]))
-        for task in EIGHT
-        for recipe in [tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[family(encoder or BERT_BASE)]]
-    }
+    seeds: dict[tuple[str, int], set[Repeat]] = {}
+    for run in runs:
+        seeds.setdefault((run.config.task, run.config.folds), set()).add(run.repeat)
+    published = (
+        {}
+        if runs[0].config.own
+        else {
+            task: next(iter(recipe["published"]))
+            for task in EIGHT
+            for recipe in [tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[family(encoder or BERT_BASE)]]
+        }
+    )
     ways = [departs for _, departs in found]
     shared = [setting for setting in ways[0] if all(setting in way for way in ways)]
     rows = [
-        Row(method, departs, those, {which: _cells(those, which, columns, seeds, published) for which in EPOCHS})
+        Row(method, departs, those, {which: _cells(those, which, columns, seeds, published) for which in BLOCKS})
         for method, departs, those in _parted(found, shared)
     ]
     rows.sort(key=lambda row: (row.method.name, row.parameters or [0], label(row.method), str(row.departs)))
     return Table(
-        model, base, runs[0].config, encoder and paper_encoder(encoder), dict(shared), columns, rows, published
+        model, base, data, runs[0].config, encoder and paper_encoder(encoder), dict(shared), columns, rows, published
     )
 
 
@@ -207,86 +232,33 @@ def _parted(
         parts = ways if len(tasks) > len(set(tasks)) else {(): [run for runs in ways.values() for run in runs]}
         for departs, runs in parts.items():
             its = {name: value for name, value in departs if (name, value) not in shared}
-            yield method, its, sorted(runs, key=lambda run: (ORDER.index(run.config.task), run.config.seed))
+            yield method, its, sorted(runs, key=rank)
 
 
 def _cells(
     runs: Sequence[Run],
     which: str,
     columns: Iterable[Column],
-    seeds: Mapping[str, frozenset[int]],
+    seeds: Mapping[tuple[str, int], set[Repeat]],
     published: Mapping[str, str],
 ) -> dict[Column, Cell]:
     cells = {}
     for task, metric in columns:
         if (task, metric) != AVERAGE:
-            ended = {run.config.seed: run.result for run in runs if run.result and run.config.task == task}
-            scores = {seed: 100.0 * result.evaluation(which).scores[metric] for seed, result in ended.items()}
-            cells[task, metric] = Cell(scores, seeds[task], sum(result.collapsed for result in ended.values()))
+            its = [run for run in runs if run.config.task == task]
+            ended = {run.repeat: run.result for run in its if run.result}
+            scores = {
+                seed: result.test if which == "test" else result.evaluation(which).scores
+                for seed, result in ended.items()
+            }
+            scores = {
+                seed: metric_of(metric).scale * score[metric] for seed, score in scores.items() if metric in score
+            }
+            wanted = frozenset().union(*(seeds.get((task, run.config.folds), ()) for run in runs))
+            cells[task, metric] = Cell(scores, wanted, sum(result.collapsed for result in ended.values()))
     if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight
         eight = [cells[task, published[task]] for task in EIGHT]
         common = frozenset.intersection(*(frozenset(cell.scores) for cell in eight))
         scores = {seed: statistics.fmean(cell.scores[seed] for cell in eight) for seed in sorted(common)}
         cells[AVERAGE] = Cell(scores, frozenset.union(*(cell.seeds for cell in eight)))
     return cells
-
-
-def paper_rows(table: Table, method: Method) -> list[PaperRow]:
-    """The paper's rows of a method on a table's encoder; none where its scores are of something else."""
-    if not table.comparable:
-        return []
-    data, found = tomllib.loads(SCORES.read_text(encoding="utf-8")), []
-    for row in paper.ROWS:
-        if row.encoder != table.named or row.method != method:
-            continue
-        if row.table == 3 and isinstance(method, AdaKron):
-            (score,) = (its["score"] for its in data["table3"]["rte"] if tuple(its["factors"]) == method.factors)
-            found.append(PaperRow(f"paper, Table 3: {row.system}", {"rte": score}, None))
-            continue
-        theirs = [its for its in data["row"] if (its["table"], its["system"]) == (row.table, row.system)]
-        if theirs:
-            scores = dict(zip(data["tasks"], theirs[0]["scores"], strict=True))
-            source = f", from {theirs[0]['source']}" if "source" in theirs[0] else ""
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}{source}", scores, theirs[0]["average"]))
-        else:  # the configurations' own
-            scores = {
-                task: tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[row.encoder]["published"][metric]
-                for task, metric in table.published.items()
-            }
-            average = round(statistics.fmean(scores.values()), 1)
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}", scores, average))
-    return found
-
-
-def differences(table: Table) -> list[Difference]:
-    """AdaKron's best epochs (of several rows the paper's, else the first) minus every other row's, seed by seed."""
-    ranked = sorted(table.rows, key=lambda row: (row.method != AdaKron(), row.method.name != AdaKron.name))
-    found = []
-    for task in dict.fromkeys(task for task, _ in table.columns if task != AVERAGE[0]):
-        column = (task, table.published.get(task, metrics(task)[0]))
-        ran = sorted((row for row in ranked if row.epochs(task)), key=lambda row: not row.cells["best"][column].scores)
-        for other in ran[1:]:
-            left, right = ran[0].cells["best"][column].scores, other.cells["best"][column].scores
-            seeds = sorted(left.keys() & right.keys())
-            values = [left[seed] - right[seed] for seed in seeds]
-            mean = statistics.fmean(values) if values else None
-            found.append(Difference(ran[0], other, column, seeds, mean, interval(values)))
-    return found
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The bootstrap's percentile interval of a mean, the same in every report; None of fewer than two values."""
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return None
-    import numpy as np
-    from scipy import stats
-
-    found = stats.bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)

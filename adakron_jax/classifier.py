@@ -1,0 +1,165 @@
+"""`TextClassifier`: texts in, predictions out."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Float
+
+from adakron_jax import adapter, hub
+from adakron_jax.adapter import Card
+from adakron_jax.data.labels import SURROGATE, targets
+from adakron_jax.data.table import Table
+from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.evaluation.assessment import Assessment, assess
+from adakron_jax.forward import logits_of
+from adakron_jax.methods import Full
+from adakron_jax.model import attach, fuse
+from adakron_jax.params import Tree, flatten, split_params
+from adakron_jax.problem import Prediction, Problem
+from adakron_jax.splice import is_own, is_trainable
+
+WINDOW = 8192  # texts that are sorted and packed at a time
+CHARACTERS = 2**24  # of them at most, or one text
+Text = str | tuple[str, str] | list[str]
+
+
+class TextClassifier:
+    """A trained adapter on its encoder, and the tokenizer. Several threads may use one at once.
+
+    >>> import adakron_jax as ak
+    >>> classifier = ak.TextClassifier.load("runs/reviews")
+    >>> classifier.predict("a fine film").label in ("negative", "positive")
+    True
+    >>> [round(sum(each.probabilities.values()), 3) for each in classifier.predict(["a fine film", "a poor one"])]
+    [1.0, 1.0]
+
+    Attributes:
+      model, params: as `from_pretrained` gives them.
+      card: what the adapter says of itself: labels, problem, method, scores.
+      tokenizer: the encoder's.
+    """
+
+    def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
+        self.model, self.params, self.card, self.tokenizer = model, params, card, tokenizer
+
+    @classmethod
+    def load(cls, run: str | Path, base: str = "", *, dtype: Any = None) -> "TextClassifier":
+        """The classifier of a run's folder, or of an adapter's.
+
+        Args:
+          run: the folder.
+          base: the encoder; by default the one that the adapter names.
+          dtype: the precision it computes in; None: float32.
+
+        Raises:
+          ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
+        """
+        model, params, card = attach(str(run), base, dtype)
+        return cls(model, params, card, Tokenizer(hub.locate(base or card.base), model.config.vocab_size))
+
+    @property
+    def problem(self) -> Problem:
+        return self.card.problem
+
+    @overload
+    def predict(self, texts: str | tuple[str, str], *, with_logits: bool = False) -> Prediction: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def predict(self, texts: Iterator[Text], *, with_logits: bool = False) -> Iterator[Prediction]: ...
+    @overload
+    def predict(self, texts: Iterable[Text], *, with_logits: bool = False) -> list[Prediction]: ...
+    def predict(self, texts: Any, *, with_logits: bool = False) -> Any:
+        """The prediction of one text, or those of many in their order.
+
+        Texts are taken a window at a time, sorted by length and packed within it.
+
+        Args:
+          texts: a text, or a tuple of two texts that are read together; any iterable of texts or pairs, for a list; an
+            iterator of them, for an iterator that reads on only as it is read.
+
+        Raises:
+          ValueError: something is neither a text nor a pair of texts, or pairs and single texts are mixed.
+        """
+        if isinstance(texts, str | tuple):
+            return next(self._stream(iter([texts]), with_logits))
+        stream = self._stream(iter(texts), with_logits)
+        return stream if isinstance(texts, Iterator) else list(stream)
+
+    def _stream(self, texts: Iterator[Text], with_logits: bool) -> Iterator[Prediction]:
+        for columns in _windows(texts):
+            yield from self.problem.predictions(self.logits(columns), with_logits)
+
+    def encode(self, columns: Sequence[Sequence[str]]) -> Examples:
+        """The texts of examples, or their first and their second texts, as the model reads them."""
+        if (count := len(self.card.texts)) and len(columns) != count:
+            raise ValueError(
+                f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
+                f"({' and '.join(self.card.texts)})"
+            )
+        return self.tokenizer.encode(columns, self.card.max_length)
+
+    def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
+        """Logits of all texts, or of all pairs given as first and as second texts."""
+        return logits_of(self.model, self.params, self.encode(columns))
+
+    def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
+        """Every metric of the problem, with its interval, and where predictions go wrong.
+
+        Args:
+          labels: of each text its label, of a multilabel problem a list of labels, of a regression a number.
+
+        Raises:
+          ValueError: there is no text, not one label for each, or one that the problem does not have.
+        """
+        texts, cells = list(texts), list(labels)
+        if not texts or len(texts) != len(cells):
+            raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
+        expected = targets(Table("labels", range(len(cells)), {"label": cells}), ("label",), self.problem)
+        logits = [self.logits(columns) for columns in _windows(iter(texts))]
+        return assess(self.problem, expected, np.concatenate(logits), texts)
+
+    def fuse(self) -> "TextClassifier":
+        """The same with the method fused into the encoder, which then costs nothing more than a plain one.
+
+        Raises:
+          ValueError: the method does not fuse; those that do are named.
+        """
+        model, params = fuse(self.model, self.params)
+        before, trains = flatten(self.params), is_trainable(model.method)
+        changed = (path for path, leaf in flatten(params).items() if not is_own(path) and leaf is not before.get(path))
+        if not all(map(trains, changed)):
+            model = model.clone(method=Full())  # as an adapter that is all of the encoder, it can still be saved
+        return TextClassifier(model, params, dataclasses.replace(self.card, method=model.method), self.tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the portable adapter's folder."""
+        tree, _ = split_params(self.params, adapter.is_portable(self.model.method))
+        adapter.save(Path(folder), tree, self.card)
+
+
+def _windows(texts: Iterator[Any]) -> Iterator[list[list[str]]]:
+    """Windows of texts, as `logits` takes them; the last text of one may be beyond the limit of characters."""
+    numbered = enumerate(texts)
+    while True:
+        window, characters = [], 0
+        for number, text in itertools.islice(numbered, WINDOW):
+            window.append(_example(text, number, like=window[0] if window else None))
+            characters += sum(map(len, window[-1]))
+            if characters > CHARACTERS:
+                break
+        if not window:
+            return
+        yield [list(column) for column in zip(*window, strict=True)]
+
+
+def _example(text: Any, number: int, like: tuple[str, ...] | None) -> tuple[str, ...]:
+    """One text or a pair, as many as another example has."""
+    parts = (text,) if isinstance(text, str) else text
+    fine = isinstance(parts, tuple | list) and len(parts) in ((1, 2) if like is None else (len(like),))
+    if not fine or not all(isinstance(part, str) and not SURROGATE.search(part) for part in parts):
+        raise ValueError(f"text {number} is {text!r:.60}; accepted: texts alone, or pairs of texts throughout")
+    return tuple(parts)

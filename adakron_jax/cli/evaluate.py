@@ -1,0 +1,49 @@
+"""`evaluate`: how good an adapter is on a table of texts and labels, on the terminal, as JSON and as a page."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from adakron_jax.cli.flags import Parser
+from adakron_jax.files import write_whole
+
+
+def add_flags(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
+    parser.add_argument("data", metavar="DATA", type=Path, help="a csv, tsv, jsonl or parquet file with labels")
+    parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
+    parser.add_argument("--label", nargs="+", metavar="COLUMN", help="default: the run's, or label")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
+
+
+def run(given: dict[str, Any]) -> int:
+    import numpy as np
+
+    from adakron_jax.classifier import TextClassifier
+    from adakron_jax.data import labels, table
+    from adakron_jax.evaluation import assess, page, terminal
+
+    for path in (given[name] for name in ("json", "page") if name in given):
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
+    classifier = TextClassifier.load(given["run"])
+    texts, label = given.get("text", classifier.card.texts or ["text"]), given.get("label", ["label"])
+    rows = table.read(given["data"], [*texts, *label])
+    if not len(rows):
+        raise ValueError(f"{given['data']}: no rows; accepted: at least one")
+    targets = labels.targets(rows, label, classifier.problem)
+    if classifier.problem.kind == "classification" and len(np.unique(targets)) < 2:
+        raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
+    columns = [rows[name] for name in texts]
+    if empty := sum(not text for column in columns for text in column):
+        print(f"warning: {empty} empty texts", file=sys.stderr)
+    assessment = assess(classifier.problem, targets, classifier.logits(columns), list(zip(*columns, strict=True)))
+    name = f"{given['run']} on {given['data']}"
+    terminal.show(name, assessment)
+    if "json" in given:
+        write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
+    if "page" in given:
+        write_whole(given["page"], page.page(name, assessment).encode())
+    return 0

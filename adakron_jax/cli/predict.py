@@ -1,0 +1,110 @@
+"""`predict`: labels for the texts of a table, or of lines."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adakron_jax.cli.flags import Parser
+
+if TYPE_CHECKING:
+    from adakron_jax.data.table import Table
+    from adakron_jax.problem import Prediction, Problem
+
+
+def add_flags(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="csv, tsv, jsonl or parquet; - or none: a text a line from stdin, of two texts with a tab between",
+    )
+    parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the table with columns prediction and score; csv, tsv, jsonl or parquet (default: JSON lines on stdout)",
+    )
+    parser.add_argument("--probabilities", action="store_true", help="of every label too")
+    parser.add_argument("--base", metavar="MODEL", help="the encoder (default: the one that the adapter names)")
+
+
+def run(given: dict[str, Any]) -> int:
+    from adakron_jax.classifier import WINDOW, TextClassifier
+    from adakron_jax.data import table
+    from adakron_jax.data.texts import lines, texts
+    from adakron_jax.data.writer import writing
+    from adakron_jax.forward import keep_executables, logits_of
+
+    file, probabilities = given.get("file", "-"), "probabilities" in given
+    if file != "-":
+        table.check(Path(file))  # a mistake shows before the encoder is loaded
+    keep_executables()
+    done = empty = cut = 0
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(writing(given["out"])) if "out" in given else None
+        classifier = TextClassifier.load(given["run"], given.get("base", ""))
+        columns = given.get("text") or classifier.card.texts or ("text",)
+        parts = lines(sys.stdin.fileno(), columns, WINDOW) if file == "-" else table.parts(Path(file), size=WINDOW)
+        show = stack.enter_context(progress(file))
+        for part in parts:
+            examples = classifier.encode(texts(part, columns))
+            logits = logits_of(classifier.model, classifier.params, examples)
+            if write:
+                write(answered(part, logits, classifier.problem, probabilities))
+            else:
+                print_lines(classifier.problem.predictions(logits), probabilities)
+            done, empty, cut = done + len(part), empty + examples.empty_texts, cut + examples.cut
+            show(part.share, done)
+    for count, what in ((empty, "empty texts"), (cut, f"cut at {classifier.card.max_length} tokens")):
+        if count:
+            print(f"adakron: {count:,} {what}, of {done:,} examples", file=sys.stderr)
+    return 0
+
+
+def answered(part: "Table", logits: Any, problem: "Problem", probabilities: bool) -> "Table":
+    """A table with what its rows' logits mean in further columns.
+
+    Raises:
+      ValueError: it has a column of such a name already.
+    """
+    labels, scores = problem.decide(logits)
+    if problem.kind == "regression":
+        labels = scores
+    new = {"prediction": [list(label) if isinstance(label, tuple) else label for label in labels], "score": scores}
+    if probabilities:
+        shares = problem.probabilities(logits)
+        new |= {f"probability_{name}": shares[:, code].tolist() for code, name in enumerate(problem.labels)}
+    if twice := sorted(part.columns.keys() & new.keys()):
+        raise ValueError(f"{part.origin} has a column {twice[0]!r} already; accepted: a table without it")
+    return dataclasses.replace(part, columns=part.columns | new)
+
+
+def print_lines(predictions: "list[Prediction]", probabilities: bool) -> None:
+    """JSON lines on stdout; on a terminal in ASCII, where no label can steer it."""
+    for prediction in predictions:
+        record = {"label": prediction.label, "score": prediction.score}
+        if probabilities:
+            record["probabilities"] = prediction.probabilities
+        sys.stdout.write(json.dumps(record, ensure_ascii=sys.stdout.isatty()) + "\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def progress(file: str) -> Iterator[Callable[[float, int], None]]:
+    """A function that shows how much of a file is done, and how many rows: a bar on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    shown = TextColumn("{task.fields[rows]:,} rows")
+    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn())
+    hidden = file == "-" or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+        task = bar.add_task("predicting", total=1.0, rows=0)
+        yield lambda share, rows: bar.update(task, completed=share, rows=rows)

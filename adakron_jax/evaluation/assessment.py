@@ -1,0 +1,275 @@
+"""How good predictions are: every metric with its uncertainty, each label, calibration, and where they go wrong."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from adakron_jax.evaluation.metrics import METRICS, OF_KIND, Targets, counts, f1_by_label
+from adakron_jax.problem import Problem
+
+RESAMPLES, CONFIDENCE = 1000, 0.95
+BINS = 15  # of equal width, as Guo et al. 2017 have them
+MISTAKES = 20
+POINTS = 2000  # of a regression's scatter plot, at most
+
+Texts = str | Sequence[str]  # of an example: its one text, or its two
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelScores:
+    """How well one label is told: 0 where there is nothing to divide by. `support`: examples that have it."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Predictions whose probability lies in [low, high): their mean probability, and the share that was right."""
+
+    low: float
+    high: float
+    count: int
+    probability: float
+    right: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """An example that was predicted wrongly, and how surely.
+
+    Attributes:
+      texts: its one or two.
+      target, predicted: a label, labels, or a number in its unit.
+      weight: by which mistakes are ranked: the probability of the wrong label; of a regression the error's size.
+    """
+
+    texts: tuple[str, ...]
+    target: Any
+    predicted: Any
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Assessment:
+    """What `assess` says of predictions.
+
+    Attributes:
+      problem: what was predicted.
+      examples: how many.
+      scores: metric -> value; of a problem's metrics in their order.
+      intervals: metric -> the interval of 95 % of a bootstrap over examples, (low, high).
+      labels: one a label, in the problem's order; none of a regression.
+      confusion: of a classification, how often a target [row] was predicted as a label [column]; else empty.
+      calibration_error: the mean distance of probability and share of right ones, over `bins`; 0 of a regression.
+      bins: of probabilities: of the predicted label, or of every label of a multilabel problem; those with predictions.
+      mistakes: the twenty surest, surest first.
+      points: of a regression, (target, prediction) of examples evenly taken, at most 2,000.
+    """
+
+    problem: Problem
+    examples: int
+    scores: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    labels: tuple[LabelScores, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    calibration_error: float = 0.0
+    bins: tuple[Bin, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+
+    def __getitem__(self, metric: str) -> float:
+        """The value of a metric by its name."""
+        return self.scores[metric]
+
+    @property
+    def confused(self) -> list[tuple[str, str, int]]:
+        """(target, prediction, how often) of a classification's wrong predictions, most frequent first."""
+        names = self.problem.labels
+        pairs = [
+            (names[row], names[column], count)
+            for row, line in enumerate(self.confusion)
+            for column, count in enumerate(line)
+            if count and row != column
+        ]
+        return sorted(pairs, key=lambda pair: -pair[2])
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the metrics by name at the top level."""
+        parts = ("labels", "bins", "mistakes")
+        return {
+            **self.scores,
+            **{name: getattr(self, name) for name in ("examples", "intervals", "calibration_error")},
+            **{name: [dataclasses.asdict(part) for part in getattr(self, name)] for name in parts},
+            "confusion": self.confusion,
+            "points": self.points,
+            "problem": self.problem.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Assessment":
+        """The assessment that `as_json` gave, from plain values.
+
+        Raises:
+          KeyError, TypeError, ValueError: they are none.
+        """
+        problem = Problem.from_json(values["problem"])
+        names = OF_KIND[problem.kind]
+        return cls(
+            problem,
+            values["examples"],
+            scores={name: float(values[name]) for name in names},
+            intervals={name: (float(low), float(high)) for name, (low, high) in values["intervals"].items()},
+            labels=tuple(LabelScores(**each) for each in values["labels"]),
+            confusion=tuple(tuple(map(int, line)) for line in values["confusion"]),
+            calibration_error=float(values["calibration_error"]),
+            bins=tuple(Bin(**each) for each in values["bins"]),
+            mistakes=tuple(Mistake(**{**each, "texts": tuple(each["texts"])}) for each in values["mistakes"]),
+            points=tuple((float(target), float(prediction)) for target, prediction in values["points"]),
+        )
+
+
+def assess(
+    problem: Problem,
+    targets: Targets,
+    logits: Float[np.ndarray, "examples outputs"],
+    texts: Sequence[Texts] | Callable[[int], Texts],
+    seed: int = 0,
+) -> Assessment:
+    """Holds predictions against what was to be predicted.
+
+    Args:
+      problem: says what logits mean.
+      targets: label codes [examples], whether each label holds [examples, labels], or numbers in their unit [examples].
+      logits: the model's.
+      texts: of each example, or what gives those of an example by its number, for the mistakes.
+      seed: of the bootstrap.
+
+    Raises:
+      ValueError: there is no example.
+    """
+    if not len(targets):
+        raise ValueError("no examples to evaluate; accepted: at least one")
+    predictions = problem.predict(logits)
+    of = texts if callable(texts) else texts.__getitem__
+    names = OF_KIND[problem.kind]
+    scores = {name: METRICS[name](targets, predictions) for name in names}
+    known = {
+        "problem": problem,
+        "examples": len(targets),
+        "scores": scores,
+        "intervals": intervals(names, targets, predictions, seed),
+    }
+    if problem.kind == "regression":
+        at = np.linspace(0, len(targets) - 1, min(len(targets), POINTS)).astype(int)
+        points = tuple((float(targets[i]), float(predictions[i])) for i in at)
+        return Assessment(**known, mistakes=largest_errors(targets, predictions, of), points=points)
+    probabilities = problem.probabilities(logits)
+    error, bins = calibration(*sureness(targets, predictions, probabilities))
+    return Assessment(
+        **known,
+        labels=by_label(problem, targets, predictions),
+        confusion=confusion(problem, targets, predictions) if problem.kind == "classification" else (),
+        calibration_error=error,
+        bins=bins,
+        mistakes=surest_mistakes(problem, targets, predictions, probabilities, of),
+    )
+
+
+def intervals(
+    names: Sequence[str], targets: Targets, predictions: Targets, seed: int
+) -> dict[str, tuple[float, float]]:
+    """The percentile bootstrap: every metric of as many examples, drawn with replacement, a thousand times."""
+    random, drawn = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        rows = random.integers(len(targets), size=len(targets))
+        drawn.append([METRICS[name](targets[rows], predictions[rows]) for name in names])
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
+
+
+def one_hot(problem: Problem, codes: np.ndarray) -> np.ndarray:
+    """Codes [examples] as booleans [examples, labels], which those of a multilabel problem are already."""
+    return codes if problem.kind == "multilabel" else codes[:, None] == np.arange(len(problem.labels))
+
+
+def by_label(problem: Problem, targets: np.ndarray, predictions: np.ndarray) -> tuple[LabelScores, ...]:
+    hits, wanted, given = counts(one_hot(problem, targets), one_hot(problem, predictions))
+    precision, recall = hits / np.maximum(given, 1), hits / np.maximum(wanted, 1)
+    f1 = f1_by_label(hits, wanted, given)
+    return tuple(
+        LabelScores(label, float(precision[i]), float(recall[i]), float(f1[i]), int(wanted[i]))
+        for i, label in enumerate(problem.labels)
+    )
+
+
+def confusion(problem: Problem, targets: np.ndarray, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """How often each target [row] was predicted as each label [column]."""
+    labels = len(problem.labels)
+    cells = np.bincount(targets * labels + predictions, minlength=labels**2)
+    return tuple(tuple(map(int, line)) for line in cells.reshape(labels, labels))
+
+
+def sureness(targets: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities that are to be calibrated, and whether each came true: the predicted label's, or every one."""
+    if targets.ndim == 2:
+        return probabilities.ravel(), targets.ravel()
+    return probabilities.max(-1), targets == predictions
+
+
+def calibration(probabilities: np.ndarray, right: np.ndarray) -> tuple[float, tuple[Bin, ...]]:
+    """The expected calibration error (Guo et al. 2017, equation 5), and the bins that hold something."""
+    at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    bins = []
+    for i in np.unique(at):
+        inside = at == i
+        probability, share = float(probabilities[inside].mean()), float(right[inside].mean())
+        bins.append(Bin(int(i) / BINS, (int(i) + 1) / BINS, int(inside.sum()), probability, share))
+    gaps = [each.count * abs(each.probability - each.right) for each in bins]
+    return sum(gaps) / len(probabilities), tuple(bins)
+
+
+def surest_mistakes(
+    problem: Problem,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    probabilities: np.ndarray,
+    texts: Callable[[int], Texts],
+) -> tuple[Mistake, ...]:
+    """The wrong predictions with the highest probability; of a multilabel problem, that of the surest wrong label."""
+    if problem.kind == "classification":
+        weights = np.where(targets == predictions, -1.0, probabilities.max(-1))
+    else:
+        weights = np.where(targets == predictions, -1.0, np.maximum(probabilities, 1 - probabilities)).max(-1)
+
+    def named(value: Any) -> Any:
+        if problem.kind == "multilabel":
+            return [label for label, holds in zip(problem.labels, value, strict=True) if holds]
+        return problem.labels[value]
+
+    first = np.argsort(-weights, kind="stable")[:MISTAKES]
+    return tuple(
+        Mistake(_texts(texts(i)), named(targets[i]), named(predictions[i]), float(weights[i]))
+        for i in map(int, first)
+        if weights[i] >= 0
+    )
+
+
+def largest_errors(targets: np.ndarray, predictions: np.ndarray, texts: Callable[[int], Texts]) -> tuple[Mistake, ...]:
+    errors = np.abs(predictions - targets)
+    first = np.argsort(-errors, kind="stable")[:MISTAKES]
+    return tuple(
+        Mistake(_texts(texts(i)), float(targets[i]), float(predictions[i]), float(errors[i]))
+        for i in map(int, first)
+        if errors[i] > 0
+    )
+
+
+def _texts(texts: Texts) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)

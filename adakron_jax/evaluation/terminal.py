@@ -1,0 +1,63 @@
+"""An assessment on a terminal."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from adakron_jax.data.table import printable
+from adakron_jax.evaluation.assessment import Assessment
+from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, answer, label_rows, score_rows, summary
+
+LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
+
+
+def show(name: str, assessment: Assessment) -> None:
+    """Prints it: scores, labels, confusions, mistakes; control characters from files escaped."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(printable(f"{name}: {summary(assessment)}"), soft_wrap=True)
+    for table in tables(assessment):
+        console.print()
+        console.print(table)
+
+
+def tables(assessment: Assessment) -> Iterator[Table]:
+    yield _table("", SCORE_HEADS, score_rows(assessment), left=1)
+    if worst := label_rows(assessment)[:LABELS]:
+        title = f"the {LABELS} worst labels" if len(assessment.labels) > LABELS else ""
+        rows = [(label, *(f"{100 * share:.1f}" for share in shares), f"{count:,}") for label, *shares, count in worst]
+        yield _table(title, LABEL_HEADS, rows, left=1)
+    names = assessment.problem.labels
+    if assessment.confusion and len(names) <= MATRIX:
+        rows = [(name, *map(str, line)) for name, line in zip(names, assessment.confusion, strict=True)]
+        yield _table("", ["target, and predicted as", *names], rows, left=1)
+    elif confused := assessment.confused[:CONFUSED]:
+        rows = [(target, predicted, str(count)) for target, predicted, count in confused]
+        yield _table("most frequent confusions", ["target", "predicted", "examples"], rows, left=2)
+    if assessment.mistakes:
+        yield mistakes(assessment)
+
+
+def mistakes(assessment: Assessment) -> Table:
+    """The surest mistakes, each on one line: texts are cut to what the terminal has room for."""
+    error = assessment.problem.kind == "regression"
+    heads = ["error" if error else "probability", "target", "predicted", "text"]
+    rows = (
+        (f"{each.weight:.3g}", answer(each.target), answer(each.predicted), " | ".join(each.texts))
+        for each in assessment.mistakes
+    )
+    table = _table("largest errors" if error else "most confident mistakes", heads, rows, left=4)
+    for column, share in zip(table.columns, (None, 1, 1, 3), strict=True):
+        column.no_wrap, column.overflow, column.ratio = True, "ellipsis", share
+    table.expand = True
+    return table
+
+
+def _table(title: str, heads: list[str], rows: Iterable[tuple[str, ...]], left: int) -> Table:
+    """The first `left` columns are of words, the others of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
+    for number, head in enumerate(heads):
+        table.add_column(printable(head), justify="left" if number < left else "right")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    return table

@@ -1,0 +1,101 @@
+"""`adakron evaluate`: what it prints and writes, and how it refuses a table in one line."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+import adakron_jax as ak
+from adakron_jax.cli.main import main
+from adakron_jax.evaluation import Assessment
+
+ROWS = [("good film", "positive"), ("bad film", "negative"), ("a fine one", "positive"), ("", "negative")]
+
+
+def save(folder: Path, tiny: Path, labels: list[str] | int, problem: str, *texts: str) -> Path:
+    """Writes an adapter as it is before any training."""
+    model, params = ak.from_pretrained(
+        str(tiny), ak.AdaKron((3, 2)), labels=labels, problem=problem, key=jax.random.key(0)
+    )
+    ak.save_adapter(folder, model, params, base=str(tiny), labels=labels, problem=problem, texts=texts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("a") / "adapter", tiny, ["negative", "positive"], "classification", "review")
+
+
+def write(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("review", "label")) -> str:
+    path.write_text("".join(",".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
+    return str(path)
+
+
+def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = write(tmp_path / "data.csv", ROWS)
+    outputs = ["--json", str(tmp_path / "out.json"), "--page", str(tmp_path / "out.html")]
+    assert main(["evaluate", str(adapter), data, *outputs]) == 0
+    shown = capsys.readouterr()
+    assert "4 examples, 2 labels" in shown.out
+    assert shown.err == "warning: 1 empty texts\n"
+    values = json.loads((tmp_path / "out.json").read_text())
+    texts, labels = zip(*ROWS, strict=True)
+    assessed = ak.TextClassifier.load(adapter).evaluate(texts, labels)
+    assert values["accuracy"] == assessed["accuracy"]
+    assert {**values, "mistakes": []} == {**json.loads(json.dumps(assessed.as_json())), "mistakes": []}
+    assert Assessment.from_json(values).examples == 4
+    assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_pairs_of_texts_and_numbers_in_their_unit(tiny: Path, tmp_path: Path):
+    folder = save(tmp_path / "adapter", tiny, 1, "regression", "one", "two")
+    data = write(tmp_path / "data.csv", [("a", "b", "-100"), ("c", "d", "400")], ("one", "two", "score"))
+    assert main(["evaluate", str(folder), data, "--label", "score", "--json", str(tmp_path / "out.json")]) == 0
+    values = json.loads((tmp_path / "out.json").read_text())
+    assert values["rmse"] > 100
+    assert values["mistakes"][0]["texts"] == ["c", "d"]
+    assert values["mistakes"][0]["target"] == 400
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "message"),
+    [
+        ([*ROWS, ("x", "neutral")], [], r"row 6: label is 'neutral'; accepted: negative, positive"),
+        ([*ROWS, ("x", "")], [], r"row 6: label"),
+        (ROWS[::2], [], r"label has only 'positive'; accepted: at least two labels"),
+        (ROWS, ["--label", "mood"], r"no column 'mood'; there: review, label"),
+        (ROWS, ["--text", "words"], r"no column 'words'; there: review, label"),
+        ([], [], r"no rows"),
+        (ROWS, ["--json", "nowhere/out.json"], r"'nowhere/out.json' cannot be written"),
+        ([("x",)], [], r"row 2: 1 fields; accepted: the header's 2"),
+    ],
+)
+def test_a_table_that_does_not_go_with_the_run_is_refused_in_one_line(
+    adapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows: list[tuple[str, ...]],
+    flags: list[str],
+    message: str,
+):
+    data = write(tmp_path / "data.csv", rows)
+    assert main(["evaluate", str(adapter), data, "--page", str(tmp_path / "out.html"), *flags]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert re.search(message, shown.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_what_is_no_run_and_no_table_is_refused_in_one_line(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = write(tmp_path / "data.csv", ROWS)
+    (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 10)
+    for arguments in ([str(tmp_path / "none"), data], [str(adapter), str(tmp_path / "noise.csv")], [str(adapter)]):
+        assert main(["evaluate", *arguments]) == 2
+        shown = capsys.readouterr()
+        assert shown.err.count("\n") == 1
+        assert not shown.out

@@ -1,0 +1,137 @@
+"""Drawing parts: stratified, by a seed of their own, none with a label that training never saw."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adakron_jax.data.tokenizer import Examples
+from adakron_jax.problem import Problem
+from train.data.glue import TASKS
+from train.data.parts import Drawing, balanced, divide, hold_fold, hold_out
+from train.data.task import Task
+
+
+def examples(labels: Any, lengths: int = 3) -> Examples:
+    """Examples of which each has tokens of its own."""
+    labels = np.asarray(labels)
+    tokens = np.repeat(np.arange(len(labels), dtype=np.int32), lengths)
+    return Examples(tokens, np.zeros(len(tokens), np.int8), np.arange(len(labels) + 1) * lengths, labels, 0)
+
+
+def task(problem: Problem, **fields: Any) -> Task:
+    return Task.of(problem, name="own", texts=("text",), fingerprint="0", **fields)
+
+
+LETTERS = task(Problem("classification", ("a", "b", "c")))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 3), min_size=8, max_size=200), st.floats(0.05, 0.5), st.integers(0, 5))
+def test_a_part_takes_its_share_of_every_class_and_leaves_one_of_each(labels, share, seed):
+    codes = np.array(labels, np.int32)
+    held = hold_out(codes, share, seed)
+    assert (held == hold_out(codes, share, seed)).all()
+    for code in set(labels):
+        of_class = codes == code
+        assert abs(held[of_class].sum() - share * of_class.sum()) <= 1.5
+        assert not held[of_class].all()
+
+
+def test_another_seed_draws_other_rows():
+    codes = np.zeros(100, np.int32)
+    assert (hold_out(codes, 0.2, 0) != hold_out(codes, 0.2, 1)).any()
+    assert hold_out(codes, 0.2, 0).sum() == 20
+
+
+def test_numbers_are_drawn_from_their_whole_range():
+    values = np.random.default_rng(0).normal(size=1000)
+    held = values[hold_out(values, 0.1, 0)]
+    assert len(held) == 100
+    np.testing.assert_allclose(np.quantile(held, [0.1, 0.5, 0.9]), np.quantile(values, [0.1, 0.5, 0.9]), atol=0.05)
+
+
+def test_multilabel_rows_are_drawn_by_their_rarest_label():
+    rare = np.arange(200) % 20 == 0
+    targets = np.stack([np.ones(200, bool), rare], axis=1)
+    held = hold_out(targets, 0.2, 0)
+    assert held.sum() == 40
+    assert rare[held].sum() == 2
+    alone = np.stack([np.ones(200, bool), np.arange(200) == 7], axis=1)
+    assert not any(hold_out(alone, 0.5, seed)[7] for seed in range(10))
+
+
+def test_every_row_is_in_one_fold_and_the_folds_are_alike():
+    codes = np.repeat([0, 1, 2], [50, 30, 20]).astype(np.int32)
+    folds = np.stack([hold_fold(codes, 5, fold, seed=3) for fold in range(1, 6)])
+    assert (folds.sum(axis=0) == 1).all()
+    assert [[(codes[held] == code).sum() for code in range(3)] for held in folds] == [[10, 6, 4]] * 5
+
+
+def test_the_training_rows_are_parted_into_three():
+    drawing = Drawing(validation=0.1, test=0.2, seed=4)
+    own = dataclasses.replace(LETTERS, test_splits={"test": ""})
+    parts = divide(own, {"train": examples([0, 1, 2] * 100)}, drawing)
+    assert [len(part) for part in (parts.train, parts.validation["validation"], parts.test["test"])] == [210, 30, 60]
+    assert sorted(row for rows in parts.rows.values() for row in rows) == list(range(1, 301))
+    assert parts.rows["train"] == (parts.train.tokens[::3] + 1).tolist()
+    assert parts.repeated == {"validation": 0, "test": 0}
+
+
+def test_limits_cut_the_parts_and_never_move_a_row_from_one_to_another():
+    whole = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1))
+    few = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1, limit_train=30, limit_eval=9))
+    assert few.rows["train"] == whole.rows["train"][:30]
+    assert len(few.validation["validation"]) == 9
+
+
+def test_rows_that_the_training_part_has_too_are_counted():
+    train = examples([0, 1, 2] * 10)
+    parts = divide(LETTERS, {"train": train, "validation": train.take(np.array([3, 4, 4]))}, Drawing())
+    assert parts.repeated == {"validation": 3}
+    assert parts.rows == {"train": list(range(1, 31))}
+
+
+def test_what_glue_chooses_by_is_scored_at_the_end_where_a_part_of_training_chooses():
+    dev = {"validation_matched": examples([0, 1, 2]), "validation_mismatched": examples([2, 1])}
+    held = TASKS["mnli"].holding_out()
+    parts = divide(held, {"train": examples([0, 1, 2] * 100), **dev}, Drawing(validation=0.1))
+    assert list(parts.validation) == ["held_out"]
+    assert list(parts.test) == list(dev)
+    assert held.scored == ["accuracy"]
+
+
+def test_a_regression_learns_standardised_targets_and_is_scored_in_its_unit():
+    values = np.linspace(-100, 400, 50)
+    parts = divide(task(Problem("regression")), {"train": examples(values), "validation": examples(values)}, Drawing())
+    problem = parts.task.problem
+    assert (problem.mean, problem.scale) == pytest.approx((150, np.std(values)))
+    assert parts.train.labels.dtype == np.float32
+    assert parts.train.labels.std() == pytest.approx(1)
+    assert parts.validation["validation"].labels.tolist() == values.tolist()
+    scores = parts.task.score(values, parts.train.labels[:, None])
+    assert scores["rmse"] == pytest.approx(0, abs=1e-4)
+
+
+def test_balanced_weights_make_classes_count_the_same():
+    codes = np.array([0, 0, 0, 1, 3, 3], np.int32)
+    weights = balanced(codes)
+    assert weights.sum() == pytest.approx(6)
+    assert [weights[codes == code].sum() for code in (0, 1, 3)] == pytest.approx([2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "drawing", "message"),
+    [
+        (LETTERS.problem, [0, 1], Drawing(), "2 training rows for 3 classes; accepted: a row a class"),
+        (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "validation: no row of 3 falls to it; accepted: a share"),
+        (Problem("regression"), [2.5, 2.5], Drawing(), "every training target is 2.5; accepted: at least two"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(problem: Problem, labels: list[float], drawing: Drawing, message: str):
+    sets = {"train": examples(labels)} | ({} if drawing.draws else {"validation": examples(labels)})
+    with pytest.raises(ValueError, match=message):
+        divide(task(problem), sets, drawing)

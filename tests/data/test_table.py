@@ -1,0 +1,219 @@
+"""Tables of every format: the same rows whichever, and a message with the row where one is wrong."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from adakron_jax.data import table
+from adakron_jax.data.table import SUFFIXES, Table
+from adakron_jax.data.writer import writing
+
+TEXTS = ['a "quoted", text', "two\nlines\r\nor three", "Zoë\u2028日本\ttab", " spaced ", "", "\u001b[31mred"]
+
+
+def write(path: Path, columns: dict[str, list[Any]]) -> Path:
+    count = len(next(iter(columns.values())))
+    with writing(path) as add:
+        add(Table("test", range(1, count + 1), columns))
+    return path
+
+
+def write_bytes(path: Path, contents: bytes) -> Path:
+    path.write_bytes(contents)
+    return path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_written_is_read_back_whatever_the_format(tmp_path: Path, suffix: str):
+    columns = {"text": TEXTS, "label": list("abcabc")}
+    found = table.read(write(tmp_path / f"a{suffix}", columns))
+    assert found.columns == columns
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_parts_are_the_whole_in_order_with_the_same_row_numbers(tmp_path: Path, suffix: str):
+    path = write(tmp_path / f"a{suffix}", {"text": TEXTS, "n": [str(i) for i in range(6)]})
+    whole, several = table.read(path), list(table.parts(path, size=4))
+    assert [len(part) for part in several] == [4, 2]
+    assert [number for part in several for number in part.numbers] == list(whole.numbers)
+    assert [text for part in several for text in part["text"]] == TEXTS
+    assert several[-1].share == 1
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=2, max_size=2),
+        min_size=1,
+    )
+)
+def test_csv_is_read_as_the_standard_library_wrote_it(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["a", "b"], *rows])
+    found = table.read(path)
+    assert [list(row) for row in zip(found["a"], found["b"], strict=True)] == rows
+
+
+def test_a_row_is_numbered_by_the_line_on_which_it_begins(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.csv", b'\xef\xbb\xbftext,label\r\n\r\n"one\n\n two",x\r\n   \r\nthree,y\r\n')
+    found = table.read(path)
+    assert found.columns == {"text": ["one\n\n two", "three"], "label": ["x", "y"]}
+    assert list(found.numbers) == [3, 7]
+    assert found.at(1) == f"{path}, row 7"
+
+
+def test_quotes_in_tsv_are_kept_where_they_are_said_to_be_part_of_the_text(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.tsv", b'text\tlabel\n"the "" cat"\t0\n')
+    assert table.read(path)["text"] == ['the " cat']
+    assert table.read(path, quoted=False)["text"] == ['"the "" cat"']
+
+
+def test_a_csv_of_one_column_keeps_its_empty_texts(tmp_path: Path):
+    assert table.read(write_bytes(tmp_path / "a.csv", b'text\na\n""\n\nb\n'))["text"] == ["a", "", "b"]
+
+
+def test_jsonl_has_the_columns_of_all_records_and_none_where_one_lacks_a_key(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.jsonl", b'{"a": 1}\n\n{"b": ["x", null], "a": true}\n')
+    found = table.read(path)
+    assert found.columns == {"a": [1, True], "b": [None, ["x", None]]}
+    assert list(found.numbers) == [1, 3]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str):
+    path = write(tmp_path / f"a{suffix}", {"review": ["a"], "e\u001bvil": ["b"]})
+    with pytest.raises(ValueError, match=r"has no column 'text'; there: review, e\\x1bvil$"):
+        table.read(path, ["review", "text"])
+    with pytest.raises(ValueError, match="has no column 'x'"):
+        table.read(path)["x"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_columns_without_rows_are_one_empty_table(tmp_path: Path, suffix: str):
+    (found,) = table.parts(write(tmp_path / f"a{suffix}", {"text": [], "label": []}))
+    assert found.columns == {"text": [], "label": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("a.csv", b"a,b\n1,2\n\n1,2,3\n", r"a\.csv, row 4: 3 fields; accepted: the header's 2"),
+        ("a.csv", b'a,b\n"x\ny",2\n1\n', r"a\.csv, row 4: 1 fields; accepted: the header's 2"),
+        ("a.csv", b'a,b\n1,2\n"x,2\n3,4\n', r"a\.csv, row 3: unexpected end of data; accepted: quotes"),
+        ("a.csv", b'a,b\n"x"y,2\n', r"a\.csv, row 2: .*; accepted: quotes around a whole field"),
+        ("a.csv", b"a,b\n1,\xe9\n", r"a\.csv, row 2: not UTF-8"),
+        ("a.csv", b"a,b\n1,\0\n", r"a\.csv, row 2: has a byte of 0"),
+        ("a.csv", b"", r"a\.csv: no header"),
+        ("a.csv", b"\n \n", r"a\.csv: no header"),
+        ("a.csv", b"a,b,a\n", r"a\.csv: has column 'a' twice"),
+        ("a.csv", b"PAR1...", r"a\.csv: begins like parquet; accepted: what its suffix says"),
+        ("a.csv", b"PK\3\4...", r"a\.csv: begins like a zip or a spreadsheet"),
+        ("a.jsonl", b"\x1f\x8b...", r"a\.jsonl: begins like gzip"),
+        ("a.jsonl", b'{"a": 1}\n{"a"\n', r"a\.jsonl, row 2: not JSON"),
+        ("a.jsonl", b"[" * 100_000, r"a\.jsonl, row 1: not JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl, row 1: '\[1\]'; accepted: a JSON object a line"),
+        ("a.parquet", b"a,b\n1,2\n", r"a\.parquet: "),
+        ("a.parquet", b"", r"a\.parquet: "),
+        ("a.xlsx", b"PK", r"a\.xlsx: its name ends in '\.xlsx'; accepted: \.csv, "),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line_with_its_row(tmp_path: Path, name: str, contents: bytes, message: str):
+    with pytest.raises(ValueError, match=message) as refusal:
+        table.read(write_bytes(tmp_path / name, contents))
+    assert "\n" not in str(refusal.value)
+
+
+def test_rows_before_a_damaged_one_can_be_read_in_parts(tmp_path: Path):
+    several = table.parts(write_bytes(tmp_path / "a.csv", b"a,b\n1,2\n3,4\n5\n"), size=2)
+    assert next(several)["a"] == ["1", "3"]
+    with pytest.raises(ValueError, match="row 4"):
+        next(several)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a csv"):
+        table.read(tmp_path / "nowhere.csv")
+
+
+def test_a_parquet_text_that_is_not_utf_8_is_refused_with_its_row(tmp_path: Path):
+    raw = pyarrow.array([b"a cat", b"\xe9t\xe9"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
+    parquet.write_table(pyarrow.table({"text": text}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: not UTF-8"):
+        list(table.parts(tmp_path / "a.parquet", size=1))
+
+
+def test_parquet_keeps_its_types_from_file_to_file(tmp_path: Path):
+    rows = pyarrow.table(
+        {
+            "n": pyarrow.array([None, 7], pyarrow.int16()),
+            "tags": [["a"], []],
+            "kind": pyarrow.array(["x", "x"]).dictionary_encode(),
+        }
+    )
+    parquet.write_table(rows, tmp_path / "a.parquet")
+    with writing(tmp_path / "b.parquet") as add:
+        for part in table.parts(tmp_path / "a.parquet", size=1):
+            add(part)
+    assert parquet.read_table(tmp_path / "b.parquet").to_pylist() == rows.to_pylist()
+    assert parquet.read_schema(tmp_path / "b.parquet").field("n").type == pyarrow.int16()
+
+
+def test_lists_and_nothing_are_spelled_in_a_text_format(tmp_path: Path):
+    path = write(tmp_path / "a.tsv", {"tags": [["a", "b"], None], "yes": [True, 0.5]})
+    assert path.read_bytes() == b'tags\tyes\n"[""a"", ""b""]"\ttrue\n\t0.5\n'
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a{suffix}"
+
+    def half() -> None:
+        with writing(path) as add:
+            add(Table("test", [1], {"a": ["x"]}))
+            assert not path.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_with_a_new_column_do_not_go_on_a_text_file(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.jsonl", b'{"a": "x"}\n{"b": "y"}\n')
+
+    def copy() -> None:
+        with writing(tmp_path / "a.csv") as add:
+            for part in table.parts(path, size=1):
+                add(part)
+
+    with pytest.raises(ValueError, match=r"a\.jsonl, row 2: has the new columns b"):
+        copy()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_values_of_several_types_do_not_go_into_parquet(tmp_path: Path):
+    with pytest.raises(ValueError, match="column 'a': .*; accepted: values of one type"):
+        write(tmp_path / "a.parquet", {"a": [1, "x"]})
+
+
+@pytest.mark.parametrize("name", ["a.txt", "nowhere/a.csv"])
+def test_a_place_that_takes_no_table_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ValueError, match="accepted: "), writing(tmp_path / name):
+        pass
+
+
+def test_a_long_text_is_no_damage(tmp_path: Path):
+    text = "x" * 1_000_000
+    path = write(tmp_path / "a.csv", {"text": [text]})
+    assert table.read(path)["text"] == [text]
+    assert json.loads(io.StringIO(write(tmp_path / "a.jsonl", {"text": [text]}).read_text()).readline())["text"] == text

@@ -1,0 +1,89 @@
+"""An assessment as a page and on a terminal: sound markup, every label, and nothing that a file could smuggle in."""
+
+import re
+
+import numpy as np
+import pytest
+
+from adakron_jax.evaluation import page, terminal
+from adakron_jax.evaluation.assessment import Assessment, assess
+from adakron_jax.problem import Problem
+from tests.evaluation.test_assessment import classified, numbers, several
+from tests.wellformed import Wellformed
+
+HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred\u202etxt", "[bold]{{ 7 * 7 }}[/bold]", "日本語 :smile:")
+
+
+def many(labels: int) -> Assessment:
+    random = np.random.default_rng(0)
+    targets = random.integers(labels, size=500)
+    names = tuple(f"label number {code}" for code in range(labels))
+    told = random.normal(size=(500, labels)) + 4 * np.eye(labels)[targets]
+    return assess(Problem("classification", names), targets, told, ["a text"] * 500)
+
+
+def hostile() -> Assessment:
+    told = np.log(np.full((4, 4), 0.2) + 0.2 * np.eye(4)).astype(np.float32)
+    return assess(Problem("classification", HOSTILE), np.array([1, 2, 3, 0]), told, [HOSTILE] * 4)
+
+
+@pytest.mark.parametrize("made", [classified, several, numbers, hostile, lambda: many(77), lambda: many(200)])
+def test_a_page_is_sound_and_needs_nothing_else(made):
+    text = page.page("runs/reviews on reviews.csv", made())
+    read = Wellformed(text)
+    assert len(read.ids) == len(set(read.ids))
+    assert {name for name in read.references if name.startswith("#")} <= {f"#{name}" for name in read.ids}
+    assert {"script", "iframe", "object"}.isdisjoint(read.tags)
+    assert all(name.startswith(("#", "data:")) for name in read.references)
+
+
+def test_every_label_of_seventy_seven_is_in_table_and_matrix():
+    text = page.page("77", many(77))
+    for code in range(77):
+        assert f'<th scope="row">label number {code}</th>' in text
+        assert f">label number {code}</text>" in text
+
+
+def test_of_few_labels_the_matrix_holds_the_counts():
+    assert re.findall(r">(\d+)</text>", page.matrix(classified(), "x")) == ["1", "1", "1", "1"]
+
+
+def test_what_comes_from_files_is_text_on_a_page():
+    text = page.page("\x1b[31m<b>name</b>", hostile())
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "\\x1b[31m&lt;b&gt;name&lt;/b&gt;" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_a_terminal_shows_scores_labels_confusions_and_mistakes(capsys: pytest.CaptureFixture[str]):
+    terminal.show("run on data", classified())
+    shown = capsys.readouterr().out
+    assert "run on data: 4 examples, 3 labels" in shown
+    assert re.search(r"accuracy +50\.00 +0\.00 to 100\.00", shown)
+    assert re.search(r"b +50\.0 +100\.0 +66\.7 +1", shown)
+    assert re.search(r"0\.9 +c +a +v", shown)
+
+
+def test_of_many_labels_a_terminal_shows_the_worst_and_the_most_confused(capsys: pytest.CaptureFixture[str]):
+    assessed = many(77)
+    terminal.show("many", assessed)
+    shown = capsys.readouterr().out
+    assert "the 20 worst labels" in shown
+    target, predicted, count = assessed.confused[0]
+    assert re.search(rf"{target} +{predicted} +{count}", shown)
+
+
+def test_errors_are_shown_in_their_unit(capsys: pytest.CaptureFixture[str]):
+    terminal.show("numbers", numbers())
+    assert re.search(r"MAE +0\.3333 ", capsys.readouterr().out)
+
+
+def test_what_comes_from_files_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]):
+    terminal.show("\x1b[31mname", hostile())
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\x1b[31mname" in shown
+    assert "[bold]{{ 7 * 7 }}[/bold]" in shown
+    assert ":smile:" in shown

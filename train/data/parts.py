@@ -1,0 +1,184 @@
+"""The parts of the data: what trains, what chooses, and what is scored once at the end."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from adakron_jax.data.tokenizer import Examples
+from adakron_jax.problem import Problem
+from train.data.task import Task
+
+SHARE = 0.1  # of the training rows that chooses where nothing else does
+Targets = Shaped[np.ndarray, "examples *labels"]
+
+
+def share(said: str) -> float:
+    """The share that `--validation` or `--test` names; 0 if it names a split or a file."""
+    try:
+        value = float(said)
+    except ValueError:
+        return 0.0
+    if not 0 < value < 1:
+        raise ValueError(f"{said!r} is no share of the rows; accepted: more than 0, less than 1, a split or a file")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """Which shares of the training rows go into which part. No run's own seed decides it.
+
+    Attributes:
+      validation, test: shares, of 1, that choose and that are scored at the end; 0 where other rows do.
+      folds, fold: of so many equal parts, the one, from 1, that chooses instead of a share; 1 fold is none.
+      seed: of the drawing.
+      limit_train, limit_eval: the first so many examples of each part.
+    """
+
+    validation: float = 0.0
+    test: float = 0.0
+    folds: int = 1
+    fold: int = 1
+    seed: int = 0
+    limit_train: int | Literal["all"] = "all"
+    limit_eval: int | Literal["all"] = "all"
+
+    @property
+    def draws(self) -> bool:
+        """Whether a part of the training rows chooses."""
+        return self.validation > 0 or self.folds > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Examples by part.
+
+    Attributes:
+      task: with the problem as it is fitted to the training part.
+      train: with the labels that the head learns, a regression's standardised.
+      validation, test: by split, with labels in their own unit.
+      rows: part -> numbers of its examples in their file or split, from 1.
+      repeated: part -> how many of its examples the training part has too.
+    """
+
+    task: Task
+    train: Examples
+    validation: dict[str, Examples]
+    test: dict[str, Examples]
+    rows: dict[str, list[int]]
+    repeated: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rows": self.rows, "repeated_from_train": self.repeated}
+
+
+def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
+    """Draws the parts that come from the training set, and fits a regression's unit to what is left of it.
+
+    Args:
+      sets: `train`, and those of the task's splits that are not drawn.
+
+    Raises:
+      ValueError: a part would be empty, there are fewer training rows than classes, or all targets are equal.
+    """
+    whole, rows = sets["train"], {}
+    left, held = np.arange(len(whole)), dict(sets)
+    if drawing.test:
+        (name,) = task.test_splits
+        left, rows[name] = _apart(left, hold_out(whole.labels, drawing.test, drawing.seed))
+    if drawing.draws:
+        (name,) = task.dev_splits
+        remaining = whole.labels[left]
+        if drawing.folds > 1:
+            mask = hold_fold(remaining, drawing.folds, drawing.fold, drawing.seed)
+        else:
+            mask = hold_out(remaining, drawing.validation * len(whole) / len(left), drawing.seed)
+        left, rows[name] = _apart(left, mask)
+    for name, taken in rows.items():
+        if not len(taken):
+            raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: a share that takes at least one")
+        held[name] = whole.take(taken)
+    train = (whole.take(left) if rows else whole).first(drawing.limit_train)
+    problem = fitted(task.problem, train.labels)
+    if problem.kind == "classification" and len(train) < len(problem.labels):
+        raise ValueError(f"{len(train)} training rows for {len(problem.labels)} classes; accepted: a row a class")
+    rows = {"train": left[: len(train)], **rows}
+    parts = {name: held[name].first(drawing.limit_eval) for name in (*task.dev_splits, *task.test_splits)}
+    # Of splits that others have drawn, GLUE's, it is known.
+    asked = parts if drawing.draws or task.fingerprint else {}
+    known = _digests(train) if asked else np.zeros(0, np.int64)
+    return Parts(
+        task=dataclasses.replace(task, problem=problem),
+        train=dataclasses.replace(train, labels=problem.standardize(train.labels)),
+        validation={name: parts[name] for name in task.dev_splits},
+        test={name: parts[name] for name in task.test_splits},
+        rows={name: (taken + 1).tolist() for name, taken in rows.items()},
+        repeated={name: int(np.isin(_digests(examples), known).sum()) for name, examples in asked.items()},
+    )
+
+
+def fitted(problem: Problem, targets: Targets) -> Problem:
+    """A regression with mean and standard deviation of its training targets; ValueError if they are all equal."""
+    if problem.kind != "regression":
+        return problem
+    mean, scale = float(np.mean(targets)), float(np.std(targets))
+    if not scale > 0:
+        raise ValueError(f"every training target is {mean:g}; accepted: at least two different ones")
+    return dataclasses.replace(problem, mean=mean, scale=scale)
+
+
+def balanced(labels: Shaped[np.ndarray, " examples"]) -> np.ndarray:
+    """Weights of the examples with which every class counts the same: examples / (classes * those of its class)."""
+    counts = np.bincount(labels)
+    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+
+
+def hold_out(targets: Targets, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
+    """Which rows go into a part of so large a share, about the same share of every stratum."""
+    order, rng = _by_stratum(targets, seed)
+    steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
+    held = np.zeros(len(order), bool)
+    held[order] = np.diff(steps) > 0
+    return _leaving_each(targets, held)
+
+
+def hold_fold(targets: Targets, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
+    """Which rows are in one of so many folds, counted from 1; every row is in one."""
+    order, _ = _by_stratum(targets, seed)
+    held = np.zeros(len(order), bool)
+    held[order[fold - 1 :: folds]] = True
+    return _leaving_each(targets, held)
+
+
+def _by_stratum(targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+    """The rows by class, by a multilabel example's rarest label, or by value; at random among equals."""
+    rng = np.random.default_rng(seed)
+    stratum = targets
+    if targets.ndim == 2:
+        rarest = np.argsort(targets.sum(axis=0), kind="stable")
+        stratum = np.where(targets.any(axis=1), targets[:, rarest].argmax(axis=1), targets.shape[1])
+    return np.lexsort((rng.random(len(targets)), stratum)), rng
+
+
+def _leaving_each(targets: Targets, held: np.ndarray) -> np.ndarray:
+    """The mask without a row of every label that would else be in no row that is left."""
+    if np.issubdtype(targets.dtype, np.floating):
+        return held
+    for label in range(targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1):
+        rows = np.flatnonzero(targets[:, label] if targets.ndim == 2 else targets == label)
+        if len(rows) and held[rows].all():
+            held[rows[0]] = False
+    return held
+
+
+def _apart(rows: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rows[~held], rows[held]
+
+
+def _digests(examples: Examples) -> np.ndarray:
+    """A number for each example that is the same for the same tokens."""
+    tokens = (examples.tokens[start:end].tobytes() for start, end in itertools.pairwise(examples.offsets))
+    return np.fromiter(map(hash, tokens), np.int64, len(examples))

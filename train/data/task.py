@@ -1,0 +1,99 @@
+"""What a run trains for, be it one of GLUE's tasks or a table of one's own."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.evaluation.metrics import METRICS, OF_KIND, Metric
+from adakron_jax.problem import Problem
+
+EVEN = 1e-5  # logits of a regression that differ by less are the same but for float32's rounding
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a score's name, which may end in the suffix of a split."""
+    return next(metric for known, metric in METRICS.items() if name == known or name.startswith(f"{known}_"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+      name: as in `--task`, in reports and in the adapter.
+      problem: what the head predicts.
+      texts: the one or two columns that hold the texts.
+      label: the columns that hold the labels; more than one of a multilabel problem at most.
+      metrics: the first is the headline.
+      best_by: the metric that chooses the best evaluation unless told otherwise, or `last`.
+      dev_splits: of the evaluations that choose, split -> suffix of its metrics' names.
+      test_splits: of those scored once at the end, likewise.
+      train_examples: how many the official training set has; 0 of a table of one's own.
+      fingerprint: of the data of a table of one's own.
+    """
+
+    name: str
+    problem: Problem
+    texts: tuple[str, ...]
+    label: tuple[str, ...] = ("label",)
+    metrics: tuple[str, ...] = ("accuracy",)
+    best_by: str = "accuracy"
+    dev_splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"validation": ""})
+    test_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    train_examples: int = 0
+    fingerprint: str = ""
+
+    @classmethod
+    def of(cls, problem: Problem, **fields: Any) -> "Task":
+        """A task with all metrics of its problem."""
+        metrics = OF_KIND[problem.kind]
+        return cls(problem=problem, metrics=metrics, best_by=metrics[0], **fields)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as `from_json` reads them."""
+        return dataclasses.asdict(self) | self.problem.as_json()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Task":
+        """The task of which `as_json` wrote the fields; ValueError if they are none."""
+        try:
+            values: dict[str, Any] = {**fields, "problem": Problem.from_json(fields)}
+            values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no task ({error})") from None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.problem.labels
+
+    @property
+    def regression(self) -> bool:
+        return self.problem.kind == "regression"
+
+    @property
+    def scored(self) -> list[str]:
+        """Names of every metric on every split that chooses."""
+        return [metric + suffix for suffix in self.dev_splits.values() for metric in self.metrics]
+
+    def score(self, targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+        """Every metric of logits [examples, outputs]."""
+        predictions = self.predict(logits)
+        return {name: METRICS[name](targets, predictions) for name in self.metrics}
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """As `Problem.predict`."""
+        return self.problem.predict(logits)
+
+    def collapsed(self, logits: np.ndarray) -> bool:
+        """Whether every example gets the same prediction."""
+        if self.regression:
+            return bool(np.ptp(logits) <= EVEN)
+        predictions = self.predict(logits)
+        return bool((predictions == predictions[:1]).all())
+
+    def holding_out(self) -> "Task":
+        """The task when a part of its training set chooses: what chose is scored once, at the end."""
+        return dataclasses.replace(self, dev_splits={"held_out": ""}, test_splits=self.dev_splits)

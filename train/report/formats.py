@@ -1,0 +1,138 @@
+"""Tables as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from adakron_jax.evaluation import Assessment
+from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, label_rows, score_rows
+from train.report.paper import paper_rows
+from train.report.tables import AVERAGE, Table, label
+from train.report.words import ABOUT_DIFFERENCES, mark, paper_cells, settings, short
+
+
+def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
+    text = [f"# Report of {_marked(name)}", "", _marked(summary), ""]
+    if problems:
+        text += ["Left out:", "", *(f"- {_marked(problem)}" for problem in problems), ""]
+    for view in views:
+        text += [f"## {_marked(view['title'])}", ""]
+        for block, lines in view["blocks"].items():
+            heads = ["method", "trained parameters", *(" ".join(head) for head in view["heads"])]
+            text += [f"### {block}", "", _row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+            for line in lines:
+                cells = [f"{score} ({detail})" if detail else score for score, detail in line["cells"]]
+                text.append(_row([_marked(line["name"]), line["parameters"], *cells]))
+            text.append("")
+        text += [*(f"- {_marked(note)}" for note in view["notes"]), ""]
+        if view["differences"]:
+            text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
+            text += [*(f"- {_marked(': '.join(each))}" for each in view["differences"]), ""]
+        if view["assessed"]:
+            text += _assessed(*view["assessed"])
+    return "\n".join(text)
+
+
+def _assessed(title: str, assessment: Assessment) -> Iterator[str]:
+    """Scores of one run with their intervals, its labels, and what it confuses most often."""
+    yield from (f"### {_marked(title)}", "", _row(SCORE_HEADS), _row(["---", "---:", "---:"]))
+    yield from map(_row, score_rows(assessment))
+    if assessment.labels:
+        yield from ("", _row(LABEL_HEADS), _row(["---", *["---:"] * 4]))
+        for label, *shares, support in label_rows(assessment):
+            yield _row([_marked(label), *(f"{100 * share:.1f}" for share in shares), f"{support:,}"])
+    if confused := assessment.confused[:CONFUSED]:
+        yield from ("", "Most frequent confusions, target and prediction:", "")
+        yield from (f"- {_marked(f'{target}, {predicted}: {count}')}" for target, predicted, count in confused)
+    yield ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _marked(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
+FIELDS = (
+    *("encoder", "data", "rows", "train_split", "limit_train", "train_examples", "low_resource", "limit_eval"),
+    *("method", "settings", "epochs", "epoch", "task", "metric", "mean", "std", "median"),
+    *("seeds_found", "seeds_wanted", "seeds", "collapsed", "parameters", "paper"),
+)
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """One line a cell, scores at full precision, in percent or in their unit; an empty field for what is not there."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(line for table in tables for which in table.blocks for line in _records(table, which))
+    return out.getvalue()
+
+
+def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
+    config = table.config
+    for row in table.rows:
+        papers = [paper_cells(table, paper) for paper in paper_rows(table, row.method)] if which == "best" else []
+        for number, column in enumerate(table.columns):
+            cell, published = row.cells[which][column], [cells[number][0] for cells in papers if cells[number][0]]
+            runs = [run for run in row.runs if column == AVERAGE or run.config.task == column[0]]
+            examples = {str(run.examples) for run in runs if run.examples is not None and column != AVERAGE}
+            yield {
+                "encoder": short(table.model),
+                "data": short(config.data),
+                "rows": table.data[:8],
+                "train_split": config.train_split,
+                "limit_train": config.limit_train,
+                "train_examples": " ".join(sorted(examples)),
+                "low_resource": "yes" if any(run.low_resource for run in runs) else "no",
+                "limit_eval": config.limit_eval,
+                "method": label(row.method),
+                "settings": settings({**table.shared, **row.departs}),
+                "epochs": " ".join(map(str, row.epochs(column[0]))),
+                "epoch": which,
+                "task": column[0],
+                "metric": column[1],
+                "mean": cell.mean if cell.scores else None,
+                "std": cell.std,
+                "median": cell.median if cell.scores else None,
+                "seeds_found": len(cell.scores),
+                "seeds_wanted": len(cell.seeds),
+                "seeds": " ".join(map(mark, sorted(cell.scores))),
+                "collapsed": cell.collapsed,
+                "parameters": " ".join(map(str, row.parameters)),
+                "paper": " ".join(published),
+            }
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$"}
+_TEX |= {"·": r"$\cdot$", "†": r"\dag{}", "—": "--", "“": "``", "”": "''"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+def latex(name: str, views: Sequence[Mapping[str, Any]]) -> str:
+    """Tables for `\\input`; they need the package booktabs."""
+    text = [f"% {' '.join(name.split())}; needs \\usepackage{{booktabs}}"]
+    for view in views:
+        for block, lines in view["blocks"].items():
+            heads = view["heads"]
+            text += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(view['title'])}. {block}.}}"]
+            text += [rf"\begin{{tabular}}{{l{'r' * (1 + len(heads))}}}", r"\toprule"]
+            text += [" & ".join(["", "parameters", *(_tex(task) for task, _ in heads)]) + r" \\"]
+            text += [" & ".join(["", "", *(_tex(metric) for _, metric in heads)]) + r" \\", r"\midrule"]
+            for line in lines:
+                scores = [_tex(score) for score, _ in line["cells"]]
+                text += [" & ".join([_tex(line["name"]), _tex(line["parameters"]), *scores]) + r" \\"]
+                if not line["paper"]:
+                    details = [rf"{{\scriptsize {_tex(detail)}}}" for _, detail in line["cells"]]
+                    text += [" & ".join(["", "", *details]) + r" \\"]
+            text += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize", _tex(" ".join(view["notes"]))]
+            text += [r"\end{table}", ""]
+    return "\n".join(text)
