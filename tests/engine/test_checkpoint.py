@@ -47,8 +47,8 @@ def test_a_checkpoint_that_is_read_leaves_python_as_it_was(tmp_path: Path, print
     checkpoints.save_best(3, {"leaf": jnp.arange(2.0)})
     checkpoints.wait()
     assert checkpoints.restore_best(3, {"leaf": jnp.zeros(2)})["leaf"].tolist() == [0, 1]
-    assert sys.unraisablehook == printed.append
     checkpoints.close()
+    assert sys.unraisablehook == printed.append
 
 
 @pytest.mark.parametrize("at", [0.3, 0.5, 0.7])
