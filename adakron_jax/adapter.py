@@ -6,6 +6,8 @@ what a method added and keeps frozen (VeRA's projections) is there too. `adapter
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +19,15 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.files import read_tensors, write_whole
+from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
 from adakron_jax.layout import is_stacked
-from adakron_jax.params import flatten, graft, refuse, split_params
+from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 2
+# What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
+_MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +87,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
         leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in range(config.num_layers)] if is_stacked(path) else [leaf]
+        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
 
     return {path: named(path) for path in paths}
 
@@ -142,8 +146,17 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
-    write_whole(folder / "adapter.safetensors", to_bytes(tensors))
+    write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
+    digest = hashlib.sha256(json_digest(deciding).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
@@ -154,14 +167,26 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
       expected: the tree's shapes; by default those that the card's method has on the card's encoder.
 
     Raises:
-      ValueError: a file is missing, of another format version, has unknown keys, or the tensors do not fit.
+      ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
     card = read_card(folder / "adapter.json")
     if expected is None:
-        expected = portable_shapes(card)
+        try:
+            expected = portable_shapes(card)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
     path = folder / "adapter.safetensors"
     try:
-        leaves = from_tensors(read_tensors(path), list(flatten(expected)), card.method, card.encoder)
+        size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
+        if size is not None and size < least:  # seen before anything of what is described is made
+            raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
+        tensors = read_tensors(path)
+        leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
+        said = read_object(folder / "adapter.json")
+        if read_metadata(path).get("sha256") not in (None, _digest(tensors, said)):
+            raise ValueError(
+                "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
+            )
         return graft(expected, leaves), card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -195,24 +220,37 @@ def attach(
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return split_params(card.classifier().shapes(), is_portable(card.method))[0]
+    return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache
+def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
+    return split_params(model.shapes(), is_portable(model.method))[0]
 
 
 def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(said, dict) or "format" not in said:
+        said = read_object(path)
+        if "format" not in said:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")
         said["method"] = make_method(fields.pop("name"), fields)
+        for name, value in said["encoder"].items():
+            if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
+                raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
         problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
+        for name, kind in (("task", str), ("base", str), ("fingerprint", str), ("max_length", int), ("scores", dict)):
+            if not isinstance(said[name], kind):
+                raise ValueError(f"{name} is {said[name]!r}; accepted: of type {kind.__name__}")
+        if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
+            raise ValueError(f"scores has no number for {unfit[0]!r}")
         said["problem"] = problem
         said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)

@@ -1,12 +1,12 @@
 """The shape of an encoder, read from a Hugging Face `config.json`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adakron_jax.architectures import ARCHITECTURES, Architecture
+from adakron_jax.files import read_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +125,7 @@ class EncoderConfig:
         """Reads `config.json` of a model folder; ValueError names the file."""
         path = folder / "config.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("no JSON object")
-            return cls.from_hugging_face(values)
+            return cls.from_hugging_face(read_object(path))
         except FileNotFoundError:
             raise ValueError(f"{folder} has no config.json; accepted: a Hugging Face model folder") from None
         except (ValueError, TypeError) as error:
@@ -141,6 +138,7 @@ _LEAST = {
     **dict.fromkeys(("max_position_embeddings", "embedding_size", "global_every"), 1),
     **dict.fromkeys(("type_vocab_size", "pad_id", "window"), 0),
 }
+_MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims: names and shapes are listed layer by layer
 _POOLINGS = ("cls", "mean")
 
 
@@ -155,6 +153,8 @@ def _check(field: str, value: Any) -> None:
         raise ValueError(f"{field} is {value!r}; accepted: {name}")
     if field in _LEAST and value < _LEAST[field]:
         raise ValueError(f"{field} is {value}; accepted: at least {_LEAST[field]}")
+    if not abs(value) <= (most := _MOST_LAYERS if field == "num_layers" else _MOST):
+        raise ValueError(f"{field} is {value}; accepted: at most {most}")
     if field.endswith("_dropout") and not 0 <= value < 1:
         raise ValueError(f"{field} is {value}; accepted: 0 <= rate < 1")
     if field.endswith("_theta") and value <= 1:

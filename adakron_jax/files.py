@@ -1,11 +1,37 @@
-"""Files that appear whole, and tensors read from outside."""
+"""Files that appear whole, and what is read from outside: tensors, and descriptions in JSON."""
 
 import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+MOST_JSON = 1 << 20  # bytes; descriptions are far smaller
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; OSError if it cannot be read, ValueError if it holds something else."""
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{size:,} bytes; accepted: at most {MOST_JSON:,}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
+    return values
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; ValueError names the file that is missing, damaged, too large or no object."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -17,6 +43,21 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
+    except AttributeError as error:  # of a number type that NumPy lacks
+        raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file, which must be whole, says besides its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        return file.metadata() or {}
+
+
+def json_digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of an object as JSON, in whatever order its keys stand."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

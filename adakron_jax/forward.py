@@ -113,10 +113,14 @@ class PerShape:
         return other
 
     def __call__(self, *args: Any) -> Any:
+        return self.compiled(*args)(*args)
+
+    def compiled(self, *args: Any) -> Callable:
+        """The program for arguments of these shapes; these themselves may be `jax.ShapeDtypeStruct`s."""
         shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()
             self.executables[shape] = self.jitted.lower(*args).compile()
             self.seconds += time.perf_counter() - start
             self.compilations += 1
-        return self.executables[shape](*args)
+        return self.executables[shape]

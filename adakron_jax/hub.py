@@ -2,9 +2,10 @@
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
+
+from adakron_jax.files import read_object
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
 
@@ -44,20 +45,26 @@ def _locate(model: str, whole: bool) -> Path:
 
 
 def locate_adapter(run: str) -> Path:
-    """The folder of an adapter: the folder itself, or a run's, which has it in `adapter/`.
+    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
 
     Raises:
-      ValueError: there is no such folder, or no adapter in it.
+      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
     """
     if run.startswith("hub:"):
-        raise ValueError(
-            f"adapter {run!r}: adapters are not fetched from the hub; accepted: a run's or adapter's folder"
-        )
+        from adakron_jax.hub_adapters import fetch_adapter  # which imports this
+
+        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
     folder = Path(run)
     for path in (folder, folder / "adapter"):
         if (path / "adapter.json").is_file():
             return path
     raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
 
 
 def _in_package(name: str) -> Path:
@@ -145,7 +152,11 @@ def hub_is_reachable() -> bool:
 
 
 def shards(index: Path) -> list[str]:
+    """The files that a checkpoint's index names, all in the index's folder; ValueError if it is no such index."""
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_object(index)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError):
         raise ValueError("no map of weights to shards") from None
+    if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+        raise ValueError(f"a shard is {outside[0]!r}; accepted: a file beside the index")
+    return names

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from adakron_jax import adapter, hub, pretrained
+from adakron_jax import adapter, hub, pretrained, splice
 from adakron_jax.adapter import Card
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
@@ -81,7 +81,7 @@ def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[Sequence
     Raises:
       ValueError: nothing simpler computes the same; the methods that fuse are named.
     """
-    method, leaves = model.method.fuse(flatten(params), model.config)
+    method, leaves = splice.fuse(model.method, flatten(params), model.config)
     return model.clone(method=method), unflatten(leaves)
 
 

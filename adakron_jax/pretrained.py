@@ -134,6 +134,10 @@ def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+# What flax raises of bytes that hold no parameters, besides ValueError.
+_NO_TREE = (TypeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
 def read(folder: Path, config: EncoderConfig) -> Leaves:
     """Reads a model folder's weights into path -> float32 array.
 
@@ -146,7 +150,7 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
         if (path := folder / file).is_file():
             try:
                 return from_checkpoint(_tensors(path), config)
-            except (ValueError, OSError, SafetensorError) as error:
+            except (ValueError, OSError, SafetensorError, *_NO_TREE) as error:
                 raise ValueError(f"{path}: {error}") from None
     if any((folder / file).is_file() for file in PICKLED):
         raise ValueError(

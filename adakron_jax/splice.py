@@ -17,14 +17,17 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from adakron_jax import layout
 from adakron_jax.config import EncoderConfig
+from adakron_jax.layout import is_stacked
 
 Leaves = dict[str, Any]
+ALL_LAYERS = "all"
 
 
 class Site(enum.StrEnum):
@@ -46,6 +49,7 @@ class Site(enum.StrEnum):
     # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
     # identity where none does before the next layers read the sum.
     ATTENTION_OUTPUT = "attention_output"
+    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: inputs
     FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
@@ -89,11 +93,21 @@ class Method:
     """A way to fine-tune: which modules go where, and which leaves learn.
 
     A subclass is a frozen dataclass whose fields are its hyper-parameters; they are checked on construction.
+
+    Attributes:
+      layers: which layers its modules are in, `all` or from one to another, `6-11`; the first is 0. The method is asked
+        about an encoder of these layers alone, which it counts from 0.
     """
 
     name: ClassVar[str]
+    layers: str = dataclasses.field(default=ALL_LAYERS, kw_only=True)
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
+
+    @property
+    def first_position(self) -> int:
+        """The position of an example's first token: how many positions the method takes for itself."""
+        return 0
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
@@ -113,6 +127,23 @@ class Method:
         """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
         return is_own(path)
 
+    def layer_range(self, config: EncoderConfig) -> range:
+        """The layers that its modules are in.
+
+        Raises:
+          ValueError: the encoder has no such layers, or the method trains leaves of the encoder in every layer.
+        """
+        if self.layers == ALL_LAYERS:
+            return range(config.num_layers)
+        first, _, last = self.layers.partition("-")
+        fine = first.isdecimal() and (last or first).isdecimal()
+        chosen = range(int(first), int(last or first) + 1) if fine else range(0)
+        fine = len(chosen) > 0 and chosen[-1] < config.num_layers
+        require(fine, "layers", self.layers, f"{ALL_LAYERS}, or a range like 6-11 within 0-{config.num_layers - 1}")
+        everywhere = not self.splices(config) or any(map(self.trains, _LEAVES_OF_A_LAYER))
+        require(not everywhere, "layers", self.layers, f"{ALL_LAYERS}, as {self.name} trains the layers themselves")
+        return chosen
+
     def extra_losses(
         self, logits: Float[Array, "*batch labels"], again: Callable[[], Float[Array, "*batch labels"]]
     ) -> Float[Array, " *batch"] | float:
@@ -131,6 +162,27 @@ class Method:
         """
         del leaves, config
         raise ValueError(f"method {self.name} cannot be fused; accepted: {', '.join(fusable())}")
+
+
+def of_layers(config: EncoderConfig, chosen: range) -> EncoderConfig:
+    """The encoder of some layers alone."""
+    return dataclasses.replace(config, num_layers=len(chosen))
+
+
+def fuse(method: Method, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
+    """`method.fuse` in the layers that the method is in; the others' leaves stay."""
+    chosen = method.layer_range(config)
+    if len(chosen) == config.num_layers:
+        return method.fuse(leaves, config)
+    part = slice(chosen.start, chosen.stop)
+    base = {path: np.array(leaf) for path, leaf in leaves.items() if is_stacked(path) and not is_own(path)}
+    simpler, fused = method.fuse(
+        {**leaves, **{path: leaf[part] for path, leaf in base.items()}}, of_layers(config, chosen)
+    )
+    for path, leaf in base.items():
+        leaf[part] = fused[path]
+    has_modules = any(is_stacked(path) and is_own(path) for path in fused)
+    return dataclasses.replace(simpler, layers=method.layers if has_modules else ALL_LAYERS), {**fused, **base}
 
 
 def fusable() -> list[str]:
@@ -154,16 +206,6 @@ def is_own(path: str) -> bool:
     return "@" in path
 
 
-def splice(
-    method: Method, config: EncoderConfig, site: Site, value: Any, *, dtype: Any, segments: Any, **context: Any
-) -> Any:
-    """Passes `value` through the method's module at `site`, if it has one. Called inside a compact module."""
-    part = method.splices(config, dtype).get(site)
-    if part is None:
-        return value
-    return part.module(name=f"{site}@{method.name}")(value, segments=segments, **context)
-
-
 def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
     """All modules of several parts of a method; ValueError if two claim one site."""
     joined: dict[Site, Splice] = {}
@@ -174,17 +216,25 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
     return joined
 
 
+# Of every kind, one leaf of a layer that a method may train.
+_LEAVES_OF_A_LAYER = (
+    *(f"{layout.ATTENTION_NORM}/scale", f"{layout.FFN_NORM}/scale"),
+    *(f"{layout.QUERY}/bias", f"{layout.FFN_DENSE}/kernel"),
+)
+
 # The dense whose output passes a site: the path of its kernel and bias.
 DENSES = {
     Site.QUERY: layout.QUERY,
     Site.KEY: layout.KEY,
     Site.VALUE: layout.VALUE,
     Site.ATTENTION_DENSE: layout.ATTENTION_DENSE,
+    Site.FFN_INNER: layout.FFN_HIDDEN,
     Site.FFN_DENSE: layout.FFN_DENSE,
 }
 _MODULES = {
     Site.EMBEDDINGS: layout.EMBEDDINGS,
     Site.ATTENTION_OUTPUT: layout.LAYERS,
+    Site.FFN_INNER: layout.FFN,
     Site.FFN_HIDDEN: layout.FFN,
     Site.FFN_DENSE: layout.FFN,
     Site.FFN_OUTPUT: layout.LAYERS,
@@ -216,9 +266,9 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     """A registered method from its name and fields; ValueError names an unknown one and what is accepted."""
     if name not in METHODS:
         raise ValueError(f"method is {name!r}; accepted: {', '.join(sorted(METHODS))}")
-    accepted = [field.name for field in dataclasses.fields(METHODS[name])]
+    accepted = [field.name for field in fields_of(METHODS[name])]
     if unknown := sorted(fields.keys() - set(accepted)):
-        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted) or 'none'}")
+        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
     hints = typing.get_type_hints(METHODS[name])
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     for key, value in values.items():
@@ -227,6 +277,12 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
         elif not fits(value, hints[key]):
             raise ValueError(f"method.{key} is {value!r}; accepted: {described(hints[key])}")
     return METHODS[name](**values)
+
+
+def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:
+    """A method's fields, those that every method has last."""
+    common = {field.name for field in dataclasses.fields(Method)}
+    return sorted(dataclasses.fields(method), key=lambda field: field.name in common)
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -28,20 +28,26 @@ SLOTS = 4  # examples of a row
 
 
 def dense_step(
-    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, rows: int, seq: int, runs: int = 1
+    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, rows: int, seq: int, **more: Any
 ) -> tuple[Callable[[], None], dict[str, Any]]:
     """As `batch_step`, on a dense batch of rows x seq tokens."""
-    return batch_step(encoder, base, method, dense_batch(encoder, rows, seq), runs)
+    return batch_step(encoder, base, method, dense_batch(encoder, rows, seq), **more)
 
 
 def batch_step(
-    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, batch: Batch, runs: int = 1
+    encoder: EncoderConfig, base: pretrained.Leaves, method: Method, batch: Batch, runs: int = 1, dtype: Any = None
 ) -> tuple[Callable[[], None], dict[str, Any]]:
     """A function that takes one training step of `runs` runs together, each on the batch, and waits for it; and what
-    is known of it before it runs. Leaves that are not in `base` are random."""
-    model = SequenceClassifier(encoder, method, num_labels=2, unroll=jax.default_backend() == "cpu")
+    is known of it before it runs.
+
+    Args:
+      base: pretrained leaves; the others are random.
+      dtype: what the model computes in; None for float32.
+    """
+    model = SequenceClassifier(encoder, method, dtype, num_labels=2, unroll=jax.default_backend() == "cpu")
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
+    frozen = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), frozen)
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
     shardings = make_shardings(MeshShape(), encoder)
@@ -65,7 +71,7 @@ def batch_step(
     once()
     (executable,) = step.executables.values()
     known = {
-        "trained": budget(params, is_trainable(method))["method"],
+        "trainable": budget(params, is_trainable(method))["method"],
         "compile_seconds": step.seconds,
         "temporary_bytes": executable.memory_analysis().temp_size_in_bytes,  # pyright: ignore
         "frozen_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(frozen)),
@@ -97,32 +103,32 @@ def timed(step) -> float:
 
 
 def in_turn(
-    steps: Sequence[Callable[[], None]], rounds: int, each: Sequence[int] | None = None
+    steps: Sequence[Callable[[], None]], rounds: int, divide_by: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """The seconds of every step, taken in rounds of one call of each, and its ratio to the first step's.
 
     A ratio is the median over the rounds of that round's ratios, so that a machine that slows down slows all of them.
 
     Args:
-      each: by what to divide each step's seconds (default: 1).
+      divide_by: of each step's seconds (default: 1).
     """
-    seconds = np.array([[timed(step) for step in steps] for _ in range(rounds)]) / (each or 1)
+    seconds = np.array([[timed(step) for step in steps] for _ in range(rounds)]) / (divide_by or 1)
     ratios = seconds / seconds[:, :1]
     return [
-        {"step_seconds": float(np.median(ours)), "ratio": float(np.median(its)), "ratio_range": [its.min(), its.max()]}
-        for ours, its in zip(seconds.T, ratios.T, strict=True)
+        {"step_seconds": float(np.median(times)), "ratio": float(np.median(to)), "ratio_range": [to.min(), to.max()]}
+        for times, to in zip(seconds.T, ratios.T, strict=True)
     ]
 
 
 def show(first: str, names: Sequence[Any], known: Sequence[dict[str, Any]], file: Path | None) -> None:
     """Prints a table of what `in_turn` has measured, its first column under the given title, and writes it as JSON."""
     width = max(len(str(name)) for name in (first, *names))
-    print(f"{first:{width}} {'trained':>11} {'step':>9} {'ratio':>6} {'lowest':>7} {'highest':>8} {'temporary':>10}")
-    for name, its in zip(names, known, strict=True):
-        low, high = its["ratio_range"]
+    print(f"{first:{width}} {'trainable':>11} {'step':>9} {'ratio':>6} {'lowest':>7} {'highest':>8} {'temporary':>10}")
+    for name, line in zip(names, known, strict=True):
+        low, high = line["ratio_range"]
         print(
-            f"{name!s:{width}} {its['trained']:11,} {its['step_seconds']:7.3f} s {its['ratio']:6.2f} {low:7.2f} "
-            f"{high:8.2f} {its['temporary_bytes'] / 2**20:7.0f} MB"
+            f"{name!s:{width}} {line['trainable']:11,} {line['step_seconds']:7.3f} s {line['ratio']:6.2f} {low:7.2f} "
+            f"{high:8.2f} {line['temporary_bytes'] / 2**20:7.0f} MB"
         )
     if file:
         write_whole(file, (json.dumps(dict(zip(names, known, strict=True)), indent=2) + "\n").encode())

@@ -47,11 +47,12 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     rounds = [
-        {name: compile_seconds(its, args.rows, args.seq) for name, its in NAMED.items()} for _ in range(args.rounds)
+        {name: compile_seconds(encoder, args.rows, args.seq) for name, encoder in NAMED.items()}
+        for _ in range(args.rounds)
     ]
-    found: dict[str, Any] = {name: [one[name] for one in rounds] for name in NAMED}
-    ratio = float(np.median(np.asarray(found["roberta-large"]) / np.asarray(found["bert-base"])))
-    print(json.dumps({"seconds": found, "ratio": ratio}))
+    seconds: dict[str, Any] = {name: [one[name] for one in rounds] for name in NAMED}
+    ratio = float(np.median(np.asarray(seconds["roberta-large"]) / np.asarray(seconds["bert-base"])))
+    print(json.dumps({"seconds": seconds, "ratio": ratio}))
 
 
 if __name__ == "__main__":

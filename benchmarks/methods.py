@@ -31,11 +31,11 @@ def main() -> None:
     steps, known = [], []
     for name in names:
         print(f"compiling {name}", file=sys.stderr)
-        step, its = dense_step(encoder, base, make_method(name, {}), args.rows, args.seq)
+        step, facts = dense_step(encoder, base, make_method(name, {}), args.rows, args.seq)
         steps.append(step)
-        known.append(its)
+        known.append(facts)
     measured = in_turn(steps, args.rounds)
-    show("method", names, [its | more for its, more in zip(known, measured, strict=True)], args.json)
+    show("method", names, [facts | more for facts, more in zip(known, measured, strict=True)], args.json)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ class Trainer(Protocol):
         """Returns when all steps are done."""
         ...
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
         """A function that multiplies matrices [m, k] and [k, n] of the program's precision, and waits."""
         ...
 
     def flops(self, inputs: Any) -> int:
-        """Floating-point operations of the matrix products of a step; 0 where the program cannot count them."""
+        """Matmul FLOPs of a step; 0 where the program cannot count them."""
         ...
 
     def device_bytes(self) -> int:
@@ -81,7 +81,7 @@ def serve(make: Callable[[], Trainer], requests: Iterable[str], answers: TextIO)
 
     A request is `{"ask": ..., "steps": n, ...}`. `real`: steps over the next n batches. `warm`: steps over those that
     the first n `real` ones will visit, one for each shape. `dense`: n steps over dense inputs of `rows` x `seq`.
-    `count`: FLOPs of such a step. `product`: n products of matrices of the `sizes` m, k, n.
+    `count`: matmul FLOPs of such a step. `matmul`: n of matrices of the `sizes` m, k, n.
     """
 
     def say(answer: dict[str, Any]) -> None:
@@ -105,8 +105,8 @@ def serve(make: Callable[[], Trainer], requests: Iterable[str], answers: TextIO)
             answer = timed(trainer, [one] * steps)
         elif request["ask"] == "count":
             answer = {"flops": trainer.flops(trainer.dense(request["rows"], request["seq"]))}
-        elif request["ask"] == "product":
-            answer = {"flops_per_second": product_rate(trainer, request["sizes"], steps)}
+        elif request["ask"] == "matmul":
+            answer = {"flops_per_second": matmul_rate(trainer, request["sizes"], steps)}
         else:
             answer = timed(trainer, islice(batches, steps))
         say(answer | _state(trainer))
@@ -130,10 +130,10 @@ def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
     }
 
 
-def product_rate(trainer: Trainer, sizes: tuple[int, int, int], times: int) -> float:
-    """Floating-point operations a second of the framework's own matrix product, the best of `times`."""
+def matmul_rate(trainer: Trainer, sizes: tuple[int, int, int], times: int) -> float:
+    """FLOPs a second of the framework's own matmul, the best of `times`."""
     m, k, n = sizes
-    once = trainer.product(m, k, n)
+    once = trainer.matmul(m, k, n)
     once()
     seconds = []
     for _ in range(times):
@@ -162,32 +162,52 @@ def peak_bytes() -> int:
         return most if sys.platform == "darwin" else 1024 * most
 
 
-def padded_batches(file: Path, length: int | None) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, Measured]]:
+def padded_batches(
+    file: Path, length: int | None, grouped: bool = False
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, Measured]]:
     """Padded batches of the examples that the driver wrote down, without end.
 
     Args:
-      file: arrays as `train.data.Examples` has them, and `order`: the examples of each batch, -1 for none.
+      file: arrays as `write_examples` lays them down, and `order`: the examples of each batch, -1 for none.
       length: that every example is padded to; None for that of the batch's longest.
+      grouped: batches of examples of similar length, padded to a multiple of 8.
 
     Yields:
       The inputs by the names that Hugging Face's models take [examples, length], the labels, and the sizes.
     """
-    with np.load(file) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    offsets, order = found["offsets"], found["order"]
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    offsets, order = arrays["offsets"], arrays["order"]
+    if grouped:
+        order = by_length(order, np.diff(offsets))
     while True:
         for ids in order:
             ids = ids[ids >= 0]
             lengths = offsets[ids + 1] - offsets[ids]
-            seq = length or int(lengths.max())
+            longest = int(lengths.max())
+            seq = length or (-(-longest // 8) * 8 if grouped else longest)
             mask = np.arange(seq) < lengths[:, None]
             source = np.where(mask, offsets[ids][:, None] + np.arange(seq), 0)
             inputs = {
-                "input_ids": np.where(mask, found["tokens"][source], found["pad_id"]),
-                "attention_mask": mask.astype(found["tokens"].dtype),
-                "token_type_ids": np.where(mask, found["token_types"][source], 0),
+                "input_ids": np.where(mask, arrays["tokens"][source], arrays["pad_id"]),
+                "attention_mask": mask.astype(arrays["tokens"].dtype),
+                "token_type_ids": np.where(mask, arrays["token_types"][source], 0),
             }
-            yield inputs, found["labels"][ids], Measured(None, len(ids), int(lengths.sum()), len(ids) * seq)
+            yield inputs, arrays["labels"][ids], Measured(None, len(ids), int(lengths.sum()), len(ids) * seq)
+
+
+def by_length(order: np.ndarray, lengths: np.ndarray, group: int = 50) -> np.ndarray:
+    """The same examples in batches of similar length: sorted within `group` batches, which then come in any order.
+
+    Args:
+      order: the examples of each batch, -1 for none [batches, size].
+    """
+    rng, groups = np.random.default_rng(0), []
+    for start in range(0, len(order), group):
+        ids = order[start : start + group].ravel()
+        ids = ids[np.argsort(-np.where(ids < 0, 0, lengths[ids]), kind="stable")]
+        groups.append(rng.permutation(ids.reshape(-1, order.shape[1])))
+    return np.concatenate(groups)
 
 
 def dense_inputs(rows: int, seq: int) -> dict[str, np.ndarray]:

@@ -49,9 +49,14 @@ def locate(model: str, scratch: Path) -> Path:
     """A model's folder; a shape's is written below `scratch`, with a tokenizer."""
     if not (encoder := named(model)):
         return hub.locate(model)
-    words, folder = hub.locate(WORDS), scratch / model.removeprefix(PREFIX)
+    return write_with_tokenizer(encoder, scratch / model.removeprefix(PREFIX))
+
+
+def write_with_tokenizer(encoder: EncoderConfig, folder: Path) -> Path:
+    """Writes a random encoder as a Hugging Face folder, and returns it."""
     # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
     write_encoder(dataclasses.replace(encoder, type_vocab_size=2), folder)
+    words = hub.locate(WORDS)
     for file in hub.TOKENIZER_FILES:
         if (words / file).is_file():
             shutil.copy(words / file, folder)

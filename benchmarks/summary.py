@@ -12,7 +12,7 @@ import numpy as np
 MIB = 2**20
 
 AUTHORS, DYNAMIC, WORST = 4.0, 1.5, 1.1  # times as fast: as the authors' recipe, as dynamic padding, in every task
-EAGER, COMPILED, USED = 2.0, 1.2, 0.5  # on an accelerator: as PyTorch and as torch.compile; of one product's rate
+EAGER, COMPILED, USED = 2.0, 1.2, 0.5  # on an accelerator: as PyTorch and as torch.compile; of one matmul's rate
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -29,9 +29,9 @@ def rates(answers: Sequence[Mapping[str, Any]]) -> list[float]:
     return [answer["examples"] / answer["seconds"] for answer in answers]
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median over the rounds of ours / theirs."""
-    return float(np.median(np.asarray(ours) / np.asarray(theirs)))
+def ratio(ours: Sequence[float], peers: Sequence[float]) -> float:
+    """The median over the rounds of ours / peers."""
+    return float(np.median(np.asarray(ours) / np.asarray(peers)))
 
 
 def padding(answers: Sequence[Mapping[str, Any]]) -> float:
@@ -49,15 +49,15 @@ def step_seconds(dense: Sequence[Mapping[str, Any]], rows: int) -> list[float]:
     return [answer["seconds"] * rows / answer["examples"] for answer in dense]
 
 
-def utilisation(its: Mapping[str, Any], rows: int) -> float:
-    """Rate of a dense step's matrix products, as if it did nothing else, over that of one large product alone."""
-    seconds = spread(step_seconds(its["steps"], rows))[0]
-    return its["flops"] / seconds / max(answer["flops_per_second"] for answer in its["product"])
+def utilisation(measured: Mapping[str, Any], rows: int) -> float:
+    """A dense step's matmul FLOPs a second, over those of one large matmul alone."""
+    seconds = spread(step_seconds(measured["steps"], rows))[0]
+    return measured["flops"] / seconds / max(answer["flops_per_second"] for answer in measured["matmul"])
 
 
-def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def targets(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The targets for which enough was measured: name, value, target, whether more is better, reached, tasks."""
-    real, dense, settings, lines = found["real"], found["dense"], found["settings"], []
+    real, dense, settings, lines = figures["real"], figures["dense"], figures["settings"], []
 
     def add(name: str, target: float, more: bool, value: float, tasks: Mapping[str, float] | None = None) -> None:
         reached = value >= target if more else value <= target
@@ -71,16 +71,17 @@ def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             if answers.keys() >= set(names)
         }
 
-    def speed(ours: Any, theirs: Any) -> float:
-        return ratio(rates(ours), rates(theirs))
+    def speed(ours: Any, peers: Any) -> float:
+        return ratio(rates(ours), rates(peers))
 
     def step(name: str) -> list[float]:
         return step_seconds(dense[name]["steps"], settings["rows"])
 
-    answers = [*(each for its in real.values() for each in its.values()), *(its["steps"] for its in dense.values())]
-    accelerated = any(each[-1]["device_bytes"] for each in answers)
+    rounds = [*(answers for by_name in real.values() for answers in by_name.values())]
+    rounds += [measured["steps"] for measured in dense.values()]
+    accelerated = any(answers[-1]["device_bytes"] for answers in rounds)
     eager, compiled = ("torch-adakron", EAGER if accelerated else 1.0), ("torch-compiled", COMPILED)
-    for ours, theirs, target in (
+    for ours, peer, target in (
         ("adakron", "authors", AUTHORS),
         ("adakron", "torch-adakron", EAGER if accelerated else DYNAMIC),
         ("adakron", "adapters", DYNAMIC),
@@ -88,32 +89,32 @@ def targets(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("full", "flax-full", DYNAMIC),
         *[("adakron", *compiled)] * accelerated,
     ):
-        if ratios := by_task(speed, ours, theirs):
-            add(f"examples/s, {ours} over {theirs}", target, True, geometric_mean(ratios.values()), ratios)
-            if theirs == "torch-adakron":
+        if ratios := by_task(speed, ours, peer):
+            add(f"examples/s, {ours} over {peer}", target, True, geometric_mean(ratios.values()), ratios)
+            if peer == "torch-adakron":
                 add("the same, the worst task", WORST, True, min(ratios.values()))
-    if ratios := by_task(lambda ours, theirs: peak(ours) / peak(theirs), "adakron", "torch-adakron"):
+    if ratios := by_task(lambda ours, peers: peak(ours) / peak(peers), "adakron", "torch-adakron"):
         add("peak memory, adakron over torch-adakron", 1.0, False, geometric_mean(ratios.values()), ratios)
     if shares := by_task(padding, "adakron"):
         add("padding of a batch, the worst task", 0.12, False, max(shares.values()), shares)
-    for theirs, target in (eager, *[compiled] * accelerated):
-        if dense.keys() >= {"adakron", theirs}:
-            add(f"dense step, {theirs}'s over adakron's", target, True, ratio(step(theirs), step("adakron")))
+    for peer, target in (eager, *[compiled] * accelerated):
+        if dense.keys() >= {"adakron", peer}:
+            add(f"dense step, {peer}'s over adakron's", target, True, ratio(step(peer), step("adakron")))
     if accelerated and "adakron" in dense:
         used = utilisation(dense["adakron"], settings["rows"])
-        add("dense step, its products' rate over one product's", USED, True, used)
+        add("dense step, its matmuls' rate over one matmul's", USED, True, used)
     if dense.keys() >= {"adakron", "full"}:
         add("dense step, adakron's over full's", 0.7, False, ratio(step("adakron"), step("full")))
-    if "adakron" in found["start"]:
-        add("seconds to the first step, warm", 8.0, False, spread(found["start"]["adakron"]["warm"])[0])
-    if found["depth"]:
-        add("compiling, RoBERTa-large's step over BERT-base's", 1.3, False, found["depth"]["ratio"])
+    if "adakron" in figures["start"]:
+        add("seconds to the first step, warm", 8.0, False, spread(figures["start"]["adakron"]["warm"])[0])
+    if figures["depth"]:
+        add("compiling, RoBERTa-large's step over BERT-base's", 1.3, False, figures["depth"]["ratio"])
     return lines
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(figures: Mapping[str, Any]) -> str:
     """All figures as Markdown tables."""
-    real, dense, start = found["real"], found["dense"], found["start"]
+    real, dense, start = figures["real"], figures["dense"], figures["start"]
     parts = []
 
     def table(title: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
@@ -125,7 +126,7 @@ def show(found: Mapping[str, Any]) -> str:
         table(
             title,
             ["program", *real],
-            ([f"`{n}`", *(cell(each[n]) if n in each else "-" for each in real.values())] for n in names),
+            ([f"`{n}`", *(cell(answers[n]) if n in answers else "-" for answers in real.values())] for n in names),
         )
 
     if real:
@@ -134,29 +135,29 @@ def show(found: Mapping[str, Any]) -> str:
         by_task("Peak memory", lambda answers: f"{peak(answers) / MIB:,.0f} MB")
         by_task("Compilations", lambda answers: str(answers[-1]["compilations"]))
     if dense:
-        rows, seq = found["settings"]["rows"], found["settings"]["seq"]
+        rows, seq = figures["settings"]["rows"], figures["settings"]["seq"]
         lines = []
-        for name, its in dense.items():
-            seconds, flops = step_seconds(its["steps"], rows), its["flops"]
+        for name, measured in dense.items():
+            seconds, flops = step_seconds(measured["steps"], rows), measured["flops"]
             line = [f"`{name}`", _with_range(seconds) + " s"]
-            line += [f"{flops / 1e9:.0f} GFLOP", f"{100 * utilisation(its, rows):.0f} %"] if flops else ["-", "-"]
-            lines.append([*line, f"{max(answer['flops_per_second'] for answer in its['product']) / 1e9:.0f}"])
-        header = ["program", "step", "its products", "utilisation", "GFLOP/s of one product alone"]
+            line += [f"{flops / 1e9:.0f} GFLOP", f"{100 * utilisation(measured, rows):.0f} %"] if flops else ["-", "-"]
+            lines.append([*line, f"{max(answer['flops_per_second'] for answer in measured['matmul']) / 1e9:.0f}"])
+        header = ["program", "step", "matmul FLOPs", "utilisation", "GFLOP/s of one matmul alone"]
         table(f"Dense steps, {rows} x {seq}", header, lines)
     if start:
-        lines = ([f"`{n}`", f"{its['cold']:.1f} s", _with_range(its["warm"]) + " s"] for n, its in start.items())
+        lines = ([f"`{n}`", f"{one['cold']:.1f} s", _with_range(one["warm"]) + " s"] for n, one in start.items())
         table("From the start of the process to the end of the first step", ["program", "cold", "warm"], lines)
-    if found["depth"]:
-        seconds = found["depth"]["seconds"].items()
+    if figures["depth"]:
+        seconds = figures["depth"]["seconds"].items()
         table("Compiling a step", ["encoder", "seconds"], ([name, _with_range(values)] for name, values in seconds))
-    rounds = real | ({"dense": {name: its["steps"] for name, its in dense.items()}} if dense else {})
+    rounds = real | ({"dense": {name: measured["steps"] for name, measured in dense.items()}} if dense else {})
     if rounds:
         shares = (
-            f"{name} {_with_range([one['elsewhere'] for answers in each.values() for one in answers])}"
-            for name, each in rounds.items()
+            f"{name} {_with_range([one['elsewhere'] for answers in by_name.values() for one in answers])}"
+            for name, by_name in rounds.items()
         )
         parts.append(f"Processors busy with other work meanwhile: {', '.join(shares)}.")
-    if goals := targets(found):
+    if goals := targets(figures):
         table(
             "Targets",
             ["what", "measured", "target", "reached", "by task"],

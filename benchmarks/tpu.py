@@ -137,7 +137,7 @@ def figures(
     found = check(text, state)
     memory = executable.memory_analysis()
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    flops = {str(dtype): count / len(chips) for dtype, count in products(traced.jaxpr).items()}
+    flops = {str(dtype): count / len(chips) for dtype, count in matmul_flops(traced.jaxpr).items()}
     floors = {
         "compute": sum(flops.values()) / chip.flops,
         "memory": 2 * (arguments + temporary) / chip.bandwidth,
@@ -182,8 +182,8 @@ def batch_of_shapes(encoder: EncoderConfig, rows: int, seq: int) -> Batch:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
 
 
-def products(jaxpr: Any) -> Counter:
-    """FLOPs of all matrix products of a traced program, all devices together, by the wider operand's type."""
+def matmul_flops(jaxpr: Any) -> Counter:
+    """FLOPs of all matmuls of a traced function, all devices together, by the wider operand's type."""
     counted: Counter = Counter()
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -193,7 +193,7 @@ def products(jaxpr: Any) -> Counter:
             counted[jnp.promote_types(left.dtype, right.dtype)] += 2 * size
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in _programs(equation.params.values()):
-            counted.update({dtype: times * flops for dtype, flops in products(inner).items()})
+            counted.update({dtype: times * flops for dtype, flops in matmul_flops(inner).items()})
     return counted
 
 

@@ -9,9 +9,14 @@ from benchmarks.protocol import Measured, dense_inputs, over_stdio
 
 
 class Ours:
-    """A run about to begin; `argv` is the command line of `python -m train`."""
+    """A run about to begin.
 
-    def __init__(self, argv: Sequence[str]):
+    Args:
+      argv: the command line of `python -m train`.
+      shared: what an earlier one has loaded, if there was one.
+    """
+
+    def __init__(self, argv: Sequence[str], shared: Any = None):
         import jax
 
         from train.engine.data import make_plan, read_data
@@ -22,7 +27,7 @@ class Ours:
         from train.options.model import Pretrained
 
         self.jax, self.config = jax, parse(argv)
-        shared = Shared(Pretrained(self.config.model))
+        shared = shared or Shared(Pretrained(self.config.model))
         configure_jax(self.config.precision)
         self.shardings = make_shardings(self.config.mesh_shape, shared.model.encoder)
         self.data = read_data(self.config, shared)
@@ -66,15 +71,15 @@ class Ours:
     def wait(self) -> None:
         self.jax.block_until_ready((self.state, self.metrics))
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
         x, y = (self.jax.numpy.ones(shape, self.config.dtype) for shape in ((m, k), (k, n)))
         multiply = self.jax.jit(self.jax.numpy.matmul)
         return lambda: self.jax.block_until_ready(multiply(x, y))
 
     def flops(self, inputs: Any) -> int:
-        from benchmarks.tpu import products
+        from benchmarks.tpu import matmul_flops
 
-        return sum(products(self.train_step.jitted.trace(self.state, self.frozen, inputs).jaxpr.jaxpr).values())
+        return sum(matmul_flops(self.train_step.jitted.trace(self.state, self.frozen, inputs).jaxpr.jaxpr).values())
 
     def device_bytes(self) -> int:
         statistics = self.jax.devices()[0].memory_stats() or {}

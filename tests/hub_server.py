@@ -1,5 +1,10 @@
-"""A hub on this machine: answers `datasets` and `huggingface_hub` as the real one does, from repositories in memory."""
+"""A hub on this machine: answers `datasets` and `huggingface_hub` as the real one does, from repositories in memory.
 
+It takes uploads too: small files with the commit, `*.safetensors` ahead of it, as large files. Every commit can be
+asked for again.
+"""
+
+import base64
 import hashlib
 import json
 import threading
@@ -12,11 +17,25 @@ Repositories = dict[str, dict[str, bytes]]
 
 
 class HubServer:
-    """Serves on 127.0.0.1 at a free port from `__enter__` to `__exit__`; `requests` is the log of what was asked."""
+    """Serves on 127.0.0.1 at a free port from `__enter__` to `__exit__`.
+
+    Attributes:
+      requests: the log of what was asked.
+      earlier: repository -> its states before the present one, by commit.
+      large: large files by the SHA-256 of their contents.
+      interruptions: of how many uploads of large files the connection breaks before they are stored.
+      said_sizes: (repository, file) -> the size it is said to have, where that is not true.
+      token: what an upload must carry.
+    """
 
     def __init__(self, repositories: Repositories):
         self.repositories = repositories
         self.requests: list[str] = []
+        self.earlier: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.large: dict[str, bytes] = {}
+        self.interruptions = 0
+        self.said_sizes: dict[tuple[str, str], int] = {}
+        self.token = "hf_of_the_tests"
         hub = self
 
         class Handler(_Handler):
@@ -38,10 +57,27 @@ class HubServer:
         self._server.server_close()
         self._thread.join()
 
-    @staticmethod
-    def commit(repository: str) -> str:
-        """The 40 hex digits that stand for a repository's only commit."""
-        return hashlib.sha1(repository.encode()).hexdigest()
+    def commit(self, repository: str) -> str:
+        """The 40 hex digits of a repository's present commit."""
+        return hashlib.sha1(f"{repository}{len(self.earlier.get(repository, ())) or ''}".encode()).hexdigest()
+
+    def files(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """The commit that a revision is, and its files; None if there is none."""
+        now = self.commit(repository)
+        if revision in ("", "main", now):
+            return now, self.repositories[repository]
+        state = self.earlier.get(repository, {}).get(revision)
+        return None if state is None else (revision, state)
+
+    def add(self, repository: str, files: dict[str, bytes]) -> str:
+        """Adds a commit; gives its 40 hex digits."""
+        now, before = self.commit(repository), self.repositories[repository]
+        self.earlier.setdefault(repository, {})[now] = before
+        self.repositories[repository] = before | files
+        return self.commit(repository)
+
+
+_OF_UPLOADS = ("api/repos/create", "api/validate-yaml")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -64,10 +103,51 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server_of.requests.append(f"{self.command} {path}")
-        if path.startswith("api/"):
+        if self.command == "PUT" or path.endswith(".git/info/lfs/objects/batch") or path in _OF_UPLOADS:
+            self._upload(path, body)
+        elif path.startswith("api/"):
             self._api(path.removeprefix("api/").removeprefix("models/"), body)
         else:
             self._file(path)
+
+    def _upload(self, path: str, body: bytes) -> None:
+        hub = self.server_of
+        if path == "api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif self.command == "PUT":
+            if hub.interruptions:
+                hub.interruptions -= 1
+                self.close_connection = True
+                return
+            hub.large[path.removeprefix("large/")] = body
+            self._json({})
+        elif self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self._send(401, b"Invalid credentials", {"X-Error-Message": "Invalid credentials"})
+        elif path == "api/repos/create":
+            said = json.loads(body)
+            name = f"{said['organization']}/{said['name']}" if said.get("organization") else said["name"]
+            hub.repositories.setdefault(name, {})
+            self._json({"url": f"{hub.endpoint}/{name}", "name": name, "id": name})
+        else:
+            wanted = json.loads(body)["objects"]
+            self._json({"transfer": "basic", "objects": [self._action(each) for each in wanted]})
+
+    def _action(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """What to do with a large file: nothing, if it is here already."""
+        if wanted["oid"] in self.server_of.large:
+            return wanted
+        return wanted | {"actions": {"upload": {"href": f"{self.server_of.endpoint}/large/{wanted['oid']}"}}}
+
+    def _commit(self, repository: str, body: bytes) -> None:
+        hub, files = self.server_of, {}
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = hub.large[value["oid"]]
+        commit = hub.add(repository, files)
+        self._json({"success": True, "commitOid": commit, "commitUrl": f"{hub.endpoint}/{repository}/commit/{commit}"})
 
     def _find(self, path: str) -> tuple[str, list[str]] | None:
         for repository in self.server_of.repositories:
@@ -79,11 +159,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, path: str, body: bytes) -> None:
         if (found := self._find(path)) is None:
             return
-        repository, (action, _revision, folder) = found[0], (found[1] + ["", "", ""])[:3]
-        files = self.server_of.repositories[repository]
+        repository, (action, revision, folder) = found[0], (found[1] + ["", "", ""])[:3]
+        state = self.server_of.files(repository, revision)
+        if state is None:
+            self._refuse("RevisionNotFound", "Invalid rev id")
+            return
+        sha, files = state
         if action in ("", "revision"):
-            siblings = [{"rfilename": name} for name in files]
-            name, sha = repository.removeprefix("datasets/"), HubServer.commit(repository)
+            said = self.server_of.said_sizes
+            siblings = [
+                {"rfilename": name, "size": said.get((repository, name), len(contents))}
+                for name, contents in files.items()
+            ]
+            name = repository.removeprefix("datasets/")
             self._json({"id": name, "sha": sha, "private": False, "gated": False, "tags": [], "siblings": siblings})
         elif action == "tree":
             if entries := self._tree(files, f"{folder}/" if folder else "", "recursive=true" in self.path.lower()):
@@ -93,6 +181,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "paths-info":
             wanted = json.loads(body)["paths"]
             self._json([self._entry(files, name) for name in wanted if name in files])
+        elif action == "preupload":
+            modes = {True: "lfs", False: "regular"}
+            wanted = [file["path"] for file in json.loads(body)["files"]]
+            told = [{"path": p, "uploadMode": modes[p.endswith(".safetensors")], "shouldIgnore": False} for p in wanted]
+            self._json({"files": told})
+        elif action == "commit":
+            self._commit(repository, body)
         else:
             self._refuse("EntryNotFound", "Entry not found")
 
@@ -100,8 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
         if (found := self._find(path)) is None:
             return
         repository, parts = found
-        contents = self.server_of.repositories[repository].get(parts[2]) if parts[0] == "resolve" else None
-        commit = HubServer.commit(repository)
+        state = self.server_of.files(repository, parts[1]) if parts[0] == "resolve" and len(parts) > 2 else None
+        commit, files = state or (self.server_of.commit(repository), {})
+        contents = files.get(parts[-1])
         if contents is None:
             self._refuse("EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})
             return

@@ -19,9 +19,8 @@ from train.data.glue import TASKS, Task
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output.progress import Line
 from train.output.result import parse as parse_result
-from train.output.screen import say
+from train.terminal import Line, say
 
 Classify = Callable[[str, Examples], np.ndarray]
 
@@ -74,8 +73,8 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
     """The best run of each task among the folders and all folders in them; ValueError if one has none."""
     claims: dict[str, dict[Path, Trained]] = {}
     for root in roots:
-        found = sorted(Path(root).rglob("result.json"))
-        finished = [path.parent for path in found if path.with_name("adapter").is_dir()]
+        results = sorted(Path(root).rglob("result.json"))
+        finished = [path.parent for path in results if path.with_name("adapter").is_dir()]
         if not finished:
             raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or above such")
         for run in map(read_run, finished):
@@ -111,16 +110,16 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
         load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
+                examples = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
                 # The diagnostic set is in few copies of GLUE, and does not count in its score.
                 say(f"warning: {sheet.name}: {error}")
                 continue
-            ready[sheet.name] = classify, found
-            if len(found) != sheet.size:
-                say(f"warning: {sheet.name} has {len(found):,} examples; the site expects {sheet.size:,}")
+            ready[sheet.name] = classify, examples
+            if len(examples) != sheet.size:
+                say(f"warning: {sheet.name} has {len(examples):,} examples; the site expects {sheet.size:,}")
     return ready
 
 

@@ -29,13 +29,16 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_method_fields(parser: Any) -> None:
     """Adds `--method.FIELD` for every field of every registered method to a parser or a group of one."""
+    common = [field.name for field in dataclasses.fields(Method)]
     owners: dict[str, list[str]] = {}
     for name, method in sorted(METHODS.items()):
-        for field in dataclasses.fields(method):
+        for field in (field for field in dataclasses.fields(method) if field.name not in common):
             shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
             owners.setdefault(field.name, []).append(f"{name} (default: {shown})")
     for name, texts in owners.items():
         parser.add_argument(f"--method.{name}", nargs="+", metavar=name.upper(), help="; ".join(texts))
+    said = f"layers that the method's modules are in, such as 6-11 (default: {Method.layers})"
+    parser.add_argument("--method.layers", nargs="+", metavar="LAYERS", help=said)
 
 
 def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:

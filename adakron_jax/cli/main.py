@@ -1,6 +1,7 @@
 """The library's commands: `python -m adakron_jax COMMAND`, or `adakron COMMAND`."""
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -14,6 +15,11 @@ COMMANDS = {
     "params": "count what a method trains",
     "predict": "label the texts of a table, or of lines",
     "evaluate": "hold predictions against a table's labels",
+    "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
+    "import": "read an adapter or a classifier of another program",
+    "pull": "copy an adapter from the hub",
+    "push": "upload an adapter to the hub, with a model card",
+    "serve": "answer by many adapters over HTTP",
 }
 
 
@@ -24,10 +30,10 @@ def main(argv: Sequence[str]) -> int:
     for name, text in COMMANDS.items():
         command = subparsers.add_parser(name, help=text)
         if name in argv[:1]:  # the others are not even imported
-            importlib.import_module(f"adakron_jax.cli.{name}").add_flags(command)
+            _module(name).add_flags(command)
     try:
         given = vars(parser.parse_args(argv))
-        return importlib.import_module(f"adakron_jax.cli.{given.pop('command')}").run(given)
+        return _module(given.pop("command")).run(given)
     except KeyboardInterrupt:
         print("adakron: stopped", file=sys.stderr)
         return 130
@@ -47,3 +53,8 @@ def entry() -> NoReturn:
 
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _module(command: str) -> Any:
+    """The module of a command, which has an underscore after a name that Python keeps to itself."""
+    return importlib.import_module(f"adakron_jax.cli.{command}{'_' * keyword.iskeyword(command)}")

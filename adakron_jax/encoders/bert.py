@@ -1,5 +1,6 @@
 """BERT and its kin: learned positions, LayerNorm after each residual, a plain GELU block."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
@@ -18,8 +19,9 @@ class Embeddings(Part):
     @nn.compact
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
         config = self.config
+        first = config.position_offset + self.method.first_position
         x = self.table(config.vocab_size, "word")(inputs.tokens)
-        x = x + self.table(config.max_position_embeddings, "position")(inputs.positions + config.position_offset)
+        x = x + self.table(config.max_position_embeddings, "position")(inputs.positions + first)
         if config.type_vocab_size:
             x = x + self.table(config.type_vocab_size, "token_type")(inputs.token_types)
         x = Dropout(config.hidden_dropout)(self.norm()(x), everywhere["deterministic"])
@@ -35,7 +37,8 @@ class FeedForward(Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], places: Places, everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        hidden = gelu(self.dense(self.config.intermediate_size, "hidden")(x))
+        inner = self.dense(self.config.intermediate_size, "hidden")(x)
+        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=places.segments, **everywhere))
         hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=places.segments, **everywhere)
         y = self.dense(self.config.hidden_size, "dense")(hidden)
         return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=places.segments, **everywhere)
@@ -56,7 +59,9 @@ class Layer(Part):
         if starts is not None:
             at, at_places = take(x, starts), places.at(starts)
 
-        def add_and_norm(site: Site, y: Array, residual: Array, norm: nn.LayerNorm, dropout: float) -> Array:
+        def add_and_norm(
+            site: Site, y: Array, residual: Array, norm: Callable[[Array], Array], dropout: float
+        ) -> Array:
             y = Dropout(dropout)(y, everywhere["deterministic"])
             y = self.splice(site, y, residual=residual, norm=norm, segments=at_places.segments, **everywhere)
             return norm(y + residual)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures import Form
 from adakron_jax.encoders.dropout import Dropout
@@ -62,14 +62,18 @@ class SequenceClassifier(Part):
     visible: bool = False
 
     @nn.compact
-    def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
+    def __call__(
+        self, inputs: Packed, deterministic: bool = True, spread: Int[Array, " more"] | None = None
+    ) -> Float[Array, "rows slots labels"]:
+        """Logits of the example in each slot; with `spread`, as the encoder has it, of the rows' copies."""
         parts = (self.config, self.method, self.dtype)
         encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, visible=self.visible, name="encoder")
         architecture = self.config.architecture
+        read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
         if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
-            pooled = segment_means(encoder(inputs, deterministic), inputs)
+            pooled = segment_means(encoder(inputs, deterministic, spread=spread), read)
         else:
-            pooled = encoder(inputs, deterministic, jnp.asarray(inputs.starts))
+            pooled = encoder(inputs, deterministic, jnp.asarray(read.starts), spread)
         if architecture.pooler and self.pooling == "pooler":
             pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
         form = architecture.form if self.head == "own" else Form(self.head)

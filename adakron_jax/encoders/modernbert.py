@@ -67,7 +67,8 @@ class FeedForward(Part):
     ) -> Float[Array, "rows seq hidden"]:
         config = self.config
         gate = self.dense(config.intermediate_size, "gate", use_bias=False)(x)
-        hidden = gelu(self.dense(config.intermediate_size, "hidden", use_bias=False)(x)) * gate
+        inner = self.dense(config.intermediate_size, "hidden", use_bias=False)(x)
+        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=places.segments, **everywhere)) * gate
         hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=places.segments, **everywhere)
         dropped = Dropout(config.hidden_dropout)(hidden, everywhere["deterministic"])
         y = self.dense(config.hidden_size, "dense", use_bias=False)(dropped)

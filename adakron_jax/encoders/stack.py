@@ -4,7 +4,9 @@ Sequences come packed: a row holds one or several examples end to end, told apar
 padding). Attention stays within a segment. A padded batch is the case of one example a row.
 """
 
-from typing import Any
+import functools
+import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.encoders import bert, modernbert
+from adakron_jax.encoders.apart import OWN, apart_of
 from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.parts import Part, Stream, take
-from adakron_jax.params import Tree
+from adakron_jax.params import flatten, merge_params, split_params, unflatten
+from adakron_jax.splice import ALL_LAYERS, Method, is_own, require
 
 # Each file has `Embeddings` and `Layer`.
 FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert}
@@ -41,50 +45,89 @@ class Encoder(Part):
 
     @nn.compact
     def __call__(
-        self, inputs: Packed, deterministic: bool = True, starts: Int[Array, "rows slots"] | None = None
+        self,
+        inputs: Packed,
+        deterministic: bool = True,
+        starts: Int[Array, "rows slots"] | None = None,
+        spread: Int[Array, " more"] | None = None,
     ) -> Float[Array, "rows out hidden"]:
-        """The last hidden states, of all tokens or of those at `starts`."""
+        """The last hidden states, of all tokens or of those at `starts`.
+
+        Args:
+          spread: numbers of the rows that take the places of all rows before the first layer that the method is in;
+            `starts` are of these.
+        """
         config, parts = self.config, (self.config, self.method, self.dtype)
         file = FILES[config.architecture.encoder]
-        shared = self.method.shared(config, self.dtype)
-        everywhere = {
-            "deterministic": deterministic,
-            "shared": shared and shared.module(name=f"shared@{self.method.name}")(),
-        }
+        everywhere = {"deterministic": deterministic, "shared": self.shared()}
         places = Places(inputs.segments, inputs.positions)
         stream = file.Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
 
         if self.visible:
+            require(self.method.layers == ALL_LAYERS, "layers", self.method.layers, "all, where layers are visible")
             call = lambda layer, stream, number: (layer(stream, places, everywhere | {"layer": number}), None)  # noqa: E731
             loop: Any = nn.scan(call, {True: 0}, split_rngs={True: True}, length=config.num_layers)
             stream = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))[0]
             return stream.x if starts is None else take(stream.x, starts)
 
-        layer = file.Layer(*parts, parent=None)
-        params = self.param("layers", _init_layers, layer, stream, everywhere)
+        if apart_of(self) is None:
+            params = self.param("layers", _init_layers, file.Layer(*parts, parent=None), stream, everywhere)
+        else:  # fresh ones have no use for what is every example's own
+            params = self.get_variable("params", "layers")
         if self.is_initializing():
             return stream.x if starts is None else take(stream.x, starts)
-        keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.num_layers)
+        return self._layers(params, stream, places, everywhere, starts, spread)
 
-        def one(stream: Stream, params: Any, number: Any, starts: Array | None = None) -> Stream:
+    def _layers(
+        self,
+        params: Any,
+        stream: Stream,
+        places: Places,
+        everywhere: dict[str, Any],
+        starts: Array | None,
+        spread: Array | None,
+    ) -> Float[Array, "rows out hidden"]:
+        config, chosen, apart = self.config, self.method.layer_range(self.config), apart_of(self)
+        keys = None if everywhere["deterministic"] else jax.random.split(self.make_rng("dropout"), config.num_layers)
+
+        def one(
+            inside: bool, stream: Stream, places: Places, leaves: Any, number: Any, starts: Array | None = None
+        ) -> Stream:
+            method = self.method if inside else Method()
+            layer = FILES[config.architecture.encoder].Layer(config, method, self.dtype, parent=None)
+            variables = {"params": leaves[0]}
+            if inside and apart is not None:
+                variables[OWN] = {**leaves[1], "apart": apart}
             rngs = {} if keys is None else {"dropout": keys[number]}
-            return layer.apply({"params": params}, stream, places, everywhere | {"layer": number}, starts, rngs=rngs)
+            return layer.apply(variables, stream, places, everywhere | {"layer": number}, starts, rngs=rngs)
 
-        apply = jax.jit(jax.checkpoint(one) if self.remat else one)  # traced once for all layers
-        inner = config.num_layers - 2
-        sizes = [1, inner, 1] if inner > 1 and not self.unroll else [1] * config.num_layers
-        *sections, last = _sections(params, sizes)
-        number = 0
-        for size, section in zip(sizes, sections, strict=False):
-            if size == 1:
-                stream = apply(stream, section, number)
-            else:
-                steps = (section, number + jnp.arange(size))
-                stream, _ = jax.lax.scan(lambda stream, step: (apply(stream, *step), None), stream, steps)
-            number += size
-        if starts is None or self.method.pointwise:
-            return apply(stream, last, number, starts).x
-        return take(apply(stream, last, number).x, starts)
+        # Traced once for all layers with the method's modules, and once for those without.
+        remat = jax.checkpoint if self.remat else lambda function: function
+        apply = {inside: jax.jit(remat(functools.partial(one, inside))) for inside in (False, True)}
+
+        def run(section: _Section, stream: Stream, places: Places, starts: Array | None) -> Stream:
+            layer = functools.partial(apply[section.begin in chosen], places=places)
+            if section.size == 1:
+                return layer(stream, leaves=section.leaves, number=section.begin, starts=starts)
+            step = lambda stream, step: (layer(stream, leaves=step[0], number=step[1]), None)  # noqa: E731
+            return jax.lax.scan(step, stream, (section.leaves, section.begin + jnp.arange(section.size)))[0]
+
+        whole = True
+        for section in _sections(params, self.get_variable(OWN, "layers", {}), config.num_layers, chosen, self.unroll):
+            if section.begin == chosen.start and spread is not None:
+                stream, places = jax.tree.map(lambda x: x[spread], (stream, places))
+            is_last = section.begin == config.num_layers - 1
+            whole = starts is None or not is_last or (section.begin in chosen and not self.method.pointwise)
+            stream = run(section, stream, places, None if whole else starts)
+        return take(stream.x, starts) if starts is not None and whole else stream.x
+
+
+class _Section(NamedTuple):
+    """Layers that are run alike: the first, how many, and their parameters and own leaves."""
+
+    begin: int
+    size: int
+    leaves: tuple[Any, Any]
 
 
 def _init_layers(key: Array, layer: Any, stream: Stream, everywhere: dict[str, Any]) -> Any:
@@ -93,10 +136,28 @@ def _init_layers(key: Array, layer: Any, stream: Stream, everywhere: dict[str, A
     places = Places(jnp.ones((1, 1), jnp.int32), jnp.zeros((1, 1), jnp.int32))
     context = everywhere | {"deterministic": True, "layer": 0}
     one = lambda key: layer.init(key, token, places, context)["params"]  # noqa: E731
-    return jax.vmap(one)(jax.random.split(key, layer.config.num_layers))
+    params = flatten(jax.vmap(one)(jax.random.split(key, layer.config.num_layers)))
+    chosen = layer.method.layer_range(layer.config)
+    part = slice(chosen.start, chosen.stop)
+    return unflatten({path: leaf[part] if is_own(path) else leaf for path, leaf in params.items()})
 
 
-def _sections(stacked: Tree, sizes: list[int]) -> list[Tree]:
+def _sections(params: Any, own: Any, layers: int, chosen: range, unroll: bool) -> list[_Section]:
+    """Cuts stacked layers apart; what the method added, and own leaves, are of the chosen layers alone."""
+    edges = sorted({0, layers - 1, layers, chosen.start, chosen.start + 1, chosen.stop})
+    edges = list(range(layers + 1)) if unroll else edges
+    sizes = {begin: end - begin for begin, end in itertools.pairwise(edges)}
+    added, base = split_params(params, is_own)
+    of_base = _cut(base, list(sizes.values()))
+    of_method = iter(_cut((added, own), [size for begin, size in sizes.items() if begin in chosen]))
+    sections = []
+    for (begin, size), leaves in zip(sizes.items(), of_base, strict=True):
+        more, mine = next(of_method) if begin in chosen else ({}, {})
+        sections.append(_Section(begin, size, (merge_params(more, leaves), mine)))
+    return sections
+
+
+def _cut(stacked: Any, sizes: list[int]) -> list[Any]:
     """Cuts stacked layers apart; one layer alone loses the axis. The gradient is one concatenation."""
     leaves, tree = jax.tree.flatten(stacked)
     cut = [jax.lax.split(leaf, sizes) for leaf in leaves]

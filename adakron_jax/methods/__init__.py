@@ -4,7 +4,8 @@ from adakron_jax.methods.adakron import AdaKron
 from adakron_jax.methods.adamix import AdaMix, MAdaKron
 from adakron_jax.methods.bottleneck import Houlsby, Pfeiffer
 from adakron_jax.methods.compacter import Compacter, CompacterPlusPlus
-from adakron_jax.methods.lora import KronA, LoRA, VeRA
+from adakron_jax.methods.krona import KronA
+from adakron_jax.methods.lora import LoRA, VeRA
 from adakron_jax.methods.prefix import Prefix
 from adakron_jax.methods.scaling import IA3, Hadamard
 from adakron_jax.methods.subset import BitFit, Full, Head

@@ -6,16 +6,29 @@ Houlsby et al. 2019:   two a layer, x = h, f = GELU.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
+from adakron_jax.methods.promote import times
 from adakron_jax.splice import Method, Site, Splice, register, require
 
 Form = Literal["google", "adapterhub"]
+Place = Literal["attention", "ffn"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh"]
+OwnOrOther = Literal["own", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": nn.gelu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
+PLACES = {"attention": Site.ATTENTION_OUTPUT, "ffn": Site.FFN_OUTPUT}
 
 
 class Bottleneck(nn.Module):
@@ -26,6 +39,7 @@ class Bottleneck(nn.Module):
       activation: f.
       normed: whether x is LN(h + residual), or h itself.
       gate: builds a module that is called as `gate(x, segments)`; its result multiplies what is added to h.
+      scales: factors on what is added to h, one a layer; none is 1 everywhere.
     """
 
     width: int
@@ -34,12 +48,14 @@ class Bottleneck(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
     dtype: Any = None
     gate: Callable[..., nn.Module] | None = None
+    scales: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
         x = context["norm"](h + context["residual"]) if self.normed else h
         z = self.activation(self.project(self.width, "down", context)(x))
         y = self.project(h.shape[-1], "up", context)(z)
+        y = times(self.scales, y, context["layer"]) if self.scales else y
         return h + (y if self.gate is None else y * self.gate(name="gate")(x, context["segments"]))
 
     def project(self, features: int, name: str, context: Mapping[str, Any]) -> nn.Module:
@@ -47,12 +63,24 @@ class Bottleneck(nn.Module):
         return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
 
-def both_outputs(module: Callable[..., nn.Module]) -> dict[Site, Splice]:
-    """The same at Houlsby's two places."""
-    return {
-        Site.ATTENTION_OUTPUT: Splice(module, label="attention"),
-        Site.FFN_OUTPUT: Splice(module, label="ffn"),
-    }
+def at_places(module: Callable[..., nn.Module], places: Sequence[str]) -> dict[Site, Splice]:
+    """The same module at each place."""
+    return {PLACES[place]: Splice(module, label=place) for place in places}
+
+
+def check_numbers(scales: tuple[float, ...]) -> None:
+    require(all(map(math.isfinite, scales)), "scales", scales, "finite numbers")
+
+
+def check_scales(scales: tuple[float, ...], config: EncoderConfig) -> None:
+    """ValueError unless there is none, or one for every layer."""
+    fine = len(scales) in (0, config.num_layers)
+    require(fine, "scales", scales, f"none, or a number for each of {config.num_layers} layers")
+
+
+def check_places(places: tuple[str, ...]) -> None:
+    fine = 0 < len(places) == len(set(places)) and set(places) <= PLACES.keys()
+    require(fine, "places", places, f"one or more of {', '.join(PLACES)}")
 
 
 @register
@@ -62,17 +90,28 @@ class Pfeiffer(Method):
 
     Attributes:
       r: its width.
+      places: the sub-layers that have one.
+      activation: f.
+      scales: a factor on what the adapter of each layer adds, 0 where it has none; by default 1 everywhere.
     """
 
     name: ClassVar[str] = "pfeiffer"
     r: int = 48
+    places: tuple[str, ...] = ("ffn",)
+    activation: Activation = "relu"
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self):
         require(self.r >= 1, "r", self.r, "at least 1")
+        check_places(self.places)
+        require(self.activation in ACTIVATIONS, "activation", self.activation, ", ".join(ACTIVATIONS))
+        check_numbers(self.scales)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        module = functools.partial(Bottleneck, self.r, nn.relu, normed=True, dtype=dtype)
-        return {Site.FFN_OUTPUT: Splice(module, label="ffn")}
+        check_scales(self.scales, config)
+        activation = ACTIVATIONS[self.activation]
+        module = functools.partial(Bottleneck, self.r, activation, normed=True, dtype=dtype, scales=self.scales)
+        return at_places(module, self.places)
 
 
 @register
@@ -84,23 +123,39 @@ class Houlsby(Method):
       r: their width.
       form: `google`, the authors' code: GELU in its tanh form, truncated normal start of deviation 1e-3, all LayerNorms
         learn. `adapterhub`, its `double_seq_bn`: SiLU, N(0, 0.02), LayerNorms frozen.
+      places, scales: as Pfeiffer's.
+      activation: f; `own` is the form's.
     """
 
     name: ClassVar[str] = "houlsby"
     r: int = 64
     form: Form = "google"
+    places: tuple[str, ...] = ("attention", "ffn")
+    activation: OwnOrOther = "own"
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self):
         require(self.r >= 1, "r", self.r, "at least 1")
         require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
+        check_places(self.places)
+        accepted = get_args(OwnOrOther)
+        require(self.activation in accepted, "activation", self.activation, ", ".join(accepted))
+        check_numbers(self.scales)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        if self.form == "google":
-            form = {"activation": nn.gelu, "kernel_init": nn.initializers.truncated_normal(1e-3)}
-        else:
-            form = {"activation": nn.silu}
-        module = functools.partial(Bottleneck, self.r, **form, normed=False, dtype=dtype)
-        return both_outputs(module)
+        check_scales(self.scales, config)
+        google = self.form == "google"
+        own = "gelu_tanh" if google else "silu"
+        module = functools.partial(
+            Bottleneck,
+            self.r,
+            ACTIVATIONS[own if self.activation == "own" else self.activation],
+            normed=False,
+            kernel_init=nn.initializers.truncated_normal(1e-3) if google else nn.initializers.normal(0.02),
+            dtype=dtype,
+            scales=self.scales,
+        )
+        return at_places(module, self.places)
 
     def trains(self, path: str) -> bool:
         return super().trains(path) or (self.form == "google" and "norm/" in path)

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.bottleneck import Bottleneck, both_outputs
+from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
 from adakron_jax.methods.promote import promote
 from adakron_jax.splice import Method, Site, Splice, register, require
 
@@ -70,27 +70,38 @@ class Compacter(Method):
       reduction: hidden size over the bottleneck's width.
       phm_dim: n, a divisor of hidden size and width.
       phm_rank: of s_i t_i.
+      scales: as Pfeiffer's.
     """
 
     name: ClassVar[str] = "compacter"
     reduction: int = 32
     phm_dim: int = 4
     phm_rank: int = 1
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            require(value >= 1, field.name, value, "at least 1")
+        for field in ("reduction", "phm_dim", "phm_rank"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+        check_numbers(self.scales)
 
     def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
-        width, rest = divmod(config.hidden_size, self.reduction)
-        accepted = f"a divisor of the hidden size {config.hidden_size} that leaves a multiple of phm_dim {self.phm_dim}"
-        require(rest == 0 and width % self.phm_dim == 0, "reduction", self.reduction, accepted)
-        exact = functools.partial(nn.gelu, approximate=False)
-        return functools.partial(HypercomplexBottleneck, width, exact, normed=normed, dtype=dtype, rank=self.phm_rank)
+        check_scales(self.scales, config)
+        width, hidden = config.hidden_size // self.reduction, config.hidden_size
+        fine = width > 0 and width % self.phm_dim == hidden % self.phm_dim == 0
+        accepted = f"what leaves, of the hidden size {hidden}, a multiple of phm_dim {self.phm_dim}"
+        require(fine, "reduction", self.reduction, accepted)
+        return functools.partial(
+            HypercomplexBottleneck,
+            width,
+            ACTIVATIONS["gelu"],
+            normed=normed,
+            dtype=dtype,
+            scales=self.scales,
+            rank=self.phm_rank,
+        )
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        return both_outputs(self.bottleneck(config, False, dtype))
+        return at_places(self.bottleneck(config, False, dtype), tuple(PLACES))
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
         return Splice(functools.partial(Rule, self.phm_dim), label="")
@@ -104,4 +115,4 @@ class CompacterPlusPlus(Compacter):
     name: ClassVar[str] = "compacter++"
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        return {Site.FFN_OUTPUT: Splice(self.bottleneck(config, True, dtype), label="ffn")}
+        return at_places(self.bottleneck(config, True, dtype), ("ffn",))

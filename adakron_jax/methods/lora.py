@@ -1,24 +1,26 @@
-"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + x ΔW; all fuse into W exactly.
+"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + s x ΔW; all fuse into W exactly.
 
-LoRA (Hu et al. 2022):         ΔW = α/r A B            A [d, r], B [r, out]
-VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [d, r], B [r, d] random, frozen, shared by all layers
-KronA (Edalati et al. 2022):   ΔW = s A ⊗ B            A [in_1, out_1], B [in_2, out_2]
+LoRA (Hu et al. 2022):         ΔW = A B, s = α/r       A [in, r], B [r, out]
+VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [in, r], B [r, out] random, frozen, shared by all layers
+KronA (Edalati et al. 2022):   ΔW = A ⊗ B              A [in_1, out_1], B [in_2, out_2]
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.promote import kaiming_uniform, promote
+from adakron_jax.methods.promote import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
+
+Sizes = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,28 +29,44 @@ class Update(Method):
 
     Attributes:
       targets: the projections that are updated.
+      scales: s of every target of the first layer, then of the second, and so on; where it is 0 there is no update. By
+        default s is the method's own everywhere.
     """
 
     accepted: ClassVar[tuple[Site, ...]] = tuple(DENSES)
     targets: tuple[str, ...] = ("query", "value")
+    scales: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self):
         fine = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(self.accepted)
         require(fine, "targets", self.targets, f"one or more of {', '.join(self.accepted)}")
+        require(all(map(math.isfinite, self.scales)), "scales", self.scales, "finite numbers")
 
-    def module(self, config: EncoderConfig, inputs: int, dtype: Any) -> functools.partial:
-        """Builds the module of a target that reads `inputs` numbers a token."""
+    @property
+    def own_scale(self) -> float:
+        """s where `scales` does not say another."""
         raise NotImplementedError
 
-    def delta(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        """ΔW of one layer, from its leaves by name and the shared ones."""
+    def scale_of(self, target: str) -> Scale:
+        """s of a target: one number, or one for every layer."""
+        if not self.scales:
+            return self.own_scale
+        return self.scales[self.targets.index(target) :: len(self.targets)]
+
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        """Builds the module of a target that reads and gives so many numbers a token."""
+        raise NotImplementedError
+
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
         raise NotImplementedError
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        inputs = {Site.FFN_DENSE: config.intermediate_size}
+        count = config.num_layers * len(self.targets)
+        require(len(self.scales) in (0, count), "scales", self.scales, f"none, or {count}: layers times targets")
         return {
-            site: Splice(self.module(config, inputs.get(site, config.hidden_size), dtype), label=site.value)
-            for site in map(Site, self.targets)
+            Site(target): Splice(self.module(target, sizes(target, config), dtype), label=target)
+            for target in self.targets
         }
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
@@ -56,12 +74,20 @@ class Update(Method):
         shared = _below(leaves, path_of_shared(self.name))
         for site in map(Site, self.targets):
             own, kernel = _below(leaves, path_of(site, self.name)), f"{DENSES[site]}/kernel"
-            deltas = [
-                self.delta({name: leaf[layer] for name, leaf in own.items()}, shared)
+            products = [
+                self.product({name: leaf[layer] for name, leaf in own.items()}, shared, sizes(site, config))
                 for layer in range(config.num_layers)
             ]
-            fused[kernel] = fused[kernel] + np.stack(deltas)
+            scale = np.broadcast_to(np.asarray(self.scale_of(site), np.float32), (config.num_layers,))[:, None, None]
+            fused[kernel] = fused[kernel] + scale * np.stack(products)
         return Head(), fused
+
+
+def sizes(target: str, config: EncoderConfig) -> Sizes:
+    """Numbers that a dense reads and gives, a token."""
+    inner = config.intermediate_size
+    known = {Site.FFN_INNER: (config.hidden_size, inner), Site.FFN_DENSE: (inner, config.hidden_size)}
+    return known.get(Site(target), (config.hidden_size, config.hidden_size))
 
 
 def _below(leaves: Leaves, prefix: str) -> dict[str, np.ndarray]:
@@ -75,7 +101,7 @@ class LoRA(Update):
 
     Attributes:
       r: their rank.
-      alpha: α; the scale is α/r.
+      alpha: α; s is α/r.
     """
 
     name: ClassVar[str] = "lora"
@@ -87,31 +113,36 @@ class LoRA(Update):
         require(self.r >= 1, "r", self.r, "at least 1")
         require(self.alpha > 0, "alpha", self.alpha, "above 0")
 
-    def module(self, config: EncoderConfig, inputs: int, dtype: Any) -> functools.partial:
-        require(self.r <= config.hidden_size, "r", self.r, f"at most the hidden size, {config.hidden_size}")
-        return functools.partial(LowRank, self.r, self.alpha / self.r, dtype)
+    @property
+    def own_scale(self) -> float:
+        return self.alpha / self.r
 
-    def delta(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self.alpha / self.r * (own["lora_a"] @ own["lora_b"])
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
+        return functools.partial(LowRank, self.r, self.scale_of(target), dtype)
+
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        return own["lora_a"] @ own["lora_b"]
 
 
 class LowRank(nn.Module):
-    """y + scale · x A B; a gate, called as `gate(x, segments)`, stands in place of the scale."""
+    """y + s x A B; a gate, called as `gate(x, segments)`, stands in place of s."""
 
     r: int
-    scale: float
+    scale: Scale
     dtype: Any = None
     gate: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], segments: Array, **_: Any
+        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], segments: Array, layer: Any, **_: Any
     ) -> Float[Array, "*batch out"]:
         a = self.param("lora_a", kaiming_uniform, (inputs.shape[-1], self.r))
         b = self.param("lora_b", nn.initializers.zeros, (self.r, y.shape[-1]))
         x, a, b = promote(inputs, a, b, dtype=self.dtype)
-        scale = self.scale if self.gate is None else self.gate(name="gate")(inputs, segments)
-        return y + scale * (x @ a @ b)
+        if self.gate is None:
+            return y + times(self.scale, x @ a @ b, layer)
+        return y + self.gate(name="gate")(inputs, segments) * (x @ a @ b)
 
 
 @register
@@ -120,103 +151,66 @@ class VeRA(Update):
     """Updates through two frozen random matrices; only two vectors a target learn.
 
     Attributes:
-      r: columns of A, rows of B.
+      r: columns of A, rows of B. Both are as large as the largest target needs; the others use their first rows of A
+        and columns of B.
     """
 
     name: ClassVar[str] = "vera"
-    accepted: ClassVar[tuple[Site, ...]] = (Site.QUERY, Site.KEY, Site.VALUE, Site.ATTENTION_DENSE)
     r: int = 1024
 
     def __post_init__(self):
         super().__post_init__()
         require(self.r >= 1, "r", self.r, "at least 1")
 
+    @property
+    def own_scale(self) -> float:
+        return 1.0
+
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        return Splice(functools.partial(Projections, config.hidden_size, self.r), label="frozen")
+        inputs, outputs = (max(sides) for sides in zip(*(sizes(each, config) for each in self.targets), strict=True))
+        return Splice(functools.partial(Projections, inputs, outputs, self.r), label="frozen")
 
     def trains(self, path: str) -> bool:
         return super().trains(path) and "shared@" not in path
 
-    def module(self, config: EncoderConfig, inputs: int, dtype: Any) -> functools.partial:
-        return functools.partial(Scaled, dtype)
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        return functools.partial(Scaled, self.scale_of(target), dtype)
 
-    def delta(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        return (shared["vera_a"] * own["lambda_d"]) @ (shared["vera_b"] * own["lambda_b"])
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
+        return (a * own["lambda_d"]) @ (b * own["lambda_b"])
 
 
 class Projections(nn.Module):
     """VeRA's A and B."""
 
-    d: int
+    inputs: int
+    outputs: int
     r: int
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        a = self.param("vera_a", kaiming_uniform, (self.d, self.r))
-        return a, self.param("vera_b", kaiming_uniform, (self.r, self.d))
+        a = self.param("vera_a", kaiming_uniform, (self.inputs, self.r))
+        return a, self.param("vera_b", kaiming_uniform, (self.r, self.outputs))
 
 
 class Scaled(nn.Module):
-    """y + λ_b ⊙ (λ_d ⊙ x A) B."""
+    """y + s λ_b ⊙ (λ_d ⊙ x A) B."""
 
+    scale: Scale
     dtype: Any = None
 
     @nn.compact
     def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], shared: tuple[Array, Array], **_: Any
+        self,
+        y: Float[Array, "*batch out"],
+        inputs: Float[Array, "*batch d"],
+        shared: tuple[Array, Array],
+        layer: Any,
+        **_: Any,
     ) -> Float[Array, "*batch out"]:
-        a, b = shared
+        a, b = shared[0][: inputs.shape[-1]], shared[1][:, : y.shape[-1]]
         lambda_d = self.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
         lambda_b = self.param("lambda_b", nn.initializers.zeros, b.shape[1:])
         x, a, b, lambda_d, lambda_b = promote(inputs, a, b, lambda_d, lambda_b, dtype=self.dtype)
-        return y + (x @ a * lambda_d) @ b * lambda_b
-
-
-@register
-@dataclasses.dataclass(frozen=True)
-class KronA(Update):
-    """Kronecker products as updates.
-
-    Attributes:
-      a_shape: of A, divisors of the target's inputs and outputs; B has the quotients.
-      scale: s.
-    """
-
-    name: ClassVar[str] = "krona"
-    a_shape: tuple[int, ...] = (32, 32)
-    scale: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        fine = len(self.a_shape) == 2 and min(self.a_shape) >= 1
-        require(fine, "a_shape", self.a_shape, "two whole numbers of at least 1")
-        require(self.scale > 0, "scale", self.scale, "above 0")
-
-    def module(self, config: EncoderConfig, inputs: int, dtype: Any) -> functools.partial:
-        sizes = (inputs, config.hidden_size)
-        fine = not any(size % factor for size, factor in zip(sizes, self.a_shape, strict=True))
-        require(fine, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
-        return functools.partial(KroneckerProduct, self.a_shape, self.scale, dtype)
-
-    def delta(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self.scale * np.kron(own["kron_a"], own["kron_b"])
-
-
-class KroneckerProduct(nn.Module):
-    """y + s · x (A ⊗ B), without forming the product."""
-
-    a_shape: tuple[int, ...]
-    scale: float
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], **_: Any
-    ) -> Float[Array, "*batch out"]:
-        b_shape = (inputs.shape[-1] // self.a_shape[0], y.shape[-1] // self.a_shape[1])
-        a = self.param("kron_a", kaiming_uniform, self.a_shape)
-        b = self.param("kron_b", nn.initializers.zeros, b_shape)
-        x, a, b = promote(inputs, a, b, dtype=self.dtype)
-        x = x.reshape(*x.shape[:-1], self.a_shape[0], b_shape[0])
-        update = jnp.einsum("...iq,is,qt->...st", x, a, b)
-        return y + self.scale * update.reshape(y.shape)
+        return y + times(self.scale, (x @ a * lambda_d) @ b * lambda_b, layer)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
@@ -14,3 +15,11 @@ def promote(x: Array, *params: Array, dtype: Any) -> list[Array]:
     """x and parameters in one precision (`dtype`, or None: the widest of theirs); vectors get as many axes as x."""
     x, *others = promote_dtype(x, *params, dtype=dtype)
     return [x, *(y.reshape((1,) * (x.ndim - 1) + y.shape) if y.ndim == 1 else y for y in others)]
+
+
+Scale = float | tuple[float, ...]
+
+
+def times(scale: Scale, x: Array, layer: Any) -> Array:
+    """x times a number, or times the layer's own of one for every layer."""
+    return (jnp.asarray(scale, x.dtype)[layer] if isinstance(scale, tuple) else scale) * x

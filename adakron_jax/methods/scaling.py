@@ -20,6 +20,8 @@ from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, register, require
 
 Place = Literal["after_dense", "context"]
+# Values that are no projection's output -> the site of the projection that reads them.
+SCALED_INPUTS = {Site.ATTENTION_CONTEXT: Site.ATTENTION_DENSE, Site.FFN_HIDDEN: Site.FFN_DENSE}
 
 
 class Scale(nn.Module):
@@ -41,21 +43,40 @@ class Scale(nn.Module):
 @register
 @dataclasses.dataclass(frozen=True)
 class IA3(Method):
-    """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations."""
+    """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations.
+
+    Attributes:
+      targets: the values that are scaled: outputs of projections, or what `SCALED_INPUTS` names. AdapterHub's form has
+        `ffn_inner`, before the activation, in place of `ffn_hidden`.
+    """
 
     name: ClassVar[str] = "ia3"
+    targets: tuple[str, ...] = ("key", "value", "ffn_hidden")
+
+    def __post_init__(self):
+        accepted = (*DENSES, *SCALED_INPUTS)
+        fine = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(accepted)
+        require(fine, "targets", self.targets, f"one or more of {', '.join(accepted)}")
+
+    def leaf(self, target: str) -> str:
+        """The name of a target's vector."""
+        return "ffn" if target == Site.FFN_HIDDEN else target
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        places = {Site.KEY: "key", Site.VALUE: "value", Site.FFN_HIDDEN: "ffn"}
-        return {site: Splice(functools.partial(Scale, leaf, dtype), label="ia3") for site, leaf in places.items()}
+        return {
+            Site(target): Splice(functools.partial(Scale, self.leaf(target), dtype), label="ia3")
+            for target in self.targets
+        }
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = dict(leaves)
-        for site, leaf in ((Site.KEY, "key"), (Site.VALUE, "value")):
-            scale = fused.pop(f"{path_of(site, self.name)}{leaf}")
-            _scale_outputs(fused, DENSES[site], np.asarray(scale))
-        scale, kernel = fused.pop(f"{path_of(Site.FFN_HIDDEN, self.name)}ffn"), f"{DENSES[Site.FFN_DENSE]}/kernel"
-        fused[kernel] = fused[kernel] * scale[:, :, None]
+        for site in map(Site, self.targets):
+            dense = DENSES[SCALED_INPUTS.get(site, site)]
+            scale = np.asarray(fused.pop(f"{path_of(site, self.name)}{self.leaf(site)}"))
+            if site in SCALED_INPUTS:
+                fused[f"{dense}/kernel"] = fused[f"{dense}/kernel"] * scale[:, :, None]
+            else:
+                _scale_outputs(fused, dense, scale)
         return Head(), fused
 
 

@@ -51,7 +51,8 @@ class UniPELT(Method):
       parts: `adapter`, `prefix`, `lora`: the first two are the publication's AP, all three its APL.
       r: width of the adapter, which is Pfeiffer's.
       length, mlp, mid: as prefix-tuning's.
-      lora_r: rank of the updates of query and value.
+      lora_r: rank of the updates.
+      targets: the projections that LoRA updates.
     """
 
     name: ClassVar[str] = "unipelt"
@@ -62,6 +63,7 @@ class UniPELT(Method):
     mlp: bool = True
     mid: int = 512
     lora_r: int = 8
+    targets: tuple[str, ...] = ("query", "value")
 
     def __post_init__(self):
         fine = bool(self.parts) and set(self.parts) <= set(get_args(Part))
@@ -74,7 +76,7 @@ class UniPELT(Method):
         known = {
             "adapter": Pfeiffer(self.r),
             "prefix": Prefix(self.length, self.mlp, self.mid),
-            "lora": LoRA(r=self.lora_r),
+            "lora": LoRA(self.targets, r=self.lora_r),
         }
         return [(part, known[part]) for part in self.parts]
 
@@ -103,4 +105,4 @@ class UniPELT(Method):
             "prefix" in self.parts, "parts", self.parts, "a prefix among them: gates follow the input, and do not fuse"
         )
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
-        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config)
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config, range(config.num_layers))

@@ -1,6 +1,6 @@
 """Hugging Face's Flax BERT or RoBERTa, last seen in transformers 4.57.
 
-Everything learns, and every batch is padded to one length.
+Everything is trained, and every batch is padded to one length.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -67,7 +67,7 @@ class Flax:
     def wait(self) -> None:
         jax.block_until_ready((self.state, self.loss))
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
         x, y = jnp.ones((m, k)), jnp.ones((k, n))
         multiply = jax.jit(jnp.matmul)
         return lambda: jax.block_until_ready(multiply(x, y))

@@ -3,7 +3,7 @@
 # pyright: reportMissingImports=false
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,21 @@ class Torch:
         self.model = METHODS[args.method](model).to(self.device).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.narrow = args.precision == "bf16"
-        if self.narrow:  # as ours: what learns stays f32, what is frozen is kept in the precision it is used in
+        if (
+            self.narrow
+        ):  # as ours: trainable parameters stay f32, frozen ones are kept in the precision they are used in
             for parameter in self.model.parameters():
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.bfloat16()
-        self.forward = torch.compile(self.model) if args.compile else self.model
-        self.optimizer = torch.optim.AdamW(self.trained, lr=args.learning_rate, weight_decay=0.1)
+        # Batches by length come in a dozen lengths, which one dynamic graph serves; one length has a graph of its own.
+        dynamic = True if args.grouped else None if args.length is None else False
+        self.forward = torch.compile(self.model, dynamic=dynamic) if args.compile else self.model
+        fused = self.device == "cuda"
+        self.optimizer = torch.optim.AdamW(self.trained, lr=args.learning_rate, weight_decay=0.1, fused=fused)
         self.args = args
 
     def batches(self) -> Iterator[Measured]:
-        for inputs, labels, sizes in padded_batches(self.args.tokens, self.args.length):
+        for inputs, labels, sizes in padded_batches(self.args.tokens, self.args.length, self.args.grouped):
             yield sizes._replace(inputs=self.tensors(inputs, labels))
 
     def tensors(self, inputs: Any, labels: Any) -> dict[str, torch.Tensor]:
@@ -115,7 +120,7 @@ class Torch:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def product(self, m: int, k: int, n: int) -> Callable[[], None]:
+    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
         dtype = torch.bfloat16 if self.narrow else torch.float32
         x, y = (torch.ones(*shape, dtype=dtype, device=self.device) for shape in ((m, k), (k, n)))
 
@@ -127,25 +132,30 @@ class Torch:
 
     def flops(self, inputs: dict[str, torch.Tensor]) -> int:
         with FlopCounterMode(display=False) as counter:
-            self.step_by(self.model, inputs)  # a compiled program's products are not counted
+            self.step_by(self.model, inputs)  # a compiled graph's matmuls are not counted
         return counter.get_total_flops()
 
     def device_bytes(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
 
 
-def main() -> None:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", choices=METHODS, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--length", type=int, help="that everything is padded to; by default the batch's longest")
+    parser.add_argument("--grouped", action="store_true", help="batches of examples of similar length")
     parser.add_argument("--labels", type=int, required=True, help="1 for a regression")
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=("f32", "bf16"), required=True)
     parser.add_argument("--compile", action="store_true", help="the model by torch.compile")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = parse()
     over_stdio(lambda: Torch(args))
 
 

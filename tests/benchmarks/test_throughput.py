@@ -13,7 +13,7 @@ import pytest
 
 from adakron_jax import pretrained
 from adakron_jax.config import ROBERTA_LARGE, EncoderConfig
-from benchmarks import protocol, shapes, summary, throughput
+from benchmarks import protocol, settings, shapes, summary, throughput
 from benchmarks.protocol import Measured
 
 
@@ -22,10 +22,10 @@ def answer(seconds: float, examples: int = 10, tokens: int = 90, peak_bytes: int
     return sizes | {"seconds": seconds, "elsewhere": 0.5, "compilations": 2, "flops_per_second": 1e9, "device_bytes": 0}
 
 
-def found(**speed: float) -> dict[str, Any]:
+def figures(**speed: float) -> dict[str, Any]:
     """Measurements of programs by the seconds of their rounds; every second round is twice as slow for all."""
     real = {name.replace("_", "-"): [answer(seconds), answer(2 * seconds)] for name, seconds in speed.items()}
-    dense = {name: {"steps": its, "product": its, "flops": 10**9} for name, its in real.items()}
+    dense = {name: {"steps": answers, "matmul": answers, "flops": 10**9} for name, answers in real.items()}
     settings = {"rows": 10, "seq": 8}
     return {"settings": settings, "start": {}, "real": {"rte": real, "mrpc": real}, "dense": dense, "depth": {}}
 
@@ -41,13 +41,13 @@ def test_padding_is_a_share_of_all_positions() -> None:
 
 
 def test_targets_are_those_of_what_was_measured() -> None:
-    lines = summary.targets(found(adakron=1.0, authors=3.0, full=2.0))
+    lines = summary.targets(figures(adakron=1.0, authors=3.0, full=2.0))
     assert [(line["name"], round(line["value"], 3), line["reached"]) for line in lines] == [
         ("examples/s, adakron over authors", 3.0, False),
         ("padding of a batch, the worst task", 0.1, True),
         ("dense step, adakron's over full's", 0.5, True),
     ]
-    only_starts = found() | {"start": {"adakron": {"cold": 20.0, "warm": [9.0, 7.0, 7.5]}}, "depth": {"ratio": 1.4}}
+    only_starts = figures() | {"start": {"adakron": {"cold": 20.0, "warm": [9.0, 7.0, 7.5]}}, "depth": {"ratio": 1.4}}
     by_name = {line["name"]: (line["value"], line["reached"]) for line in summary.targets(only_starts)}
     assert by_name == {
         "seconds to the first step, warm": (7.5, True),
@@ -56,18 +56,18 @@ def test_targets_are_those_of_what_was_measured() -> None:
 
 
 def test_targets_on_an_accelerator_are_others() -> None:
-    its = found(adakron=1.0, torch_adakron=3.0, torch_compiled=1.5)
-    names = {line["name"] for line in summary.targets(its)}
+    measured = figures(adakron=1.0, torch_adakron=3.0, torch_compiled=1.5)
+    names = {line["name"] for line in summary.targets(measured)}
     assert not any("torch-compiled" in name for name in names)
-    for answers in its["real"].values():
+    for answers in measured["real"].values():
         answers["adakron"][-1]["device_bytes"] = 2**30
-    # 1 GFLOP in 1.5 s, by the median, where one product takes 1 s
-    its["dense"]["adakron"]["product"] = [{"flops_per_second": 1e9}]
-    lines = {line["name"]: (line["value"], line["target"]) for line in summary.targets(its)}
+    # 1 GFLOP in 1.5 s, by the median, where one matmul takes 1 s
+    measured["dense"]["adakron"]["matmul"] = [{"flops_per_second": 1e9}]
+    lines = {line["name"]: (line["value"], line["target"]) for line in summary.targets(measured)}
     assert lines["examples/s, adakron over torch-adakron"] == (pytest.approx(3), 2)
     assert lines["examples/s, adakron over torch-compiled"] == (pytest.approx(1.5), 1.2)
     assert lines["dense step, torch-compiled's over adakron's"] == (pytest.approx(1.5), 1.2)
-    assert lines["dense step, its products' rate over one product's"] == (pytest.approx(1 / 1.5), 0.5)
+    assert lines["dense step, its matmuls' rate over one matmul's"] == (pytest.approx(1 / 1.5), 0.5)
     assert lines["peak memory, adakron over torch-adakron"][0] == 2**10
 
 
@@ -88,9 +88,9 @@ def test_a_shape_is_an_encoder_that_nothing_has_to_be_downloaded_for(
 
 
 def test_a_program_may_be_measured_on_some_tasks_only() -> None:
-    its = found(adakron=1.0, torch_adakron=2.0)
-    its["real"]["mrpc"] = {"adakron": its["real"]["mrpc"]["adakron"]}
-    shown = summary.show(its)
+    measured = figures(adakron=1.0, torch_adakron=2.0)
+    measured["real"]["mrpc"] = {"adakron": measured["real"]["mrpc"]["adakron"]}
+    shown = summary.show(measured)
     assert "| `torch-adakron` | 3.75 (2.50 to 5.00) | - |" in shown
     assert "| `torch-adakron` | 3.00 (2.00 to 4.00) s | 1 GFLOP | 33 % | 1 |" in shown
     assert "busy with other work meanwhile: rte 0.50 (0.50 to 0.50), mrpc" in shown
@@ -118,7 +118,7 @@ class Counting:
     def wait(self) -> None:
         self.steps.append("wait")
 
-    def product(self, m: int, k: int, n: int) -> Any:
+    def matmul(self, m: int, k: int, n: int) -> Any:
         return lambda: self.steps.append((m, k, n))
 
     def flops(self, inputs: Any) -> int:
@@ -130,17 +130,17 @@ class Counting:
 
 def test_a_process_takes_its_steps_over_consecutive_batches() -> None:
     asked = [{"ask": "warm", "steps": 4}, {"ask": "real", "steps": 2}, {"ask": "real", "steps": 2}]
-    asked += [{"ask": "dense", "steps": 1, "rows": 3, "seq": 8}, {"ask": "product", "steps": 1, "sizes": [2, 3, 4]}]
+    asked += [{"ask": "dense", "steps": 1, "rows": 3, "seq": 8}, {"ask": "matmul", "steps": 1, "sizes": [2, 3, 4]}]
     asked += [{"ask": "count", "steps": 1, "rows": 3, "seq": 8}]
     program, answers = Counting(), io.StringIO()
     protocol.serve(lambda: program, map(json.dumps, asked), answers)
-    first, warm, one, two, dense, product, count = map(json.loads, answers.getvalue().splitlines())
+    first, warm, one, two, dense, matmul, count = map(json.loads, answers.getvalue().splitlines())
     assert program.steps == [0, "wait", 3, 4, "wait", 1, 2, "wait", 3, 4, "wait", "3x8", "wait", (2, 3, 4), (2, 3, 4)]
     assert first["compilations"] == 3
     assert first["peak_bytes"] > 0
     assert (one["examples"], one["tokens"], one["positions"]) == (8, 40, 49)
     assert dense["positions"] == 24
-    assert product["flops_per_second"] > 0
+    assert matmul["flops_per_second"] > 0
     assert count["flops"] == 21
     assert warm.keys() == two.keys()
 
@@ -157,6 +157,15 @@ def test_padded_batches_hold_the_examples_in_order(tmp_path: Path) -> None:
     assert sizes == Measured(None, 2, 5, 6)
     assert next(batches)[2] == Measured(None, 1, 1, 1)
     assert next(protocol.padded_batches(tmp_path / "a.npz", 8))[0]["input_ids"].shape == (2, 8)
+    grouped = protocol.padded_batches(tmp_path / "a.npz", None, grouped=True)
+    by_length = sorted((next(grouped)[2] for _ in range(2)), key=lambda sizes: sizes.examples)
+    assert by_length == [Measured(None, 1, 1, 8), Measured(None, 2, 5, 16)]
+
+
+def test_batches_by_length_hold_every_example_once() -> None:
+    order = np.array([[0, 1], [2, 3], [4, -1]])
+    grouped = protocol.by_length(order, np.array([9, 1, 8, 2, 5]), group=2)
+    assert sorted(map(tuple, grouped.tolist())) == [(0, 2), (3, 1), (4, -1)]
 
 
 @pytest.mark.parametrize(
@@ -181,16 +190,16 @@ def test_refuses_in_one_line(flags: list[str], said: str, capsys: pytest.Capture
 
 def test_adds_to_what_was_measured_before_under_the_same_conditions(tmp_path: Path) -> None:
     flags = ["--model", "m", "--data", "d", "--json", str(tmp_path / "a.json")]
-    nothing = throughput.earlier(throughput.parse(flags))
+    nothing = throughput.earlier(settings.parse(flags))
     assert nothing["real"] == {}
     before = nothing | {"real": {"rte": {}}}
     (tmp_path / "a.json").write_text(json.dumps(before))
-    assert throughput.earlier(throughput.parse([*flags, "--rounds", "9"])) == before
+    assert throughput.earlier(settings.parse([*flags, "--rounds", "9"])) == before
     with pytest.raises(ValueError, match="was measured with seq 128, not 64"):
-        throughput.earlier(throughput.parse([*flags, "--seq", "64"]))
+        throughput.earlier(settings.parse([*flags, "--seq", "64"]))
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(ValueError, match="is no measurement"):
-        throughput.earlier(throughput.parse(flags))
+        throughput.earlier(settings.parse(flags))
 
 
 def test_names_and_leaves_out_what_is_not_installed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adakron_jax.config import BERT_BASE
-from benchmarks.tpu import CHIPS, Broken, batch_of_shapes, check, devices, figures, products, step_of_shapes
+from benchmarks.tpu import CHIPS, Broken, batch_of_shapes, check, devices, figures, matmul_flops, step_of_shapes
 
 # Of four layers, two are in a loop.
 SMALL = dataclasses.replace(
@@ -62,20 +62,20 @@ def test_a_step_that_is_not_as_it_has_to_be_is_refused_with_the_reason() -> None
             check(text, state)
 
 
-def test_products_are_counted_once_a_layer_and_by_the_type_of_their_operands() -> None:
+def test_matmuls_are_counted_once_a_layer_and_by_the_type_of_their_operands() -> None:
     matrix, vector = jnp.ones((3, 3)), jnp.ones(3, jnp.bfloat16)
 
     def twice(x):
         return jax.lax.scan(lambda x, _: (matrix @ x, None), x, length=2)[0]
 
-    counted = products(jax.make_jaxpr(lambda x: (twice(x), vector @ vector))(jnp.ones(3)).jaxpr)
+    counted = matmul_flops(jax.make_jaxpr(lambda x: (twice(x), vector @ vector))(jnp.ones(3)).jaxpr)
     assert counted == {np.dtype("float32"): 2 * 2 * 9, np.dtype(jnp.bfloat16): 2 * 3}
 
 
 def test_the_flops_of_a_step_are_those_counted_by_hand() -> None:
     deep = dataclasses.replace(BERT_BASE, num_layers=42)
     step, state, frozen = step_of_shapes(deep, jax.devices()[:1], remat=False)
-    counted = products(step.trace(state, frozen, batch_of_shapes(deep, 64, 128)).jaxpr)
+    counted = matmul_flops(step.trace(state, frozen, batch_of_shapes(deep, 64, 128)).jaxpr)
     hidden, tokens = 768, 64 * 128
     layer = tokens * (2 * 12 * hidden**2 + 4 * 128 * hidden)  # the dense kernels; scores and contexts
     # Forward 41 layers in full; backward 40, and of each only what leads to the values below, frozen as weights are.

@@ -98,7 +98,7 @@ def test_of_full_fine_tuning_all_learns_and_of_a_probe_nothing(capsys: pytest.Ca
         ("params --method.factors", "expected at least one argument"),
         ("params --method.place here", "method.place is 'here'; accepted: sequential, pfeiffer"),
         ("params --method.place sequential pfeiffer", "accepted: one value"),
-        ("params --method head --method.factors 3", "method head has no field factors; accepted: none"),
+        ("params --method head --method.factors 3", "method head has no field factors; accepted: layers"),
         ("params --labels x", "invalid int value: 'x'"),
         ("params --labels 0", "labels is 0; accepted: at least 1"),
         ("params --labels -1", "labels is -1; accepted: at least 1"),

@@ -122,7 +122,7 @@ def test_the_result_has_every_promised_key(whole: Whole, tiny: Path):
         *("train_examples", "together", "throughput", "seconds", "compilations", "device", "versions"),
     }
     assert (result["task"], result["model"], result["seed"]) == ("sst2", str(tiny), 0)
-    assert result["method"] == {"name": "adakron", "factors": [12, 4], "place": "sequential"}
+    assert result["method"] == {"name": "adakron", "layers": "all", "factors": [12, 4], "place": "sequential"}
     assert set(result["throughput"]) == {"examples_per_second", "tokens_per_second", "padding_fraction"}
     assert set(result["seconds"]) == {"compile", "train", "eval", "total"}
     assert set(result["compilations"]) == {"train", "eval"}

@@ -112,7 +112,7 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
     said = json.loads((saved / "adapter.json").read_text())
     assert said == {
         "format": 2,
-        "method": {"name": "adakron", "factors": [3, 2], "place": "sequential"},
+        "method": {"name": "adakron", "layers": "all", "factors": [3, 2], "place": "sequential"},
         "task": "rte",
         "problem": "classification",
         "labels": ["entailment", "not_entailment"],

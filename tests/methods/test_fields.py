@@ -11,8 +11,11 @@ from flax import linen as nn
 from adakron_jax.splice import METHODS, Site, Splice, compose, described, make_method
 from tests.encoders.test_bert import BERT
 
-DENSES = "query, key, value, attention_dense, ffn_dense"
+DENSES = "query, key, value, attention_dense, ffn_inner, ffn_dense"
 WIDTHS = "one or more whole numbers of at least 1"
+
+NUMBERS = ((float("nan"),), "finite numbers")
+ACTIVATIONS = "relu, gelu, gelu_tanh, silu, tanh"
 
 # Method, field, value, what is accepted instead.
 REFUSED: list[tuple[str, str, Any, str]] = [
@@ -29,18 +32,30 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("compacter++", "reduction", 0, "at least 1"),
     ("compacter++", "phm_dim", 0, "at least 1"),
     ("compacter++", "phm_rank", -1, "at least 1"),
+    ("compacter", "scales", *NUMBERS),
+    ("compacter++", "scales", *NUMBERS),
     ("hadamard", "place", "ffn", "after_dense, context"),
     ("houlsby", "r", 0, "at least 1"),
     ("houlsby", "form", "meta", "google, adapterhub"),
+    ("houlsby", "places", (), "one or more of attention, ffn"),
+    ("houlsby", "places", ("ffn", "ffn"), "one or more of attention, ffn"),
+    ("houlsby", "activation", "mish", f"own, {ACTIVATIONS}"),
+    ("houlsby", "scales", *NUMBERS),
+    ("ia3", "targets", (), f"one or more of {DENSES}, attention_context, ffn_hidden"),
+    ("ia3", "targets", ("ffn",), f"one or more of {DENSES}, attention_context, ffn_hidden"),
+    ("krona", "ranks", (1,), "none, two whole numbers of at least 0, or two for each target"),
+    ("krona", "ranks", (0, -1), "none, two whole numbers of at least 0, or two for each target"),
+    ("krona", "scales", *NUMBERS),
     ("krona", "targets", (), f"one or more of {DENSES}"),
     ("krona", "targets", ("query", "ffn"), f"one or more of {DENSES}"),
-    ("krona", "a_shape", (4,), "two whole numbers of at least 1"),
-    ("krona", "a_shape", (4, 4, 4), "two whole numbers of at least 1"),
-    ("krona", "a_shape", (4, 0), "two whole numbers of at least 1"),
+    ("krona", "a_shape", (4,), "two whole numbers of at least 1, or two for each target"),
+    ("krona", "a_shape", (4, 4, 4), "two whole numbers of at least 1, or two for each target"),
+    ("krona", "a_shape", (4, 0), "two whole numbers of at least 1, or two for each target"),
     ("krona", "scale", 0.0, "above 0"),
     ("lora", "targets", (), f"one or more of {DENSES}"),
     ("lora", "targets", ("query", "keys_values"), f"one or more of {DENSES}"),
     ("lora", "targets", ("query", "query"), f"one or more of {DENSES}"),
+    ("lora", "scales", *NUMBERS),
     ("lora", "r", 0, "at least 1"),
     ("lora", "alpha", 0.0, "above 0"),
     ("lora", "alpha", -16.0, "above 0"),
@@ -51,6 +66,11 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("madakron", "factors", (12, 0), WIDTHS),
     ("madakron", "mixture", "most", "full, partial"),
     ("pfeiffer", "r", 0, "at least 1"),
+    ("pfeiffer", "places", ("output",), "one or more of attention, ffn"),
+    ("pfeiffer", "activation", "own", ACTIVATIONS),
+    ("pfeiffer", "scales", *NUMBERS),
+    ("prefix", "leave_out", (-1,), "layers from 0, each once"),
+    ("prefix", "leave_out", (1, 1), "layers from 0, each once"),
     ("prefix", "length", 0, "at least 1"),
     ("prefix", "mid", 0, "at least 1"),
     ("unipelt", "parts", (), "one or more of adapter, prefix, lora"),
@@ -59,8 +79,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("unipelt", "length", 0, "at least 1"),
     ("unipelt", "mid", 0, "at least 1"),
     ("unipelt", "lora_r", 0, "at least 1"),
-    ("vera", "targets", (), "one or more of query, key, value, attention_dense"),
-    ("vera", "targets", ("ffn_dense",), "one or more of query, key, value, attention_dense"),
+    ("unipelt", "targets", (), f"one or more of {DENSES}"),
+    ("vera", "targets", (), f"one or more of {DENSES}"),
+    ("vera", "targets", ("ffn_hidden",), f"one or more of {DENSES}"),
+    ("vera", "scales", *NUMBERS),
     ("vera", "r", 0, "at least 1"),
 ]
 
@@ -110,8 +132,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
         (
             name,
             {"reduction": reduction},
-            f"method.reduction is {reduction}; "
-            "accepted: a divisor of the hidden size 16 that leaves a multiple of phm_dim 4",
+            f"method.reduction is {reduction}; accepted: what leaves, of the hidden size 16, a multiple of phm_dim 4",
         )
         for name in ("compacter", "compacter++")
         for reduction in (3, 8, 32)

@@ -16,11 +16,23 @@ from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, is_own
 from tests.encoders.test_bert import BERT, packed_pairs
 
 CONFIG = dataclasses.replace(BERT, hidden_size=64, num_layers=2, intermediate_size=128)
+DENSE = tuple(site.value for site in DENSES)
 # The fields a method is fused with, where its defaults leave something out.
 FIELDS: dict[str, list[dict[str, Any]]] = {
     "hadamard": [{"place": "after_dense"}, {"place": "context"}],
-    "krona": [{"targets": tuple(site.value for site in DENSES), "a_shape": (16, 4), "scale": 0.5}],
-    "lora": [{"targets": tuple(site.value for site in DENSES), "r": 3, "alpha": 5.0}],
+    "ia3": [{}, {"targets": ("ffn_inner", "query", "attention_context", "attention_dense", "ffn_dense")}],
+    "krona": [
+        {"targets": DENSE, "a_shape": (16, 4), "scale": 0.5},
+        {
+            "targets": ("query", "ffn_inner"),
+            "a_shape": (8, 8, 8, 16),
+            "ranks": (0, 2, 3, 0),
+            "scales": (1.0, 0.0, -2.0, 1.5),
+        },
+    ],
+    "lora": [{"targets": DENSE, "r": 3, "alpha": 5.0}, {"r": 3, "scales": (1.0, 0.0, -0.5, 2.0)}],
+    "prefix": [{}, {"leave_out": (1,), "shift_positions": True}],
+    "vera": [{}, {"targets": ("key", "ffn_inner", "ffn_dense"), "r": 5, "scales": (1.0,) * 5 + (0.0,)}],
     "madakron": [{"mixture": "full"}, {"mixture": "partial"}],
 }
 CASES = [METHODS[name](**fields) for name in fusable() for fields in FIELDS.get(name, [{}])]

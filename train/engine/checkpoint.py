@@ -1,10 +1,12 @@
 """Checkpoints by orbax; the only file that touches it.
 
 `checkpoints/` keeps the last two full states (trainable, optimiser, step), `best/` the best trainable tree. Frozen
-parameters are in neither.
+parameters are in neither. With each lies a digest of its values, which orbax by itself would not miss: of a turned bit
+it notices only what breaks its own structures.
 """
 
 import errno
+import hashlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from adakron_jax.params import Tree
@@ -20,7 +23,6 @@ from train.engine.lock import Lock
 from train.engine.step import TrainState
 
 KEEP = 2  # so that there is one before a damaged one
-_UNREADABLE = (ValueError, OSError, KeyError, TypeError)  # what orbax raises of a damaged checkpoint
 
 
 def space(state: TrainState) -> int:
@@ -38,6 +40,9 @@ class Checkpoints:
 
     Saving is asynchronous; `wait` and `close` wait for the disk.
 
+    Attributes:
+      journal: the digest that was saved with the state that `restore` has found, if it was.
+
     Raises:
       ValueError: another process has them open.
     """
@@ -47,21 +52,22 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._last = _manager(folder / "checkpoints", KEEP)
         self._best = _manager(folder / "best", 1)
+        self.journal: str | None = None
 
-    def save(self, state: TrainState) -> None:
-        """Saves the state under its step, unless it is there already."""
+    def save(self, state: TrainState, journal: str) -> None:
+        """Saves the state under its step, unless it is there already, and the digest of the run's journal up to it."""
         step = int(state.step)
         if step not in self._last.all_steps():
             with _room():
                 self._best.wait_until_finished()  # who finds this state relies on the best up to it
-                self._last.save(step, args=ocp.args.StandardSave(state))
+                _save(self._last, step, state, journal=journal)
 
     def save_best(self, step: int, trainable: Tree) -> None:
         """Saves the best tree; it replaces the one before."""
         if step in self._best.all_steps():
             self._best.delete(step)  # a killed run saved it, and is now repeated
         with _room():
-            self._best.save(step, args=ocp.args.StandardSave(trainable))
+            _save(self._best, step, trainable)
 
     def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
         """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
@@ -73,8 +79,9 @@ class Checkpoints:
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
                 state = _restore(self._last, step, like)
-            except _UNREADABLE as error:
-                damaged[step] = _damage(self._last, step, error)
+                self.journal = _about(self._last, step).get("journal")
+            except Damaged as error:
+                damaged[step] = str(error)
                 continue
             for unreadable in damaged:
                 self._last.delete(unreadable)
@@ -87,8 +94,8 @@ class Checkpoints:
         """The best tree, which is that of a step, laid out as `like`; `Damaged` if it cannot be read."""
         try:
             return _restore(self._best, step, like)
-        except _UNREADABLE as error:
-            raise Damaged(f"{_damage(self._best, step, error)}; train anew in another folder") from None
+        except Damaged as error:
+            raise Damaged(f"{error}; train anew in another folder") from None
 
     def wait(self) -> None:
         with _room():
@@ -115,11 +122,6 @@ def _room() -> Iterator[None]:
         raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
 
 
-def _damage(manager: ocp.CheckpointManager, step: int, error: Exception) -> str:
-    """A line on a checkpoint that could not be read."""
-    return f"{Path(manager.directory) / str(step)}: damaged checkpoint ({str(error).splitlines()[0][:120]})"
-
-
 @contextmanager
 def _late_reads_hushed() -> Iterator[None]:
     """When one read fails, orbax closes its event loop on those under way: what they print from then on says nothing.
@@ -143,7 +145,34 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
+def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) -> None:
+    manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"sha256": _digest(tree), **about})
+
+
+def _about(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
+    """What was saved with a tree: nothing by an older version, or where just that is damaged."""
+    return manager.metadata(step).custom_metadata or {}
+
+
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
+    """The tree of a step, laid out as `like`; `Damaged` if it cannot be read, or is not what was saved."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    with _late_reads_hushed():
-        return manager.restore(step, args=ocp.args.StandardRestore(shapes))
+    try:
+        with _late_reads_hushed():
+            tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        if _about(manager, step).get("sha256") not in (None, _digest(tree)):
+            raise ValueError("its values are not those that were saved")
+    except Exception as error:  # of a damaged checkpoint, orbax and what it stands on raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise Damaged(f"{Path(manager.directory) / str(step)}: damaged checkpoint ({reason})") from None
+    return tree
+
+
+def _digest(tree: Any) -> str:
+    """SHA-256 of a tree's values, wherever they lie."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -22,14 +22,22 @@ class Lock:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            holder = self._path.read_text(errors="replace").strip()
-            raise ValueError(f"{folder} is in use by {holder}; accepted: another --out, or to wait") from None
+            raise ValueError(
+                f"{folder} is in use by {_holder(self._path)}; accepted: another --out, or to wait"
+            ) from None
 
     def release(self) -> None:
         if self._lock.is_locked:
             # Before the lock is let go: who comes to hold a file that is gone makes another.
             self._path.unlink(missing_ok=True)
             self._lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return "a process that is leaving it"
 
 
 def _sign(file: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.params import Tree, budget, merge_params, split_params
 from adakron_jax.splice import is_own, is_trainable
-from train import signals
+from train import signals, terminal
 from train.engine.data import read_data
 from train.engine.evaluation import (
     Diverged,
@@ -33,7 +33,6 @@ from train.engine.start import advise_pooling, check_compatible, initial_params,
 from train.engine.step import TrainState
 from train.options.config import RunConfig
 from train.output import screen
-from train.output.progress import ProgressLine
 from train.output.result import (
     Compilations,
     Parameters,
@@ -43,6 +42,7 @@ from train.output.result import (
     read_evaluation,
     versions,
 )
+from train.terminal import ProgressLine
 
 RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
@@ -108,7 +108,7 @@ def train_and_evaluate(
                 for run, own in zip(runs, unstack(state, len(runs)), strict=True):
                     with clock.on("eval", steps):
                         evaluate(run, own, epoch, crew)
-                    run.checkpoints.save(own)
+                    run.save(own)
                 if stopping and end < total:
                     stop(crew, end)
         last = zip(runs, unstack(state, len(runs)), strict=True)
@@ -177,12 +177,12 @@ def show_start(crew: Crew, counts: Parameters, trainable: Tree) -> None:
     screen.show_trainable(trainable, lead.frozen, counts)
     for run in crew.runs:
         rows = " or ".join(map(str, run.plan.row_counts))
-        screen.say(
+        terminal.say(
             f"{len(crew.data.train):,} training examples, {total:,} steps; rows of {run.plan.row_length} tokens, "
             f"{rows} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
         )
     if lead.start:
-        screen.say(f"resumed after step {lead.start} of {total}")
+        terminal.say(f"resumed after step {lead.start} of {total}")
 
 
 def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared: Shared, clock: Clock) -> Result:

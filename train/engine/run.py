@@ -35,6 +35,10 @@ class Run:
     checkpoints: Checkpoints
     journal: Journal
 
+    def save(self, state: TrainState) -> None:
+        """Saves the run's state, and with it which journal belongs to it."""
+        self.checkpoints.save(state, self.journal.digest)
+
 
 @contextlib.contextmanager
 def open_runs(
@@ -46,7 +50,7 @@ def open_runs(
       params, frozen: of each run all that it begins with, and its frozen leaves on the devices.
 
     Raises:
-      ValueError: a folder is in use, has no room, or all its checkpoints are damaged.
+      ValueError: a folder is in use, has no room, or its journal or all its checkpoints are damaged.
     """
     with contextlib.ExitStack() as opened:
         runs, states = [], []
@@ -54,7 +58,8 @@ def open_runs(
             plan, fresh = make_plan(config, data), initial_state(config, own_params, data, shardings)
             checkpoints, state = open_folder(config, fresh, data.record)
             opened.enter_context(contextlib.closing(checkpoints))
-            journal = opened.enter_context(contextlib.closing(Journal(config.folder, int(state.step))))
+            journal = Journal(config.folder, int(state.step), checkpoints.journal)
+            opened.enter_context(contextlib.closing(journal))
             runs.append(Run(config, plan, own_frozen, int(state.step), checkpoints, journal))
             states.append(state)
         state = stack(states)
@@ -99,7 +104,7 @@ class Crew:
 
     def save(self, state: TrainState) -> None:
         for run, own in zip(self.runs, unstack(state, len(self.runs)), strict=True):
-            run.checkpoints.save(own)
+            run.save(own)
 
 
 def stack(trees: Sequence[Any]) -> Any:

@@ -15,6 +15,7 @@ from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import is_own, is_trainable
+from train import terminal
 from train.engine import optim
 from train.engine.data import Data
 from train.engine.folder import reached
@@ -22,7 +23,6 @@ from train.engine.sharding import Shardings
 from train.engine.step import TrainState, init_state
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output import screen
 
 
 def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
@@ -35,7 +35,7 @@ def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
 def advise_pooling(config: RunConfig, base: Pretrained) -> None:
     """Says so where the encoder was trained to have its texts read in another way."""
     if base.pooling and config.pooling == "pooler":
-        screen.say(
+        terminal.say(
             f"{base.name} is a sentence encoder whose pooler was never trained ({hub.POOLING} says {base.pooling}); "
             f"--pooling {base.pooling} learns faster"
         )
@@ -64,7 +64,7 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
 
 def initial_params(config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained) -> Tree:
     """All parameters that a run starts from; ValueError if the adapter it starts from does not fit."""
-    leaves = base.leaves  # before the tracing of `fresh`, in which no other model can be made
+    leaves = base.leaves  # read before `fresh` is traced, since reading makes a module of its own
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
 
@@ -132,5 +132,5 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     agree = (card.problem.kind, card.problem.labels, card.pooling) == (problem.kind, problem.labels, config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
-    screen.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    terminal.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
     return taken

@@ -1,5 +1,6 @@
 """`metrics.jsonl` and TensorBoard events."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,24 @@ from adakron_jax.files import write_whole
 class Journal:
     """`metrics.jsonl` and TensorBoard events: one record a logged step and one an evaluation."""
 
-    def __init__(self, folder: Path, resumed_at: int):
-        """Continues the journal of a run resumed at a step; records of later steps, which will be repeated, go."""
+    def __init__(self, folder: Path, resumed_at: int, expected: str | None = None):
+        """Continues the journal of a run resumed at a step; records of later steps, which will be repeated, go.
+
+        Args:
+          expected: the digest of what stays, if it is known.
+
+        Raises:
+          ValueError: the journal is damaged.
+        """
         from tensorboardX import SummaryWriter
 
         self._path = folder / "metrics.jsonl"
         self.records = [record for record in _read_records(self._path) if record["step"] <= resumed_at]
         if not resumed_at:
             self.records = []
-        write_whole(self._path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
+        if expected not in (None, self.digest):
+            raise ValueError(f"{self._path}: damaged: not what the run has recorded; train anew in another folder")
+        write_whole(self._path, self._lines)
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -28,6 +38,15 @@ class Journal:
         for name, value in record.items():
             if name not in ("kind", "step", "split"):
                 self._events.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+    @property
+    def _lines(self) -> bytes:
+        return "".join(json.dumps(record) + "\n" for record in self.records).encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the records."""
+        return hashlib.sha256(self._lines).hexdigest()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [record for record in self.records if record["kind"] == kind]
@@ -40,5 +59,10 @@ def _read_records(path: Path) -> list[dict[str, Any]]:
     """The whole records of a journal; a killed run may have left half of a last line."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        if not all(isinstance(record["step"], int) for record in records):
+            raise ValueError("a step is no whole number")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error}); train anew in another folder") from None
+    return records

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from adakron_jax.evaluation.metrics import OF_KIND
-from adakron_jax.files import write_whole
+from adakron_jax.files import json_digest, write_whole
 from adakron_jax.splice import Method, make_method
 from train.data.glue import TASKS
 from train.data.task import metric_of
@@ -110,6 +110,7 @@ class Result:
             "best": self.best.as_json(),
             "last": self.last.as_json(),
         }
+        values |= {"sha256": json_digest(values)}
         write_whole(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
 
 
@@ -123,6 +124,9 @@ def parse(text: str, config: RunConfig) -> Result:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"it is {str(values)[:20]}; accepted: an object")
+        # What an older version wrote has none.
+        if values.pop("sha256", None) not in (None, json_digest(values)):
+            raise ValueError("it is not as it was written")
         fields = dict(values["method"])
         method = make_method(fields.pop("name"), fields)
         scored = scored_by(config, values.get("problem", ""))

@@ -1,0 +1,251 @@
+"""The bank: adapters by name, and batches in which every example is answered by its own."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from adakron_jax import adapter, hub, pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.bank import rows
+from adakron_jax.bank.rows import Shape
+from adakron_jax.bank.stack import Stack, padded_outputs
+from adakron_jax.config import EncoderConfig
+from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.params import flatten
+from adakron_jax.problem import Prediction
+
+Text = str | tuple[str, str]
+
+
+@dataclasses.dataclass
+class Totals:
+    """What was in all batches so far; positions are tokens and padding."""
+
+    batches: int = 0
+    examples: int = 0
+    tokens: int = 0
+    positions: int = 0
+
+    @property
+    def fill(self) -> float:
+        """Share of the positions that were tokens."""
+        return self.tokens / max(1, self.positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """An adapter in the bank: its card, and its number in a stack."""
+
+    card: Card
+    stack: Stack
+    number: int
+
+
+class AdapterBank:
+    """Adapters of one encoder, by name.
+
+    Adapters of one method, with its fields, and of one form of head share batches, whatever their labels. Of others
+    the batches are apart; the caller need not know. Adding, replacing and removing compile nothing while there is room;
+    `reserve` makes room. Not to be used by several threads at once.
+
+        bank = AdapterBank("bert-base-uncased")
+        bank.add("rte", "runs/rte/adapter")
+        bank.predict([("rte", ("A man sleeps.", "A man is awake.")), ("spam", "You have won!")])
+    """
+
+    def __init__(self, base: str):
+        """Loads the encoder.
+
+        Args:
+          base: a folder, `pkg:NAME`, or a hub id.
+
+        Raises:
+          ValueError: there is no such encoder, or it cannot be read.
+        """
+        folder = hub.locate(base)
+        self.config = EncoderConfig.from_folder(folder)
+        self.tokenizer = Tokenizer(folder, self.config.vocab_size)
+        leaves = pretrained.read(folder, self.config)
+        self.fingerprint = pretrained.fingerprint(leaves)
+        self.base = {path: jax.device_put(leaf) for path, leaf in leaves.items()}
+        self.members: dict[str, Member] = {}
+        self.stacks: dict[SequenceClassifier, Stack] = {}
+        self.shapes = rows.shapes(self.config.max_length)
+        self.totals = Totals()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the adapters, sorted."""
+        return sorted(self.members)
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far."""
+        return sum(stack.compilations for stack in self.stacks.values())
+
+    def add(self, name: str, path: str | Path) -> Card:
+        """Takes in the adapter in a folder under a name, in place of one that has it; returns its card.
+
+        Raises:
+          ValueError: the folder holds no adapter, or one of another encoder; a replaced one then stays.
+        """
+        card = adapter.read_card(Path(path) / "adapter.json")
+        if card.fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{path}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the bank's "
+                f"encoder, whose fingerprint is {self.fingerprint[:12]}"
+            )
+        stack = self._stack(card)
+        tree, card = adapter.load(Path(path))
+        old = self.members.get(name)
+        number = stack.put(flatten(tree), old.number if old and old.stack is stack else None)
+        if old and old.stack is not stack:
+            self.remove(name)
+        self.members[name] = Member(card, stack, number)
+        return card
+
+    def remove(self, name: str) -> None:
+        """Forgets an adapter; ValueError if there is none of this name."""
+        member = self._member(name)
+        member.stack.free.append(member.number)
+        del self.members[name]
+
+    def prepare(self, card: Card, adapters: int = 1) -> None:
+        """Makes room for adapters like this, and compiles all that they take, so that nothing is compiled later.
+
+        Another thread may do this while the bank is in use.
+        """
+        model, stack = self._model(card), self.stacks.get(self._model(card))
+        if stack is None:
+            stack = Stack(model, self.base)
+            stack.reserve(adapters)
+        longest = rows.row_length(card.max_length)
+        stack.warm(shape for seq, shapes in self.shapes.items() if seq <= longest for shape in shapes)
+        self.stacks[model] = stack
+
+    def _model(self, card: Card) -> SequenceClassifier:
+        # On a CPU a loop over layers costs a third of a pass in copies.
+        unroll = jax.default_backend() == "cpu"
+        return card.classifier(unroll=unroll).clone(num_labels=padded_outputs(card.problem.outputs))
+
+    def _stack(self, card: Card) -> Stack:
+        model = self._model(card)
+        if model not in self.stacks:
+            self.stacks[model] = Stack(model, self.base)
+        return self.stacks[model]
+
+    def _member(self, name: str) -> Member:
+        if name not in self.members:
+            near = difflib.get_close_matches(name, self.members, 3)
+            accepted = ", ".join(near) if near else f"one of {len(self.members)} names"
+            raise ValueError(f"adapter is {name!r}; accepted: {accepted}")
+        return self.members[name]
+
+    def predict(self, requests: Sequence[tuple[str, Text]]) -> list[Prediction]:
+        """Answers every (name, text or pair of texts) by the adapter of that name.
+
+        Raises:
+          ValueError: there is no adapter of a name; names near it are given.
+        """
+        members = [self._member(name) for name, _ in requests]
+        if not requests:
+            return []
+        examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
+        answers: dict[int, Prediction] = {}
+        for ids, logits in self._batches(members, examples):
+            answers |= {i: _prediction(members[i], values) for i, values in zip(ids, logits, strict=True)}
+        return [answers[i] for i in range(len(requests))]
+
+    def predict_all(self, text: Text) -> dict[str, Prediction]:
+        """What every adapter says of a text, or of a pair of texts.
+
+        Adapters in the upper layers alone share the pass through those below.
+        """
+        below = [name for name, member in self.members.items() if not member.stack.first_layer]
+        answers = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
+        groups: dict[tuple[int, int], list[str]] = {}
+        for name in self.members.keys() - answers.keys():
+            member = self.members[name]
+            groups.setdefault((id(member.stack), member.card.max_length), []).append(name)
+        for (_, max_length), names in groups.items():
+            examples = encode(self.tokenizer, [text], [max_length])
+            for some in _batched(names, rows.COPIES[-1]):
+                members = [self.members[name] for name in some]
+                batch = rows.copies(examples, len(some))
+                numbers = np.zeros(len(batch[2]), np.int32)
+                numbers[: len(some)] = [member.number for member in members]
+                logits = np.asarray(members[0].stack.logits(numbers, batch))[:, 0]
+                for name, member, values in zip(some, members, logits, strict=False):
+                    answers[name] = _prediction(member, values)
+        return {name: answers[name] for name in self.names}
+
+    def _batches(
+        self, members: Sequence[Member], examples: Examples
+    ) -> Iterator[tuple[list[int], Float[np.ndarray, "examples outputs"]]]:
+        """Examples' numbers and logits, batch by batch; the next batch is under way when one is given out."""
+        queues: dict[tuple[int, int], list[int]] = {}
+        for i, (member, length) in enumerate(zip(members, examples.lengths, strict=True)):
+            queues.setdefault((id(member.stack), rows.row_length(int(length))), []).append(i)
+        under_way: list[tuple[list[int], jax.Array, np.ndarray]] = []
+
+        def finished() -> tuple[list[int], np.ndarray]:
+            ids, logits, (row, _, slot) = under_way.pop(0)
+            return ids, np.asarray(logits)[row, slot]
+
+        for (_, seq), queue in queues.items():
+            while queue:
+                shape, places = rows.first_batch(examples.lengths[queue], self.shapes[seq])
+                ids, queue = queue[: places.shape[1]], queue[places.shape[1] :]
+                batch, order = rows.fill(shape, examples, np.array(ids), places)
+                numbers = np.zeros(shape.examples, np.int32)
+                numbers[: len(ids)] = [members[ids[i]].number for i in order]
+                under_way.append((ids, members[ids[0]].stack.logits(numbers, (*batch, None)), places))
+                self._count(shape, examples.lengths[ids])
+                if len(under_way) > 1:
+                    yield finished()
+        while under_way:
+            yield finished()
+
+    def _count(self, shape: Shape, lengths: np.ndarray) -> None:
+        self.totals.batches += 1
+        self.totals.examples += len(lengths)
+        self.totals.tokens += int(lengths.sum())
+        self.totals.positions += shape.rows * shape.seq
+
+
+def _prediction(member: Member, logits: np.ndarray) -> Prediction:
+    """What a padded head's logits mean."""
+    problem = member.card.problem
+    return problem.predictions(logits[None, : problem.outputs])[0]
+
+
+def _batched(names: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[Text], max_lengths: Sequence[int]) -> Examples:
+    """Texts and pairs of texts as ids, each cut to its length."""
+    kinds: dict[tuple[int, int], list[int]] = {}
+    pairs = [(text,) if isinstance(text, str) else text for text in texts]
+    for i, (pair, length) in enumerate(zip(pairs, max_lengths, strict=True)):
+        kinds.setdefault((len(pair), length), []).append(i)
+    parts = []
+    for (size, length), numbers in kinds.items():
+        columns = [[pairs[i][part] for i in numbers] for part in range(size)]
+        parts.append(tokenizer.encode(columns, length))
+    none = np.zeros(0, np.int32)
+    joined = Examples(
+        tokens=np.concatenate([none, *(part.tokens for part in parts)]),
+        token_types=np.concatenate([none, *(part.token_types for part in parts)]),
+        offsets=np.cumsum(np.concatenate([[0], *(part.lengths for part in parts)])),
+        labels=np.zeros(len(texts), np.int32),
+        empty_texts=0,
+    )
+    return joined.take(np.argsort([i for numbers in kinds.values() for i in numbers]))

@@ -1,0 +1,152 @@
+"""Adapters of one kind, stacked along an axis."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.adapter import is_portable
+from adakron_jax.bank.rows import Shape
+from adakron_jax.encoders.apart import OWN, Layout, neutral
+from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import Packed
+from adakron_jax.forward import PerShape
+from adakron_jax.layout import is_stacked
+from adakron_jax.params import flatten, unflatten
+
+STEP = 8  # adapters by which a stack grows at least
+GROWTH = 16  # a stack grows by one part in this many
+WIDTH = 8  # outputs of a padded head: a power of this
+
+Leaves = dict[str, Any]
+# Packed rows, where the examples lie, and perhaps which rows are spread: the layout is then of the spread rows.
+Batch = tuple[Packed, Layout, Array | np.ndarray | None]
+
+
+def padded_outputs(outputs: int) -> int:
+    """Outputs of the head that heads of `outputs` are padded to."""
+    width = WIDTH
+    while width < outputs:
+        width *= WIDTH
+    return width
+
+
+class Stack:
+    """Adapters of one method with its fields, and of one form of head; heads are padded to one number of outputs.
+
+    A leaf is kept as [adapters, ...], or [layers, adapters, ...] of the layers.
+
+    Attributes:
+      model: what they all are adapters of.
+      shapes: of one adapter's leaves, by path.
+      capacity: adapters that there is memory for.
+    """
+
+    def __init__(self, model: SequenceClassifier, base: Mapping[str, Array]):
+        self.model = model
+        shapes, is_theirs = flatten(model.shapes()), is_portable(model.method)
+        self.shapes = {path: tuple(leaf.shape) for path, leaf in shapes.items() if is_theirs(path)}
+        self.frozen = {path: base[path] for path in shapes if path not in self.shapes}
+        self.capacity, self.leaves = 0, self._zeros(0)
+        self.free: list[int] = []
+        self._put = PerShape(jax.jit(_put, donate_argnums=2))
+        self._select = PerShape(jax.jit(_select))
+        self._forward = PerShape(jax.jit(functools.partial(_forward, model=model)))
+
+    def _zeros(self, adapters: int) -> Leaves:
+        return {path: jnp.zeros(_with_axis(path, shape, adapters)) for path, shape in self.shapes.items()}
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far."""
+        return sum(program.compilations for program in (self._put, self._select, self._forward))
+
+    def reserve(self, adapters: int) -> None:
+        """Grows to at least this capacity."""
+        if (more := adapters - self.capacity) > 0:
+            room = self._zeros(more)
+            self.leaves = {
+                path: jnp.concatenate([leaf, room[path]], axis=int(is_stacked(path)))
+                for path, leaf in self.leaves.items()
+            }
+            self.free += reversed(range(self.capacity, adapters))
+            self.capacity = adapters
+
+    def warm(self, shapes: Iterable[Shape]) -> None:
+        """Compiles what batches of these shapes take, and taking in another adapter; computes nothing."""
+
+        def described(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+        stacked = described(self.leaves)
+        one = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
+        self._put.compiled(one, jax.ShapeDtypeStruct((), np.int32), stacked)
+        for shape in shapes:
+            numbers = jax.ShapeDtypeStruct((shape.examples,), np.int32)
+            self._select.compiled((numbers, stacked))
+            own = jax.eval_shape(_select, (numbers, stacked))
+            self._forward.compiled(described(self.frozen), own, described((*shape.blank(), None)))
+
+    def put(self, leaves: Mapping[str, np.ndarray], number: int | None = None) -> int:
+        """Takes in an adapter, in the place of `number` or in a free one; returns its number."""
+        if number is None and not self.free:
+            self.reserve(self.capacity + max(STEP, self.capacity // GROWTH))
+        number = self.free.pop() if number is None else number
+        new = {path: _padded(np.asarray(leaves[path], np.float32), shape) for path, shape in self.shapes.items()}
+        self.leaves = self._put(new, np.int32(number), self.leaves)
+        return number
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
+        return self.model.method.layer_range(self.model.config).start
+
+    def logits(self, numbers: Int[np.ndarray, " examples"], batch: Batch) -> Float[Array, "rows slots outputs"]:
+        """Of a batch, whose examples are answered by the adapters of these numbers."""
+        own = self._select((numbers, self.leaves))
+        return self._forward(self.frozen, own, batch)
+
+
+def _with_axis(path: str, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return (shape[0], size, *shape[1:]) if is_stacked(path) else (size, *shape)
+
+
+def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A head of fewer outputs, with zeros for the others."""
+    return np.pad(leaf, [(0, size - have) for size, have in zip(shape, leaf.shape, strict=True)])
+
+
+def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
+    return {
+        path: leaf.at[:, number].set(new[path]) if is_stacked(path) else leaf.at[number].set(new[path])
+        for path, leaf in stacked.items()
+    }
+
+
+def _select(numbers_and_stacked: tuple[Array, Leaves]) -> Leaves:
+    """The leaves of the adapters [examples], the layers' as [layers, examples, ...]."""
+    numbers, stacked = numbers_and_stacked
+
+    def select(path: str, leaf: Array) -> Array:
+        if not is_stacked(path):
+            return leaf.at[numbers].get(mode="promise_in_bounds")
+        # As one axis: taken along the second of two, a CPU copies number by number.
+        layers, adapters = leaf.shape[:2]
+        at = jnp.arange(layers)[:, None] * adapters + numbers[None]
+        return leaf.reshape(layers * adapters, *leaf.shape[2:]).at[at].get(mode="promise_in_bounds")
+
+    return {path: select(path, leaf) for path, leaf in stacked.items()}
+
+
+def _forward(frozen: Leaves, own: Leaves, batch: Batch, *, model: SequenceClassifier) -> Any:
+    inputs, layout, spread = batch
+    read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
+    unused = {path: neutral(path, leaf[:, 0] if is_stacked(path) else leaf[0]) for path, leaf in own.items()}
+    variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"apart": layout.apart(read)}}
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
+    with jax.default_matmul_precision("float32"):
+        return model.apply(variables, inputs, True, spread)

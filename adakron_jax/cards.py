@@ -1,0 +1,95 @@
+"""Model cards in the hub's format: what a classifier is, what it was trained on, how well it does, how it is used."""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from adakron_jax.adapter import Card, portable_shapes
+from adakron_jax.files import read_json
+from adakron_jax.layout import CLASSIFIER
+from adakron_jax.params import count
+
+LIBRARY = "adakron-jax"
+
+
+def model_card(card: Card, name: str, use: str, run: Path | None = None) -> str:
+    """The text of a README.md, metadata first.
+
+    Args:
+      card: of the adapter.
+      name: what the model is called.
+      use: how it is used, in Markdown.
+      run: the folder of the run that trained it, if there is one, for its seed, data and counts.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    facts = _facts(run)
+    dataset = str(facts.get("data", card.task) or "unknown")
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=_plain(card.task) or "unknown",
+            dataset_name=dataset,
+            metric_type=metric,
+            metric_value=score,
+        )
+        for metric, score in card.scores.items()
+    ]
+    data = ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag="text-classification",
+        tags=["adapter", card.method.name, card.problem.kind],
+        base_model=card.base if _is_hub_id(card.base) else None,
+        model_name=name,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n" + "\n".join(_text(card, name, use, facts)) + "\n"
+
+
+def _facts(run: Path | None) -> dict[str, Any]:
+    """What a run's folder says besides its adapter."""
+    facts: dict[str, Any] = {}
+    if run and (run / "config.toml").is_file():
+        facts |= tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    if run and (run / "result.json").is_file():
+        facts |= read_json(run / "result.json")
+    return facts
+
+
+def _text(card: Card, name: str, use: str, facts: dict[str, Any]) -> Iterable[str]:
+    method = {field.name: getattr(card.method, field.name) for field in dataclasses.fields(card.method)}
+    trained = portable_shapes(card)
+    head = count(trained.pop(CLASSIFIER, {}))
+    rows = {
+        "Encoder": f"{card.base} ({card.encoder.model_type}, {card.encoder.num_layers} layers, fingerprint "
+        f"{card.fingerprint[:12]})",
+        "Method": card.method.name + "".join(f", {key} {_plain(value)}" for key, value in method.items()),
+        "Parameters": f"{count(trained):,} of the adapter, {head:,} of the head",
+        "Problem": card.problem.kind,
+        "Labels": ", ".join(card.problem.labels),
+        "Reads": f"{card.pooling}, at most {card.max_length} tokens",
+        "Trained on": ", ".join(str(x) for x in dict.fromkeys((card.task, facts.get("data", ""))) if x),
+        "Training examples": facts.get("train_examples") or "",
+        "Seed": facts.get("seed", ""),
+    }
+    yield from (f"# {name}", "", f"A text classifier made with {LIBRARY}.", "", "| | |", "|---|---|")
+    yield from (f"| {key} | {_cell(value)} |" for key, value in rows.items() if value != "")
+    if card.scores:
+        yield from ("", "## Scores", "", "Of the development set, in the epoch that was best there.", "")
+        yield from ("| metric | value |", "|---|---|")
+        yield from (f"| {_cell(metric)} | {score:.4f} |" for metric, score in card.scores.items())
+    yield from ("", "## Use", "", use)
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).replace("|", "\\|").split())
+
+
+def _is_hub_id(base: str) -> bool:
+    return not base.startswith((".", "/", "~", "pkg:")) and base.count("/") <= 1

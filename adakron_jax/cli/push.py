@@ -1,0 +1,18 @@
+"""`push`: an adapter to the hub, with a model card."""
+
+from typing import Any
+
+from adakron_jax.cli.flags import Parser
+
+
+def add_flags(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or an adapter's")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="the repository on the hub, made if there is none")
+    parser.add_argument("--private", action="store_true", help="make it a private one")
+
+
+def run(given: dict[str, Any]) -> int:
+    from adakron_jax.hub_adapters import push
+
+    print(push(given["run"], given["repository"], given.get("private", False)))
+    return 0

@@ -1,0 +1,47 @@
+"""`serve`: adapters of one encoder over HTTP."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from adakron_jax.cli.flags import Parser
+
+
+def add_flags(parser: Parser) -> None:
+    parser.add_argument("adapters", nargs="+", help="folders of adapters or runs, or folders of many of them")
+    parser.add_argument("--base", help="the encoder: a folder, pkg:NAME or a hub id (default: the first adapter's)")
+    parser.add_argument("--host", help="address to listen at (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=int, help="port to listen at (default: 8000)")
+    parser.add_argument("--resident", type=int, help="adapters of a kind kept in memory (default: 256)")
+    parser.add_argument("--queue", type=int, help="texts that may wait (default: 1024)")
+    parser.add_argument("--patience", type=float, help="milliseconds that a text waits for others (default: 3)")
+    parser.add_argument("--hub", action="store_true", help="let clients add adapters from the hub")
+
+
+def run(given: dict[str, Any]) -> int:
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"serve needs {package}; install it with: pip install 'adakron-jax[serve]'")
+    import uvicorn
+
+    from adakron_jax.serving.app import make_app
+    from adakron_jax.serving.start import make_engine
+
+    roots = [Path(adapter) for adapter in given["adapters"]]
+    resident, queue, patience = given.get("resident", 256), given.get("queue", 1024), given.get("patience", 3.0)
+    for name, value in (("resident", resident), ("queue", queue)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; accepted: at least 1")
+    if not 0 <= patience <= 1000:
+        raise ValueError(f"patience is {patience}; accepted: 0 to 1000 milliseconds")
+    engine = make_engine(roots, given.get("base", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
+    app = make_app(engine, engine.shelf, token=os.environ.get("ADAKRON_TOKEN", ""), hub=given.get("hub", False))
+    uvicorn.run(
+        app,
+        host=given.get("host", "127.0.0.1"),
+        port=given.get("port", 8000),
+        timeout_graceful_shutdown=30,
+        access_log=False,
+    )
+    return 0

@@ -1,0 +1,139 @@
+"""Adapters on the hub: fetched as a stranger's files are, pushed with a model card.
+
+Of a repository only the two files of a portable adapter are ever asked for, under names that are fixed here; what the
+hub says of their sizes is checked before they are downloaded. Nothing of them is code, and whether the encoder is the
+one that the adapter was trained on is checked when it is put on it.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adakron_jax import adapter, hub
+from adakron_jax.cards import model_card
+from adakron_jax.files import MOST_JSON, write_whole
+from adakron_jax.params import count
+
+FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
+_HEADER = 1 << 20  # bytes of the tensors' names, at most
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_USE = """```
+pip install {library}
+python -m adakron_jax predict hub:{name} --text "..."
+```"""
+
+
+def fetch_adapter(repository: str, revision: str) -> Path:
+    """The folder of an adapter in the hub's cache, downloaded if need be.
+
+    Args:
+      repository: OWNER/NAME.
+      revision: a branch, a tag or a commit; of a commit nothing can change.
+
+    Raises:
+      ValueError: there is no such repository or revision, it has no adapter, or one of another size than it says; or
+        the hub cannot be reached and the cache does not have it.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    where = f"adapter 'hub:{repository}@{revision}'"
+    _check_name(repository)
+    with _complaints(where):
+        if not hub.hub_is_reachable():
+            cached = {"revision": revision, "local_files_only": True}
+            return [Path(hf_hub_download(repository, name, **cached)).parent for name in FILES][0]
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        sizes = {file.rfilename: file.size for file in info.siblings or ()}
+        _check_size(where, CARD, sizes, 2, MOST_JSON)
+        path = Path(hf_hub_download(repository, CARD, revision=info.sha))
+        least = 4 * count(adapter.portable_shapes(adapter.read_card(path)))
+        _check_size(where, TENSORS, sizes, least, least + _HEADER)
+        hf_hub_download(repository, TENSORS, revision=info.sha)
+    return path.parent
+
+
+def _check_name(repository: str) -> None:
+    if not _NAME.fullmatch(repository) or ".." in repository:
+        raise ValueError(f"the hub's repository is {repository!r}; accepted: OWNER/NAME")
+
+
+def _check_size(where: str, name: str, sizes: dict[str, Any], least: int, most: int) -> None:
+    size = sizes.get(name)
+    if name not in sizes:
+        raise ValueError(f"{where}: no {name} there; accepted: a repository with {' and '.join(FILES)}")
+    if not isinstance(size, int) or not least <= size <= most:
+        raise ValueError(f"{where}: {name} has {size} bytes; accepted: {least} to {most}, as it is described")
+
+
+def push(run: str, repository: str, private: bool = False) -> str:
+    """Uploads an adapter with its model card in one commit, and gives the address of the repository.
+
+    An upload that is interrupted changes nothing there; the same call again goes on with what is missing.
+
+    Args:
+      run: as `hub.locate_adapter` takes it.
+      repository: OWNER/NAME, made if there is none.
+      private: whether a new one is private.
+
+    Raises:
+      ValueError: there is no such adapter, no token or no access, or the hub cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    _check_name(repository)
+    folder = hub.locate_adapter(run)
+    _, card = adapter.load(folder)
+    trained_in = Path(run) if folder != Path(run) else None
+    text = model_card(card, repository, _USE.format(library="adakron-jax", name=repository), trained_in)
+    files = {name: (folder / name).read_bytes() for name in FILES} | {"README.md": text.encode()}
+    with _complaints(f"push to {repository!r}"):
+        if not hub.hub_is_reachable():
+            raise OSError("the hub cannot be reached")
+        if get_token() is None:
+            raise ValueError("no token to write to the hub; accepted: HF_TOKEN, or that of `hf auth login`")
+        api = HfApi()
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, contents) for name, contents in files.items()]
+        api.create_commit(repository, operations, commit_message=f"Upload {card.method.name} adapter")
+    return str(url)
+
+
+def pull(repository: str, revision: str, out: Path) -> None:
+    """Copies an adapter from the hub into a folder of one's own; ValueError as of `fetch_adapter`."""
+    folder = fetch_adapter(repository, revision)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        write_whole(out / name, (folder / name).read_bytes())
+
+
+@contextlib.contextmanager
+def _complaints(where: str) -> Iterator[None]:
+    """Brings what the hub's client raises into one line of a ValueError."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except RevisionNotFoundError:
+        raise ValueError(f"{where}: no such revision; accepted: a branch, a tag or a commit") from None
+    except (RepositoryNotFoundError, GatedRepoError):
+        raise ValueError(f"{where}: no such repository on the hub, or no access to it; HF_TOKEN gives it") from None
+    except LocalEntryNotFoundError:
+        raise ValueError(
+            f"{where}: not in the cache, and the hub cannot be reached; fill the cache on a machine with access and "
+            "copy HF_HOME"
+        ) from None
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise ValueError(f"{where}: the hub gives no access; accepted: a token in HF_TOKEN that has it") from None
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"{where}: {type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''}"
+        ) from None

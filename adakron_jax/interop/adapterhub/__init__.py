@@ -1,0 +1,1 @@
+"""AdapterHub's adapters: the folder, and how each method lies in it."""

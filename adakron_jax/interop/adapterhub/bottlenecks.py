@@ -1,0 +1,237 @@
+"""AdapterHub's bottlenecks: `seq_bn` (Pfeiffer), `double_seq_bn` (Houlsby), Compacter, Compacter++, and their kin."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.adapterhub.updates import gate_slots
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.heads import modules
+from adakron_jax.interop.slots import Piece, Slot, of_each, used
+from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
+from adakron_jax.methods.bottleneck import PLACES
+from adakron_jax.splice import Method, Site, path_of, path_of_shared
+
+# AdapterHub's names of activations -> ours; the first of several is written.
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "swish": "silu",
+    "silu": "silu",
+    "tanh": "tanh",
+}
+_DENSES = {"attention": Site.ATTENTION_DENSE, "ffn": Site.FFN_DENSE}
+AnyBottleneck = Pfeiffer | Houlsby | Compacter
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A bottleneck with its true width in every layer, 0 where there is none; the method's is the largest."""
+
+    method: AnyBottleneck
+    widths: tuple[int, ...]
+
+
+def read(fields: Fields, config: EncoderConfig) -> Measured:
+    """What a description says; the caller refuses what is left of it."""
+    places = tuple(place for place, key in (("attention", "mh_adapter"), ("ffn", "output_adapter")) if fields.flag(key))
+    normed, phm = fields.flag("original_ln_before"), fields.flag("phm_layer")
+    fields.must(
+        original_ln_after=True,
+        ln_before=False,
+        ln_after=False,
+        adapter_residual_before_ln=False,
+        cross_adapter=False,
+        is_parallel=False,
+        inv_adapter=None,
+        use_gating=False,
+        **({"residual_before_ln": True} if normed else {}),
+    )
+    if not normed:  # what the residual is taken from is then one and the same
+        fields.any_of("residual_before_ln", (True, False), default=True)
+    fields.ignore("inv_adapter_reduction_factor", "dropout", "stochastic_depth", "init_weights", "init_weights_seed")
+    activation = fields.any_of("non_linearity", ACTIVATIONS)
+    scaling, missing = fields.number("scaling", default=1.0), set(fields.wholes("leave_out"))
+    layers = range(config.num_layers)
+    scales = tuple(0.0 if layer in missing else float(scaling) for layer in layers)
+    scales = () if set(scales) == {1.0} else scales
+    widths = tuple(0 if layer in missing else each for layer, each in enumerate(_widths(fields, config)))
+    if not places or not any(widths):
+        raise fields.refuse(
+            "mh_adapter, output_adapter and leave_out", (places, sorted(missing)), "an adapter somewhere"
+        )
+    if phm:
+        return _read_compacter(fields, (places, normed, activation), widths, scales, config)
+    fields.ignore(*(key for key in fields.left if "phm" in key), "hypercomplex_nonlinearity")
+    r = max(widths)
+    if normed:
+        return Measured(Pfeiffer(r, places, activation, scales), widths)
+    return Measured(Houlsby(r, "adapterhub", places, "own" if activation == "silu" else activation, scales), widths)
+
+
+def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
+    """The width in every layer: the hidden size over a factor, or over the layer's own of a table."""
+    said = fields.left.get("reduction_factor")
+    if isinstance(said, dict):
+        table = fields.table("reduction_factor", 1e-6)
+        if lacking := [i for i in range(config.num_layers) if str(i) not in table and "default" not in table]:
+            raise fields.refuse("reduction_factor", said, f"a factor for layer {lacking[0]}, or a default")
+        factors = [table.get(str(i), table.get("default", 1)) for i in range(config.num_layers)]
+    else:
+        factors = [fields.number("reduction_factor")] * config.num_layers
+        if factors[0] <= 0:
+            raise fields.refuse("reduction_factor", said, "a number above 0")
+    widths = [max(1, int(config.hidden_size // factor)) for factor in factors]
+    if max(widths) > (most := 64 * config.hidden_size):
+        raise fields.refuse("reduction_factor", said, f"one that leaves a width of at most {most}")
+    return widths
+
+
+def _read_compacter(
+    fields: Fields, form: tuple[Any, ...], widths: tuple[int, ...], scales: tuple[float, ...], config: EncoderConfig
+) -> Measured:
+    fields.must(
+        factorized_phm_W=True, factorized_phm_rule=False, shared_W_phm=False, shared_phm_rule=True, phm_bias=True
+    )
+    fields.ignore("learn_phm", "hypercomplex_nonlinearity", "phm_c_init", "phm_init_range")
+    forms = {(("attention", "ffn"), False, "gelu"): Compacter, (("ffn",), True, "gelu"): CompacterPlusPlus}
+    if form not in forms:
+        raise fields.refuse("a phm_layer with the places, original_ln_before and non_linearity", form, str(list(forms)))
+    width = max(widths)
+    reduction = config.hidden_size // width
+    if set(widths) - {0, width} or config.hidden_size // reduction != width:
+        raise fields.refuse("reduction_factor", widths, "one width of all layers, the hidden size over a whole number")
+    method = forms[form](reduction, fields.whole("phm_dim"), fields.whole("phm_rank"), scales)
+    method.splices(config)  # whether the width divides
+    return Measured(method, widths)
+
+
+def slots(measured: Measured, name: str, config: EncoderConfig, owner: Method | None = None) -> list[Slot]:
+    """Where the leaves lie; those of `owner`, if the bottleneck is a part of it, with its gate."""
+    method, found = measured.method, []
+    phm, names, d = isinstance(method, Compacter), modules(config), config.hidden_size
+    method_name = owner.name if owner else method.name
+    for place in _places(method):
+        parents = [dense.removesuffix(".dense") for dense in names[_DENSES[place]]]
+        at, width = path_of(PLACES[place], method_name), {}
+        bases = []
+        for parent, each in zip(parents, measured.widths, strict=True):
+            bases.append(f"{parent}.adapters.{name}." if each else "")
+            width[bases[-1]] = each
+        for ours, theirs, is_down in (("down", "adapter_down.0", True), ("up", "adapter_up", False)):
+
+            def piece(base: str, kind: str, theirs: str = theirs, is_down: bool = is_down, width: Any = width) -> Piece:
+                shape = (d, width[base]) if is_down else (width[base], d)
+                if isinstance(method, Compacter):
+                    n, rank = method.phm_dim, method.phm_rank
+                    shapes = {"W_left": (n, shape[0] // n, rank), "W_right": (n, rank, shape[1] // n), "b": shape[1:]}
+                    return Piece(f"{base}{theirs}.{kind}", shapes[kind])
+                if kind == "weight":
+                    return Piece(f"{base}{theirs}.weight", shape, "transposed")
+                return Piece(f"{base}{theirs}.bias", shape[1:])
+
+            kinds = {"left": "W_left", "right": "W_right", "bias": "b"} if phm else {"kernel": "weight", "bias": "bias"}
+            for leaf, kind in kinds.items():
+                pieces = of_each(bases, lambda base, kind=kind, piece=piece: piece(base, kind))
+                found.append(Slot(f"{at}{ours}/{leaf}", pieces))
+        if owner:
+            found += gate_slots(at, [base and f"{base}gate" for base in bases], d)
+    if isinstance(method, Compacter):
+        rule = Piece(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
+        found.append(Slot(f"{path_of_shared(method_name)}phm_rule", rule))
+    return found
+
+
+def _places(method: AnyBottleneck) -> tuple[str, ...]:
+    if isinstance(method, Compacter):
+        return ("ffn",) if isinstance(method, CompacterPlusPlus) else ("attention", "ffn")
+    return method.places
+
+
+def measure(
+    method: AnyBottleneck, leaves: Mapping[str, Any], config: EncoderConfig, owner: Method | None = None
+) -> Measured:
+    """The width that each layer uses: units that are all zero at a layer's end are padding.
+
+    Raises:
+      ValueError: AdapterHub has no such form.
+    """
+    if isinstance(method, Houlsby) and method.form == "google":
+        raise ValueError(
+            "method.form is 'google', which trains LayerNorms; accepted for AdapterHub, whose adapters cannot hold "
+            "them: adapterhub"
+        )
+    here = [not method.scales or method.scales[layer] != 0 for layer in range(config.num_layers)]
+    if isinstance(method, Compacter):
+        return Measured(method, tuple(config.hidden_size // method.reduction if each else 0 for each in here))
+    widths = []
+    for layer, there in enumerate(here):
+        ends = [0]
+        for place in method.places:
+            at = path_of(PLACES[place], owner.name if owner else method.name)
+            axes = (("down/kernel", True), ("down/bias", False), ("up/kernel", False))
+            parts = [(np.asarray(leaves[f"{at}{leaf}"])[layer], turned) for leaf, turned in axes]
+            ends.append(used(*(part.T if turned else part for part, turned in parts)))
+        widths.append(max(ends) or method.r if there else 0)
+    if max(widths) < method.r:  # as no file would say how wide ours is
+        widths = [method.r if there else 0 for there in here]
+    return Measured(method, tuple(widths))
+
+
+def describe(measured: Measured, config: EncoderConfig) -> dict[str, Any]:
+    """The description, of which `read` makes the same."""
+    method, phm = measured.method, isinstance(measured.method, Compacter)
+    scales = set(method.scales) - {0.0} or {1.0}
+    if len(scales) > 1:
+        raise ValueError(
+            f"method.scales is {method.scales}; accepted for AdapterHub: one scale, with 0 for layers without"
+        )
+    places = _places(method)
+    if isinstance(method, Compacter):
+        activation = "gelu"
+    elif isinstance(method, Houlsby) and method.activation == "own":
+        activation = "silu"
+    else:
+        activation = method.activation
+    widths = set(measured.widths) - {0}
+    factors = {width: _factor(width, config.hidden_size) for width in widths}
+    table = {str(i): factors[width] for i, width in enumerate(measured.widths) if width}
+    said = {
+        "mh_adapter": "attention" in places,
+        "output_adapter": "ffn" in places,
+        "original_ln_before": isinstance(method, Pfeiffer | CompacterPlusPlus),
+        "original_ln_after": True,
+        "residual_before_ln": True,
+        "adapter_residual_before_ln": False,
+        "ln_before": False,
+        "ln_after": False,
+        "reduction_factor": factors[max(widths)] if len(widths) == 1 else table | {"default": factors[max(widths)]},
+        "non_linearity": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == activation),
+        "scaling": scales.pop(),
+        "leave_out": [layer for layer, width in enumerate(measured.widths) if not width],
+        "is_parallel": False,
+        "use_gating": False,
+        "cross_adapter": False,
+        "inv_adapter": None,
+        "init_weights": "bert",
+        "dropout": 0.0,
+        "phm_layer": phm,
+    }
+    if isinstance(method, Compacter):
+        said |= {"phm_dim": method.phm_dim, "phm_rank": method.phm_rank, "phm_bias": True, "learn_phm": True}
+        said |= {"factorized_phm_W": True, "factorized_phm_rule": False, "shared_W_phm": False, "shared_phm_rule": True}
+    return said
+
+
+def _factor(width: int, hidden: int) -> int | float:
+    """What the hidden size is divided by, rounding down, to give the width."""
+    whole = max(1, hidden // width)
+    if max(1, hidden // whole) == width:
+        return whole
+    return next(x for x in (hidden / width, hidden / (width + 0.5)) if int(hidden // x) == width)

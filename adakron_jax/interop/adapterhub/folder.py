@@ -1,0 +1,146 @@
+"""AdapterHub's folders: `adapter_config.json` and `adapter.safetensors`, and two files of the head beside them.
+
+The description has every field of a method, but not its name.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.adapterhub import bottlenecks
+from adakron_jax.interop.adapterhub.heads import read_head, write_head
+from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix
+from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
+from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.heads import Base, Imported, tensors_of
+from adakron_jax.interop.peft import targets
+from adakron_jax.interop.peft.prefixes import join_prompts, split_prompts
+from adakron_jax.interop.slots import Slot, put, take
+from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, Pfeiffer, Prefix, UniPELT
+from adakron_jax.splice import Method
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
+# Model type -> what the names of its classes begin with, and what they end with.
+CLASSES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra"}
+_KINDS = ("AdapterModel", "ForSequenceClassification", "Model")
+
+
+def read(folder: Path, base: Base) -> Imported:
+    """An adapter's folder as AdapterHub saves it, with its head.
+
+    Raises:
+      ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
+    """
+    fields, path = Fields.read(folder / CONFIG), folder / WEIGHTS
+    config = base.config
+    if config.model_type not in CLASSES:
+        raise ValueError(f"the base is a {config.model_type}; accepted for AdapterHub: {', '.join(CLASSES)}")
+    fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
+    fields.any_of("model_class", [CLASSES[config.model_type] + kind for kind in _KINDS])
+    fields.ignore("model_name", "version", "config_id")
+    name = fields.text("name")
+    method, slots = _read_method(Fields(fields.left.pop("config", None), f"{fields.where}: config"), name, config)
+    fields.done()
+    tensors = _without_copies(tensors_of(folder, WEIGHTS, PICKLED), name)
+    try:
+        leaves = take(slots, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if FLAT in leaves:
+        assert isinstance(method, Prefix | UniPELT)
+        leaves |= split_prompts(leaves.pop(FLAT), config, as_prefix(method))
+    head = read_head(folder, config)
+    return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head)
+
+
+def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """A prefix's MLP is in the file once for the model and once for every layer; ValueError if the copies differ."""
+    kept: dict[str, np.ndarray] = {}
+    for long, tensor in tensors.items():
+        prefix, found, rest = long.partition(f".pool.prefix_tunings.{name}.")
+        short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if found else long
+        if short in kept and not np.array_equal(kept[short], tensor, equal_nan=True):
+            raise ValueError(f"{long} is another than {short}; accepted: copies of one tensor")
+        kept[short] = tensor
+    return kept
+
+
+def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Method, list[Slot]]:
+    kind = fields.left.pop("architecture", None)
+    if kind is None:
+        measured = bottlenecks.read(fields, config)
+        method, slots = measured.method, bottlenecks.slots(measured, name, config)
+    elif kind == "union":
+        method, slots = read_unipelt(fields, name, config)
+    elif kind == "prefix_tuning":
+        fields.must(use_gating=False)
+        method = read_prefix(fields)
+        slots = prefix_slots(method, name, config)
+    elif kind == "lora":
+        fields.must(use_gating=False)
+        method, missing = read_lora(fields, config)
+        slots = lora_slots(method, name, present(method.targets, missing, config), config)
+    else:
+        raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, union")
+    fields.done()
+    return method, slots
+
+
+def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of an adapter, for `load_adapter`.
+
+    Raises:
+      ValueError: AdapterHub has no such method, or its form of the method cannot say what ours does.
+    """
+    config, name = card.encoder, "adapter"
+    if config.model_type not in CLASSES:
+        raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(CLASSES)}")
+    said, slots = _write_method(card.method, leaves, name, config)
+    leaves = dict(leaves)
+    if any(slot.path == FLAT for slot in slots):
+        assert isinstance(card.method, Prefix | UniPELT)
+        leaves[FLAT] = join_prompts(leaves, config, as_prefix(card.method)).reshape(-1)
+    about = {
+        "hidden_size": config.hidden_size,
+        "model_name": card.base,
+        "model_type": config.model_type,
+        "name": name,
+        "version": "adapters.1.3.0",
+    }
+    head = write_head(card, leaves, name, about, CLASSES[config.model_type])
+    about |= {"config": said, "model_class": head.model_class}
+    return {CONFIG: json.dumps(about, indent=2).encode() + b"\n", WEIGHTS: save(put(slots, leaves))} | head.files
+
+
+def _write_method(
+    method: Method, leaves: Mapping[str, Any], name: str, config: EncoderConfig
+) -> tuple[dict[str, Any], list[Slot]]:
+    match method:
+        case Pfeiffer() | Houlsby() | Compacter():
+            widths = bottlenecks.measure(method, leaves, config)
+            return bottlenecks.describe(widths, config), bottlenecks.slots(widths, name, config)
+        case UniPELT():
+            return write_unipelt(method, leaves, name, config)
+        case Prefix():
+            if method.shift_positions:
+                raise ValueError(
+                    "method.shift_positions is True; accepted for AdapterHub, where real tokens begin at position 0: "
+                    "False"
+                )
+            return describe_prefix(method, gated=False), prefix_slots(method, name, config)
+        case LoRA():
+            by_site = targets.present(method, config)
+            return describe_lora(method, by_site, config), lora_slots(method, name, by_site, config)
+        case IA3():
+            return describe_ia3(method), lora_slots(method, name, present(method.targets, [], config), config)
+    raise ValueError(
+        f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
+        "pfeiffer, prefix, unipelt"
+    )

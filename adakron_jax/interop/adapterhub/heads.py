@@ -1,0 +1,151 @@
+"""AdapterHub's heads: `head_config.json` and `model_head.safetensors`.
+
+A flexible head has a description of its own and reads the first token, or the pooled output; a static one is the
+model's own classifier.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders.classifier import HeadForm, Pooling
+from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
+from adakron_jax.interop.fields import Fields, labels_of
+from adakron_jax.interop.heads import is_own, own_head, tensors_of
+from adakron_jax.interop.slots import Leaves, Piece, Slot, put, take
+from adakron_jax.problem import Problem
+
+CONFIG, WEIGHTS, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
+_FORMS = {theirs: ours for theirs, ours in ACTIVATIONS.items() if ours in ("relu", "gelu", "tanh")}
+_KINDS = {"classification": "classification", "multilabel_classification": "multilabel"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadHead:
+    """A head in our terms."""
+
+    leaves: Leaves
+    problem: Problem
+    pooling: Pooling
+    head: HeadForm
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenHead:
+    """A head's files, and the class of the model that has it."""
+
+    files: dict[str, bytes]
+    model_class: str
+
+
+def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
+    """The head beside an adapter; ValueError if there is none, or it is of a form that is not supported."""
+    fields = Fields.read(folder / CONFIG)
+    fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
+    fields.ignore("model_class", "model_name", "version")
+    name, said = fields.left.pop("name", None), fields.left.pop("config", None)
+    if said is None:
+        outputs = fields.whole("num_labels")
+        problem = _problem("classification", fields.left.pop("label2id", None), outputs, fields.where)
+        found = problem, own_head(config, outputs), "pooler", "own"
+    else:
+        found = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
+        fields.ignore("num_labels", "label2id")
+    fields.done()
+    problem, slots, pooling, form = found
+    tensors = tensors_of(folder, WEIGHTS, PICKLED)
+    try:
+        leaves = take(slots, tensors)
+    except ValueError as error:
+        raise ValueError(f"{folder / WEIGHTS}: {error}") from None
+    return ReadHead(leaves, problem, pooling, form)
+
+
+def _problem(kind: str, label2id: Any, outputs: int, where: str) -> Problem:
+    if kind == "classification" and outputs == 1:
+        return Problem("regression")
+    return Problem(kind, labels_of(label2id, outputs, where))
+
+
+def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem, list[Slot], Pooling, HeadForm]:
+    kind = fields.any_of("head_type", _KINDS)
+    outputs, layers = fields.whole("num_labels"), fields.whole("layers")
+    if layers > 2:
+        raise fields.refuse("layers", layers, "1, 2")
+    form: HeadForm = "linear"
+    if layers == 2:
+        form = fields.any_of("activation_function", _FORMS)
+    pooled = fields.flag("use_pooler")
+    if pooled and not config.architecture.pooler:
+        raise fields.refuse("use_pooler", True, f"false: {config.model_type} has no pretrained pooler")
+    fields.must(bias=True)
+    fields.ignore("activation_function", "dropout_prob")
+    problem = _problem(kind, fields.left.pop("label2id", None), outputs, fields.where)
+    fields.done()
+    return problem, _flexible_slots(name, form, outputs, config), "pooler" if pooled else "first", form
+
+
+def _flexible_slots(name: str, form: str, outputs: int, config: EncoderConfig) -> list[Slot]:
+    """Modules are numbered with the dropout before each dense, and the activation after the first."""
+    d = config.hidden_size
+    if form == "linear":
+        denses = [("classifier", 1, outputs)]
+    else:
+        denses = [("classifier/dense", 1, d), ("classifier/out_proj", 4, outputs)]
+    slots = []
+    for path, number, width in denses:
+        slots.append(Slot(f"{path}/kernel", Piece(f"heads.{name}.{number}.weight", (d, width), "transposed")))
+        slots.append(Slot(f"{path}/bias", Piece(f"heads.{name}.{number}.bias", (width,))))
+    return slots
+
+
+def write_head(
+    card: Card, leaves: Mapping[str, Any], name: str, about: Mapping[str, Any], class_prefix: str
+) -> WrittenHead:
+    """A static head for the architecture's own, else a flexible one.
+
+    Raises:
+      ValueError: AdapterHub has no such head.
+    """
+    problem, config = card.problem, card.encoder
+    names = problem.labels or ("LABEL_0",)
+    label2id = {label: code for code, label in enumerate(names)}
+    if is_own(card) and card.pooling == "pooler" and card.head == "own" and problem.kind != "multilabel":
+        said = {"config": None, "name": None, "num_labels": problem.outputs, "label2id": label2id}
+        slots, kind = own_head(config, problem.outputs), "ForSequenceClassification"
+    else:
+        architecture = config.architecture
+        form = architecture.form.activation if card.head == "own" else card.head
+        flexible = card.pooling == "first" or (card.pooling == "pooler" and config.pooling != "mean")
+        if not flexible or architecture.form.normed:
+            raise ValueError(
+                f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equal in AdapterHub; "
+                "accepted: the poolings pooler and first"
+            )
+        slots, kind = _flexible_slots(name, form, problem.outputs, config), "AdapterModel"
+        said = {
+            "name": name,
+            "config": {
+                "head_type": next(theirs for theirs, ours in _KINDS.items() if ours == problem.kind)
+                if problem.labels
+                else "classification",
+                "num_labels": problem.outputs,
+                "layers": 1 if form == "linear" else 2,
+                "activation_function": "tanh" if form == "linear" else form,
+                "use_pooler": card.pooling == "pooler" and architecture.pooler,
+                "bias": True,
+                "dropout_prob": None,
+                "label2id": label2id,
+            },
+        }
+    described = {**about, **said, "model_class": class_prefix + kind}
+    return WrittenHead(
+        {CONFIG: json.dumps(described, indent=2).encode() + b"\n", WEIGHTS: save(put(slots, leaves))},
+        class_prefix + kind,
+    )

@@ -1,0 +1,84 @@
+"""UniPELT as AdapterHub has it: a union of a prefix, a bottleneck and LoRA, each behind a gate."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.adapterhub import bottlenecks
+from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
+from adakron_jax.interop.adapterhub.updates import described, lora_slots, present, read_targets, writable
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.slots import Slot
+from adakron_jax.methods import Pfeiffer, UniPELT
+
+
+def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniPELT, list[Slot]]:
+    """The method and where its leaves lie."""
+    parts = fields.left.pop("configs", None)
+    if not isinstance(parts, list):
+        raise fields.refuse("configs", parts, "a list of descriptions")
+    found: dict[str, dict[str, Any]] = {}
+    adapter, by_site = None, {}
+    for number, said in enumerate(parts):
+        part = Fields(said, f"{fields.where}: configs[{number}]")
+        if part.left.pop("use_gating", False) is not True:
+            raise part.refuse("use_gating", False, "true, of every part of a union (UniPELT)")
+        kind = part.left.pop("architecture", None)
+        if kind is None:
+            adapter = bottlenecks.read(part, config)
+            found["adapter"] = _adapter_fields(part, adapter)
+        elif kind == "prefix_tuning":
+            found["prefix"] = _prefix_fields(part)
+        elif kind == "lora":
+            part.must(composition_mode="add")
+            targets, missing = read_targets(part, config)
+            by_site = present(targets, missing, config)
+            found["lora"] = {"lora_r": part.whole("r"), "targets": targets}
+            part.ignore("alpha")  # in whose place the gate stands
+        else:
+            raise part.refuse("architecture", kind, "a bottleneck, prefix_tuning, lora")
+        part.done()
+    if len(found) < len(parts):
+        raise fields.refuse("configs", f"{len(parts)} parts", "one of a kind")
+    order = [part for part in ("adapter", "prefix", "lora") if part in found]
+    method = UniPELT(tuple(order), **{key: value for part in order for key, value in found[part].items()})
+    slots = lora_slots(method, name, by_site, config)
+    if "prefix" in found:
+        slots += prefix_slots(method, name, config)
+    if adapter:
+        slots += bottlenecks.slots(adapter, name, config, method)
+    return method, slots
+
+
+def _adapter_fields(part: Fields, adapter: bottlenecks.Measured) -> dict[str, Any]:
+    r = adapter.method.r if isinstance(adapter.method, Pfeiffer) else 1
+    if adapter.method != Pfeiffer(r):
+        raise part.refuse("the bottleneck", str(adapter.method), "seq_bn in every layer, unscaled")
+    return {"r": r}
+
+
+def _prefix_fields(part: Fields) -> dict[str, Any]:
+    if part.left.get("shared_gating", True) is not True:
+        raise part.refuse("shared_gating", part.left["shared_gating"], "true")
+    prefix = read_prefix(part)
+    if prefix.leave_out:
+        raise part.refuse("leave_out", prefix.leave_out, "none, of the prefix of a union")
+    return {"length": prefix.length, "mlp": prefix.mlp, "mid": prefix.mid}
+
+
+def write_unipelt(
+    method: UniPELT, leaves: Mapping[str, Any], name: str, config: EncoderConfig
+) -> tuple[dict[str, Any], list[Slot]]:
+    parts, slots = [], []
+    if "prefix" in method.parts:
+        parts.append(describe_prefix(method, gated=True))
+        slots += prefix_slots(method, name, config)
+    if "adapter" in method.parts:
+        widths = bottlenecks.measure(Pfeiffer(method.r), leaves, config, method)
+        parts.append(bottlenecks.describe(widths, config) | {"use_gating": True})
+        slots += bottlenecks.slots(widths, name, config, method)
+    if "lora" in method.parts:
+        by_site = present(tuple(map(writable, method.targets)), [], config)
+        parts.append(described(method.targets, [], method.lora_r, method.lora_r, "add", "lora", gated=True))
+        slots += lora_slots(method, name, by_site, config)
+    return {"architecture": "union", "configs": parts}, slots

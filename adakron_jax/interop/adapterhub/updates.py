@@ -1,0 +1,126 @@
+"""LoRA and (IA)³ as AdapterHub has them, which calls both LoRA."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.heads import modules
+from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
+from adakron_jax.methods import IA3, LoRA, UniPELT
+from adakron_jax.methods.lora import sizes
+from adakron_jax.splice import Site, path_of
+
+_MATRICES = {"q": Site.QUERY, "k": Site.KEY, "v": Site.VALUE}
+
+
+def read_lora(fields: Fields, config: EncoderConfig) -> tuple[LoRA | IA3, list[int]]:
+    """The method, and the layers without."""
+    scaling = fields.any_of("composition_mode", {"add": False, "scale": True})
+    targets, missing = read_targets(fields, config)
+    r, alpha = fields.whole("r"), fields.number("alpha")
+    if scaling:
+        if (r, alpha) != (1, 1):
+            raise fields.refuse("r and alpha", (r, alpha), "1 and 1, with the composition mode scale")
+        return IA3(targets), missing
+    scales = [0.0 if layer in missing else alpha / r for layer in range(config.num_layers) for _ in targets]
+    return LoRA(targets, r=r, alpha=alpha, scales=tuple(scales) if missing else ()), missing
+
+
+def read_targets(fields: Fields, config: EncoderConfig) -> tuple[tuple[str, ...], list[int]]:
+    """The targets of a LoRA or (IA)³, and the layers without."""
+    fields.must(use_dora=False, vera_d=None, vera_b=None)
+    fields.ignore("dropout", "init_weights", "init_weights_seed", "dtype")
+    matrices = fields.texts("attn_matrices")
+    if unknown := set(matrices) - _MATRICES.keys():
+        raise fields.refuse("attn_matrices", sorted(unknown), ", ".join(_MATRICES))
+    places = [site for key, site in _MATRICES.items() if key in matrices and fields.left.get("selfattn_lora", True)]
+    fields.flag("selfattn_lora", default=True)
+    places += [Site.FFN_INNER] * fields.flag("intermediate_lora") + [Site.FFN_DENSE] * fields.flag("output_lora")
+    return tuple(site.value for site in places), left_out(fields, config)
+
+
+def left_out(fields: Fields, config: EncoderConfig) -> list[int]:
+    """The layers without an adapter."""
+    layers = fields.wholes("leave_out")
+    return sorted(layer for layer in set(layers) if layer < config.num_layers)
+
+
+def present(targets: tuple[str, ...], missing: list[int], config: EncoderConfig) -> dict[Site, list[str]]:
+    names = modules(config)
+    return {
+        Site(target): ["" if layer in missing else name for layer, name in enumerate(names[Site(target)])]
+        for target in targets
+    }
+
+
+def lora_slots(
+    method: LoRA | IA3 | UniPELT, name: str, by_site: Mapping[Site, list[str]], config: EncoderConfig
+) -> list[Slot]:
+    """Of LoRA, also UniPELT's with its gates, and of (IA)³."""
+    slots = []
+    for site, found in by_site.items():
+        inputs, outputs = sizes(site, config)
+        names = [f"{module}.loras.{name}" if module else "" for module in found]
+        at = path_of(site, method.name)
+        if isinstance(method, IA3):
+            vector = of_each(names, lambda n, size=outputs: Piece(f"{n}.lora_B", (size,), "column"))
+            slots.append(Slot(f"{at}{method.leaf(site)}", vector, fill=1.0))
+            continue
+        r = method.lora_r if isinstance(method, UniPELT) else method.r
+        a = of_each(names, lambda n, size=inputs, r=r: Piece(f"{n}.lora_A", (size, r), "transposed"))
+        b = of_each(names, lambda n, size=outputs, r=r: Piece(f"{n}.lora_B", (r, size), "transposed"))
+        slots += [Slot(f"{at}lora_a", a), Slot(f"{at}lora_b", b)]
+        if isinstance(method, UniPELT):
+            slots += gate_slots(at, [n and f"{n}.gate" for n in names], inputs)
+    return slots
+
+
+def gate_slots(at: str, names: list[str], inputs: int) -> list[Slot]:
+    return [
+        Slot(f"{at}gate/kernel", of_each(names, lambda n: Piece(f"{n}.weight", (inputs, 1), "transposed"))),
+        Slot(f"{at}gate/bias", of_each(names, lambda n: Piece(f"{n}.bias", (1,)))),
+    ]
+
+
+def writable(target: str) -> Site:
+    if target not in (accepted := (*_MATRICES.values(), Site.FFN_INNER, Site.FFN_DENSE)):
+        raise ValueError(f"method.targets has {target!r}; accepted for AdapterHub: {', '.join(accepted)}")
+    return Site(target)
+
+
+def describe_lora(method: LoRA, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> dict[str, Any]:
+    layers = [{bool(names[layer]) for names in by_site.values()} for layer in range(config.num_layers)]
+    scales = set(method.scales or (method.own_scale,)) - {0.0}
+    if len(scales) > 1 or any(len(there) > 1 for there in layers):
+        raise ValueError(
+            f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale, with 0 for whole layers; or "
+            "export --to peft"
+        )
+    missing = [layer for layer, there in enumerate(layers) if there == {False}]
+    alpha = numerator(scales.pop(), method.r)
+    return described([writable(each) for each in method.targets], missing, method.r, alpha, "add", "lora")
+
+
+def described(
+    targets: Any, missing: list[int], r: int, alpha: int | float, mode: str, init: str, gated: bool = False
+) -> dict[str, Any]:
+    return {
+        "architecture": "lora",
+        "attn_matrices": [key for key, site in _MATRICES.items() if site in targets],
+        "selfattn_lora": True,
+        "intermediate_lora": Site.FFN_INNER in targets,
+        "output_lora": Site.FFN_DENSE in targets,
+        "leave_out": missing,
+        "r": r,
+        "alpha": alpha,
+        "composition_mode": mode,
+        "init_weights": init,
+        "use_gating": gated,
+        "use_dora": False,
+        "dropout": 0.0,
+    }
+
+
+def describe_ia3(method: IA3) -> dict[str, Any]:
+    return described([writable(each) for each in method.targets], [], r=1, alpha=1, mode="scale", init="ia3")

@@ -1,0 +1,135 @@
+"""AdaKron and AdaMix as their authors' code saves them: the state of the whole classifier, here as safetensors.
+
+    {prefix}encoder.layer.{i}.output.ExpertSoup.MoA_A1.deepspeed_experts.0.{weight, bias}    the factor of width r/a
+    ...                                         MoA_A2                                        the factor of width a
+    ...                                         MoA_B                                         the up-projection
+
+AdaMix has one down-projection, MoA_A, with an expert each; beside every projection lies `expert_score_weight`, zero.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from adakron_jax import pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
+from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
+from adakron_jax.methods import AdaKron, AdaMix
+from adakron_jax.splice import Site, path_of
+
+WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
+MARK = ".output.ExpertSoup.MoA_"
+_EXPERT = "deepspeed_experts"
+
+
+def read(folder: Path, base: Base) -> Imported:
+    """A folder with `model.safetensors`; whether it holds the encoder too, which then must be the base's, is one.
+
+    Raises:
+      ValueError: the file is missing or damaged, or it does not fit the base.
+    """
+    path, config = folder / WEIGHTS, base.config
+    tensors = tensors_of(folder, WEIGHTS, PICKLED)
+    own = {name: tensor for name, tensor in tensors.items() if MARK in name and not name.endswith("score_weight")}
+    method = _method(own, config, str(path))
+    head = {piece.name for slot in own_head(config, 1) for piece in slot.all}
+    rest = {
+        name: tensor for name, tensor in tensors.items() if name not in own and name not in head and MARK not in name
+    }
+    try:
+        if rest and pretrained.fingerprint(pretrained.from_checkpoint(rest, config)) != base.fingerprint:
+            raise ValueError("its encoder is another than the base; accepted: the same values, or none")
+        slots = [*expert_slots(method, config), *own_head(config, outputs := outputs_of(tensors, config, str(path)))]
+        leaves = take(slots, own | {name: tensors[name] for name in head if name in tensors})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    mixed = f"{path_of(Site.FFN_DENSE, method.name)}down/"
+    for leaf in ("kernel", "bias"):
+        if isinstance(method, AdaMix):
+            experts = [leaves.pop(f"{mixed}{leaf}#{number}") for number in range(method.experts)]
+            leaves[f"{mixed}{leaf}"] = np.stack(experts, axis=1)
+    return Imported(method, leaves, base.problem(outputs))
+
+
+def _method(own: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> AdaKron | AdaMix:
+    """From the tensors of the first layer."""
+    root = f"{_roots(config)[0]}.MoA_"
+    widths = {
+        name.removeprefix(root).removesuffix(".weight"): len(tensor)
+        for name, tensor in own.items()
+        if name.startswith(root) and name.endswith(".weight") and tensor.ndim == 2
+    }
+    if {f"A1.{_EXPERT}.0", f"A2.{_EXPERT}.0"} <= widths.keys():
+        return AdaKron((widths[f"A1.{_EXPERT}.0"], widths[f"A2.{_EXPERT}.0"]))
+    experts = sum(name.startswith(f"A.{_EXPERT}.") for name in widths)
+    if experts > 1 and f"A.{_EXPERT}.0" in widths:
+        return AdaMix(experts, r=widths[f"A.{_EXPERT}.0"])
+    raise ValueError(f"{where}: no {root}A1 and A2 (AdaKron), and no experts of {root}A (AdaMix)")
+
+
+def _roots(config: EncoderConfig) -> list[str]:
+    return [dense.removesuffix("dense") + "ExpertSoup" for dense in modules(config)[Site.FFN_DENSE]]
+
+
+def expert_slots(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Slot]:
+    """Where the projections lie; an expert's leaf ends with `#` and its number."""
+    d, at, roots = config.hidden_size, path_of(Site.FFN_DENSE, method.name), _roots(config)
+    if isinstance(method, AdaKron):
+        widths = dict(zip(("A1", "A2"), method.factors, strict=True))
+        places = [(f"down_{n}/{{}}", f"{part}.{_EXPERT}.0", d, widths[part]) for n, part in enumerate(widths, start=1)]
+        inner = method.factors[0] * method.factors[1]
+    else:
+        places = [(f"down/{{}}#{n}", f"A.{_EXPERT}.{n}", d, method.r) for n in range(method.experts)]
+        inner = method.r
+    slots = []
+    for ours, theirs, inputs, outputs in [*places, ("up/{}", f"B.{_EXPERT}.0", inner, d)]:
+        kernel, bias = (
+            of_each(
+                roots,
+                lambda root, kind=kind, theirs=theirs, shape=shape: Piece(
+                    f"{root}.MoA_{theirs}.{kind}", shape, "transposed" if kind == "weight" else "same"
+                ),
+            )
+            for kind, shape in (("weight", (inputs, outputs)), ("bias", (outputs,)))
+        )
+        slots += [Slot(at + ours.format("kernel"), kernel), Slot(at + ours.format("bias"), bias)]
+    return slots
+
+
+def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
+    """The file, without the encoder.
+
+    Raises:
+      ValueError: the authors' code has no such method or form of it.
+    """
+    check_own(card, "a classifier of the authors' code")
+    method, config, leaves = card.method, card.encoder, dict(leaves)
+    fine = isinstance(method, AdaMix) or (
+        isinstance(method, AdaKron) and len(method.factors) == 2 and method.place == "sequential"
+    )
+    if not fine:
+        raise ValueError(
+            f"method is {method}; accepted for the authors' code: adakron of two factors in its place, adamix"
+        )
+    assert isinstance(method, AdaKron | AdaMix)
+    if isinstance(method, AdaMix):
+        at = f"{path_of(Site.FFN_DENSE, method.name)}down/"
+        for leaf in ("kernel", "bias"):
+            experts = np.asarray(leaves[f"{at}{leaf}"])
+            leaves |= {f"{at}{leaf}#{number}": experts[:, number] for number in range(method.experts)}
+    tensors = put([*expert_slots(method, config), *own_head(config, card.problem.outputs)], leaves)
+    for name in [name for name in tensors if name.endswith(f".{_EXPERT}.0.weight")]:
+        part = name.removesuffix(f"{_EXPERT}.0.weight")
+        count = sum(other.startswith(f"{part}{_EXPERT}.") and other.endswith(".weight") for other in tensors)
+        tensors[f"{part}expert_score_weight"] = np.zeros(count, np.float32)
+    return {WEIGHTS: save(tensors, metadata={"format": "pt"})}
+
+
+def is_authors(names: Any) -> bool:
+    """Whether tensors of these names are of that code."""
+    return any(MARK in name for name in names)

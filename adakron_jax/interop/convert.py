@@ -1,0 +1,144 @@
+"""Adapters from one format into another: what `import` and `export` do."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from adakron_jax import adapter, hub, pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.cards import model_card
+from adakron_jax.files import read_json, write_whole
+from adakron_jax.interop import authors, huggingface
+from adakron_jax.interop.adapterhub import folder as adapterhub
+from adakron_jax.interop.heads import Base, in_own_unit
+from adakron_jax.interop.peft import folder as peft
+from adakron_jax.params import flatten, graft
+
+FORMATS = ("huggingface", "peft", "adapterhub", "authors")
+_READERS: dict[str, Any] = {
+    "huggingface": huggingface.read,
+    "peft": peft.read,
+    "adapterhub": adapterhub.read,
+    "authors": authors.read,
+}
+
+
+def format_of(folder: Path) -> str:
+    """Which program wrote a folder; ValueError if it is none of the known ones."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    if (folder / "adapter_config.json").is_file():
+        said = read_json(folder / "adapter_config.json")
+        if "peft_type" in said:
+            return "peft"
+        if "model_class" in said:
+            return "adapterhub"
+        raise ValueError(
+            f"{folder}/adapter_config.json has no peft_type and no model_class; accepted: peft's, AdapterHub's"
+        )
+    for file in (huggingface.WEIGHTS, huggingface.PICKLED):
+        if (folder / file).is_file():
+            own = authors.is_authors(authors.tensors_of(folder, huggingface.WEIGHTS, huggingface.PICKLED))
+            return "authors" if own else "huggingface"
+    raise ValueError(
+        f"{folder}: neither adapter_config.json nor model.safetensors; accepted: a folder of peft's, of AdapterHub's, "
+        "or a Hugging Face classifier"
+    )
+
+
+def import_adapter(folder: Path, model: str, out: Path) -> Card:
+    """Reads another program's adapter or classifier, and writes it as a portable adapter.
+
+    Args:
+      folder: as the other program saved it.
+      model: the encoder it was trained on, as `hub.locate` takes it.
+      out: the folder to write.
+
+    Raises:
+      ValueError: something in it is damaged, not supported, or does not fit the encoder.
+    """
+    kind = format_of(folder)
+    base = Base.read(hub.locate(model))
+    read = _READERS[kind](folder, base)
+    card = Card(
+        method=read.method,
+        task=f"imported from {kind}",
+        problem=read.problem,
+        base=model,
+        fingerprint=base.fingerprint,
+        encoder=base.config,
+        scores={},
+        max_length=base.config.max_length - read.method.first_position,
+        pooling=read.pooling,
+        head=read.head,
+    )
+    adapter.save(out, graft(adapter.portable_shapes(card), read.leaves), card)
+    return card
+
+
+def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> list[str]:
+    """Writes an adapter for another program; each file appears whole.
+
+    Args:
+      run: as `hub.locate_adapter` takes it.
+      to: one of FORMATS.
+      out: the folder to write, which holds nothing else.
+      model: where the encoder is, if not where the adapter says.
+
+    Returns:
+      The names of the files.
+
+    Raises:
+      ValueError: the format has no equal of the method or the head, or the encoder is another.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"--to is {to!r}; accepted: {', '.join(FORMATS)}")
+    folder = hub.locate_adapter(run)
+    tree, card = adapter.load(folder)
+    card = dataclasses.replace(card, base=model or card.base)
+    leaves = flatten(tree)
+    if to == "huggingface":
+        files = _fused_files(folder, card)
+    else:
+        unit = in_own_unit(leaves, card.problem)
+        files = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}[to](card, unit)
+    trained_in = Path(run) if folder != Path(run) else None
+    files["README.md"] = model_card(card, out.name, _use(to, card, out.name), trained_in).encode()
+    if others := sorted({path.name for path in out.glob("*")} - files.keys()):
+        raise ValueError(
+            f"{out} holds {others[0]} already; accepted: a folder that is new, empty, or of an earlier export"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for name, contents in files.items():
+        write_whole(out / name, contents)
+    return sorted(files)
+
+
+def _use(to: str, card: Card, name: str) -> str:
+    """How what was exported is used, in Markdown."""
+    base = card.base
+    lines = {
+        "huggingface": [
+            "from transformers import pipeline",
+            f'classify = pipeline("text-classification", "{name}")',
+        ],
+        "peft": [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForSequenceClassification",
+            f'base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={card.problem.outputs})',
+            f'model = PeftModel.from_pretrained(base, "{name}")',
+        ],
+        "adapterhub": [
+            "from adapters import AutoAdapterModel",
+            f'model = AutoAdapterModel.from_pretrained("{base}")',
+            f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
+        ],
+        "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
+    }[to]
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _fused_files(folder: Path, card: Card) -> dict[str, bytes]:
+    base = hub.locate(card.base)
+    _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
+    return huggingface.write(card, in_own_unit(flatten(params), card.problem), base)

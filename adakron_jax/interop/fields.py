@@ -1,0 +1,121 @@
+"""Descriptions of other programs' adapters: what they say is used, or named, but never dropped."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adakron_jax.files import read_json
+
+
+class Fields:
+    """The fields of a JSON object, which are taken one by one.
+
+    Args:
+      values: the object.
+      where: what messages call it.
+    """
+
+    def __init__(self, values: Any, where: str):
+        if not isinstance(values, dict):
+            raise ValueError(f"{where} is {values!r}; accepted: an object")
+        self.left, self.where = dict(values), where
+
+    @classmethod
+    def read(cls, path: Path) -> "Fields":
+        return cls(read_json(path), str(path))
+
+    def refuse(self, name: str, value: Any, accepted: str) -> ValueError:
+        return ValueError(f"{self.where}: {name} is {value!r}, which is not supported; accepted: {accepted}")
+
+    def whole(self, name: str, least: int = 1, default: int | None = None) -> int:
+        """A whole number of at least `least`."""
+        value = self.left.pop(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.refuse(name, value, f"a whole number of at least {least}")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self.left.pop(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+            raise self.refuse(name, value, "a number")
+        return float(value)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.left.pop(name, default)
+        if not isinstance(value, bool):
+            raise self.refuse(name, value, "true or false")
+        return value
+
+    def text(self, name: str) -> str:
+        value = self.left.pop(name, None)
+        if not isinstance(value, str):
+            raise self.refuse(name, value, "a text")
+        return value
+
+    def any_of(self, name: str, accepted: Mapping[Any, Any] | Sequence[Any], default: Any = None) -> Any:
+        """One of several values; what a mapping has for it."""
+        value = self.left.pop(name, default)
+        if isinstance(value, dict | list) or value not in accepted:
+            raise self.refuse(name, value, ", ".join(map(str, accepted)))
+        return accepted[value] if isinstance(accepted, Mapping) else value
+
+    def wholes(self, name: str) -> list[int]:
+        """Whole numbers of at least 0; a single one, or none at all, counts as a list."""
+        value = self.left.pop(name, None)
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in values):
+            raise self.refuse(name, value, "whole numbers of at least 0")
+        return values
+
+    def texts(self, name: str) -> list[str]:
+        value = self.left.pop(name, None)
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str) for each in values):
+            raise self.refuse(name, value, "texts")
+        return values
+
+    def table(self, name: str, least: int | float) -> dict[str, Any]:
+        """Names to numbers of at least `least`; nothing at all counts as an empty one."""
+        value = self.left.pop(name, None) or {}
+        fine = isinstance(value, dict) and all(
+            isinstance(each, int | float) and not isinstance(each, bool) and each >= least for each in value.values()
+        )
+        if not fine:
+            raise self.refuse(name, value, f"names with numbers of at least {least}")
+        return value
+
+    def must(self, **accepted: Any) -> None:
+        """These have one value that is supported; where they are missing, it is meant."""
+        for name, value in accepted.items():
+            if (said := self.left.pop(name, value)) != value:
+                raise self.refuse(name, said, str(value).lower() if isinstance(value, bool) else repr(value))
+
+    def ignore(self, *names: str) -> None:
+        """These say nothing about what a trained adapter computes."""
+        for name in names:
+            self.left.pop(name, None)
+
+    def done(self) -> None:
+        """ValueError if something is left that says anything."""
+        for name, value in self.left.items():
+            if value not in (None, False, {}, [], 0, ""):
+                raise ValueError(f"{self.where}: {name} is {value!r}, which is not known here; accepted: without it")
+
+
+def labels_of(label2id: Any, count: int, where: str) -> tuple[str, ...]:
+    """Label names in order of their codes; `LABEL_0`, ... where there are none."""
+    if not label2id:
+        return tuple(f"LABEL_{code}" for code in range(count))
+    codes = list(label2id.values()) if isinstance(label2id, dict) else None
+    if codes is None or not all(isinstance(code, int) for code in codes) or sorted(codes) != list(range(count)):
+        raise ValueError(f"{where}: label2id is {label2id!r}; accepted: names with the codes 0 to {count - 1}")
+    return tuple(sorted(label2id, key=label2id.__getitem__))
+
+
+def matches(pattern: str, name: str, where: str) -> bool:
+    """Whether a regular expression of the description is a whole name."""
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise ValueError(f"{where}: {pattern!r} is no regular expression ({error})") from None

@@ -1,0 +1,127 @@
+"""Plain Hugging Face sequence classifiers: `config.json`, `model.safetensors`, and the tokenizer's files.
+
+Out goes what fuses into the encoder; what comes in is full fine-tuning, or a head alone if the encoder is the base.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from adakron_jax import pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.files import read_json
+from adakron_jax.hub import TOKENIZER_FILES
+from adakron_jax.interop.heads import Base, Imported, check_own, outputs_of, own_head, tensors_of
+from adakron_jax.interop.slots import put, take
+from adakron_jax.methods import Full, Head
+from adakron_jax.splice import Method, fuse, is_own
+
+WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
+CLASSES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "modernbert": "ModernBert",
+}
+_PROBLEMS = {
+    "classification": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+# What a base's configuration says of its own making, or of code to run; nothing of it holds for another classifier.
+_DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params")
+# Method -> the formats that take it as it is.
+_OTHERWISE = {
+    "adakron": "authors",
+    "adamix": "authors",
+    "prefix": "peft or adapterhub",
+    **dict.fromkeys(("compacter", "compacter++", "houlsby", "pfeiffer", "unipelt"), "adapterhub"),
+}
+
+
+def read(folder: Path, base: Base) -> Imported:
+    """A classifier of the base's architecture.
+
+    Raises:
+      ValueError: a file is missing or damaged, or it is of another architecture or size.
+    """
+    own = Base(base.config, read_json(folder / "config.json"), {})
+    if (model_type := own.said.get("model_type")) != base.config.model_type:
+        raise ValueError(
+            f"{folder}: model_type is {model_type!r}; accepted: that of the base, {base.config.model_type}"
+        )
+    path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
+    outputs = outputs_of(tensors, base.config, str(path))
+    slots = own_head(base.config, outputs)
+    named = {piece.name for slot in slots for piece in slot.all}
+    try:
+        head = take(slots, {name: tensor for name, tensor in tensors.items() if name in named})
+        encoder = pretrained.from_checkpoint(tensors, base.config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    encoder = {path: leaf for path, leaf in encoder.items() if path not in head}
+    if pretrained.fingerprint(encoder) == base.fingerprint:
+        return Imported(Head(), head, own.problem(outputs))
+    return Imported(Full(), encoder | head, own.problem(outputs))
+
+
+def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, Any]:
+    """The classifier's leaves without anything of the method's own.
+
+    Raises:
+      ValueError: the method does not fuse into the encoder.
+    """
+    config = card.encoder
+    if not method.splices(config):
+        return dict(leaves)
+    try:
+        simpler, leaves = fuse(method, dict(leaves), config)
+        if any(map(is_own, leaves)):
+            raise ValueError(f"method {method.name} fuses into {simpler.name}, which keeps modules of its own")
+    except ValueError as error:
+        formats = _OTHERWISE.get(method.name)
+        instead = f"export it --to {formats}, or use" if formats else "use"
+        said = str(error).partition(";")[0]
+        raise ValueError(
+            f"{said}, so it is no plain Hugging Face model; {instead} the adapter with our own encoder"
+        ) from None
+    return leaves
+
+
+def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
+    """The files of the classifier that an adapter makes of its encoder.
+
+    Args:
+      card: of the adapter.
+      leaves: all parameters, path -> array.
+      folder: the encoder's, for its configuration and tokenizer.
+
+    Raises:
+      ValueError: method or head have no equal in a plain classifier.
+    """
+    check_own(card, "a Hugging Face classifier")
+    config, problem = card.encoder, card.problem
+    leaves = fused(card.method, leaves, card)
+    head = own_head(config, problem.outputs)
+    paths = {slot.path for slot in head}
+    encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
+    tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)
+    names = problem.labels or ("LABEL_0",)
+    said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}
+    said |= {
+        "architectures": [f"{CLASSES[config.model_type]}ForSequenceClassification"],
+        "id2label": {str(code): name for code, name in enumerate(names)},
+        "label2id": {name: code for code, name in enumerate(names)},
+        "problem_type": _PROBLEMS[problem.kind],
+    }
+    tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
+    return tokenizer | {
+        "config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n",
+        WEIGHTS: save(tensors, metadata={"format": "pt"}),
+    }

@@ -1,0 +1,1 @@
+"""peft's adapters: the folder, and how each method lies in it."""

@@ -1,0 +1,104 @@
+"""peft's folders: `adapter_config.json` and `adapter_model.safetensors`.
+
+A tensor's name is that of the module in the classification model and the tensor's own, behind `base_model.model.`; the
+head lies in the same file. Label names and the kind of problem are not saved.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
+from adakron_jax.interop.peft import lokr, updates
+from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, split_prompts, write_prefix
+from adakron_jax.interop.peft.targets import Targets
+from adakron_jax.interop.slots import Slot, put, take
+from adakron_jax.methods import IA3, KronA, LoRA, Prefix, VeRA
+from adakron_jax.splice import Method
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+_PREFIX = "base_model.model."
+
+Read = Callable[[Fields, Targets, EncoderConfig], tuple[Method, list[Slot]]]
+Write = Callable[[Any, Mapping[str, Any], EncoderConfig], tuple[dict[str, Any], list[Slot]]]
+READERS: dict[str, Read] = {
+    "LORA": updates.read_lora,
+    "LOKR": lokr.read,
+    "VERA": updates.read_vera,
+    "IA3": updates.read_ia3,
+}
+WRITERS: dict[type, Write] = {
+    LoRA: updates.write_lora,
+    KronA: lokr.write,
+    VeRA: updates.write_vera,
+    IA3: updates.write_ia3,
+}
+
+
+def read(folder: Path, base: Base) -> Imported:
+    """An adapter's folder as peft saves it.
+
+    Raises:
+      ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
+    """
+    fields = Fields.read(folder / CONFIG)
+    kind = fields.any_of("peft_type", [*READERS, "PREFIX_TUNING"])
+    fields.must(task_type="SEQ_CLS")
+    fields.ignore("peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
+    saved = fields.texts("modules_to_save")
+    if others := set(saved) - {"classifier", "score", "pre_classifier", "head"}:
+        raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
+    path = folder / WEIGHTS
+    tensors = {_short(name): tensor for name, tensor in tensors_of(folder, WEIGHTS, PICKLED).items()}
+    outputs = outputs_of(tensors, base.config, str(path))
+    if kind == "PREFIX_TUNING":
+        method, slots = read_prefix(fields, base.config)
+    else:
+        targets = Targets(fields, modules(base.config), tensors)
+        method, slots = READERS[kind](fields, targets, base.config)
+    fields.done()
+    try:
+        leaves = take([*slots, *own_head(base.config, outputs)], tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if isinstance(method, Prefix):
+        leaves |= split_prompts(leaves.pop(PROMPTS), base.config, method)
+    return Imported(method, leaves, base.problem(outputs))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else name.removeprefix("base_model.")
+
+
+def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of an adapter, for `PeftModel.from_pretrained`.
+
+    Raises:
+      ValueError: peft has no such method, or its form of the method cannot say what ours does.
+    """
+    check_own(card, "an adapter of peft")
+    method, config = card.method, card.encoder
+    if isinstance(method, Prefix):
+        said, tensors = write_prefix(method, leaves, config)
+        prefix = "base_model."
+    elif type(method) in WRITERS:
+        said, slots = WRITERS[type(method)](method, leaves, config)
+        tensors, prefix = put(slots, leaves), _PREFIX
+    else:
+        raise ValueError(f"method {method.name} has no equal in peft; accepted: ia3, krona, lora, prefix, vera")
+    head = put(own_head(config, card.problem.outputs), leaves)
+    outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
+    named = {outside.get(name, prefix + name): tensor for name, tensor in (tensors | head).items()}
+    said |= {
+        "task_type": "SEQ_CLS",
+        "base_model_name_or_path": card.base,
+        "inference_mode": True,
+        "modules_to_save": ["classifier", "score"] + ["pre_classifier"] * (config.model_type == "distilbert"),
+    }
+    return {CONFIG: json.dumps(said, indent=2).encode() + b"\n", WEIGHTS: save(named, metadata={"format": "pt"})}

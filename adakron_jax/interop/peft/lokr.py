@@ -1,0 +1,123 @@
+"""peft's LoKr: KronA whose factors' shapes and ranks follow from one rank and one divisor."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
+from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
+from adakron_jax.methods import KronA
+from adakron_jax.methods.lora import Sizes, sizes
+from adakron_jax.splice import Site, path_of
+
+
+def divided(size: int, factor: int) -> Sizes:
+    """Two numbers whose product is the size: the factor and its quotient, or the nearest to a square within it."""
+    if factor > 0 and size % factor == 0:
+        return factor, size // factor
+    limit = size if factor == -1 else factor
+    small = max(n for n in range(1, int(size**0.5) + 1) if size % n == 0 and (n <= limit or n == 1))
+    return small, size // small
+
+
+def shapes(target: str, config: EncoderConfig, factor: int) -> tuple[Sizes, Sizes]:
+    """A's and B's shapes [in, out]."""
+    (in_1, in_2), (out_1, out_2) = (divided(size, factor) for size in sizes(target, config))
+    return (in_1, out_1), (in_2, out_2)
+
+
+def ranks(target: str, config: EncoderConfig, r: int, factor: int, both: bool) -> Sizes:
+    """The ranks of A and B, 0 for a full one."""
+    a, b = shapes(target, config, factor)
+    return (r if both and r < max(a) / 2 else 0), (r if r < max(b) / 2 else 0)
+
+
+def read(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[KronA, list[Slot]]:
+    """The method and where its leaves lie."""
+    r, alpha = fields.whole("r"), fields.number("alpha")
+    pattern, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
+    both, factor = fields.flag("decompose_both"), fields.whole("decompose_factor", -1, default=-1)
+    fields.ignore("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
+    rank = {name: int(targets.by_pattern(pattern, name, r)) for name in targets.names}
+    scale = {name: targets.by_pattern(alphas, name, alpha) / rank[name] for name in targets.names}
+    shape, widest = [], []
+    for site, names in targets.by_site.items():
+        kinds = [ranks(site, config, rank[name], factor, both) for name in names if name]
+        if len({(a > 0, b > 0) for a, b in kinds}) > 1:
+            raise fields.refuse(
+                "rank_pattern", pattern, f"ranks with which all layers of {site} have factors of one kind"
+            )
+        shape += shapes(site, config, factor)[0]
+        widest += map(max, zip(*kinds, strict=True))
+    uniform, scales = scales_of(targets, scale, config)
+    method = KronA(targets.sites, tuple(shape), float(uniform), tuple(widest) if any(widest) else (), scales=scales)
+    return method, slots(method, targets.by_site, rank, config)
+
+
+def slots(
+    method: KronA, by_site: Mapping[Site, list[str]], rank: Mapping[str, int], config: EncoderConfig
+) -> list[Slot]:
+    """Both factors of every target. The file has their transposes, so that a product's parts change places."""
+    found = []
+    for site, names in by_site.items():
+        a, full = method.shape_of(site), sizes(site, config)
+        factors = (("kron_a", "lokr_w1", a), ("kron_b", "lokr_w2", (full[0] // a[0], full[1] // a[1])))
+        for (ours, theirs, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
+            at = f"{path_of(site, method.name)}{ours}"
+
+            def pieces(kind: str, shape: Any, theirs: str = theirs, names: list[str] = names) -> Any:
+                return of_each(names, lambda name: Piece(f"{name}.{theirs}{kind}", shape(name), "transposed"))
+
+            if width:
+                left, right = (inputs, width), (width, outputs)
+                found.append(Slot(f"{at}_1", pieces("_b", lambda name, n=inputs: (n, rank[name])), shape=left))
+                found.append(Slot(f"{at}_2", pieces("_a", lambda name, n=outputs: (rank[name], n)), shape=right))
+            else:
+                found.append(Slot(at, pieces("", lambda name, shape=(inputs, outputs): shape)))
+    return found
+
+
+def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
+    """The description, and where the leaves lie.
+
+    Raises:
+      ValueError: no rank and divisor give these factors.
+    """
+    r, factor, both = _rule(method, config)
+    by_site, alphas = present(method, config), {}
+    for site, names in by_site.items():
+        scales = np.broadcast_to(method.scale_of(site), (config.num_layers,))
+        alphas |= {name: numerator(float(s), r) for name, s in zip(names, scales, strict=True) if name}
+    common = max(alphas.values(), key=list(alphas.values()).count)
+    return {
+        "peft_type": "LOKR",
+        "r": r,
+        "alpha": common,
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != common},
+        "decompose_factor": factor,
+        "decompose_both": both,
+        "target_modules": target_modules(by_site, config),
+    }, slots(method, by_site, dict.fromkeys(alphas, r), config)
+
+
+def _rule(method: KronA, config: EncoderConfig) -> tuple[int, int, bool]:
+    """The rank, divisor and `decompose_both` that give a method's factors."""
+    largest = max(config.hidden_size, config.intermediate_size)
+    factors = [
+        factor
+        for factor in (-1, *range(1, largest + 1))
+        if all(shapes(each, config, factor)[0] == method.shape_of(each) for each in method.targets)
+    ]
+    known = sorted({rank for each in method.targets for rank in method.ranks_of(each)} - {0}) or [largest]
+    for factor in factors:
+        for both in (False, True):
+            for r in known[:1]:
+                if all(ranks(each, config, r, factor, both) == method.ranks_of(each) for each in method.targets):
+                    return r, factor, both
+    raise ValueError(
+        f"method.a_shape is {method.a_shape} and method.ranks {method.ranks}; accepted for peft's LoKr: what one of "
+        "its ranks and divisors (decompose_factor) gives"
+    )

@@ -1,0 +1,153 @@
+"""LoRA, VeRA and (IA)³ as peft has them: reading a description, writing one, and where the leaves lie."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.config import EncoderConfig
+from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.heads import modules
+from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
+from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
+from adakron_jax.methods import IA3, LoRA, VeRA
+from adakron_jax.methods.lora import sizes
+from adakron_jax.methods.scaling import SCALED_INPUTS
+from adakron_jax.splice import Method, Site, path_of, path_of_shared
+
+
+def read_lora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
+    r, alpha, rslora = fields.whole("r"), fields.number("lora_alpha"), fields.flag("use_rslora")
+    ranks, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
+    fields.must(bias="none", use_dora=False, fan_in_fan_out=False, lora_bias=False, use_qalora=False)
+    # What others than these start from is kept in the base's weights, which then are not the published ones.
+    fields.any_of("init_lora_weights", (True, False, "gaussian", "orthogonal", "eva"), default=True)
+    fields.ignore("lora_dropout", "eva_config", "qalora_group_size", "megatron_core", "ensure_weight_tying")
+    rank = {name: int(targets.by_pattern(ranks, name, r)) for name in targets.names}
+    scale = {
+        name: targets.by_pattern(alphas, name, alpha) / (rank[name] ** 0.5 if rslora else rank[name])
+        for name in targets.names
+    }
+    width = max(rank.values())
+    uniform, scales = scales_of(targets, scale, config)
+    method = LoRA(targets.sites, r=width, alpha=float(numerator(uniform, width)), scales=scales)
+    if not scales and method.own_scale != uniform:
+        method = LoRA(targets.sites, r=width, scales=(uniform,) * (config.num_layers * len(targets.sites)))
+    return method, lora_slots(targets.by_site, rank, config)
+
+
+def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
+    by_site, rank, scale = present(method, config), {}, {}
+    for site, names in by_site.items():
+        a, b = (np.asarray(leaves[f"{path_of(site, method.name)}{leaf}"]) for leaf in ("lora_a", "lora_b"))
+        scales = np.broadcast_to(method.scale_of(site), (config.num_layers,))
+        for layer, name in enumerate(names):
+            if name:
+                rank[name], scale[name] = used(a[layer].T, b[layer]) or method.r, float(scales[layer])
+    if max(rank.values()) < method.r:  # as no file would say how wide ours is
+        rank = dict.fromkeys(rank, method.r)
+    alpha = {name: numerator(scale[name], rank[name]) for name in rank}
+    common = max(alpha.values(), key=list(alpha.values()).count)
+    return {
+        "peft_type": "LORA",
+        "r": method.r,
+        "lora_alpha": common,
+        "target_modules": target_modules(by_site, config),
+        "rank_pattern": {name: each for name, each in rank.items() if each != method.r},
+        "alpha_pattern": {name: each for name, each in alpha.items() if each != common},
+        "lora_dropout": 0.0,
+        "bias": "none",
+    }, lora_slots(by_site, rank, config)
+
+
+def lora_slots(by_site: Mapping[Site, list[str]], rank: Mapping[str, int], config: EncoderConfig) -> list[Slot]:
+    """A and B of every target; `by_site` has "" for a layer without."""
+    slots = []
+    for site, names in by_site.items():
+        inputs, outputs = sizes(site, config)
+        a = of_each(names, lambda name, n=inputs: Piece(f"{name}.lora_A.weight", (n, rank[name]), "transposed"))
+        b = of_each(names, lambda name, n=outputs: Piece(f"{name}.lora_B.weight", (rank[name], n), "transposed"))
+        at, r = path_of(site, LoRA.name), max(rank.values())
+        slots += [Slot(f"{at}lora_a", a, shape=(inputs, r)), Slot(f"{at}lora_b", b, shape=(r, outputs))]
+    return slots
+
+
+def read_vera(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
+    r = fields.whole("r")
+    fields.must(bias="none", fan_in_fan_out=False, save_projection=True)
+    fields.ignore("vera_dropout", "d_initial", "init_weights", "projection_prng_key")
+    _, scales = scales_of(targets, dict.fromkeys(targets.names, 1.0), config)
+    return (method := VeRA(targets.sites, r, scales=scales)), vera_slots(method, targets.by_site, config)
+
+
+def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
+    if others := set(method.scales) - {0.0, 1.0}:
+        raise ValueError(f"method.scales has {min(others)}; accepted for peft's VeRA: 0 and 1")
+    by_site = present(method, config)
+    return {
+        "peft_type": "VERA",
+        "r": method.r,
+        "target_modules": target_modules(by_site, config),
+        "save_projection": True,
+        "projection_prng_key": 0,
+        "vera_dropout": 0.0,
+        "bias": "none",
+    }, vera_slots(method, by_site, config)
+
+
+def vera_slots(method: VeRA, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[Slot]:
+    r, shared = method.r, path_of_shared(method.name)
+    inputs, outputs = (max(sides) for sides in zip(*(sizes(site, config) for site in by_site), strict=True))
+    slots = [
+        Slot(f"{shared}vera_a", Piece("vera_A", (inputs, r), "transposed")),
+        Slot(f"{shared}vera_b", Piece("vera_B", (r, outputs), "transposed")),
+    ]
+    for site, names in by_site.items():
+        for kind, size in (("d", r), ("b", sizes(site, config)[1])):
+            pieces = of_each(names, lambda name, kind=kind, n=size: Piece(f"{name}.vera_lambda_{kind}", (n,)))
+            slots.append(Slot(f"{path_of(site, method.name)}lambda_{kind}", pieces))
+    return slots
+
+
+def read_ia3(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
+    fields.must(fan_in_fan_out=False)
+    fields.ignore("init_ia3_weights")
+    is_input = targets.matcher(fields, "feedforward_modules")
+    reading = {dense: site for site, dense in SCALED_INPUTS.items()}
+    by_site = {}
+    for site, names in targets.by_site.items():
+        ours = {reading.get(site) if is_input(name) else site for name in names if name}
+        if len(ours) > 1 or None in ours:
+            accepted = (
+                f"all layers of {names[0] or names[-1]} alike; of those before the last dense of a block, outputs"
+            )
+            raise fields.refuse("feedforward_modules", "what scales inputs", accepted)
+        by_site[ours.pop()] = names
+    method = IA3(tuple(site.value for site in Site if site in by_site))
+    return method, ia3_slots(method, {Site(target): by_site[Site(target)] for target in method.targets}, config)
+
+
+def write_ia3(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
+    names = modules(config)
+    by_site = {site: names[SCALED_INPUTS.get(site, site)] for site in map(Site, method.targets)}
+    of_outputs = {name for site, each in by_site.items() if site not in SCALED_INPUTS for name in each}
+    of_inputs = {name for site, each in by_site.items() if site in SCALED_INPUTS for name in each}
+    if both := of_outputs & of_inputs:
+        raise ValueError(
+            f"method.targets scales inputs and outputs of {min(both)}; accepted for peft's IA3: one of them"
+        )
+    return {
+        "peft_type": "IA3",
+        "target_modules": sorted(of_outputs | of_inputs),
+        "feedforward_modules": sorted(of_inputs),
+    }, ia3_slots(method, by_site, config)
+
+
+def ia3_slots(method: IA3, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[Slot]:
+    slots = []
+    for site, names in by_site.items():
+        size = sizes(SCALED_INPUTS.get(site, site), config)[0 if site in SCALED_INPUTS else 1]
+        layout: Layout = "row" if site in SCALED_INPUTS else "column"
+        pieces = of_each(names, lambda name, n=size, layout=layout: Piece(f"{name}.ia3_l", (n,), layout))
+        slots.append(Slot(f"{path_of(site, method.name)}{method.leaf(site)}", pieces, fill=1.0))
+    return slots

@@ -1,0 +1,149 @@
+"""Where the leaves of ours lie in somebody else's file: one table for reading and writing.
+
+    Slot("encoder/layers/attention/query@lora/lora_a", (Piece("...layer.0...lora_A.weight", (32, 4), TRANSPOSED), None))
+
+is a leaf [2, 32, r] of which the file has the first layer's tensor, [4, 32], and none of the second. If r is larger
+than 4, the rest is zero.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from adakron_jax.params import refuse
+
+Leaves = dict[str, np.ndarray]
+Layout = Literal["same", "transposed", "column", "row"]
+_NUMBERS = ("float32", "float16", "bfloat16")
+_SHOWN = 4  # problems of one kind that a message lists
+
+
+class Piece(NamedTuple):
+    """A tensor of the file.
+
+    Attributes:
+      name: its name there.
+      shape: in our layout.
+      layout: how it lies there: a matrix `transposed`, a vector as a `column` [n, 1] or a `row` [1, n].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout = "same"
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        match self.layout:
+            case "transposed":
+                return self.shape[::-1]
+            case "column":
+                return (*self.shape, 1)
+            case "row":
+                return (1, *self.shape)
+        return self.shape
+
+    def taken(self, tensor: np.ndarray) -> np.ndarray:
+        """The tensor in our layout."""
+        return tensor.T if self.layout == "transposed" else tensor.reshape(self.shape)
+
+    def stored(self, leaf: np.ndarray) -> np.ndarray:
+        """The part of a leaf that the tensor holds, as it lies there."""
+        part = leaf[tuple(map(slice, self.shape))]
+        return part.T if self.layout == "transposed" else part.reshape(self.stored_shape)
+
+
+class Slot(NamedTuple):
+    """A leaf of ours.
+
+    Attributes:
+      path: ours.
+      pieces: one a layer, None where the file has none; or, of a leaf that is not of layers, the only one.
+      fill: the values of a layer without a piece.
+      shape: of one layer, where the leaf is larger than the pieces; they lie at its beginning, and the rest is zero.
+    """
+
+    path: str
+    pieces: tuple[Piece | None, ...] | Piece
+    fill: float = 0.0
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def all(self) -> Iterable[Piece]:
+        return (self.pieces,) if isinstance(self.pieces, Piece) else (piece for piece in self.pieces if piece)
+
+
+def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
+    """The leaves, float32, from a file's tensors.
+
+    Raises:
+      ValueError: tensors are missing, misshapen, of no number type or belong to no slot.
+    """
+    missing, misshapen, known = [], [], set()
+    for piece in (piece for slot in slots for piece in slot.all):
+        known.add(piece.name)
+        tensor = tensors.get(piece.name)
+        if tensor is None:
+            missing.append(f"missing {piece.name} {piece.stored_shape}")
+        elif tensor.dtype.name not in _NUMBERS:
+            misshapen.append(f"{piece.name} holds {tensor.dtype.name}, accepted: {', '.join(_NUMBERS)}")
+        elif tensor.shape != piece.stored_shape:
+            misshapen.append(f"misshapen {piece.name} {tensor.shape}, expected {piece.stored_shape}")
+    unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known)]
+    refuse(problem for kind in (misshapen, missing, unexpected) for problem in _shortened(kind))
+    return {slot.path: _leaf(slot, tensors) for slot in slots}
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    if len(problems) <= _SHOWN:
+        return problems
+    return [*problems[:_SHOWN], f"and {len(problems) - _SHOWN} more of this kind"]
+
+
+def _leaf(slot: Slot, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    def part(piece: Piece) -> np.ndarray:
+        return np.asarray(piece.taken(tensors[piece.name]), np.float32)
+
+    if isinstance(slot.pieces, Piece):
+        return part(slot.pieces)
+    shape = slot.shape or tuple(map(max, zip(*(piece.shape for piece in slot.all), strict=True)))
+    leaf = np.full((len(slot.pieces), *shape), slot.fill, np.float32)
+    for layer, piece in enumerate(slot.pieces):
+        if piece:
+            leaf[(layer, *map(slice, piece.shape))] = part(piece)
+    return leaf
+
+
+def put(slots: Sequence[Slot], leaves: Mapping[str, Any]) -> Leaves:
+    """The inverse: the file's tensors from the leaves."""
+    tensors = {}
+    for slot in slots:
+        leaf = np.asarray(leaves[slot.path], np.float32)
+        pairs = [(slot.pieces, leaf)] if isinstance(slot.pieces, Piece) else zip(slot.pieces, leaf, strict=True)
+        tensors |= {piece.name: np.ascontiguousarray(piece.stored(part)) for piece, part in pairs if piece}
+    return tensors
+
+
+def of_each(modules: Sequence[str], piece: Callable[[str], Piece]) -> tuple[Piece | None, ...]:
+    """One piece a layer, by the name of its module; none where the name is empty."""
+    return tuple(piece(module) if module else None for module in modules)
+
+
+def used(*axes: np.ndarray) -> int:
+    """How many numbers of an axis are in use: all but trailing ones where every array is zero, bit for bit.
+
+    Args:
+      axes: arrays whose first axis it is.
+    """
+    flat = (np.ascontiguousarray(x, np.float32).reshape(len(x), -1).view(np.uint32).any(axis=1) for x in axes)
+    places = np.flatnonzero(np.any(list(flat), axis=0))
+    return int(places[-1]) + 1 if len(places) else 0
+
+
+def numerator(quotient: float, divisor: int) -> int | float:
+    """The number, whole if it is one, that divided by `divisor` gives the quotient."""
+    near = quotient * divisor
+    exact = (x for x in (round(near), near, math.nextafter(near, 0), math.nextafter(near, math.inf)))
+    value = next((x for x in exact if x / divisor == quotient), near)
+    return int(value) if value == int(value) else value

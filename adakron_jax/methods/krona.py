@@ -1,0 +1,100 @@
+"""KronA (Edalati et al. 2022), updates of frozen matrices that are Kronecker products: ΔW = A ⊗ B.
+
+With ranks A or B is itself a product of two narrow matrices: LyCORIS' LoKr.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.methods.lora import Sizes, Update
+from adakron_jax.methods.promote import Scale, kaiming_uniform, promote, times
+from adakron_jax.splice import register, require
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class KronA(Update):
+    """Kronecker products as updates.
+
+    Attributes:
+      a_shape: of A, divisors of the target's inputs and outputs; B has the quotients. Two numbers, or two for each
+        target in turn.
+      scale: s.
+      ranks: of A and of B, 0 for one that is no product. Two numbers, or two for each target in turn; by default
+        neither is.
+    """
+
+    name: ClassVar[str] = "krona"
+    a_shape: tuple[int, ...] = (32, 32)
+    scale: float = 1.0
+    ranks: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        counts = (2, 2 * len(self.targets))
+        fine = len(self.a_shape) in counts and min(self.a_shape) >= 1
+        require(fine, "a_shape", self.a_shape, "two whole numbers of at least 1, or two for each target")
+        fine = len(self.ranks) in (0, *counts) and min(self.ranks, default=0) >= 0
+        require(fine, "ranks", self.ranks, "none, two whole numbers of at least 0, or two for each target")
+        require(self.scale > 0, "scale", self.scale, "above 0")
+
+    @property
+    def own_scale(self) -> float:
+        return self.scale
+
+    def shape_of(self, target: str) -> Sizes:
+        """The shape of a target's A."""
+        return self._of(target, self.a_shape)
+
+    def ranks_of(self, target: str) -> Sizes:
+        """The ranks of a target's A and B."""
+        return self._of(target, self.ranks or (0, 0))
+
+    def _of(self, target: str, pairs: tuple[int, ...]) -> Sizes:
+        first = 2 * self.targets.index(target) if len(pairs) > 2 else 0
+        return pairs[first], pairs[first + 1]
+
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        shape = self.shape_of(target)
+        fine = not any(size % factor for size, factor in zip(sizes, shape, strict=True))
+        require(fine, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
+        return functools.partial(KroneckerProduct, shape, self.scale_of(target), dtype, self.ranks_of(target))
+
+    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        a, b = (own[name] if name in own else own[f"{name}_1"] @ own[f"{name}_2"] for name in ("kron_a", "kron_b"))
+        return np.kron(a, b)
+
+
+class KroneckerProduct(nn.Module):
+    """y + s · x (A ⊗ B), without forming the product."""
+
+    a_shape: Sizes
+    scale: Scale
+    dtype: Any = None
+    ranks: Sizes = (0, 0)
+
+    @nn.compact
+    def __call__(
+        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], layer: Any, **_: Any
+    ) -> Float[Array, "*batch out"]:
+        b_shape = (inputs.shape[-1] // self.a_shape[0], y.shape[-1] // self.a_shape[1])
+        a = self.factor("kron_a", self.a_shape, self.ranks[0], kaiming_uniform)
+        b = self.factor("kron_b", b_shape, self.ranks[1], nn.initializers.zeros)
+        x, a, b = promote(inputs, a, b, dtype=self.dtype)
+        x = x.reshape(*x.shape[:-1], self.a_shape[0], b_shape[0])
+        update = jnp.einsum("...iq,is,qt->...st", x, a, b)
+        return y + times(self.scale, update.reshape(y.shape), layer)
+
+    def factor(self, name: str, shape: Sizes, rank: int, init: nn.initializers.Initializer) -> Array:
+        """A or B, or the two whose product it is."""
+        if not rank:
+            return self.param(name, init, shape)
+        left = self.param(f"{name}_1", kaiming_uniform, (shape[0], rank))
+        return left @ self.param(f"{name}_2", init, (rank, shape[1]))

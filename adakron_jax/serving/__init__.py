@@ -1,0 +1,1 @@
+"""An HTTP server over a bank of adapters (extra `serve`)."""

@@ -1,0 +1,45 @@
+"""What the server tells Prometheus."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from adakron_jax.serving.engine import Engine
+from adakron_jax.serving.shelf import Shelf
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Metrics of one server, in a registry of their own.
+
+    Attributes:
+      requests: by endpoint and status.
+      seconds: of a request, by endpoint.
+    """
+
+    def __init__(self, engine: Engine, shelf: Shelf):
+        self.registry = CollectorRegistry()
+        self.requests = Counter("adakron_requests", "Requests answered", ["endpoint", "status"], registry=self.registry)
+        self.seconds = Histogram(
+            "adakron_request_seconds",
+            "Seconds from a request to its answer",
+            ["endpoint"],
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            registry=self.registry,
+        )
+        bank = engine.bank
+        for name, text, read in (
+            ("batches", "Batches computed", lambda: bank.totals.batches),
+            ("batch_examples", "Texts in all batches", lambda: bank.totals.examples),
+            ("batch_tokens", "Tokens in all batches", lambda: bank.totals.tokens),
+            ("batch_positions", "Tokens and padding in all batches", lambda: bank.totals.positions),
+            ("batch_fill", "Share of all positions that were tokens", lambda: bank.totals.fill),
+            ("queue", "Texts that wait", lambda: engine.waiting),
+            ("adapters", "Adapters served", lambda: len(shelf.entries)),
+            ("resident_adapters", "Adapters in memory", lambda: len(bank.members)),
+            ("compilations", "Programs compiled", lambda: bank.compilations),
+        ):
+            Gauge(f"adakron_{name}", text, registry=self.registry).set_function(read)
+
+    def page(self) -> bytes:
+        """All of them, in the text that Prometheus reads."""
+        return generate_latest(self.registry)

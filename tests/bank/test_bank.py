@@ -1,0 +1,223 @@
+"""The bank: every example of a batch is answered as by its adapter alone, and adapters come and go."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adakron_jax import adapter, pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.bank import AdapterBank
+from adakron_jax.bank.bank import Text, encode
+from adakron_jax.config import EncoderConfig
+from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.encoders.inputs import padded
+from adakron_jax.methods import AdaKron, LoRA
+from adakron_jax.params import flatten, unflatten
+from adakron_jax.problem import Problem
+from adakron_jax.splice import METHODS, Method
+from benchmarks.shapes import write_encoder
+
+SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
+BINARY = Problem("classification", ("no", "yes"))
+PROBLEMS = [
+    BINARY,
+    Problem("classification", tuple("abcde")),
+    Problem("multilabel", ("red", "green", "blue")),
+    Problem("regression", mean=2.0, scale=0.5),
+]
+TEXTS: list[Text] = ["one two", "three " * 9, ("four five", "six"), "seven", "eight nine ten " * 3]
+
+
+def write_base(folder: Path, tiny: Path, model_type: str) -> Path:
+    """A random encoder wide enough for every method's default fields, with the tiny one's tokenizer."""
+    config = dataclasses.replace(EncoderConfig.from_folder(tiny), model_type=model_type, **SIZES)
+    write_encoder(config, folder)
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (folder / name).write_bytes((tiny / name).read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def base(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp(request.param), tiny, request.param)
+
+
+@pytest.fixture(scope="module")
+def bert(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("bert"), tiny, "bert")
+
+
+def write_adapter(folder: Path, base: Path, method: Method, problem: Problem = BINARY, seed: int = 0) -> Path:
+    """An adapter of the encoder in `base`, of random leaves."""
+    config = EncoderConfig.from_folder(base)
+    fingerprint = pretrained.fingerprint(pretrained.read(base, config))
+    card = Card(method, "test", problem, str(base), fingerprint, config, {}, config.max_length)
+    rng = np.random.default_rng(seed)
+    shapes = flatten(adapter.portable_shapes(card))
+    leaves = {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in sorted(shapes.items())}
+    adapter.save(folder, unflatten(leaves), card)
+    return folder
+
+
+class Alone:
+    """Adapters on their own, one text at a time."""
+
+    def __init__(self, base: Path):
+        self.config = EncoderConfig.from_folder(base)
+        self.leaves = pretrained.read(base, self.config)
+        self.tokenizer = Tokenizer(base, self.config.vocab_size)
+
+    def logits(self, folder: Path, texts: list[Text]) -> np.ndarray:
+        """[texts, labels] of the adapter in a folder."""
+        model, params, card = adapter.attach(folder, self.leaves)
+        length = self.config.max_length
+        examples = encode(self.tokenizer, texts, [length] * len(texts))
+        tokens, types, mask = (np.zeros((len(texts), length), np.int32) for _ in range(3))
+        for i, (begin, size) in enumerate(zip(examples.offsets, examples.lengths, strict=False)):
+            tokens[i, :size], types[i, :size] = (
+                x[begin : begin + size] for x in (examples.tokens, examples.token_types)
+            )
+            mask[i, :size] = 1
+        return np.asarray(jax.jit(model.apply)({"params": params}, padded(*map(jnp.asarray, (tokens, mask, types)))))[
+            :, 0
+        ]
+
+
+def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: list[tuple[str, Text]]) -> None:
+    """The bank answers every request as the adapter in its folder does alone."""
+    predictions = bank.predict(requests)
+    logits = {name: alone.logits(folder, TEXTS) for name, folder in folders.items()}
+    for (name, text), prediction in zip(requests, predictions, strict=True):
+        problem, row = bank.members[name].card.problem, logits[name][[TEXTS.index(text)]]
+        if problem.kind == "regression":
+            assert prediction.label is None
+            np.testing.assert_allclose(prediction.score, problem.predict(row)[0], rtol=0, atol=1e-5)
+            continue
+        probabilities = problem.probabilities(row)[0]
+        assert list(prediction.probabilities) == list(problem.labels)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), probabilities, rtol=0, atol=1e-5)
+        held = [label for label, holds in zip(problem.labels, problem.predict(row).ravel(), strict=False) if holds]
+        best = problem.labels[probabilities.argmax()]
+        assert prediction.label == (tuple(held) if problem.kind == "multilabel" else best)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path, tmp_path: Path) -> None:
+    bank = AdapterBank(str(base))
+    folders = {key: write_adapter(tmp_path / key, base, METHODS[name](), BINARY, ord(key)) for key in "ab"}
+    for key, folder in folders.items():
+        bank.add(key, folder)
+    check(bank, Alone(base), folders, [(key, text) for text in TEXTS for key in "ba"])
+
+
+@pytest.fixture(scope="module")
+def mixed(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[AdapterBank, dict[str, Path]]:
+    """A bank of adapters of two methods and all problems."""
+    bank, folder = AdapterBank(str(bert)), tmp_path_factory.mktemp("adapters")
+    methods = {"adakron": AdaKron(), "lora": LoRA()}
+    folders = {
+        f"{name}-{number}": write_adapter(folder / f"{name}-{number}", bert, method, problem, number)
+        for name, method in methods.items()
+        for number, problem in enumerate(PROBLEMS if name == "adakron" else [BINARY])
+    }
+    for name, path in folders.items():
+        bank.add(name, path)
+    return bank, folders
+
+
+def test_methods_and_problems_share_one_call(
+    mixed: tuple[AdapterBank, dict[str, Path]], bert: Path, tmp_path: Path
+) -> None:
+    bank, folders = mixed
+    assert bank.names == sorted(folders)
+    assert len(bank.stacks) == 2
+    check(bank, Alone(bert), folders, [(name, text) for text in TEXTS for name in folders])
+
+
+def test_adapters_come_and_go_without_a_compilation(
+    mixed: tuple[AdapterBank, dict[str, Path]], bert: Path, tmp_path: Path
+) -> None:
+    bank, folders = mixed
+    other = write_adapter(tmp_path / "other", bert, AdaKron(), PROBLEMS[1], seed=9)
+    before, of_lora = (bank.predict([(name, TEXTS[0])]) for name in ("adakron-0", "lora-0"))
+    compiled = bank.compilations
+    with compilations() as compilations_of_jax:
+        bank.add("new", other)
+        added = bank.predict([("new", TEXTS[0])])
+        bank.add("new", folders["adakron-0"])  # of other labels
+        assert bank.predict([("new", TEXTS[0])]) == before
+        bank.add("new", folders["lora-0"])  # of another method
+        assert bank.predict([("new", TEXTS[0])]) == of_lora
+        bank.add("new", other)
+        assert bank.predict([("new", TEXTS[0])]) == added
+        bank.remove("new")
+        assert bank.predict([("adakron-0", TEXTS[0])]) == before
+    assert bank.compilations == compiled
+    assert compilations_of_jax == []
+    with pytest.raises(ValueError, match="adapter is 'new'; accepted: one of 5 names"):
+        bank.predict([("new", TEXTS[0])])
+
+
+def test_all_adapters_of_upper_layers_share_the_pass_below(
+    mixed: tuple[AdapterBank, dict[str, Path]], bert: Path, tmp_path: Path
+) -> None:
+    bank, folders = AdapterBank(str(bert)), dict(mixed[1])
+    for number, (text, problem) in enumerate(zip("xyz", PROBLEMS, strict=False)):
+        folders[text] = write_adapter(tmp_path / text, bert, AdaKron(layers="1"), problem, number)
+    for name, folder in folders.items():
+        bank.add(name, folder)
+    for text in (TEXTS[1], TEXTS[2]):
+        found, expected = bank.predict_all(text), bank.predict([(name, text) for name in bank.names])
+        assert list(found) == bank.names
+        for one, other in zip(found.values(), expected, strict=True):
+            assert one.label == other.label
+            np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-5)
+
+
+def test_what_a_bank_cannot_take_is_named_and_changes_nothing(
+    mixed: tuple[AdapterBank, dict[str, Path]], tiny: Path, tmp_path: Path
+) -> None:
+    bank, folders = mixed
+    foreign = write_adapter(tmp_path / "foreign", tiny, LoRA())
+    with pytest.raises(ValueError, match="foreign: trained on .* with the fingerprint .*, not on the bank's encoder"):
+        bank.add("lora-0", foreign)
+    with pytest.raises(ValueError, match=r"nowhere/adapter.json: .*No such file"):
+        bank.add("lora-0", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="adapter is 'adakron_1'; accepted: adakron-1, "):
+        bank.predict([("adakron_1", TEXTS[0])])
+    with pytest.raises(ValueError, match="adapter is 'spam'; accepted: one of 5 names"):
+        bank.remove("spam")
+    assert bank.names == sorted(folders)
+    assert bank.predict([]) == []
+
+
+def test_a_stack_grows_in_steps_and_keeps_what_it_holds(bert: Path, mixed: tuple[AdapterBank, dict[str, Path]]) -> None:
+    bank, folders = mixed
+    stack = bank.members["adakron-0"].stack
+    before = bank.predict([("adakron-1", text) for text in TEXTS])
+    capacity = stack.capacity
+    stack.reserve(capacity + 3)
+    assert stack.capacity == capacity + 3
+    assert len(set(stack.free)) == len(stack.free) == capacity + 3 - len(PROBLEMS)
+    assert bank.predict([("adakron-1", text) for text in TEXTS]) == before
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+    """What jax compiles meanwhile."""
+    events: list[str] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)

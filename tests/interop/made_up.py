@@ -1,0 +1,68 @@
+"""Adapters of every method that some format takes, for the tests that write and read them."""
+
+from pathlib import Path
+from typing import Any
+
+from adakron_jax import methods, pretrained
+from adakron_jax.adapter import Card
+from adakron_jax.config import EncoderConfig
+from adakron_jax.problem import Problem
+from adakron_jax.splice import Method
+
+HERE = Path(__file__).parent
+BASES = {"bert": HERE / "_bert-base", "roberta": HERE / "_roberta-base"}
+DENSES = ("query", "key", "value", "attention_dense", "ffn_inner", "ffn_dense")
+# Format, base, method, fields of the card.
+CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
+    ("huggingface", "bert", methods.LoRA(DENSES, r=3), {}),
+    ("huggingface", "roberta", methods.VeRA(r=5), {}),
+    ("huggingface", "bert", methods.KronA(a_shape=(4, 8)), {}),
+    ("huggingface", "roberta", methods.IA3(), {}),
+    ("huggingface", "bert", methods.Hadamard(), {"problem": Problem("regression", mean=2.0, scale=3.0)}),
+    ("huggingface", "bert", methods.BitFit(), {"problem": Problem("multilabel", ("a", "b", "c"))}),
+    ("huggingface", "roberta", methods.Full(), {"pooling": "first", "head": "tanh"}),
+    ("huggingface", "bert", methods.Head(), {"head": "linear"}),
+    ("peft", "bert", methods.LoRA(DENSES, r=3, scales=(0.5,) * 6 + (0.0,) * 5 + (2.0,) + (1.5,) * 6), {}),
+    ("peft", "roberta", methods.LoRA(r=2, alpha=5.0), {}),
+    ("peft", "bert", methods.IA3(("key", "value", "attention_context", "ffn_hidden")), {}),
+    ("peft", "roberta", methods.IA3(("query", "ffn_inner", "ffn_dense")), {}),
+    ("peft", "roberta", methods.VeRA(("key", "ffn_dense"), r=5), {}),
+    ("peft", "bert", methods.KronA(a_shape=(4, 4), scale=1.5, ranks=(0, 2)), {}),
+    ("peft", "bert", methods.KronA(a_shape=(8, 8)), {}),
+    ("peft", "bert", methods.Prefix(length=4, mid=6, shift_positions=True), {}),
+    ("adapterhub", "bert", methods.Pfeiffer(r=5), {}),
+    ("adapterhub", "roberta", methods.Pfeiffer(6, ("attention",), "gelu_tanh", (2.0, 0.0, 2.0)), {}),
+    ("adapterhub", "bert", methods.Houlsby(4, "adapterhub"), {"pooling": "first", "head": "relu"}),
+    (
+        "adapterhub",
+        "roberta",
+        methods.Houlsby(4, "adapterhub", activation="tanh"),
+        {"pooling": "first", "head": "linear"},
+    ),
+    ("adapterhub", "bert", methods.Compacter(4, 2, 3), {"pooling": "pooler", "head": "tanh"}),
+    ("adapterhub", "roberta", methods.CompacterPlusPlus(4, scales=(1.0, 1.0, 0.0)), {}),
+    ("adapterhub", "bert", methods.LoRA(("query", "key", "ffn_inner", "ffn_dense"), r=3), {}),
+    ("adapterhub", "roberta", methods.LoRA(r=3, scales=(0.0, 0.0, 1.5, 1.5, 1.5, 1.5)), {}),
+    ("adapterhub", "bert", methods.IA3(("query", "value", "ffn_inner", "ffn_dense")), {}),
+    ("adapterhub", "bert", methods.Prefix(length=4, mid=6), {}),
+    ("adapterhub", "roberta", methods.Prefix(length=4, mlp=False, leave_out=(1,)), {}),
+    ("adapterhub", "bert", methods.UniPELT(r=4, length=3, mid=6, lora_r=2), {}),
+    ("adapterhub", "roberta", methods.UniPELT(("adapter", "lora"), r=4, lora_r=2, targets=("key", "ffn_dense")), {}),
+]
+
+
+def card_of(base: str, method: Method, fields: dict[str, Any]) -> Card:
+    config = EncoderConfig.from_folder(BASES[base])
+    return Card(
+        **{
+            "method": method,
+            "task": "made up",
+            "problem": Problem("classification", ("no", "yes", "perhaps")),
+            "base": str(BASES[base]),
+            "fingerprint": pretrained.fingerprint(pretrained.read(BASES[base], config)),
+            "encoder": config,
+            "scores": {"accuracy": 0.5},
+            "max_length": config.max_length - method.first_position,
+        }
+        | fields
+    )

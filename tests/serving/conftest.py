@@ -1,0 +1,93 @@
+"""A server on a free port, over adapters of the tiny encoder."""
+
+import contextlib
+import dataclasses
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from adakron_jax.methods import AdaKron, LoRA
+from adakron_jax.serving.app import Limits, make_app
+from adakron_jax.serving.engine import Engine
+from adakron_jax.serving.start import make_engine
+from tests.bank.test_bank import BINARY, PROBLEMS, write_adapter
+
+SCAN = 0.05  # seconds between looks at the folder
+
+
+@dataclasses.dataclass
+class Served:
+    """A server, a client of it, and the folder that it watches."""
+
+    url: str
+    client: httpx2.Client
+    folder: Path
+    engine: Engine
+    server: uvicorn.Server
+
+    def put(self, name: str, adapter: Path) -> None:
+        """Puts an adapter into the folder, whole."""
+        aside = self.folder / f".{name}"
+        shutil.copytree(adapter, aside)
+        old = self.folder / name
+        if old.exists():
+            old.rename(self.folder / f".old-{name}")
+        aside.rename(old)
+        shutil.rmtree(self.folder / f".old-{name}", ignore_errors=True)
+
+    def ask(self, name: str, inputs: Any, **more: Any) -> httpx2.Response:
+        return self.client.post("/predict", json={"inputs": inputs, "adapter": name, **more})
+
+
+def wait_for(condition: Any, seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
+    """A running server, ready unless `wait` is False."""
+    of_engine = {"queue_limit": 64, "resident": 4, "patience": 0.003}
+    of_engine |= {key: settings.pop(key) for key in list(settings) if key in of_engine}
+    wait = settings.pop("wait", True)
+    engine = make_engine([folder], str(base), **of_engine)
+    app = make_app(engine, engine.shelf, seconds_between_scans=SCAN, **settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with httpx2.Client(base_url=url, timeout=60) as client:
+        served = Served(url, client, folder, engine, server)
+        if wait:
+            wait_for(lambda: client.get("/health").status_code == 200)
+        yield served
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def shelf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Adapters of the tiny encoder, of two methods and all problems."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for number, problem in enumerate(PROBLEMS):
+        write_adapter(folder / f"kron-{number}", tiny, AdaKron((3, 2)), problem, number)
+    write_adapter(folder / "lora", tiny, LoRA(r=2), BINARY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(shelf: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("adapters") / "adapters"
+    shutil.copytree(shelf, folder)
+    with serving(folder, tiny, limits=Limits(body=10_000, texts=8, characters=500)) as server:
+        yield server

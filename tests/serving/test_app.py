@@ -1,0 +1,170 @@
+"""The server as its clients see it."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import InferenceClient, constants
+
+from adakron_jax.bank import AdapterBank
+from tests.serving.conftest import Served, serving, wait_for
+
+JSON = {"Content-Type": "application/json"}
+TEXTS = ["one two three", "four", "five six " * 5]
+
+
+@pytest.fixture(scope="module")
+def bank(shelf: Path, tiny: Path) -> AdapterBank:
+    bank = AdapterBank(str(tiny))
+    for folder in shelf.iterdir():
+        bank.add(folder.name, folder)
+    return bank
+
+
+def expected(bank: AdapterBank, name: str, texts: list[Any]) -> list[list[dict[str, Any]]]:
+    """What the server is to say: labels by falling probability, or a regression's number."""
+    said = []
+    for prediction in bank.predict([(name, text) for text in texts]):
+        pairs = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+        said.append([{"label": label, "score": score} for label, score in pairs or [("LABEL_0", prediction.score)]])
+    return said
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Whether labels are equal, and scores to 1e-5."""
+    return len(found) == len(expected) and all(
+        [one["label"] for one in left] == [one["label"] for one in right]
+        and all(abs(x["score"] - y["score"]) < 1e-5 for x, y in zip(left, right, strict=True))
+        for left, right in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["kron-0", "kron-1", "kron-2", "kron-3", "lora"])
+def test_texts_are_answered_by_the_adapter_named(served: Served, bank: AdapterBank, name: str) -> None:
+    answer = served.ask(name, TEXTS)
+    assert answer.status_code == 200
+    assert same(answer.json(), expected(bank, name, TEXTS))
+    assert same([served.ask(name, TEXTS[0]).json()], expected(bank, name, TEXTS[:1]))
+    pair = served.ask(name, [["four", "five"]]).json()
+    assert same(pair, expected(bank, name, [("four", "five")]))
+    assert served.ask(name, TEXTS, parameters={"top_k": 1}).json() == [one[:1] for one in answer.json()]
+
+
+def test_the_hub_s_own_client_is_a_client(served: Served, bank: AdapterBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    found = InferenceClient(f"{served.url}/adapters/kron-1").text_classification(TEXTS[0])
+    assert same([[{"label": one.label, "score": one.score} for one in found]], expected(bank, "kron-1", TEXTS[:1]))
+
+
+def test_it_describes_itself(served: Served) -> None:
+    listed = {one["name"]: one for one in served.client.get("/adapters").json()}
+    assert sorted(listed) == ["kron-0", "kron-1", "kron-2", "kron-3", "lora"]
+    assert listed["kron-2"]["problem"] == "multilabel"
+    assert listed["kron-2"]["labels"] == ["red", "green", "blue"]
+    paths = served.client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/predict", "/adapters", "/adapters/{name}", "/health", "/metrics"}
+    assert "swagger" in served.client.get("/docs").text
+    assert served.client.get("/health").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "complaint"),
+    [
+        ({"inputs": "x", "adapter": "kron_0"}, 404, "adapter is 'kron_0'; accepted: kron-0"),
+        ({"inputs": "x", "adapter": "zzz"}, 404, "adapter is 'zzz'; accepted: one of 5 names"),
+        ({"inputs": "x"}, 422, "adapter: Field required"),
+        ({"inputs": 3, "adapter": "lora"}, 422, "inputs"),
+        ({"inputs": [["a", "b", "c"]], "adapter": "lora"}, 422, "inputs"),
+        ({"inputs": [], "adapter": "lora"}, 422, "inputs are 0 texts; accepted: 1 to 8"),
+        ({"inputs": ["x"] * 9, "adapter": "lora"}, 413, "inputs are 9 texts; accepted: 1 to 8"),
+        ({"inputs": ["x", "y" * 501], "adapter": "lora"}, 413, "text 1 has 501 characters; accepted: at most 500"),
+        ({"inputs": "y" * 20_000, "adapter": "lora"}, 413, "the body is too large; accepted: 10000 bytes at most"),
+        ({"inputs": "x", "adapter": "lora", "parameters": {"top": 1}}, 422, "parameters.top: Extra inputs"),
+    ],
+)
+def test_a_bad_request_is_told_why_in_one_line(
+    served: Served, body: dict[str, Any], status: int, complaint: str
+) -> None:
+    answer = served.client.post("/predict", json=body)
+    assert answer.status_code == status
+    assert complaint in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_what_is_no_json_or_of_no_size_is_refused(served: Served) -> None:
+    assert served.client.post("/predict", content=b"{").status_code == 422
+    half = served.client.post("/predict", content=rb'{"inputs": "\ud800", "adapter": "lora"}', headers=JSON)
+    assert half.status_code == 422
+    assert "text 0 holds half a character" in half.json()["error"]
+    assert served.client.post("/predict", content=(b"x" * 1000 for _ in range(100))).status_code == 413
+    assert served.client.get("/nowhere").status_code == 404
+
+
+def test_adapters_come_and_go_while_it_runs(served: Served, bank: AdapterBank, shelf: Path, tmp_path: Path) -> None:
+    compiled = served.engine.bank.compilations
+    served.put("new", shelf / "kron-0")
+    wait_for(lambda: served.ask("new", TEXTS).status_code == 200, 20)
+    assert same(served.ask("new", TEXTS).json(), expected(bank, "kron-0", TEXTS))
+    served.put("new", shelf / "kron-1")
+    wait_for(lambda: same(served.ask("new", TEXTS).json(), expected(bank, "kron-1", TEXTS)), 20)
+    shutil.rmtree(served.folder / "new")
+    wait_for(lambda: served.ask("new", TEXTS).status_code == 404, 20)
+    assert served.engine.bank.compilations == compiled
+
+
+def test_adapters_are_put_and_deleted_by_clients(served: Served, bank: AdapterBank, shelf: Path) -> None:
+    source = str(served.folder / "kron-1")
+    assert served.client.put("/adapters/again", json={"source": source}).json()["labels"] == list("abcde")
+    assert same(served.ask("again", TEXTS).json(), expected(bank, "kron-1", TEXTS))
+    assert served.client.delete("/adapters/again").status_code == 204
+    assert served.ask("again", TEXTS).status_code == 404
+    assert served.client.delete("/adapters/again").status_code == 404
+    for source, complaint in {
+        str(shelf / "lora"): "a folder below those that are served",
+        str(served.folder / "nothing"): "no adapter there",
+        "hub:acme/adapter": "unless the server runs with --hub",
+    }.items():
+        answer = served.client.put("/adapters/again", json={"source": source})
+        assert answer.status_code == 422
+        assert complaint in answer.json()["error"]
+
+
+def test_more_adapters_than_stay_resident_are_served(served: Served, bank: AdapterBank, shelf: Path) -> None:
+    for _ in range(2):
+        for name in ("kron-0", "kron-1", "kron-2", "kron-3", "lora"):
+            assert same(served.ask(name, TEXTS).json(), expected(bank, name, TEXTS))
+    assert len(served.engine.bank.members) == served.engine.resident == 4
+
+
+def test_metrics_are_for_prometheus(served: Served) -> None:
+    served.ask("lora", "x")
+    lines = dict(
+        line.rsplit(" ", 1) for line in served.client.get("/metrics").text.splitlines() if not line.startswith("#")
+    )
+    assert float(lines['adakron_requests_total{endpoint="/predict",status="200"}']) >= 1
+    assert float(lines['adakron_request_seconds_count{endpoint="/predict"}']) >= 1
+    assert 0 < float(lines["adakron_batch_fill"]) <= 1
+    assert float(lines["adakron_queue"]) == 0
+    assert float(lines["adakron_compilations"]) == served.engine.bank.compilations > 0
+
+
+def test_a_full_queue_says_when_to_come_again(shelf: Path, tiny: Path) -> None:
+    with serving(shelf, tiny, queue_limit=4, patience=0.5) as served:
+        answers = []
+        clients = [threading.Thread(target=lambda: answers.append(served.ask("lora", ["x", "y"]))) for _ in range(6)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert {answer.status_code for answer in answers} == {200, 503}
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+
+
+def test_a_token_is_asked_for_where_one_is_set(shelf: Path, tiny: Path) -> None:
+    with serving(shelf, tiny, token="secret") as served:
+        assert served.ask("lora", "x").status_code == 401
+        assert served.client.get("/adapters", headers={"Authorization": "Bearer other"}).status_code == 401
+        assert served.client.get("/adapters", headers={"Authorization": "Bearer secret"}).status_code == 200

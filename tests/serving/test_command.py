@@ -1,0 +1,74 @@
+"""`adakron serve` as a process: it drains when told to end, and its description holds under fuzzing."""
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from adakron_jax.cli.main import main
+from tests.serving.conftest import Served, wait_for
+
+
+def test_it_answers_what_is_under_way_and_ends_when_told_to(shelf: Path, tiny: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "adakron_jax", "serve", str(shelf / "lora"), "--port", str(port)]
+    server = subprocess.Popen(
+        [*command, "--patience", "1000"], env=os.environ.copy(), stderr=subprocess.PIPE, text=True
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        try:
+            return httpx2.get(f"{url}/health", timeout=60).status_code == 200
+        except httpx2.ConnectError:
+            return False
+
+    wait_for(is_ready)
+    answers: list[httpx2.Response] = []
+    body = {"inputs": "one", "adapter": "lora"}
+    client = threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}/predict", json=body, timeout=60)))
+    client.start()
+    wait_for(lambda: "adakron_queue 1.0" in httpx2.get(f"{url}/metrics").text)
+    server.send_signal(signal.SIGTERM)
+    client.join()
+    said = server.communicate(timeout=60)[1]
+    assert answers[0].status_code == 200, said
+    assert server.returncode in (0, -signal.SIGTERM)
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["."], r"\.: no adapter in it; accepted: adapters, or --base"),
+        ([".", "--queue", "0"], "queue is 0; accepted: at least 1"),
+        ([".", "--patience", "-1"], "patience is -1.0; accepted: 0 to 1000 milliseconds"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_one_line(
+    arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", *arguments]) == 2
+    assert re.match(f"adakron: {complaint}.*\n$", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
+def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(served: Served) -> None:
+    # A program of its own, whose plugin of pytest is left out of ours.
+    checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
+    command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
+    command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing", "--max-time", "20"]
+    fuzz = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert fuzz.returncode == 0, fuzz.stdout

@@ -1,0 +1,36 @@
+"""The proof under load, in short: adapters change and clients hang up, and every answer is the adapter's own."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from benchmarks.load import CHURNED, Answer, Report, churn, load, own_answers, texts
+from tests.serving.conftest import serving
+
+
+def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
+    shelf: Path, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapters"
+    shutil.copytree(shelf, folder, ignore=shutil.ignore_patterns("kron-3"))
+    folders = {path.name: path for path in sorted(folder.iterdir())}
+    asked = texts(6)
+    answers = own_answers(tiny, folders, asked)
+
+    def accepted(name: str, text: str) -> list[Answer]:
+        return [answers[one, text] for one in (("kron-0", "kron-1") if name == CHURNED else (name,))]
+
+    async def proof(url: str) -> Report:
+        churning = asyncio.create_task(churn(folder, [folders["kron-0"], folders["kron-1"]], 0.3))
+        report = await load(url, accepted, [*folders, CHURNED], asked, rate=40, seconds=3, hang_up=0.05)
+        churning.cancel()
+        return report
+
+    with serving(folder, tiny, resident=3) as served:
+        compiled = served.engine.bank.compilations
+        report = asyncio.run(proof(served.url))
+        assert served.engine.bank.compilations == compiled
+        assert served.engine.waiting == 0
+    assert (report.wrong, report.lost) == (0, 0)
+    assert report.answered > 20
+    assert report.hung_up > 0
