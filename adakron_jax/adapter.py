@@ -19,8 +19,8 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.encoders.layout import is_stacked
 from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
-from adakron_jax.layout import is_stacked
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
@@ -220,7 +220,7 @@ def attach(
 
 def portable_shapes(card: Card) -> dict[str, Any]:
     """The shapes of what the card's method learns and adds on the card's encoder."""
-    return _portable_shapes(card.classifier())
+    return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
 
 
 @functools.lru_cache

@@ -17,6 +17,7 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
 )
+POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
 
 
 def locate(model: str) -> Path:
@@ -128,7 +129,7 @@ def _fetch_rest(fetch: Callable[[str], Path | None], folder: Path) -> None:
             fetch(shard)
     elif not (folder / WEIGHTS[0]).exists() and not fetch(WEIGHTS[2]):
         fetch(PICKLED[0])  # only so that `read` finds it and says how to convert it
-    for file in TOKENIZER_FILES:
+    for file in (*TOKENIZER_FILES, POOLING):
         fetch(file)
 
 

@@ -55,7 +55,7 @@ def random_examples(encoder: EncoderConfig, count: int, longest: int) -> Example
 
 def batches(examples: Examples) -> dict[str, Batch]:
     """All examples as one batch, packed, and with a row for each."""
-    plans = {"padded": packing.Plan(int(examples.lengths.max()), 1, (len(examples),), len(examples), 1, None, 0.0)}
+    plans = {"padded": packing.Plan(int(examples.lengths.max()), 1, (len(examples),), len(examples), 1, None, 1, 0.0)}
     plans["packed"] = packing.plan(examples.lengths, len(examples), shapes=1)
     return {name: next(plan.batches(examples))[0] for name, plan in plans.items()}
 

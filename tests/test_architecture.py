@@ -1,6 +1,7 @@
 """Who imports whom: the library stands alone, and what is heavy is imported where it is needed."""
 
 import ast
+import itertools
 import json
 import os
 import subprocess
@@ -23,14 +24,25 @@ def name_of(path: Path) -> str:
 
 
 def imported(source: str, package: str) -> Iterator[str]:
-    """Every name that the source imports, at its top or within, in full: `from a.b import c` is a.b and a.b.c."""
-    for node in ast.walk(ast.parse(source)):
+    """Every name that the source imports, at its top or within, in full: `from a.b import c` is a.b and a.b.c.
+
+    What is imported for type checkers alone is none.
+    """
+    for node in runs(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def runs(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, without what stands under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
+            yield from runs(child)
 
 
 def package_of(path: Path) -> str:
@@ -65,6 +77,7 @@ def reachable(module: str) -> set[str]:
         ("def f():\n    from a.b import c", {"a.b", "a.b.c"}),
         ("from . import c", {"p.q", "p.q.c"}),
         ("from ..b import c", {"p.b", "p.b.c"}),
+        ("if TYPE_CHECKING:\n    import a.b", set()),
     ],
 )
 def test_imports_are_seen_in_every_form(line: str, expected: set[str]):
@@ -74,6 +87,13 @@ def test_imports_are_seen_in_every_form(line: str, expected: set[str]):
 def test_the_library_never_imports_the_program():
     assert not {module for module in importers("train") if within(module, "adakron_jax")}
     assert importers("train")
+
+
+def test_the_program_s_folders_import_downward_only():
+    order = [f"train.{folder}" for folder in ("data", "options", "output", "engine", "grid")]
+    for lower, upper in itertools.combinations(order, 2):
+        assert not {module for module in importers(upper) if within(module, lower)}, f"{lower} imports {upper}"
+        assert importers(lower)
 
 
 def test_the_encoder_knows_no_method():

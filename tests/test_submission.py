@@ -25,11 +25,10 @@ from adakron_jax.params import flatten, split_params, unflatten
 from adakron_jax.splice import Method
 from tests.conftest import write_result, write_tiny
 from tests.data.test_sources import write
-from train import submit
+from train import submit, terminal
 from train.data import sources
 from train.data.glue import TASKS, Task
 from train.options.config import RunConfig
-from train.output import progress
 from train.submission import SHEETS, find, majority, pack
 
 OFFICIAL = {
@@ -349,7 +348,7 @@ def test_a_stop_is_one_line_and_leaves_nothing(
 def test_answering_shows_how_far_it_is(
     runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 0
     assert "RTE 30/30  left 0:00" in capsys.readouterr().out.splitlines()
 

@@ -31,6 +31,7 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         command = parse_command(argv)
+        from train import terminal
         from train.engine import loop
         from train.engine.checkpoint import Damaged
         from train.engine.evaluation import Diverged
@@ -41,11 +42,13 @@ def _run(argv: Sequence[str]) -> int:
         if command.grid or command.launch.dry_run:
             return _run_grid(command)
         config = command.runs[0]
-        screen.say(f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}")
+        terminal.say(
+            f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}"
+        )
         shared = Shared(command.model)
         if (result := finished(config)) is not None:
             shared.loader.check_same(config, result.data)
-            screen.say("this run has ended; its result:")
+            terminal.say("this run has ended; its result:")
             screen.show_result(result, config, command.model.encoder)
             return 0
     except ValueError as error:

@@ -19,9 +19,8 @@ from train.data.glue import TASKS, Task
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output.progress import Line
 from train.output.result import parse as parse_result
-from train.output.screen import say
+from train.terminal import Line, say
 
 Classify = Callable[[str, Examples], np.ndarray]
 
@@ -74,8 +73,8 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
     """The best run of each task among the folders and all folders in them; ValueError if one has none."""
     claims: dict[str, dict[Path, Trained]] = {}
     for root in roots:
-        found = sorted(Path(root).rglob("result.json"))
-        finished = [path.parent for path in found if path.with_name("adapter").is_dir()]
+        results = sorted(Path(root).rglob("result.json"))
+        finished = [path.parent for path in results if path.with_name("adapter").is_dir()]
         if not finished:
             raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or above such")
         for run in map(read_run, finished):
@@ -96,6 +95,8 @@ def read_run(folder: Path) -> Trained:
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
+    if config.own:
+        raise ValueError(f"{folder}: a run on {config.data}; accepted: runs on GLUE's tasks")
     return Trained(folder, config, result.best.scores[config.metrics[0]])
 
 
@@ -109,23 +110,24 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
         load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
-                found = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
+                examples = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
                 # The diagnostic set is in few copies of GLUE, and does not count in its score.
                 say(f"warning: {sheet.name}: {error}")
                 continue
-            ready[sheet.name] = classify, found
-            if len(found) != sheet.size:
-                say(f"warning: {sheet.name} has {len(found):,} examples; the site expects {sheet.size:,}")
+            ready[sheet.name] = classify, examples
+            if len(examples) != sheet.size:
+                say(f"warning: {sheet.name} has {len(examples):,} examples; the site expects {sheet.size:,}")
     return ready
 
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
-    if (card.task, card.problem) != (run.task.name, run.task.problem):
+    problem = run.task.problem  # of a regression without the unit that a run found
+    if (card.task, card.problem.kind, card.problem.labels) != (run.task.name, problem.kind, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
 
@@ -136,7 +138,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
-        return run.task.predict(logits)
+        return card.problem.predict(logits)
 
     return classify
 

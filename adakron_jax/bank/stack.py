@@ -14,8 +14,8 @@ from adakron_jax.bank.rows import Shape
 from adakron_jax.encoders.apart import OWN, Layout, neutral
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
+from adakron_jax.encoders.layout import is_stacked
 from adakron_jax.forward import PerShape
-from adakron_jax.layout import is_stacked
 from adakron_jax.params import flatten, unflatten
 
 STEP = 8  # adapters by which a stack grows at least

@@ -16,7 +16,7 @@ from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.inputs import Packed
 
 SHORTEST = 32  # tokens of the shortest row
-TOKENS_A_SLOT = 8  # a row has room for one example in so many tokens
+TOKENS_A_SLOT = 6  # a row has room for one example in so many tokens
 DRAFT = 512  # examples that the length of rows is chosen by
 
 

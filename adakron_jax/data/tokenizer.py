@@ -145,6 +145,12 @@ class Tokenizer:
             cut=cut,
         )
 
+    def decode(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The one or two texts of an example's ids, as far as its tokens keep them."""
+        edges = {self.fast.cls_token_id, self.fast.sep_token_id}
+        parts = (list(part) for edge, part in itertools.groupby(ids, edges.__contains__) if not edge)
+        return tuple(self.fast.decode(part) for part in parts)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides how texts are cut: its files, and the versions of what reads them."""

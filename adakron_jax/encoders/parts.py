@@ -62,21 +62,21 @@ class Part(nn.Module):
     method: Method
     dtype: Any = None
 
-    def dense(self, features: int, name: str, use_bias: bool = True) -> Callable[[Array], Array]:
+    def dense(self, features: int, name: str, use_bias: bool = True) -> Callable[[Any], Array]:
         normal = nn.initializers.normal(self.config.initializer_range)
         return self.own(nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, name=name))
 
-    def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Array], Array]:
+    def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Any], Array]:
         eps = self.config.layer_norm_eps
         norm = nn.LayerNorm(eps, dtype=self.dtype, use_bias=use_bias, use_fast_variance=False, name=name)
         return self.own(norm)
 
-    def table(self, rows: int, name: str) -> Callable[[Array], Array]:
+    def table(self, rows: int, name: str) -> Callable[[Any], Array]:
         normal = nn.initializers.normal(self.config.initializer_range)
         width = self.config.embedding_width
         return self.own(nn.Embed(rows, width, dtype=self.dtype, embedding_init=normal, name=name))
 
-    def own(self, module: nn.Module) -> Callable[[Array], Array]:
+    def own(self, module: nn.Module) -> Callable[[Any], Array]:
         """The module, or what applies every example's own leaves of it."""
         apart = apart_of(self)
         return cast(Any, module) if apart is None else Own(module, self, apart)

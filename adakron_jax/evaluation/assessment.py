@@ -1,7 +1,7 @@
 """How good predictions are: every metric with its uncertainty, each label, calibration, and where they go wrong."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def assess(
     problem: Problem,
     targets: Targets,
     logits: Float[np.ndarray, "examples outputs"],
-    texts: Sequence[Texts],
+    texts: Sequence[Texts] | Callable[[int], Texts],
     seed: int = 0,
 ) -> Assessment:
     """Holds predictions against what was to be predicted.
@@ -148,7 +148,7 @@ def assess(
       problem: says what logits mean.
       targets: label codes [examples], whether each label holds [examples, labels], or numbers in their unit [examples].
       logits: the model's.
-      texts: of each example, for the mistakes.
+      texts: of each example, or what gives those of an example by its number, for the mistakes.
       seed: of the bootstrap.
 
     Raises:
@@ -157,6 +157,7 @@ def assess(
     if not len(targets):
         raise ValueError("no examples to evaluate; accepted: at least one")
     predictions = problem.predict(logits)
+    of = texts if callable(texts) else texts.__getitem__
     names = OF_KIND[problem.kind]
     scores = {name: METRICS[name](targets, predictions) for name in names}
     known = {
@@ -168,7 +169,7 @@ def assess(
     if problem.kind == "regression":
         at = np.linspace(0, len(targets) - 1, min(len(targets), POINTS)).astype(int)
         points = tuple((float(targets[i]), float(predictions[i])) for i in at)
-        return Assessment(**known, mistakes=largest_errors(targets, predictions, texts), points=points)
+        return Assessment(**known, mistakes=largest_errors(targets, predictions, of), points=points)
     probabilities = problem.probabilities(logits)
     error, bins = calibration(*sureness(targets, predictions, probabilities))
     return Assessment(
@@ -177,7 +178,7 @@ def assess(
         confusion=confusion(problem, targets, predictions) if problem.kind == "classification" else (),
         calibration_error=error,
         bins=bins,
-        mistakes=surest_mistakes(problem, targets, predictions, probabilities, texts),
+        mistakes=surest_mistakes(problem, targets, predictions, probabilities, of),
     )
 
 
@@ -239,7 +240,7 @@ def surest_mistakes(
     targets: np.ndarray,
     predictions: np.ndarray,
     probabilities: np.ndarray,
-    texts: Sequence[Texts],
+    texts: Callable[[int], Texts],
 ) -> tuple[Mistake, ...]:
     """The wrong predictions with the highest probability; of a multilabel problem, that of the surest wrong label."""
     if problem.kind == "classification":
@@ -254,17 +255,17 @@ def surest_mistakes(
 
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
     return tuple(
-        Mistake(_texts(texts[i]), named(targets[i]), named(predictions[i]), float(weights[i]))
+        Mistake(_texts(texts(i)), named(targets[i]), named(predictions[i]), float(weights[i]))
         for i in map(int, first)
         if weights[i] >= 0
     )
 
 
-def largest_errors(targets: np.ndarray, predictions: np.ndarray, texts: Sequence[Texts]) -> tuple[Mistake, ...]:
+def largest_errors(targets: np.ndarray, predictions: np.ndarray, texts: Callable[[int], Texts]) -> tuple[Mistake, ...]:
     errors = np.abs(predictions - targets)
     first = np.argsort(-errors, kind="stable")[:MISTAKES]
     return tuple(
-        Mistake(_texts(texts[i]), float(targets[i]), float(predictions[i]), float(errors[i]))
+        Mistake(_texts(texts(i)), float(targets[i]), float(predictions[i]), float(errors[i]))
         for i in map(int, first)
         if errors[i] > 0
     )

@@ -6,10 +6,10 @@ from typing import Any
 
 from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
-from adakron_jax.cards import model_card
 from adakron_jax.files import read_json, write_whole
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
+from adakron_jax.interop.cards import model_card
 from adakron_jax.interop.heads import Base, in_own_unit
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
@@ -131,7 +131,7 @@ def _use(to: str, card: Card, name: str) -> str:
         "adapterhub": [
             "from adapters import AutoAdapterModel",
             f'model = AutoAdapterModel.from_pretrained("{base}")',
-            f'model.set_active_adapters(model.load_adapter("{name}"))',
+            f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
         ],
         "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
     }[to]

@@ -54,7 +54,7 @@ class Prefix(Method):
     def first_position(self) -> int:
         return self.length if self.shift_positions else 0
 
-    def layers(self, config: EncoderConfig) -> list[int]:
+    def with_prefix(self, config: EncoderConfig) -> list[int]:
         """The layers that have a prefix."""
         layers = [layer for layer in range(config.num_layers) if layer not in self.leave_out]
         fine = bool(layers) and len(layers) + len(self.leave_out) == config.num_layers
@@ -62,20 +62,20 @@ class Prefix(Method):
         return layers
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        layers = tuple(self.layers(config)) if self.leave_out else ()
+        layers = tuple(self.with_prefix(config)) if self.leave_out else ()
         module = functools.partial(Prepend, self.length, not self.mlp, dtype, layers=layers)
         return {Site.KEYS_VALUES: Splice(module, label="prefix")}
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
         if not self.mlp:
             return None
-        layers = len(self.layers(config))
+        layers = len(self.with_prefix(config))
         module = functools.partial(Generator, self.length, self.mid, layers, config.hidden_size, dtype)
         return Splice(module, label="prefix")
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
-        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config, self.layers(config))
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config, self.with_prefix(config))
 
 
 def without_mlp(leaves: Leaves, method: str, config: EncoderConfig, layers: Sequence[int]) -> Leaves:

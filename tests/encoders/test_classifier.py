@@ -26,7 +26,7 @@ def test_the_mean_is_over_an_example_s_own_tokens():
     logits = model.apply({"params": params}, inputs)
     hidden = Encoder(TINY_BERT, Method()).apply({"params": params["encoder"]}, inputs)
     means = np.stack([hidden[i, :length].mean(axis=0) for i, length in enumerate(LENGTHS)])
-    expected = means @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+    expected = means @ params["classifier"]["kernel"] + params["classifier"]["bias"][None]
     np.testing.assert_allclose(logits[:, 0], expected, rtol=0, atol=1e-6)
 
     row = np.concatenate([IDS[0, :4], IDS[1, :2]])[None]

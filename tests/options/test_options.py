@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adakron_jax import hub
-from adakron_jax.config import _KEYS, NAMED, EncoderConfig
+from adakron_jax.config import NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
 from tests.conftest import result_of
 from train.data.glue import TASKS
@@ -29,8 +29,7 @@ Parse = Callable[..., RunConfig]
 def write_encoder(folder: Path, encoder: EncoderConfig) -> Path:
     """Writes all of a model folder that a configuration looks at."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {key: getattr(encoder, field) for field, key in _KEYS.items()}
-    (folder / "config.json").write_text(json.dumps(values | {"model_type": encoder.model_type}))
+    (folder / "config.json").write_text(json.dumps(encoder.to_hugging_face()))
     return folder
 
 

@@ -53,7 +53,7 @@ def of_adapterhub(folder: str, base: str) -> Any:
         adapters.init(model)
     else:
         model = adapters.AutoAdapterModel.from_pretrained(base, **FLOAT)
-    name = model.load_adapter(folder)
+    name = model.load_adapter(folder, use_safetensors=True)
     model.set_active_adapters(name)
     return model
 
@@ -68,5 +68,8 @@ def main(form: str, folder: str, base: str, inputs: str, out: str) -> None:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        main(*line.split())
-        print("done", flush=True)
+        try:
+            main(*line.split())
+            print("done", flush=True)
+        except Exception as error:  # whatever it is, the next case goes on
+            print("failed", repr(error), flush=True)

@@ -57,7 +57,7 @@ def test_the_peer_computes_the_same(
     peer.stdin.write(f"{to} {tmp_path / 'out'} {card.base} {inputs} {tmp_path / 'logits.npy'}\n")
     peer.stdin.flush()
     while (line := peer.stdout.readline()).strip() != "done":
-        assert line, "the peer's process ended"
+        assert line and not line.startswith("failed"), line  # noqa: PT018
     theirs = np.load(tmp_path / "logits.npy")
     np.testing.assert_allclose(theirs, logits_of(tmp_path / "adapter", card, inputs), rtol=0, atol=1e-5)
     again = import_adapter(tmp_path / "out", card.base, tmp_path / "again")

@@ -11,7 +11,7 @@ from adakron_jax.data.table import SUFFIXES, Table, printable
 from train.data import sources
 from train.data.task import Task
 from train.data.tokens import content
-from train.output.progress import Line
+from train.terminal import Line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.files import cache_folder, write_whole
 from train.data import sources
 from train.data.task import Task
-from train.output.progress import Line
+from train.terminal import Line
 
 VERSION = 3  # of what is in a cached file
 

@@ -7,12 +7,12 @@ from typing import Any
 from adakron_jax.data import packing
 from adakron_jax.data.packing import Plan
 from adakron_jax.data.tokenizer import Examples
-from train.data.load import described
 from train.data.parts import Parts
 from train.data.task import Task
+from train.engine.load import described
 from train.engine.shared import Shared
 from train.options.config import RunConfig
-from train.output.screen import say
+from train.terminal import say
 
 EVAL_BATCH = 256  # examples of an evaluation batch
 STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back

@@ -1,5 +1,6 @@
 """When a run is evaluated, how it is scored, and which evaluation is the best."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,9 @@ import jax
 import numpy as np
 
 from adakron_jax.data.packing import Batch
+from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.evaluation import assess
+from adakron_jax.files import write_whole
 from adakron_jax.forward import of_split
 from train.data.task import metric_of
 from train.engine.data import Data, Split
@@ -94,6 +98,19 @@ def score_once(run: Run, state: TrainState, crew: Crew) -> dict[str, float]:
             metric + suffix: score for metric, score in data.task.score(data.test[name].examples.labels, logits).items()
         }
     return scores
+
+
+def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -> None:
+    """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on what chose it."""
+    data = crew.data
+    split = next(iter((data.test or data.dev).values()))
+    examples, logits = split.examples, predict(run, state, split, crew)
+
+    def text(i: int) -> tuple[str, ...]:
+        return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
+
+    assessment = assess(data.task.problem, examples.labels, logits, text)
+    write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
 
 def predict(run: Run, state: TrainState, split: Split, crew: Crew) -> np.ndarray:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from adakron_jax.files import write_whole
+from train import terminal
 from train.engine import checkpoint
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
 from train.options.config import RunConfig
-from train.output import screen
 from train.output.result import Result, parse
 
 SPLITS = "splits.json"  # the rows of each part, counted from 1, and the task that the data pose
@@ -77,7 +77,7 @@ def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) 
         checkpoints.close()
         raise
     for line in damaged:
-        screen.say(f"{line}; the one before is used")
+        terminal.say(f"{line}; the one before is used")
     write_whole(out / "config.toml", config.dumps())
     if parts:
         write_whole(out / SPLITS, splits)

@@ -14,17 +14,25 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.params import Tree, budget, merge_params, split_params
 from adakron_jax.splice import is_own, is_trainable
-from train import signals
+from train import signals, terminal
 from train.engine.data import read_data
-from train.engine.evaluation import Diverged, best_of, evaluate, evaluations, out_of_patience, score_once, steps_between
+from train.engine.evaluation import (
+    Diverged,
+    assess_best,
+    best_of,
+    evaluate,
+    evaluations,
+    out_of_patience,
+    score_once,
+    steps_between,
+)
 from train.engine.run import Clock, Crew, Run, open_runs, unstack
 from train.engine.sharding import make_shardings
 from train.engine.shared import Shared, configure_jax
-from train.engine.start import check_compatible, initial_params, make_model, place_frozen
+from train.engine.start import advise_pooling, check_compatible, initial_params, make_model, place_frozen
 from train.engine.step import TrainState
 from train.options.config import RunConfig
 from train.output import screen
-from train.output.progress import ProgressLine
 from train.output.result import (
     Compilations,
     Parameters,
@@ -34,6 +42,7 @@ from train.output.result import (
     read_evaluation,
     versions,
 )
+from train.terminal import ProgressLine
 
 RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
@@ -75,6 +84,7 @@ def train_and_evaluate(
         with _refusals():
             configure_jax(lead.precision)
             check_compatible(lead, encoder)
+            advise_pooling(lead, shared.model)
             shardings = make_shardings(lead.mesh_shape, encoder)
             data = read_data(lead, shared)
             problem = data.task.problem
@@ -167,12 +177,12 @@ def show_start(crew: Crew, counts: Parameters, trainable: Tree) -> None:
     screen.show_trainable(trainable, lead.frozen, counts)
     for run in crew.runs:
         rows = " or ".join(map(str, run.plan.row_counts))
-        screen.say(
+        terminal.say(
             f"{len(crew.data.train):,} training examples, {total:,} steps; rows of {run.plan.row_length} tokens, "
             f"{rows} a batch, {100 * run.plan.padding_fraction:.1f} % padding"
         )
     if lead.start:
-        screen.say(f"resumed after step {lead.start} of {total}")
+        terminal.say(f"resumed after step {lead.start} of {total}")
 
 
 def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared: Shared, clock: Clock) -> Result:
@@ -197,7 +207,10 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
     )
     adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
     with clock.on("eval", steps):
-        test = score_once(run, dataclasses.replace(state, trainable=trainable), crew)
+        chosen = dataclasses.replace(state, trainable=trainable)
+        test = score_once(run, chosen, crew)
+        if config.own:
+            assess_best(run, chosen, crew, shared.model.tokenizer)
     seconds = clock.seconds(steps)
     trained = data.examples_before(last.step) - data.examples_before(run.start)
     speed = trained / max(seconds.train, 1e-9)

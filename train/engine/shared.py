@@ -5,8 +5,8 @@ import jax
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.files import cache_folder
 from adakron_jax.params import Tree
-from train.data.load import Loader
 from train.engine import optim
+from train.engine.load import Loader
 from train.engine.sharding import Shardings
 from train.engine.step import Steps, TrainState, compile_steps
 from train.options.config import RunConfig

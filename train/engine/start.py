@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import is_own, is_trainable
+from train import terminal
 from train.engine import optim
 from train.engine.data import Data
 from train.engine.folder import reached
@@ -21,7 +23,6 @@ from train.engine.sharding import Shardings
 from train.engine.step import TrainState, init_state
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output import screen
 
 
 def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
@@ -31,8 +32,22 @@ def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
     config.method.splices(encoder)
 
 
+def advise_pooling(config: RunConfig, base: Pretrained) -> None:
+    """Says so where the encoder was trained to have its texts read in another way."""
+    if base.pooling and config.pooling == "pooler":
+        terminal.say(
+            f"{base.name} is a sentence encoder whose pooler was never trained ({hub.POOLING} says {base.pooling}); "
+            f"--pooling {base.pooling} learns faster"
+        )
+
+
 def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> SequenceClassifier:
-    """The classifier in the run's precision."""
+    """The classifier in the run's precision; ValueError if the method has no loss for the problem."""
+    if problem.kind == "multilabel" and isinstance(config.method, AdaMix | MAdaKron) and config.method.consistency:
+        raise ValueError(
+            f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
+            "false, of a multilabel problem"
+        )
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
     # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
     unroll = jax.default_backend() == "cpu" and not config.remat
@@ -117,5 +132,5 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     agree = (card.problem.kind, card.problem.labels, card.pooling) == (problem.kind, problem.labels, config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
-    screen.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    terminal.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
     return taken

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from train import signals
+from train import signals, terminal
 from train.engine import folder, loop, start
 from train.engine.evaluation import Diverged
 from train.engine.sharding import make_shardings
@@ -108,11 +108,11 @@ def show_cost(cells: Sequence[Cell]) -> None:
     table = _table("cell", "steps", "state")
     for cell in cells:
         table.add_row(cell.name, f"{cell.steps:,}", cell.state)
-    screen.console.print(table)
+    terminal.console.print(table)
     steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
     seconds = seconds_left(cells)
     lasting = "hours unknown until the first cell has ended" if seconds is None else f"about {_lasting(seconds)}"
-    screen.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
+    terminal.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
 def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
@@ -139,14 +139,14 @@ def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None
             raise loop.Stopped(f"stopped before cell {_number(cells, crew)}; the same command continues")
         for cell in crew:
             cell.running = True
-        screen.say(f"\n{overview(cells, crew)}")
+        terminal.say(f"\n{overview(cells, crew)}")
         try:
             stopping = _train_crew(cells, crew, shared)
         except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
             at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
             for cell in at_fault or crew:
                 cell.error = " ".join(str(error).split())
-            screen.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
+            terminal.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
             waiting = crews(crew, together) + waiting
             continue
         finally:
@@ -158,11 +158,11 @@ def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None
 
 def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
-    found: dict[Any, list[Cell]] = {}
+    alike: dict[Any, list[Cell]] = {}
     for number, cell in enumerate(cells):
         if cell.open:
-            found.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
-    return list(found.values())
+            alike.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
+    return list(alike.values())
 
 
 def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
@@ -207,13 +207,13 @@ def show_scores(cells: Sequence[Cell]) -> None:
         metric = next(iter(cell.result.best.scores))
         scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
-    screen.say("")
-    screen.console.print(table)
+    terminal.say("")
+    terminal.console.print(table)
     for line in over_folds(cells):
-        screen.say(line)
+        terminal.say(line)
     for cell in cells:
         if cell.error:
-            screen.say(f"{cell.name} failed: {cell.error}")
+            terminal.say(f"{cell.name} failed: {cell.error}")
 
 
 def over_folds(cells: Sequence[Cell]) -> Iterator[str]:

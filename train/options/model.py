@@ -1,6 +1,7 @@
 """The pretrained model that `--model` names."""
 
 import functools
+import json
 from pathlib import Path
 
 from adakron_jax import hub, pretrained
@@ -27,6 +28,18 @@ class Pretrained:
     def folder(self) -> Path:
         """With all its files; those of a hub's model are fetched."""
         return hub.locate(self.name)
+
+    @functools.cached_property
+    def pooling(self) -> str:
+        """By what a sentence encoder was trained to read a text, as `--pooling` says it; empty if unknown."""
+        path = self.folder / hub.POOLING
+        try:
+            said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+        words = [word for key, word in modes.items() if said.get(key) is True]
+        return words[0] if len(words) == 1 else ""
 
     @functools.cached_property
     def leaves(self) -> pretrained.Leaves:

@@ -2,7 +2,6 @@
 
 import math
 
-from rich.console import Console
 from rich.table import Table
 
 from adakron_jax.config import EncoderConfig
@@ -12,12 +11,7 @@ from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import paper_scores
 from train.output.result import Evaluation, Parameters, Result, low_resource
-
-console = Console(highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    console.print(text, markup=False)
+from train.terminal import console, say
 
 
 def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:

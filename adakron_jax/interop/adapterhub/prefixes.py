@@ -32,7 +32,7 @@ def as_prefix(method: Prefix | UniPELT) -> Prefix:
 def prefix_slots(method: Prefix | UniPELT, name: str, config: EncoderConfig) -> list[Slot]:
     """Of a prefix, learned directly or through its MLP; of UniPELT's with its gates."""
     prefix, d = as_prefix(method), config.hidden_size
-    width, at = 2 * len(prefix.layers(config)) * d, path_of_shared(method.name)
+    width, at = 2 * len(prefix.with_prefix(config)) * d, path_of_shared(method.name)
     root = f"{config.architecture.prefix}prefix_tuning.prefix_tunings.{name}.self_prefix."
     if not prefix.mlp:
         slots = [Slot(FLAT, Piece(f"{root}control_trans", (prefix.length * width,)))]

@@ -54,7 +54,7 @@ def write_prefix(
 
 def split_prompts(prompts: np.ndarray, config: EncoderConfig, method: Prefix) -> Leaves:
     """Keys of layer i stand at 2 i, its values at 2 i + 1; layers without a prefix are not counted."""
-    layers, at = method.layers(config), path_of(Site.KEYS_VALUES, method.name)
+    layers, at = method.with_prefix(config), path_of(Site.KEYS_VALUES, method.name)
     given = prompts.reshape(method.length, len(layers), 2, config.hidden_size).transpose(1, 2, 0, 3)
     leaf = np.zeros((config.num_layers, *given.shape[1:]), np.float32)
     leaf[layers] = given
@@ -65,4 +65,4 @@ def join_prompts(leaves: Mapping[str, Any], config: EncoderConfig, method: Prefi
     """The inverse [length, layers * 2 * hidden]."""
     at = path_of(Site.KEYS_VALUES, method.name)
     pair = np.stack([np.asarray(leaves[f"{at}{name}"], np.float32) for name in ("key", "value")], axis=1)
-    return np.ascontiguousarray(pair[method.layers(config)].transpose(2, 0, 1, 3)).reshape(method.length, -1)
+    return np.ascontiguousarray(pair[method.with_prefix(config)].transpose(2, 0, 1, 3)).reshape(method.length, -1)

@@ -1,19 +1,22 @@
-"""How far a long piece of work is: a live line on a terminal, else a line now and then."""
+"""The terminal: what is said there, and how far a long piece of work is: a live line, or else a line now and then."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from train.output.screen import console, say
-
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
-
-
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False)
 
 
 class _Bar(Progress):

@@ -16,7 +16,7 @@ from train.data.parts import SHARE, Drawing, Parts, balanced, divide, share
 from train.data.task import Task
 from train.options.config import RunConfig
 from train.options.model import Pretrained
-from train.output.screen import say
+from train.terminal import say
 
 
 class Loader:

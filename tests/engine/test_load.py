@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train.data.load import Loader, described
 from train.data.sources import MINI
+from train.engine.load import Loader, described
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 
