@@ -122,12 +122,14 @@ def make_app(
 
     async def watch() -> None:
         while True:
+            begun = time.perf_counter()
             try:
                 await asyncio.to_thread(shelf.scan)
             except OSError as error:
                 log.warning("adapters cannot be looked for: %s", error)
             ready.set()
-            await asyncio.sleep(seconds_between_scans)
+            # Of a very large folder, not more than a twentieth of the time.
+            await asyncio.sleep(max(seconds_between_scans, 20 * (time.perf_counter() - begun)))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -200,7 +200,7 @@ def notes(table: Table) -> Iterator[str]:
 
 
 def _ways(row: Row) -> Iterator[str]:
-    """How each task was trained: `RTE: 80 epochs, batch 32, learning rate 0.0005, best epoch by accuracy, seeds 0, 1`."""
+    """How each task was trained: `RTE, MRPC: 80 epochs, batch 32, learning rate 0.0005, best by accuracy, seed 0`."""
     ways: dict[str, list[str]] = {}
     for task in dict.fromkeys(run.config.task for run in row.runs):
         runs = [run.config for run in row.runs if run.config.task == task]
