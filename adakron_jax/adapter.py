@@ -19,8 +19,8 @@ import numpy as np
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.encoders.layout import is_stacked
 from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
-from adakron_jax.layout import is_stacked
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method

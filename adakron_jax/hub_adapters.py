@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax import adapter, hub
-from adakron_jax.cards import model_card
 from adakron_jax.files import MOST_JSON, write_whole
+from adakron_jax.interop.cards import model_card
 from adakron_jax.params import count
 
 FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.architectures import Stored
 from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders.architectures import Stored
+from adakron_jax.encoders.layout import CLASSIFIER, is_stacked
 from adakron_jax.hub import PICKLED, WEIGHTS, shards
-from adakron_jax.layout import CLASSIFIER, is_stacked
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 

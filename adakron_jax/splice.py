@@ -22,9 +22,9 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from adakron_jax import layout
 from adakron_jax.config import EncoderConfig
-from adakron_jax.layout import is_stacked
+from adakron_jax.encoders import layout
+from adakron_jax.encoders.layout import is_stacked
 
 Leaves = dict[str, Any]
 ALL_LAYERS = "all"

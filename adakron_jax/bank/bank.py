@@ -78,6 +78,7 @@ class AdapterBank:
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = rows.shapes(self.config.max_length)
         self.totals = Totals()
+        self._prepared: set[tuple[SequenceClassifier, int]] = set()
 
     @property
     def names(self) -> list[str]:
@@ -121,13 +122,16 @@ class AdapterBank:
 
         Another thread may do this while the bank is in use.
         """
-        model, stack = self._model(card), self.stacks.get(self._model(card))
+        model, longest = self._model(card), rows.row_length(card.max_length)
+        if (model, longest) in self._prepared:
+            return
+        stack = self.stacks.get(model)
         if stack is None:
             stack = Stack(model, self.base)
             stack.reserve(adapters)
-        longest = rows.row_length(card.max_length)
         stack.warm(shape for seq, shapes in self.shapes.items() if seq <= longest for shape in shapes)
         self.stacks[model] = stack
+        self._prepared.add((model, longest))
 
     def _model(self, card: Card) -> SequenceClassifier:
         # On a CPU a loop over layers costs a third of a pass in copies.

@@ -14,8 +14,8 @@ from adakron_jax.bank.rows import Shape
 from adakron_jax.encoders.apart import OWN, Layout, neutral
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
+from adakron_jax.encoders.layout import is_stacked
 from adakron_jax.forward import PerShape
-from adakron_jax.layout import is_stacked
 from adakron_jax.params import flatten, unflatten
 
 STEP = 8  # adapters by which a stack grows at least
@@ -48,8 +48,8 @@ class Stack:
 
     def __init__(self, model: SequenceClassifier, base: Mapping[str, Array]):
         self.model = model
-        shapes, is_theirs = flatten(model.shapes()), is_portable(model.method)
-        self.shapes = {path: tuple(leaf.shape) for path, leaf in shapes.items() if is_theirs(path)}
+        shapes, travels = flatten(model.shapes()), is_portable(model.method)
+        self.shapes = {path: tuple(leaf.shape) for path, leaf in shapes.items() if travels(path)}
         self.frozen = {path: base[path] for path in shapes if path not in self.shapes}
         self.capacity, self.leaves = 0, self._zeros(0)
         self.free: list[int] = []

@@ -6,10 +6,10 @@ from typing import Any
 
 from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
-from adakron_jax.cards import model_card
 from adakron_jax.files import read_json, write_whole
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
+from adakron_jax.interop.cards import model_card
 from adakron_jax.interop.heads import Base, in_own_unit
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft

@@ -10,7 +10,7 @@ from adakron_jax.evaluation import Assessment
 from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, label_rows, score_rows
 from train.report.paper import paper_rows
 from train.report.tables import AVERAGE, Table, label
-from train.report.words import ABOUT_DIFFERENCES, mark, paper_cells, settings, short
+from train.report.words import ABOUT_DIFFERENCES, data_name, mark, paper_cells, settings, short
 
 
 def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
@@ -84,7 +84,7 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
             examples = {str(run.examples) for run in runs if run.examples is not None and column != AVERAGE}
             yield {
                 "encoder": short(table.model),
-                "data": short(config.data),
+                "data": data_name(config),
                 "rows": table.data[:8],
                 "train_split": config.train_split,
                 "limit_train": config.limit_train,

@@ -7,6 +7,8 @@ from typing import Any
 from adakron_jax.evaluation import Assessment
 from adakron_jax.evaluation.metrics import METRICS
 from train.data.glue import TASKS
+from train.data.sources import table_name
+from train.options.config import RunConfig
 from train.report.differences import CONFIDENCE, differences
 from train.report.paper import PaperRow, paper_rows
 from train.report.runs import Column, Repeat
@@ -45,7 +47,7 @@ def assessed(table: Table) -> tuple[str, Assessment] | None:
 def title(table: Table) -> str:
     config, words = table.config, [short(table.model)]
     words += [f"weights {table.fingerprint[:8]}"] if table.fingerprint else []
-    words += [f"data {short(config.data)}"]
+    words += [f"data {data_name(config)}"]
     words += [f"rows {table.data[:8]}"] if table.data else []
     limit = config.limit_train if not table.low_resource else "all"
     words += [f"first {limit:,} training examples"] if limit != "all" else []
@@ -77,6 +79,11 @@ def scarcity(table: Table, task: str = "") -> str:
 def short(text: str) -> str:
     """A model or data folder by its last part, whose path means nothing elsewhere."""
     return Path(text).name if text.startswith(("/", "~", ".")) else text.removeprefix("pkg:")
+
+
+def data_name(config: RunConfig) -> str:
+    """What the data is called: a table of one's own by its file, without where it lay."""
+    return table_name(config.data) if config.own else short(config.data)
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -157,7 +164,7 @@ def notes(table: Table) -> Iterator[str]:
     config = table.config
     where = "the rows that choose the epoch" if config.own else "the development set"
     yield (
-        f"Encoder {short(table.model)}, data {short(config.data)}, split {config.train_split}. Scores in percent on "
+        f"Encoder {short(table.model)}, data {data_name(config)}, split {config.train_split}. Scores in percent on "
         f"{where}: mean ± sample standard deviation over {'seeds and folds' if config.own else 'seeds'}. Trained "
         "parameters leave out the head. Runs on other encoders, data or limits stand in tables of their own; no cell "
         "mixes settings."
@@ -172,7 +179,7 @@ def notes(table: Table) -> Iterator[str]:
     if table.low_resource:
         tasks = dict.fromkeys(run.config.task for run in table.runs if run.low_resource)
         whole = ", ".join(f"{heading((task, ''))[0]} {TASKS[task].train_examples:,}" for task in tasks)
-        yield f"L{scarcity(table)[1:]}, of {short(config.data)}; all of GLUE's are {whole}."
+        yield f"L{scarcity(table)[1:]}, of {data_name(config)}; all of GLUE's are {whole}."
     if config.limit_eval != "all":
         yield f"Scores are of the first {config.limit_eval:,} examples of each development split."
     alike: dict[str, list[str]] = {}
@@ -193,15 +200,16 @@ def notes(table: Table) -> Iterator[str]:
 
 
 def _ways(row: Row) -> Iterator[str]:
-    """How each task was trained: `RTE, MRPC: 80 epochs, batch 32, rate 0.0005, best epoch by accuracy, seeds 0, 1`."""
+    """How each task was trained: `RTE, MRPC: 80 epochs, batch 32, learning rate 0.0005, best by accuracy, seed 0`."""
     ways: dict[str, list[str]] = {}
     for task in dict.fromkeys(run.config.task for run in row.runs):
         runs = [run.config for run in row.runs if run.config.task == task]
         first, seeds = runs[0], numbered("seed", [run.seed for run in runs])
         seeds += f", {numbered('fold', [run.fold for run in runs])} of {first.folds}" if first.folds > 1 else ""
         length, rate = counted(first.epochs, "epoch"), f"{first.learning_rate:g}"
-        best = "is the last" if first.best_by == "last" else f"by {first.best_by}"
-        way = f"{length}, batch {first.batch_size}, rate {rate}, best epoch {best}"
+        chosen = next((run.result.best_by for run in row.runs if run.result and run.config == first), first.best_by)
+        best = "is the last" if chosen == "last" else f"by {chosen}"
+        way = f"{length}, batch {first.batch_size}, learning rate {rate}, best epoch {best}"
         way += f", {seeds}"
         early = sum(run.result.stopped_early for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""

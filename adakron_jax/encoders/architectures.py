@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from adakron_jax import layout
+from adakron_jax.encoders import layout
 
 
 class Stored(NamedTuple):

@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from adakron_jax import adapter, pretrained
-from adakron_jax.architectures import ARCHITECTURES
 from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders.architectures import ARCHITECTURES
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head
 from adakron_jax.params import flatten
