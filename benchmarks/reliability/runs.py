@@ -31,7 +31,7 @@ class Ended(NamedTuple):
 
 
 @contextmanager
-def workplace(scratch: Path) -> Iterator[Path]:
+def surroundings(scratch: Path) -> Iterator[Path]:
     """A tiny encoder's folder, and caches of tokens and compiled steps for all runs below `scratch`."""
     write_tiny(scratch / "model")
     places = {"XDG_CACHE_HOME": scratch / "cache", "JAX_COMPILATION_CACHE_DIR": scratch / "compiled"}
