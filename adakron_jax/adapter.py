@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adakron_jax import methods as methods  # so that every one is known by its name
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
