@@ -76,7 +76,7 @@ def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[Sequence
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.LoRA(r=4), key=jax.random.key(0))
     >>> plain, fused = ak.fuse(model, params)
     >>> plain.method
-    Head()
+    Head(layers='all')
 
     Raises:
       ValueError: nothing simpler computes the same; the methods that fuse are named.

@@ -122,14 +122,15 @@ def make_app(
 
     async def watch() -> None:
         while True:
-            begun = time.perf_counter()
+            begun, changed = time.perf_counter(), []
             try:
-                await asyncio.to_thread(shelf.scan)
+                changed = await asyncio.to_thread(shelf.scan)
             except OSError as error:
                 log.warning("adapters cannot be looked for: %s", error)
             ready.set()
-            # Of a very large folder, not more than a twentieth of the time.
-            await asyncio.sleep(max(seconds_between_scans, 20 * (time.perf_counter() - begun)))
+            # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.
+            took = 0.0 if changed else time.perf_counter() - begun
+            await asyncio.sleep(max(seconds_between_scans, 20 * took))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

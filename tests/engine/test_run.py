@@ -119,7 +119,8 @@ def test_the_result_has_every_promised_key(whole: Whole, tiny: Path):
     result = whole.result
     assert set(result) == {
         *("task", "model", "method", "seed", "params", "best_by", "best", "last", "collapsed", "stopped_early"),
-        *("train_examples", "together", "throughput", "seconds", "compilations", "device", "versions"),
+        *("train_examples", "together", "problem", "data", "test", "throughput", "seconds", "compilations", "device"),
+        *("versions", "sha256"),
     }
     assert (result["task"], result["model"], result["seed"]) == ("sst2", str(tiny), 0)
     assert result["method"] == {"name": "adakron", "layers": "all", "factors": [12, 4], "place": "sequential"}

@@ -105,12 +105,12 @@ def test_what_is_no_json_or_of_no_size_is_refused(served: Served) -> None:
 def test_adapters_come_and_go_while_it_runs(served: Served, bank: AdapterBank, shelf: Path, tmp_path: Path) -> None:
     compiled = served.engine.bank.compilations
     served.put("new", shelf / "kron-0")
-    wait_for(lambda: served.ask("new", TEXTS).status_code == 200, 20)
+    wait_for(lambda: served.ask("new", TEXTS).status_code == 200, 60)
     assert same(served.ask("new", TEXTS).json(), expected(bank, "kron-0", TEXTS))
     served.put("new", shelf / "kron-1")
-    wait_for(lambda: same(served.ask("new", TEXTS).json(), expected(bank, "kron-1", TEXTS)), 20)
+    wait_for(lambda: same(served.ask("new", TEXTS).json(), expected(bank, "kron-1", TEXTS)), 60)
     shutil.rmtree(served.folder / "new")
-    wait_for(lambda: served.ask("new", TEXTS).status_code == 404, 20)
+    wait_for(lambda: served.ask("new", TEXTS).status_code == 404, 60)
     assert served.engine.bank.compilations == compiled
 
 
