@@ -412,7 +412,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown method": (flags("--method", "lora9"), ["method", "'lora9'", "adakron", "full", "head"]),
     "an unknown field": (flags("--method.rank9", 3), ["--method.rank9", "accepted", "factors", "place"]),
     "a field of another method": (
-        flags("--method", "full", "--method.factors", 3), ["full", "factors", "accepted: none"],
+        flags("--method", "full", "--method.factors", 3), ["full", "factors", "accepted: layers"],
     ),
     "factors of zero": (flags("--method.factors", 12, 0), ["factors", "(12, 0)", "at least 1"]),
     "an unknown flag": (flags("--bach-size", 3), ["'--bach-size'", "accepted", "--batch-size"]),
@@ -478,7 +478,7 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(tiny: Path, tmp_pat
 def test_a_run_without_a_task_is_refused():
     ended = call("--data", "mini")
     assert ended.code == 2
-    assert ended.err == "train: the following arguments are required: --task\n"
+    assert ended.err == "train: the following arguments are required: --task, or --data, --text and --label\n"
 
 
 def test_a_bad_row_of_the_built_in_data_would_be_refused_too(tiny: Path, tmp_path: Path, monkeypatch: Any):

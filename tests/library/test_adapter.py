@@ -121,6 +121,7 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
         "pooling": "pooler",
         "head": "own",
         "max_length": 64,
+        "texts": [],
         "base": "acme/tiny-bert",
         "fingerprint": "0123456789abcdef",
         "encoder": dataclasses.asdict(BERT),
@@ -145,9 +146,10 @@ def test_saving_again_replaces_both_files(saved: Path):
 def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     folder = FOLDER / name
     said = json.loads((folder / "case.json").read_text())
-    method = CASE_METHODS[said["method"]](said["hyperparameters"])
+    encoder = EncoderConfig.from_folder(folder)
+    method = CASE_METHODS[said["method"]](said["hyperparameters"], encoder.hidden_size)
     problem = Problem("classification", tuple(map(str, range(said["num_labels"]))))
-    card = dataclasses.replace(CARD, method=method, problem=problem, encoder=EncoderConfig.from_folder(folder))
+    card = dataclasses.replace(CARD, method=method, problem=problem, encoder=encoder)
     shapes = flatten(adapter.portable_shapes(card))
     names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
     frozen = [name for name in said["parameters"] if name.startswith("frozen.")]
