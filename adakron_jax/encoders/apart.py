@@ -157,7 +157,7 @@ def at_site(
     own: Mapping[str, Any],
     apart: Apart,
     function: Callable[..., Array],
-    values: Sequence[Array],
+    values: Sequence[Any],
     context: Mapping[str, Any],
 ) -> Array:
     """`function(module, *values, **context)`, of packed rows, with every example's own leaves of a method's module.

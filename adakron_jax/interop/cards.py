@@ -10,6 +10,7 @@ from adakron_jax.adapter import Card, portable_shapes
 from adakron_jax.encoders.layout import CLASSIFIER
 from adakron_jax.files import read_json
 from adakron_jax.params import count
+from adakron_jax.splice import ALL_LAYERS
 
 LIBRARY = "adakron-jax"
 
@@ -51,15 +52,16 @@ def model_card(card: Card, name: str, use: str, run: Path | None = None) -> str:
 def _facts(run: Path | None) -> dict[str, Any]:
     """What a run's folder says besides its adapter."""
     facts: dict[str, Any] = {}
-    if run and (run / "config.toml").is_file():
-        facts |= tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
     if run and (run / "result.json").is_file():
         facts |= read_json(run / "result.json")
+    if run and (run / "config.toml").is_file():  # whose `data` is a name, where the result's is a fingerprint
+        facts |= tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
     return facts
 
 
 def _text(card: Card, name: str, use: str, facts: dict[str, Any]) -> Iterable[str]:
     method = {field.name: getattr(card.method, field.name) for field in dataclasses.fields(card.method)}
+    method = {key: value for key, value in method.items() if (key, value) != ("layers", ALL_LAYERS)}
     trained = portable_shapes(card)
     head = count(trained.get(CLASSIFIER, {}))
     rows = {

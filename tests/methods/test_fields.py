@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flax import linen as nn
 
-from adakron_jax.splice import METHODS, Site, Splice, compose, described, make_method
+from adakron_jax.splice import METHODS, Method, Site, Splice, compose, described, make_method
 from tests.encoders.test_bert import BERT
 
 DENSES = "query, key, value, attention_dense, ffn_inner, ffn_dense"

@@ -51,8 +51,8 @@ def left_out(fields: Fields, config: EncoderConfig) -> list[int]:
 def present(targets: tuple[str, ...], missing: list[int], config: EncoderConfig) -> dict[Site, list[str]]:
     names = modules(config)
     return {
-        Site(target): ["" if layer in missing else name for layer, name in enumerate(names[Site(target)])]
-        for target in targets
+        site: ["" if layer in missing else name for layer, name in enumerate(names[site])]
+        for site in map(writable, targets)
     }
 
 
