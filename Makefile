@@ -42,7 +42,7 @@ audit: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-# The programs that benchmarks/throughput.py and tests/peers compare with, in an environment of their own: adapters
+# The programs that benchmarks.throughput and tests/peers compare with, in an environment of their own: adapters
 # pins transformers.
 bench-peers: .venv-peers/ready
 

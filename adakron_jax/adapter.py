@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adakron_jax import methods as methods  # so that every one is known by its name
 from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
@@ -152,7 +153,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
 
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
     """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
-    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores")}
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores", "texts")}
     digest = hashlib.sha256(json_digest(deciding).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())

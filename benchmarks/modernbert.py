@@ -72,11 +72,11 @@ def main() -> None:
     steps, known = [], []
     for name, batch in batches(random_examples(encoder, args.examples, args.longest)).items():
         print(f"compiling {name}: {batch.inputs.tokens[0].size:,} tokens", file=sys.stderr)
-        step, its = batch_step(encoder, {}, AdaKron(), batch)
+        step, facts = batch_step(encoder, {}, AdaKron(), batch)
         steps.append(step)
-        known.append(its)
+        known.append(facts)
     measured = in_turn(steps, args.rounds)
-    show("rows", ["padded", "packed"], [its | more for its, more in zip(known, measured, strict=True)], args.json)
+    show("rows", ["padded", "packed"], [facts | more for facts, more in zip(known, measured, strict=True)], args.json)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def mixed(bank: AdapterBank, folders: list[Path], texts: list[str], rounds: int)
     rng = np.random.default_rng(0)
     classifier = TextClassifier.load(folders[0])
     runs: dict[str, Callable[[], Any]] = {"alone": lambda: classifier.predict(texts)}
-    for count in (count for count in (1, 8, 64, 512) if count <= len(folders)):
+    for count in (count for count in (1, 8, 64, 512, 1000) if count <= len(folders)):
         requests = [(str(number), text) for number, text in zip(rng.integers(0, count, len(texts)), texts, strict=True)]
         runs[str(count)] = lambda requests=requests: bank.predict(requests)
     requests = [(str(i % 8), text) for i, text in enumerate(texts)]

@@ -28,16 +28,15 @@ import jax
 import pytest
 
 from benchmarks.tiny import write_tiny
-from train.data.glue import TASKS
 from train.options.config import RunConfig
-from train.output.result import Compilations, Parameters, Result, Seconds, Throughput, read_evaluation
+from train.output.result import Compilations, Parameters, Result, Seconds, Throughput, read_evaluation, scored_by
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> Result:
     """What a finished run says of itself, with the best and the last of its records."""
-    scored = TASKS[config.task].scored
+    scored = scored_by(config, known.get("problem", ""))
     values = {
         "params": Parameters(method=0, head=2, base=1000, percent=0.0),
         "best": read_evaluation(max(records, key=lambda record: record[scored[0]]), scored),

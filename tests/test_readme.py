@@ -33,13 +33,14 @@ def test_the_worked_example_of_a_method_is_short_and_runs(monkeypatch: pytest.Mo
 
 
 def test_the_library_example_runs() -> None:
-    (example,) = (block for block in BLOCKS if "locate(" in block)
+    (example,) = (block for block in BLOCKS if "from_pretrained(" in block)
     names: dict = {}
     exec(example, names)
-    assert set(flatten(names["trainable"])) == {path for path in flatten(names["model"].shapes()) if _learns(path)}
+    assert names["logits"].shape == (1, 1, 2)
+    assert set(flatten(names["trainable"])) == {path for path in flatten(names["params"]) if _is_trainable(path)}
 
 
-def _learns(path: str) -> bool:
+def _is_trainable(path: str) -> bool:
     return "@adakron/" in path or path.startswith("classifier/")
 
 
@@ -49,6 +50,7 @@ def test_every_flag_it_names_is_there() -> None:
     known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
     known |= {flag for action in parser._actions for flag in action.option_strings}
     known |= {"--help", "--encoder", "--paper", "--grid", "--together", "--dry-run"}
+    known |= {"--page", "--to", "--port"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
 
 

@@ -339,7 +339,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
 def test_a_stop_is_one_line_and_leaves_nothing(
     runs: Path, glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("train.submission.of_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("train.submission.logits_of", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert submit.main([str(runs / "rte"), "--data", str(glue), "--out", str(tmp_path / "glue.zip")]) == 130
     assert capsys.readouterr().err == "submit: stopped; nothing is written\n"
     assert not list(tmp_path.iterdir())

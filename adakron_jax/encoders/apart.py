@@ -168,7 +168,7 @@ def at_site(
     norm = context.get("norm")
     packed = {name: context[name] for name in ("inputs", "residual", "segments") if name in context}
 
-    def one(leaves: Any, values: Sequence[Array], packed: Mapping[str, Array]) -> Array:
+    def one(leaves: Any, values: Sequence[Any], packed: Mapping[str, Array]) -> Array:
         of_module, of_norm, shared = leaves
         normed = {"norm": norm.of(of_norm)} if isinstance(norm, Own) else {}
         return function(alone(module, of_module), *values, **{**context, **packed, **normed, "shared": shared})

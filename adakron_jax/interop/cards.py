@@ -61,12 +61,12 @@ def _facts(run: Path | None) -> dict[str, Any]:
 def _text(card: Card, name: str, use: str, facts: dict[str, Any]) -> Iterable[str]:
     method = {field.name: getattr(card.method, field.name) for field in dataclasses.fields(card.method)}
     trained = portable_shapes(card)
-    head = count(trained.pop(CLASSIFIER, {}))
+    head = count(trained.get(CLASSIFIER, {}))
     rows = {
         "Encoder": f"{card.base} ({card.encoder.model_type}, {card.encoder.num_layers} layers, fingerprint "
         f"{card.fingerprint[:12]})",
         "Method": card.method.name + "".join(f", {key} {_plain(value)}" for key, value in method.items()),
-        "Parameters": f"{count(trained):,} of the adapter, {head:,} of the head",
+        "Parameters": f"{count(trained) - head:,} of the adapter, {head:,} of the head",
         "Problem": card.problem.kind,
         "Labels": ", ".join(card.problem.labels),
         "Reads": f"{card.pooling}, at most {card.max_length} tokens",

@@ -11,6 +11,7 @@ from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
 from adakron_jax.interop.cards import model_card
 from adakron_jax.interop.heads import Base, in_own_unit
+from adakron_jax.interop.layers import in_every_layer
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
 
@@ -100,8 +101,9 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     if to == "huggingface":
         files = _fused_files(folder, card)
     else:
-        unit = in_own_unit(leaves, card.problem)
-        files = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}[to](card, unit)
+        method, leaves = in_every_layer(card.method, in_own_unit(leaves, card.problem), card.encoder)
+        writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
+        files = writers[to](dataclasses.replace(card, method=method), leaves)
     trained_in = Path(run) if folder != Path(run) else None
     files["README.md"] = model_card(card, out.name, _use(to, card, out.name), trained_in).encode()
     if others := sorted({path.name for path in out.glob("*")} - files.keys()):

@@ -15,8 +15,8 @@ from pathlib import Path
 from adakron_jax.config import NAMED, EncoderConfig
 from adakron_jax.data.tokenizer import Tokenizer
 from benchmarks import shapes
-from benchmarks.examples import write_examples
 from benchmarks.gpu.settings import BATCH, split_of
+from benchmarks.throughput.examples import write_examples
 from train.data.glue import TASKS
 
 BATCHES = 64  # written down of each task

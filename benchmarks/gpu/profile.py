@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from benchmarks.gpu import rates
-from benchmarks.protocol import Measured, Trainer, timed
+from benchmarks.throughput.protocol import Measured, Trainer, timed
 
 # Kind of kernel by its name or its operation's, the first that fits.
 KINDS = (

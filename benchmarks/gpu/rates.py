@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.settings import BATCH, split_of
-from benchmarks.protocol import Measured, Trainer, matmul_rate, timed
+from benchmarks.throughput.protocol import Measured, Trainer, matmul_rate, timed
 
 LENGTHS = {"rte": 256}  # tokens that a task's examples are padded to where all are; others to 128
 LABELS = 3  # of every task: as many as any has
@@ -28,7 +28,7 @@ Open = Callable[[str], Trainer]
 
 def ours(given: argparse.Namespace) -> Open:
     """The program itself, opened on a task."""
-    from benchmarks.worker import Ours
+    from benchmarks.throughput.worker import Ours
     from train.engine.shared import Shared
     from train.options.model import Pretrained
 

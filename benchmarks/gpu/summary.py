@@ -78,7 +78,15 @@ def methods(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-_VIEWS = {"correct": (correct,), "speed": (rates, profiles), "science": (methods,)}
+def bank(records: Sequence[Record]) -> Iterator[str]:
+    """Sentences a second by how many adapters they draw from, relative to one alone."""
+    lines = [line for record in records for line in record.figures if "adapters" in line]
+    yield ""
+    rows = ((line["adapters"], f"{line['sentences_per_second']:,.0f}", f"{line['relative']:.2f}") for line in lines)
+    yield from _table(("adapters", "sentences/s", "of one alone"), rows)
+
+
+_VIEWS = {"correct": (correct,), "speed": (rates, profiles), "adapters": (bank,), "science": (methods,)}
 
 
 def _dense(line: Mapping[str, Any], matmul: float) -> Sequence[str]:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from transformers import FlaxAutoModelForSequenceClassification
 
-from benchmarks.protocol import Measured, dense_inputs, over_stdio, padded_batches
+from benchmarks.throughput.protocol import Measured, dense_inputs, over_stdio, padded_batches
 
 
 class Flax:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.protocol import Measured, dense_inputs, over_stdio, padded_batches
+from benchmarks.throughput.protocol import Measured, dense_inputs, over_stdio, padded_batches
 
 
 class AdaKron(nn.Module):

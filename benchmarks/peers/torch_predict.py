@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.peers.torch_bert import with_adakron
-from benchmarks.protocol import answer_rounds
+from benchmarks.throughput.protocol import answer_rounds
 
 
 def predict(model: Any, tokenizer: Any, texts: list[str], batch_size: int, max_length: int) -> list[int]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from adakron_jax import adapter
 from adakron_jax.params import flatten
-from benchmarks.reliability.runs import LAST, STEPS, call, differences, outcome, stopped, words, workplace
+from benchmarks.reliability.runs import LAST, STEPS, call, differences, outcome, stopped, surroundings, words
 
 KINDS = ("cut", "emptied", "turned", "deleted")
 GOOD = ("refused", "same")
@@ -109,7 +109,7 @@ class Proof:
 def prove(scratch: Path, cases: int, first: int = 0) -> Counter:
     """How the cases ended; those that ended badly are printed."""
     ends: Counter = Counter()
-    with workplace(scratch) as model:
+    with surroundings(scratch) as model:
         proof = Proof(scratch, model)
         for seed in range(first, first + cases):
             name, kind, end = proof.attempt(seed)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from adakron_jax.files import read_tensors
-from benchmarks.reliability.runs import STEPS, call, journal, stopped, words, workplace
+from benchmarks.reliability.runs import STEPS, call, journal, stopped, surroundings, words
 
 TOLERANCE = 1e-5
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={max(given.counts)}"
     begun, worst, failed = time.monotonic(), 0.0, []
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-devices-") as name, workplace(Path(name)) as model:
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-devices-") as name, surroundings(Path(name)) as model:
         scratch = Path(name)
         whole, out = scratch / "whole", scratch / "out"
         ended = call(words(model, whole))

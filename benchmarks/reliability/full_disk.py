@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.runs import LAST, Ended, call, differences, journal, outcome, words, workplace
+from benchmarks.reliability.runs import LAST, Ended, call, differences, journal, outcome, surroundings, words
 
 SIZE = 8  # MiB of the disk
 LEFT = (0, 4096, 16384, 65536)  # bytes that stay free
@@ -87,7 +87,7 @@ def attempt(argv: Sequence[str], out: Path, rng: random.Random, right: Mapping[s
 
 def prove(scratch: Path, points: int) -> Counter:
     ends: Counter = Counter()
-    with workplace(scratch) as model, mounted(scratch / "disk") as disk:
+    with surroundings(scratch) as model, mounted(scratch / "disk") as disk:
         argv = words(model, disk / "run")
         ended = call(argv)
         assert ended.code == 0, ended

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.runs import differences, outcome, start, words, workplace
+from benchmarks.reliability.runs import differences, outcome, start, surroundings, words
 
 IN_A_ROW = 5  # kills of one run, before it may end
 RUNS: dict[str, dict[str, Any]] = {"single": {}, "together": {"seed": (0, 1, 2)}}
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args(argv)
     code = 0
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-kills-") as name, workplace(Path(name)) as model:
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-kills-") as name, surroundings(Path(name)) as model:
         for kind in given.runs:
             kills, ended, wrong = prove(kind, model, Path(name), given.times, random.Random(given.seed))
             print(f"{kind}: {kills} kills, {ended} runs ended, {wrong or 'all as undisturbed'}")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.runs import outcome, start, words, workplace
+from benchmarks.reliability.runs import outcome, start, surroundings, words
 from train.engine.lock import Lock
 
 PROCESSES = 4  # that come and go
@@ -86,7 +86,8 @@ def _run(context: Any, work: Any, processes: int) -> None:
 
 def programs(model: Path, out: Path, times: int) -> list[str]:
     """What went wrong where the program was started twice at once."""
-    wrong, right = [], None
+    wrong: list[str] = []
+    right = None
     for number in range(times):
         pair = [start(words(model, out)) for _ in range(2)]
         ended = sorted((process.communicate(), process.returncode) for process in pair)
@@ -115,8 +116,10 @@ def main(argv: Sequence[str]) -> int:
         folder.mkdir()
         held = at_once(folder, given.times)
         total, broken = come_and_go(folder, given.times)
-        with workplace(Path(name)) as model:
-            wrong = programs(model, Path(name) / "out", given.programs)
+        wrong: list[str] = []
+        if given.programs:
+            with surroundings(Path(name)) as model:
+                wrong = programs(model, Path(name) / "out", given.programs)
     print(f"at once: {held.count(1)} of {given.times} times exactly one held the lock")
     print(f"coming and going: held {total} times, {broken} of them by two at once")
     print(f"the program, twice at once: {given.programs} times, wrong: {wrong or 'none'}")

@@ -19,7 +19,7 @@ from benchmarks.tiny import write_tiny
 ROOT = Path(__file__).parents[2]
 STEPS, EPOCHS = 8, 3  # of an epoch, and of a run
 LAST = STEPS * EPOCHS
-UNEQUAL = ("seconds", "throughput", "compilations")  # keys of result.json that measure time
+UNEQUAL = ("seconds", "throughput", "compilations", "sha256")  # keys of result.json that measure time, and its digest
 
 
 class Ended(NamedTuple):
@@ -31,7 +31,7 @@ class Ended(NamedTuple):
 
 
 @contextmanager
-def workplace(scratch: Path) -> Iterator[Path]:
+def surroundings(scratch: Path) -> Iterator[Path]:
     """A tiny encoder's folder, and caches of tokens and compiled steps for all runs below `scratch`."""
     write_tiny(scratch / "model")
     places = {"XDG_CACHE_HOME": scratch / "cache", "JAX_COMPILATION_CACHE_DIR": scratch / "compiled"}

@@ -13,8 +13,10 @@ import pytest
 
 from adakron_jax import pretrained
 from adakron_jax.config import ROBERTA_LARGE, EncoderConfig
-from benchmarks import protocol, settings, shapes, summary, throughput
-from benchmarks.protocol import Measured
+from benchmarks import shapes
+from benchmarks.throughput import __main__ as throughput
+from benchmarks.throughput import protocol, settings, summary
+from benchmarks.throughput.protocol import Measured
 
 
 def answer(seconds: float, examples: int = 10, tokens: int = 90, peak_bytes: int = 2**20) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
@@ -46,5 +47,20 @@ def test_a_checkpoint_that_is_read_leaves_python_as_it_was(tmp_path: Path, print
     checkpoints.save_best(3, {"leaf": jnp.arange(2.0)})
     checkpoints.wait()
     assert checkpoints.restore_best(3, {"leaf": jnp.zeros(2)})["leaf"].tolist() == [0, 1]
+    checkpoints.close()
     assert sys.unraisablehook == printed.append
+
+
+@pytest.mark.parametrize("at", [0.3, 0.5, 0.7])
+def test_a_turned_bit_among_the_values_is_damage(tmp_path: Path, at: float):
+    like = {"leaf": jnp.asarray(np.random.default_rng(0).normal(size=4096), jnp.float32)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(3, like)
+    checkpoints.wait()
+    path = max((tmp_path / "best/3").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    contents = bytearray(path.read_bytes())
+    contents[int(at * len(contents))] ^= 16
+    path.write_bytes(contents)
+    with pytest.raises(Damaged, match="best/3: damaged checkpoint"):
+        checkpoints.restore_best(3, like)
     checkpoints.close()

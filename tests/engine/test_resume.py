@@ -82,7 +82,7 @@ class Outcome(NamedTuple):
 
 def outcome(folder: Path) -> Outcome:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    for name in ("seconds", "throughput", "compilations"):
+    for name in ("seconds", "throughput", "compilations", "sha256"):
         del result[name]
     card = json.loads((folder / "adapter/adapter.json").read_text(encoding="utf-8"))
     return Outcome((folder / "adapter/adapter.safetensors").read_bytes(), card, records(folder), result)
@@ -244,6 +244,25 @@ def test_another_configuration_in_the_same_folder_is_refused_by_the_fields_that_
     assert "method.factors [12, 4] -> [4, 4]" in ended.err
     assert "epochs" not in ended.err
     assert snapshot(stopped) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("", None), ('"epoch": 1', '"epoch": 2'), ('"loss": 0', '"loss": 1'), ("{", "["), ('"step"', '"stop"')],
+)
+def test_a_journal_that_is_not_the_checkpoint_s_is_refused_by_its_name(
+    flags: Flags, run: Path, old: str, new: str | None
+):
+    path = run / "metrics.jsonl"
+    text = path.read_text()
+    path.write_text("" if new is None else text.replace(old, new, 1))
+    assert (damaged := path.read_text()) != text
+    ended = call(flags(run))
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert f"{path}: damaged" in ended.err
+    assert path.read_text() == damaged
+    assert not (run / "result.json").exists()
 
 
 def test_resume_never_refuses_a_folder_that_holds_a_run(flags: Flags, stopped: Path):

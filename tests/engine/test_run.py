@@ -119,7 +119,8 @@ def test_the_result_has_every_promised_key(whole: Whole, tiny: Path):
     result = whole.result
     assert set(result) == {
         *("task", "model", "method", "seed", "params", "best_by", "best", "last", "collapsed", "stopped_early"),
-        *("train_examples", "together", "throughput", "seconds", "compilations", "device", "versions"),
+        *("train_examples", "together", "problem", "data", "test", "throughput", "seconds", "compilations", "device"),
+        *("versions", "sha256"),
     }
     assert (result["task"], result["model"], result["seed"]) == ("sst2", str(tiny), 0)
     assert result["method"] == {"name": "adakron", "layers": "all", "factors": [12, 4], "place": "sequential"}
@@ -411,7 +412,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown method": (flags("--method", "lora9"), ["method", "'lora9'", "adakron", "full", "head"]),
     "an unknown field": (flags("--method.rank9", 3), ["--method.rank9", "accepted", "factors", "place"]),
     "a field of another method": (
-        flags("--method", "full", "--method.factors", 3), ["full", "factors", "accepted: none"],
+        flags("--method", "full", "--method.factors", 3), ["full", "factors", "accepted: layers"],
     ),
     "factors of zero": (flags("--method.factors", 12, 0), ["factors", "(12, 0)", "at least 1"]),
     "an unknown flag": (flags("--bach-size", 3), ["'--bach-size'", "accepted", "--batch-size"]),
@@ -477,7 +478,7 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(tiny: Path, tmp_pat
 def test_a_run_without_a_task_is_refused():
     ended = call("--data", "mini")
     assert ended.code == 2
-    assert ended.err == "train: the following arguments are required: --task\n"
+    assert ended.err == "train: the following arguments are required: --task, or --data, --text and --label\n"
 
 
 def test_a_bad_row_of_the_built_in_data_would_be_refused_too(tiny: Path, tmp_path: Path, monkeypatch: Any):

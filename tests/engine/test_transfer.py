@@ -83,7 +83,11 @@ def damaged(source: Path, tiny: Path, folder: Path) -> list[object]:
 
 
 REFUSALS = {
-    "another method": (lambda *_: ["--method.factors", "4", "2"], "of AdaKron(factors=(2, 2), ", "(factors=(4, 2), "),
+    "another method": (
+        lambda *_: ["--method.factors", "4", "2"],
+        "of AdaKron(layers='all', factors=(2, 2), ",
+        "factors=(4, 2), ",
+    ),
     "another encoder": (other_encoder, "trained on ", "whose fingerprint is "),
     "no adapter": (lambda source, *_: ["--init-from", source.parent], "init_from is ", "without an adapter.json"),
     "a damaged adapter": (damaged, "adapter.safetensors: ", ""),

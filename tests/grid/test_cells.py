@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +20,9 @@ from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder
 from train import terminal
-from train.data import sources
 from train.data.glue import SUITES
 from train.engine import loop
+from train.engine.lock import Lock
 from train.engine.run import Crew
 from train.engine.shared import Shared
 from train.grid import cells
@@ -310,7 +309,7 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
         stopped = again()
     assert stopped.code == 130
     assert stopped.err == "train: stopped after cell 1 of 2; the same command continues\n"
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"sst2-head-seed0"}
+    assert not list(taken.iterdir())
 
     first = tmp_path / "o/sst2-head-seed0"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
@@ -348,18 +347,17 @@ def test_a_stop_whose_interrupt_python_drops_stops_the_grid_before_the_next_cell
 
 
 def test_a_cell_that_fails_is_named_at_the_end_and_the_others_run(tiny: Path, tmp_path: Path):
-    for task in ("sst2", "mrpc"):
-        shutil.copytree(sources.MINI / task, tmp_path / "data" / task)
-    (row,) = (tmp_path / "data/mrpc").glob("validation.*")
-    row.write_text(row.read_text(encoding="utf-8").replace("\t1\t0\n", "\t7\t0\n"), encoding="utf-8")
-    flags = [*SMALL, "--task", "mrpc", "sst2", "--model", str(tiny), "--data", str(tmp_path / "data")]
-    ended = call(*flags, "--out", tmp_path / "o")
+    taken = tmp_path / "o/mrpc-head-seed0"
+    taken.mkdir(parents=True)
+    lock = Lock(taken)
+    ended = call(*SMALL, "--task", "mrpc", "sst2", "--model", tiny, "--out", tmp_path / "o")
+    lock.release()
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
     assert ended.err.startswith("train: 1 of 2 cells failed: mrpc-head-seed0: ")
-    assert "label is '7'" in ended.err
+    assert f"{taken} is in use by process" in ended.err
     assert "cell 2 of 2: sst2-head-seed0; 0 done, 1 failed, 1 running, 0 left" in ended.out
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"sst2-head-seed0"}
+    assert not list(taken.iterdir())
     assert (tmp_path / "o/sst2-head-seed0/result.json").is_file()
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save as to_bytes
 
 from adakron_jax import adapter, files
 from adakron_jax.adapter import Card
@@ -120,6 +121,7 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
         "pooling": "pooler",
         "head": "own",
         "max_length": 64,
+        "texts": [],
         "base": "acme/tiny-bert",
         "fingerprint": "0123456789abcdef",
         "encoder": dataclasses.asdict(BERT),
@@ -144,9 +146,10 @@ def test_saving_again_replaces_both_files(saved: Path):
 def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     folder = FOLDER / name
     said = json.loads((folder / "case.json").read_text())
-    method = CASE_METHODS[said["method"]](said["hyperparameters"])
+    encoder = EncoderConfig.from_folder(folder)
+    method = CASE_METHODS[said["method"]](said["hyperparameters"], encoder.hidden_size)
     problem = Problem("classification", tuple(map(str, range(said["num_labels"]))))
-    card = dataclasses.replace(CARD, method=method, problem=problem, encoder=EncoderConfig.from_folder(folder))
+    card = dataclasses.replace(CARD, method=method, problem=problem, encoder=encoder)
     shapes = flatten(adapter.portable_shapes(card))
     names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
     frozen = [name for name in said["parameters"] if name.startswith("frozen.")]
@@ -210,6 +213,23 @@ def test_a_missing_or_damaged_file_is_named(saved: Path, file: str):
     path.unlink()
     with pytest.raises(ValueError, match=f"{file}: "):
         adapter.load(saved)
+
+
+def test_a_turned_bit_is_noticed_where_it_would_change_a_prediction(saved: Path):
+    path, described = saved / "adapter.safetensors", saved / "adapter.json"
+    good, said = path.read_bytes(), json.loads(described.read_text())
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"adapter.safetensors: it or adapter.json is not as it was written"):
+        adapter.load(saved)
+    path.write_bytes(good)
+    described.write_text(json.dumps(said | {"labels": ["no", "yes!"]}))
+    with pytest.raises(ValueError, match="not as it was written"):
+        adapter.load(saved)
+    described.write_text(json.dumps(said | {"base": "elsewhere", "scores": {}}))
+    assert adapter.load(saved)[1].base == "elsewhere"
+    path.write_bytes(to_bytes(load_file(path)))  # as an older version wrote it
+    described.write_text(json.dumps(said | {"labels": ["no", "yes!"]}))
+    assert adapter.load(saved)[1].problem.labels == ("no", "yes!")
 
 
 @pytest.mark.parametrize(

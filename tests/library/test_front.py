@@ -77,6 +77,13 @@ def test_importing_is_quick_and_starts_nothing():
     assert rest == ["[] False\n"]
 
 
+@pytest.mark.parametrize("module", ["adapter", "bank", "classifier", "model"])
+def test_whoever_reads_an_adapter_knows_every_method(module: str):
+    code = f"import adakron_jax.{module}; from adakron_jax.splice import METHODS; print(len(METHODS))"
+    probe = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert probe.stdout == f"{len(METHODS)}\n", probe.stderr
+
+
 @pytest.fixture
 def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which the docstrings' encoder and run are tiny ones."""

@@ -43,12 +43,17 @@ socket.getaddrinfo = only_here
 from adakron_jax import hub, pretrained
 from adakron_jax.config import EncoderConfig
 from train.data.glue import TASKS
-from train.data.sources import read
+from train.data.own import Own, load
+from train.data.sources import has_split, read
 
 def answer(kind, name, split=None):
     if kind == "rows":
         rows = read("hub", TASKS[name], split)
         return {"columns": rows.columns}
+    if kind == "own":
+        task, rows = load(Own("own", name, TASKS["rte"].texts, ("label",), validation="validation"))
+        others = has_split(name, "validation"), has_split(name, "dev")
+        return {"labels": task.labels, "rows": {name: part.columns for name, part in rows.items()}, "has": others}
     if kind == "config":
         return {"files": sorted(path.name for path in hub.locate_config(name).iterdir())}
     folder = hub.locate(name)
@@ -77,6 +82,7 @@ TABLES = {
 }
 MODELS = {f"model acme/{name}-bert": name for name in ("tiny", "sharded")}
 CACHED = ["rows rte train", "rows rte validation", "rows mnli validation_matched", *MODELS]
+CACHED.append(OWN := f"own hub:{HUB}:rte")
 NOT_CACHED = ["rows sst2 train", "model acme/never-seen"]
 
 
@@ -164,6 +170,15 @@ def test_a_split_has_the_rows_that_lie_on_the_hub_also_from_the_cache(answers: d
     columns = {column: table[column] for column in task.texts}
     columns["label"] = [task.labels[code] for code in table["label"]]
     assert answers[way][f"rows {split}"] == {"columns": columns, "waited": 0}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_data_set_on_the_hub_is_a_table_of_ones_own_with_its_classes_in_its_order(answers: dict[str, Any], way: str):
+    labels, rows = TASKS["rte"].labels, {}
+    for split in ("train", "validation"):
+        table = TABLES[f"rte/{split}"]
+        rows[split] = table | {"label": [labels[code] for code in table["label"]]}
+    assert answers[way][OWN] == {"labels": list(labels), "rows": rows, "has": [True, False], "waited": 0}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -82,8 +82,12 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
       sets: `train`, and those of the task's splits that are not drawn.
 
     Raises:
-      ValueError: a part would be empty, there are fewer training rows than classes, or all targets are equal.
+      ValueError: the shares leave nothing, a part is empty, there are fewer training rows than classes, or all targets
+        are equal.
     """
+    if drawing.validation + drawing.test >= 1:
+        shares = f"validation is {drawing.validation:g} and test {drawing.test:g}"
+        raise ValueError(f"{shares} of the rows; accepted: less than all of them together")
     whole, rows = sets["train"], {}
     left, held = np.arange(len(whole)), dict(sets)
     if drawing.test:

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self._lock = Lock(folder)
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs as an error, it raises as well
+        self._before, self._failed = sys.unraisablehook, False
+        sys.unraisablehook = _without_late(self._before)  # before the first thread that could call it
         self._last = _manager(folder / "checkpoints", KEEP)
         self._best = _manager(folder / "best", 1)
         self.journal: str | None = None
@@ -58,7 +60,7 @@ class Checkpoints:
         """Saves the state under its step, unless it is there already, and the digest of the run's journal up to it."""
         step = int(state.step)
         if step not in self._last.all_steps():
-            with _room():
+            with self._room():
                 self._best.wait_until_finished()  # who finds this state relies on the best up to it
                 _save(self._last, step, state, journal=journal)
 
@@ -66,7 +68,7 @@ class Checkpoints:
         """Saves the best tree; it replaces the one before."""
         if step in self._best.all_steps():
             self._best.delete(step)  # a killed run saved it, and is now repeated
-        with _room():
+        with self._room():
             _save(self._best, step, trainable)
 
     def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
@@ -81,7 +83,7 @@ class Checkpoints:
                 state = _restore(self._last, step, like)
                 self.journal = _about(self._last, step).get("journal")
             except Damaged as error:
-                damaged[step] = str(error)
+                damaged[step], self._failed = str(error), True
                 continue
             for unreadable in damaged:
                 self._last.delete(unreadable)
@@ -95,48 +97,47 @@ class Checkpoints:
         try:
             return _restore(self._best, step, like)
         except Damaged as error:
+            self._failed = True
             raise Damaged(f"{error}; train anew in another folder") from None
 
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Gives a full disk, which orbax reports as a ValueError, the error it is."""
+        try:
+            yield
+        except ValueError as error:
+            self._failed = True
+            if "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
+
     def wait(self) -> None:
-        with _room():
+        with self._room():
             self._last.wait_until_finished()
             self._best.wait_until_finished()
 
     def close(self) -> None:
         try:
-            with _room():
+            with self._room():
                 self._last.close()
                 self._best.close()
+            if not self._failed:  # late ones end on threads of their own, whenever they do
+                sys.unraisablehook = self._before
         finally:
             self._lock.release()
 
 
-@contextmanager
-def _room() -> Iterator[None]:
-    """Gives a full disk, which orbax reports as a ValueError, the error it is."""
-    try:
-        yield
-    except ValueError as error:
-        if "No space left" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
+def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What Python calls for an exception that nobody can catch, less those that say nothing.
 
-
-@contextmanager
-def _late_reads_hushed() -> Iterator[None]:
-    """When one read fails, orbax closes its event loop on those under way: what they print from then on says nothing.
-
-    In place before the first read, since they end on threads of their own; left in place where one has failed.
+    Where a read or a write fails, orbax closes its event loop on those under way, and each of them prints that.
     """
-    before = sys.unraisablehook
 
     def hook(late: Any) -> None:
         if str(late.exc_value) != "Event loop is closed":
             before(late)
 
-    sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = before
+    return hook
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
@@ -158,8 +159,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
     """The tree of a step, laid out as `like`; `Damaged` if it cannot be read, or is not what was saved."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
     try:
-        with _late_reads_hushed():
-            tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
         if _about(manager, step).get("sha256") not in (None, _digest(tree)):
             raise ValueError("its values are not those that were saved")
     except Exception as error:  # of a damaged checkpoint, orbax and what it stands on raise anything

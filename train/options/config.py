@@ -130,7 +130,7 @@ class RunConfig:
     )  # fmt: skip
     precision: str = option("f32", "of matmuls; trained parameters stay f32", MACHINE, ("f32", "bf16"))
     remat: bool = option(False, "compute each layer again in the backward pass, to save memory", MACHINE)
-    mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE)
+    mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE, numbers=False)
     resume: str = option(
         "auto", "an interrupted run in --out: auto continues it, never refuses, must insists", MACHINE,
         ("auto", "never", "must"), numbers=False,

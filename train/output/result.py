@@ -124,9 +124,7 @@ def parse(text: str, config: RunConfig) -> Result:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"it is {str(values)[:20]}; accepted: an object")
-        # What an older version wrote has none.
-        if values.pop("sha256", None) not in (None, json_digest(values)):
-            raise ValueError("it is not as it was written")
+        digest = values.pop("sha256", None)
         fields = dict(values["method"])
         method = make_method(fields.pop("name"), fields)
         scored = scored_by(config, values.get("problem", ""))
@@ -139,6 +137,8 @@ def parse(text: str, config: RunConfig) -> Result:
     for name in ("task", "model", "seed", "method"):
         if (value := getattr(result, name)) != getattr(config, name):
             raise ValueError(f"{name} is {value!r}, but {getattr(config, name)!r} in config.toml")
+    if digest not in (None, json_digest(values)):  # none of an older version
+        raise ValueError("it is not as it was written")
     return result
 
 

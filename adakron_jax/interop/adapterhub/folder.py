@@ -17,7 +17,7 @@ from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix
 from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
-from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
+from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora, unscaled
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import Base, Imported, tensors_of
 from adakron_jax.interop.peft import targets
@@ -55,7 +55,7 @@ def read(folder: Path, base: Base) -> Imported:
         raise ValueError(f"{path}: {error}") from None
     if FLAT in leaves:
         assert isinstance(method, Prefix | UniPELT)
-        leaves |= split_prompts(leaves.pop(FLAT), config, as_prefix(method))
+        leaves |= split_prompts(leaves.pop(FLAT), config, as_prefix(method), method.name)
     head = read_head(folder, config)
     return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head)
 
@@ -106,7 +106,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     leaves = dict(leaves)
     if any(slot.path == FLAT for slot in slots):
         assert isinstance(card.method, Prefix | UniPELT)
-        leaves[FLAT] = join_prompts(leaves, config, as_prefix(card.method)).reshape(-1)
+        leaves[FLAT] = join_prompts(leaves, config, as_prefix(card.method), card.method.name).reshape(-1)
     about = {
         "hidden_size": config.hidden_size,
         "model_name": card.base,
@@ -139,7 +139,9 @@ def _write_method(
             by_site = targets.present(method, config)
             return describe_lora(method, by_site, config), lora_slots(method, name, by_site, config)
         case IA3():
-            return describe_ia3(method), lora_slots(method, name, present(method.targets, [], config), config)
+            missing = unscaled(method, leaves, config)
+            by_site = present(method.targets, missing, config)
+            return describe_ia3(method, missing), lora_slots(method, name, by_site, config)
     raise ValueError(
         f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
         "pfeiffer, prefix, unipelt"

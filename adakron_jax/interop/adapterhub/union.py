@@ -1,5 +1,6 @@
 """UniPELT as AdapterHub has it: a union of a prefix, a bottleneck and LoRA, each behind a gate."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,10 +52,11 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
 
 
 def _adapter_fields(part: Fields, adapter: bottlenecks.Measured) -> dict[str, Any]:
-    r = adapter.method.r if isinstance(adapter.method, Pfeiffer) else 1
-    if adapter.method != Pfeiffer(r):
-        raise part.refuse("the bottleneck", str(adapter.method), "seq_bn in every layer, unscaled")
-    return {"r": r}
+    method = adapter.method
+    plain = isinstance(method, Pfeiffer) and dataclasses.replace(method, scales=()) == Pfeiffer(method.r)
+    if not plain or set(method.scales) - {0.0, 1.0}:  # a layer without one has zeros, which add nothing
+        raise part.refuse("the bottleneck", str(method), "seq_bn, unscaled")
+    return {"r": max(adapter.widths)}
 
 
 def _prefix_fields(part: Fields) -> dict[str, Any]:

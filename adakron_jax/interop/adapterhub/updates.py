@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from adakron_jax.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
@@ -122,5 +124,12 @@ def described(
     }
 
 
-def describe_ia3(method: IA3) -> dict[str, Any]:
-    return described([writable(each) for each in method.targets], [], r=1, alpha=1, mode="scale", init="ia3")
+def unscaled(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> list[int]:
+    """The layers where every vector is still 1, as if there were none; not if that is all of them."""
+    vectors = [np.asarray(leaves[path_of(Site(each), method.name) + method.leaf(each)]) for each in method.targets]
+    ones = [layer for layer in range(config.num_layers) if all((vector[layer] == 1).all() for vector in vectors)]
+    return ones if len(ones) < config.num_layers else []
+
+
+def describe_ia3(method: IA3, missing: list[int]) -> dict[str, Any]:
+    return described([writable(each) for each in method.targets], missing, r=1, alpha=1, mode="scale", init="ia3")

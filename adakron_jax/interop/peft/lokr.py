@@ -8,7 +8,7 @@ import numpy as np
 from adakron_jax.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
-from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
+from adakron_jax.interop.slots import Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import KronA
 from adakron_jax.methods.lora import Sizes, sizes
 from adakron_jax.splice import Site, path_of
@@ -84,39 +84,52 @@ def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tu
     """The description, and where the leaves lie.
 
     Raises:
-      ValueError: no rank and divisor give these factors.
+      ValueError: no ranks and divisor give these factors.
     """
-    r, factor, both = _rule(method, config)
-    by_site, alphas = present(method, config), {}
+    rank, factor, both = _rule(method, config)
+    by_site, by_module, scale = present(method, config), {}, {}
     for site, names in by_site.items():
         scales = np.broadcast_to(method.scale_of(site), (config.num_layers,))
-        alphas |= {name: numerator(float(s), r) for name, s in zip(names, scales, strict=True) if name}
-    common = max(alphas.values(), key=list(alphas.values()).count)
+        widths = _used_ranks(method, site, leaves) if any(method.ranks_of(site)) else [rank[site]] * config.num_layers
+        widths = widths if max(widths) == rank[site] else [rank[site]] * config.num_layers
+        for name, each, width in zip(names, scales, widths, strict=True):
+            if name:
+                by_module[name], scale[name] = width, float(each)
+    alpha = {name: numerator(scale[name], r) for name, r in by_module.items()}
+    r, common = (max(each, key=each.count) for each in (list(by_module.values()), list(alpha.values())))
     return {
         "peft_type": "LOKR",
         "r": r,
         "alpha": common,
-        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != common},
+        "rank_pattern": {name: each for name, each in by_module.items() if each != r},
+        "alpha_pattern": {name: each for name, each in alpha.items() if each != common},
         "decompose_factor": factor,
         "decompose_both": both,
         "target_modules": target_modules(by_site, config),
-    }, slots(method, by_site, dict.fromkeys(alphas, r), config)
+    }, slots(method, by_site, by_module, config)
 
 
-def _rule(method: KronA, config: EncoderConfig) -> tuple[int, int, bool]:
-    """The rank, divisor and `decompose_both` that give a method's factors."""
+def _used_ranks(method: KronA, site: Site, leaves: Mapping[str, Any]) -> list[int]:
+    """The rank that each layer uses: what is all zero at the end is padding."""
+    at, found = path_of(site, method.name), []
+    for name, rank in zip(("kron_a", "kron_b"), method.ranks_of(site), strict=True):
+        if rank:
+            pairs = zip(np.asarray(leaves[f"{at}{name}_1"]), np.asarray(leaves[f"{at}{name}_2"]), strict=True)
+            found.append([used(left.T, right) or rank for left, right in pairs])
+    return list(map(max, zip(*found, strict=True)))
+
+
+def _rule(method: KronA, config: EncoderConfig) -> tuple[dict[Site, int], int, bool]:
+    """The rank of each target, the divisor and `decompose_both` that give a method's factors."""
     largest = max(config.hidden_size, config.intermediate_size)
-    factors = [
-        factor
-        for factor in (-1, *range(1, largest + 1))
-        if all(shapes(each, config, factor)[0] == method.shape_of(each) for each in method.targets)
-    ]
-    known = sorted({rank for each in method.targets for rank in method.ranks_of(each)} - {0}) or [largest]
-    for factor in factors:
+    targets = list(map(Site, method.targets))
+    rank = {target: max(method.ranks_of(target)) or largest for target in targets}
+    for factor in (-1, *range(1, largest + 1)):
+        if any(shapes(each, config, factor)[0] != method.shape_of(each) for each in targets):
+            continue
         for both in (False, True):
-            for r in known[:1]:
-                if all(ranks(each, config, r, factor, both) == method.ranks_of(each) for each in method.targets):
-                    return r, factor, both
+            if all(ranks(each, config, rank[each], factor, both) == method.ranks_of(each) for each in targets):
+                return rank, factor, both
     raise ValueError(
         f"method.a_shape is {method.a_shape} and method.ranks {method.ranks}; accepted for peft's LoKr: what one of "
         "its ranks and divisors (decompose_factor) gives"

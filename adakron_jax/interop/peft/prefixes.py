@@ -52,17 +52,23 @@ def write_prefix(
     }, {PROMPTS: join_prompts(leaves, config, method)}
 
 
-def split_prompts(prompts: np.ndarray, config: EncoderConfig, method: Prefix) -> Leaves:
-    """Keys of layer i stand at 2 i, its values at 2 i + 1; layers without a prefix are not counted."""
-    layers, at = method.with_prefix(config), path_of(Site.KEYS_VALUES, method.name)
+def split_prompts(prompts: np.ndarray, config: EncoderConfig, method: Prefix, owner: str = Prefix.name) -> Leaves:
+    """Keys of layer i stand at 2 i, its values at 2 i + 1; layers without a prefix are not counted.
+
+    Args:
+      owner: the name of the method that the leaves are of.
+    """
+    layers, at = method.with_prefix(config), path_of(Site.KEYS_VALUES, owner)
     given = prompts.reshape(method.length, len(layers), 2, config.hidden_size).transpose(1, 2, 0, 3)
     leaf = np.zeros((config.num_layers, *given.shape[1:]), np.float32)
     leaf[layers] = given
     return {f"{at}key": leaf[:, 0], f"{at}value": leaf[:, 1]}
 
 
-def join_prompts(leaves: Mapping[str, Any], config: EncoderConfig, method: Prefix) -> np.ndarray:
+def join_prompts(
+    leaves: Mapping[str, Any], config: EncoderConfig, method: Prefix, owner: str = Prefix.name
+) -> np.ndarray:
     """The inverse [length, layers * 2 * hidden]."""
-    at = path_of(Site.KEYS_VALUES, method.name)
+    at = path_of(Site.KEYS_VALUES, owner)
     pair = np.stack([np.asarray(leaves[f"{at}{name}"], np.float32) for name in ("key", "value")], axis=1)
     return np.ascontiguousarray(pair[method.with_prefix(config)].transpose(2, 0, 1, 3)).reshape(method.length, -1)

@@ -128,10 +128,10 @@ def read_ia3(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[M
 
 
 def write_ia3(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    names = modules(config)
-    by_site = {site: names[SCALED_INPUTS.get(site, site)] for site in map(Site, method.targets)}
-    of_outputs = {name for site, each in by_site.items() if site not in SCALED_INPUTS for name in each}
-    of_inputs = {name for site, each in by_site.items() if site in SCALED_INPUTS for name in each}
+    names, sites = modules(config), list(map(Site, method.targets))
+    by_site = {site: _scaled(method, site, names[SCALED_INPUTS.get(site, site)], leaves) for site in sites}
+    of_outputs = {name for site, each in by_site.items() if site not in SCALED_INPUTS for name in each if name}
+    of_inputs = {name for site, each in by_site.items() if site in SCALED_INPUTS for name in each if name}
     if both := of_outputs & of_inputs:
         raise ValueError(
             f"method.targets scales inputs and outputs of {min(both)}; accepted for peft's IA3: one of them"
@@ -141,6 +141,13 @@ def write_ia3(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> 
         "target_modules": sorted(of_outputs | of_inputs),
         "feedforward_modules": sorted(of_inputs),
     }, ia3_slots(method, by_site, config)
+
+
+def _scaled(method: IA3, site: Site, names: list[str], leaves: Mapping[str, Any]) -> list[str]:
+    """The names, "" for a layer whose vector is still 1, as if there were none; not if that is all of them."""
+    vector = np.asarray(leaves[path_of(site, method.name) + method.leaf(site)])
+    kept = ["" if (each == 1).all() else name for each, name in zip(vector, names, strict=True)]
+    return kept if any(kept) else names
 
 
 def ia3_slots(method: IA3, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[Slot]:

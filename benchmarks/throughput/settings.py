@@ -9,7 +9,7 @@ from typing import Any
 
 from adakron_jax.cli.flags import Parser
 from benchmarks import shapes
-from benchmarks.systems import ROOT, SYSTEMS
+from benchmarks.throughput.systems import ROOT, SYSTEMS
 from train.data.glue import TASKS
 
 PARTS = {

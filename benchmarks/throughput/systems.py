@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,9 @@ class System:
 
 _TORCH = ("torch", "transformers")
 SYSTEMS = {
-    "adakron": System("ours", "benchmarks.worker", "adakron"),
-    "lora": System("ours", "benchmarks.worker", "lora"),
-    "full": System("ours", "benchmarks.worker", "full"),
+    "adakron": System("ours", "benchmarks.throughput.worker", "adakron"),
+    "lora": System("ours", "benchmarks.throughput.worker", "lora"),
+    "full": System("ours", "benchmarks.throughput.worker", "full"),
     "authors": System("PyTorch, AdaKron, the authors' padding", "benchmarks.peers.torch_bert", "adakron", _TORCH, True),
     "torch-adakron": System("PyTorch, AdaKron, dynamic padding", "benchmarks.peers.torch_bert", "adakron", _TORCH),
     "torch-compiled": System(
@@ -90,7 +90,7 @@ class Process:
         self.start_seconds = time.perf_counter() - begun
 
     def ask(self, what: str, steps: int, **more: Any) -> dict[str, Any]:
-        """Sends a request of `benchmarks.protocol.serve`; RuntimeError if the process ends instead of answering."""
+        """Sends a request of `protocol.serve`; RuntimeError if the process ends instead of answering."""
         assert self.process.stdin is not None
         print(json.dumps({"ask": what, "steps": steps, **more}), file=self.process.stdin, flush=True)
         return self._answer()

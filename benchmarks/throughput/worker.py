@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-from benchmarks.protocol import Measured, dense_inputs, over_stdio
+from benchmarks.throughput.protocol import Measured, dense_inputs, over_stdio
 
 
 class Ours:

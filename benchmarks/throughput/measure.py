@@ -13,9 +13,9 @@ from typing import Any
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data import tokenizer
 from benchmarks import shapes
-from benchmarks.examples import padded_length, write_examples
-from benchmarks.settings import Settings
-from benchmarks.systems import ROOT, SYSTEMS, Process
+from benchmarks.throughput.examples import padded_length, write_examples
+from benchmarks.throughput.settings import Settings
+from benchmarks.throughput.systems import ROOT, SYSTEMS, Process
 from train.data.glue import TASKS
 
 

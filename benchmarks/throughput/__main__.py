@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.files import write_whole
-from benchmarks import summary
-from benchmarks.measure import Bench, measure_dense, measure_depth, measure_real, measure_starts, say
-from benchmarks.settings import PARTS, Settings, parse
-from benchmarks.systems import SYSTEMS, installed
+from benchmarks.throughput import summary
+from benchmarks.throughput.measure import Bench, measure_dense, measure_depth, measure_real, measure_starts, say
+from benchmarks.throughput.settings import PARTS, Settings, parse
+from benchmarks.throughput.systems import SYSTEMS, installed
 
 
 def run(settings: Settings) -> dict[str, Any]:
