@@ -16,7 +16,7 @@ TOKENS = 2048  # of the largest batch, unless one row has more
 SHORTEST = 64  # tokens of a row; the others double it
 ROWS = (1, 4, 16, 32)
 COPIES = (4, 8, 16, 32, 64)  # of one text, for as many adapters
-SPARSE = 21  # tokens of an example; a batch of shorter ones is full before its rows are
+SPARSE = 24  # tokens of an example; a batch of shorter ones is full before its rows are
 
 
 @dataclasses.dataclass(frozen=True)
