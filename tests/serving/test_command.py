@@ -1,6 +1,5 @@
 """`adakron serve` as a process: it drains when told to end, and its description holds under fuzzing."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -64,7 +63,6 @@ def test_what_cannot_be_served_is_told_in_one_line(
     assert re.match(f"adakron: {complaint}.*\n$", capsys.readouterr().err)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
 def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(served: Served) -> None:
     # A program of its own, whose plugin of pytest is left out of ours.
     checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
