@@ -5,6 +5,7 @@
 what a method added and keeps frozen (VeRA's projections) is there too. `adapter.json` says what they are.
 """
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -21,7 +22,7 @@ from adakron_jax import pretrained
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.encoders.layout import is_stacked
-from adakron_jax.files import json_digest, read_metadata, read_object, read_tensors, write_whole
+from adakron_jax.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
@@ -170,21 +171,22 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
     Raises:
       ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
-    card = read_card(folder / "adapter.json")
+    description, path = folder / "adapter.json", folder / "adapter.safetensors"
+    said = read_json(description)
+    card = _card_of(said, description)
     if expected is None:
         try:
             expected = portable_shapes(card)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{folder / 'adapter.json'}: no model has such sizes ({error})") from None
-    path = folder / "adapter.safetensors"
+            raise ValueError(f"{description}: no model has such sizes ({error})") from None
     try:
         size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
         if size is not None and size < least:  # seen before anything of what is described is made
             raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
-        tensors = read_tensors(path)
+        tensors, metadata = read_described(path)
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
-        said = read_object(folder / "adapter.json")
-        if read_metadata(path).get("sha256") not in (None, _digest(tensors, said)):
+        # They differ too where another adapter took this one's place between the two readings.
+        if metadata.get("sha256") not in (None, _digest(tensors, said)):
             raise ValueError(
                 "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
             )
@@ -231,8 +233,13 @@ def _portable_shapes(model: SequenceClassifier) -> dict[str, Any]:
 
 def read_card(path: Path) -> Card:
     """Reads `adapter.json`; ValueError names the file and what is wrong with it."""
+    return _card_of(read_json(path), path)
+
+
+def _card_of(description: Mapping[str, Any], path: Path) -> Card:
+    """What the object in an `adapter.json` says."""
+    said = copy.deepcopy(dict(description))
     try:
-        said = read_object(path)
         if "format" not in said:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
@@ -255,5 +262,5 @@ def read_card(path: Path) -> Card:
         said["problem"] = problem
         said["texts"] = tuple(said.get("texts", ()))
         return Card(**said)
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

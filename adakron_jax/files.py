@@ -36,23 +36,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file; ValueError if it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    return read_described(path)[0]
+
+
+def read_described(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata; ValueError as `read_tensors`."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
-    except AttributeError as error:  # of a number type that NumPy lacks
+    except (AttributeError, TypeError) as error:  # of a number type that NumPy lacks
         raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file, which must be whole, says besides its tensors."""
-    from safetensors import safe_open
-
-    with safe_open(path, "np") as file:
-        return file.metadata() or {}
 
 
 def json_digest(values: Mapping[str, Any]) -> str:

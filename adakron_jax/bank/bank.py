@@ -96,14 +96,13 @@ class AdapterBank:
         Raises:
           ValueError: the folder holds no adapter, or one of another encoder; a replaced one then stays.
         """
-        card = adapter.read_card(Path(path) / "adapter.json")
+        tree, card = adapter.load(Path(path))
         if card.fingerprint != self.fingerprint:
             raise ValueError(
                 f"{path}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the bank's "
                 f"encoder, whose fingerprint is {self.fingerprint[:12]}"
             )
         stack = self._stack(card)
-        tree, card = adapter.load(Path(path))
         old = self.members.get(name)
         number = stack.put(flatten(tree), old.number if old and old.stack is stack else None)
         if old and old.stack is not stack:

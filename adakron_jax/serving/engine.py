@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
 from adakron_jax.problem import Prediction
-from adakron_jax.serving.shelf import Entry, Shelf, Stamp
+from adakron_jax.serving.shelf import Entry, Shelf, Stamp, stamp
 
 AT_ONCE = 256  # texts that the bank is asked at once
 FULL = 64  # texts that are not kept waiting for others
 
 
 class Busy(Exception):
-    """The queue is full."""
+    """It cannot be answered now, but may be soon: the queue is full, or an adapter is being replaced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Engine:
 
         Raises:
           UnknownAdapter: there is none of that name.
-          Busy: the texts do not fit the queue.
+          Busy: the texts do not fit the queue, or the adapter is being replaced.
           ValueError: the adapter cannot be loaded.
         """
         self.shelf[name]
@@ -118,14 +118,19 @@ class Engine:
                 if item.name not in entries:
                     entries[item.name] = self._load(item.name, entries)
                 ready.append(item)
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, Busy) as error:
                 item.settle(error)
         predictions = self.bank.predict([(item.name, item.text) for item in ready])
         for item, prediction in zip(ready, predictions, strict=True):
             item.settle((entries[item.name], prediction))
 
     def _load(self, name: str, needed: dict[str, Entry]) -> Entry:
-        """Brings an adapter into the bank as it is on disk now, in place of one long unused if there are many."""
+        """Brings an adapter into the bank as it is on disk now, in place of one long unused if there are many.
+
+        Raises:
+          Busy: it is being replaced at this moment.
+          ValueError: it cannot be loaded.
+        """
         entry = self.shelf[name]
         if self.used.get(name) != entry.stamp:
             while name not in self.used and len(self.used) >= max(self.resident, len(needed) + 1):
@@ -136,6 +141,8 @@ class Engine:
                 self.bank.add(name, entry.folder)
             except ValueError:
                 if name not in self.used:
+                    if stamp(entry.folder) != entry.stamp:
+                        raise Busy(f"adapter {name!r} is being replaced") from None
                     raise
                 # Half replaced: the old one answers until the new one is whole.
             else:

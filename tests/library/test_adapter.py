@@ -142,6 +142,22 @@ def test_saving_again_replaces_both_files(saved: Path):
     assert_same_bits(found, tree)
 
 
+def test_an_adapter_replaced_between_the_readings_of_its_files_is_no_adapter(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As a server may meet it; the two adapters differ in the names of their labels alone."""
+    other = dataclasses.replace(CARD, problem=Problem("classification", ("this", "that")))
+    read = adapter.read_described
+
+    def after_the_swap(path: Path) -> Any:
+        adapter.save(saved, random_tree(other), other)
+        return read(path)
+
+    monkeypatch.setattr(adapter, "read_described", after_the_swap)
+    with pytest.raises(ValueError, match=r"adapter\.json is not as it was written"):
+        adapter.load(saved)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     folder = FOLDER / name

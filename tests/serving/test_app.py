@@ -1,5 +1,6 @@
 """The server as its clients see it."""
 
+import asyncio
 import shutil
 import threading
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from huggingface_hub import InferenceClient, constants
 
 from adakron_jax.bank import AdapterBank
+from adakron_jax.serving.engine import Busy
+from adakron_jax.serving.start import make_engine
 from tests.serving.conftest import Served, serving, wait_for
 
 JSON = {"Content-Type": "application/json"}
@@ -161,6 +164,22 @@ def test_a_full_queue_says_when_to_come_again(shelf: Path, tiny: Path) -> None:
         refused = [answer for answer in answers if answer.status_code == 503]
         assert {answer.status_code for answer in answers} == {200, 503}
         assert all(answer.headers["retry-after"] == "1" for answer in refused)
+
+
+def test_an_adapter_half_replaced_is_asked_for_again_and_a_damaged_one_is_refused(
+    shelf: Path, tiny: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(shelf / "lora", tmp_path / "all" / "lora")
+    engine = make_engine([tmp_path / "all"], str(tiny), queue_limit=4, resident=4, patience=0.0)
+    engine.shelf.scan()
+    engine.start()
+    (tmp_path / "all" / "lora" / "adapter.json").write_bytes((shelf / "kron-0" / "adapter.json").read_bytes())
+    with pytest.raises(Busy, match="'lora' is being replaced"):
+        asyncio.run(engine.predict("lora", ["x"]))
+    engine.shelf.scan()
+    with pytest.raises(ValueError, match=r"adapter\.safetensors"):
+        asyncio.run(engine.predict("lora", ["x"]))
+    engine.stop()
 
 
 def test_a_token_is_asked_for_where_one_is_set(shelf: Path, tiny: Path) -> None:

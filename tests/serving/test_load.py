@@ -4,13 +4,10 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import pytest
-
 from benchmarks.load import CHURNED, Answer, Report, churn, load, own_answers, texts
 from tests.serving.conftest import serving
 
 
-@pytest.mark.soak
 def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
     shelf: Path, tiny: Path, tmp_path: Path
 ) -> None:
