@@ -45,7 +45,8 @@ class Card:
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
-      texts: names of the one or two columns that held the texts; none if they had no names.
+      texts, label: names of the one or two columns that held the texts, and of those that held the labels; none if they
+        had no names.
     """
 
     method: Method
@@ -59,6 +60,7 @@ class Card:
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
     texts: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes; `settings` are further fields, such as its `dtype`."""
@@ -154,7 +156,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
 
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
     """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
-    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores", "texts")}
+    deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores", "texts", "label")}
     digest = hashlib.sha256(json_digest(deciding).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].shape}\n".encode() + tensors[name].tobytes())
@@ -260,7 +262,8 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
         if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
             raise ValueError(f"scores has no number for {unfit[0]!r}")
         said["problem"] = problem
-        said["texts"] = tuple(said.get("texts", ()))
+        for name in ("texts", "label"):
+            said[name] = tuple(said.get(name, ()))
         return Card(**said)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

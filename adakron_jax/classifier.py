@@ -103,8 +103,9 @@ class TextClassifier:
         return self.tokenizer.encode(columns, self.card.max_length)
 
     def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
-        """Logits of all texts, or of all pairs given as first and as second texts."""
-        return logits_of(self.model, self.params, self.encode(columns))
+        """Logits of all texts, or of all pairs given as first and as second texts; a window of them at a time."""
+        windows = [[column[i : i + WINDOW] for column in columns] for i in range(0, max(1, len(columns[0])), WINDOW)]
+        return np.concatenate([logits_of(self.model, self.params, self.encode(window)) for window in windows])
 
     def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.

@@ -23,23 +23,28 @@ def run(given: dict[str, Any]) -> int:
 
     from adakron_jax.classifier import TextClassifier
     from adakron_jax.data import labels, table
+    from adakron_jax.data.texts import texts
     from adakron_jax.evaluation import assess, page, terminal
 
     for path in (given[name] for name in ("json", "page") if name in given):
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
     classifier = TextClassifier.load(given["run"])
-    texts, label = given.get("text", classifier.card.texts or ["text"]), given.get("label", ["label"])
-    rows = table.read(given["data"], [*texts, *label])
+    card = classifier.card
+    columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
+    rows = table.read(given["data"], [*columns, *label])
     if not len(rows):
         raise ValueError(f"{given['data']}: no rows; accepted: at least one")
-    targets = labels.targets(rows, label, classifier.problem)
-    if classifier.problem.kind == "classification" and len(np.unique(targets)) < 2:
+    single = classifier.problem.kind == "classification" and len(label) == 1
+    targets = labels.targets(
+        labels.named(rows, label[0], classifier.problem.labels) if single else rows, label, classifier.problem
+    )
+    if single and len(np.unique(targets)) < 2:
         raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
-    columns = [rows[name] for name in texts]
-    if empty := sum(not text for column in columns for text in column):
+    read = texts(rows, columns)
+    if empty := sum(not text for column in read for text in column):
         print(f"warning: {empty} empty texts", file=sys.stderr)
-    assessment = assess(classifier.problem, targets, classifier.logits(columns), list(zip(*columns, strict=True)))
+    assessment = assess(classifier.problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
     name = f"{given['run']} on {given['data']}"
     terminal.show(name, assessment)
     if "json" in given:

@@ -93,6 +93,24 @@ def targets(
     return hold
 
 
+def named(table: Table, column: str, labels: Sequence[str]) -> Table:
+    """Rows whose label cells are names, or codes in the order of the labels, with names alone.
+
+    Codes are taken for such only where no label is a whole number itself.
+
+    Raises:
+      ValueError: names the row whose cell is neither.
+    """
+    names, accepted = {name: name for name in labels}, labels
+    if not any(map(_INTEGER.fullmatch, labels)):
+        names |= {str(code): name for code, name in enumerate(labels)}
+        accepted = [f"{code} ({name})" for code, name in enumerate(labels)]
+    for row, cell in enumerate(table[column]):
+        if str(cell) not in names:
+            raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: {_listed(accepted)}")
+    return table.replaced(column, [names[str(cell)] for cell in table[column]])
+
+
 def _each(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]:
     """What a function makes of every cell; its ValueError is completed by where the cell stands."""
     for row, cell in enumerate(table[column]):

@@ -50,6 +50,15 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_labels_may_be_given_by_their_codes(adapter: Path, tmp_path: Path):
+    """As GLUE's files have them."""
+    coded = [(text, str(int(label == "positive"))) for text, label in ROWS]
+    for name, rows in (("named", ROWS), ("coded", coded)):
+        data = write(tmp_path / f"{name}.csv", rows)
+        assert main(["evaluate", str(adapter), data, "--json", str(tmp_path / f"{name}.json")]) == 0
+    assert (tmp_path / "coded.json").read_bytes() == (tmp_path / "named.json").read_bytes()
+
+
 def test_pairs_of_texts_and_numbers_in_their_unit(tiny: Path, tmp_path: Path):
     folder = save(tmp_path / "adapter", tiny, 1, "regression", "one", "two")
     data = write(tmp_path / "data.csv", [("a", "b", "-100"), ("c", "d", "400")], ("one", "two", "score"))
@@ -63,7 +72,7 @@ def test_pairs_of_texts_and_numbers_in_their_unit(tiny: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("rows", "flags", "message"),
     [
-        ([*ROWS, ("x", "neutral")], [], r"row 6: label is 'neutral'; accepted: negative, positive"),
+        ([*ROWS, ("x", "neutral")], [], r"row 6: label is 'neutral'; accepted: 0 \(negative\), 1 \(positive\)"),
         ([*ROWS, ("x", "")], [], r"row 6: label"),
         (ROWS[::2], [], r"label has only 'positive'; accepted: at least two labels"),
         (ROWS, ["--label", "mood"], r"no column 'mood'; there: review, label"),

@@ -106,6 +106,7 @@ def test_lists_of_labels_are_learned_by_their_sigmoids(train: Train, tmp_path: P
     assert set(result["test"]) == {"micro_f1", "macro_f1", "subset_accuracy"}
     _, card = adapter.load(tmp_path / "tags/adapter")
     assert (card.problem.labels, card.pooling) == (("mixed", "negative", "positive", "short"), "mean")
+    assert (card.texts, card.label) == (("text",), ("tags",))
 
 
 def test_the_folder_keeps_the_rows_of_every_part_and_a_run_goes_on_with_no_others(train: Train, tmp_path: Path, tiny):

@@ -122,6 +122,7 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
         "head": "own",
         "max_length": 64,
         "texts": [],
+        "label": [],
         "base": "acme/tiny-bert",
         "fingerprint": "0123456789abcdef",
         "encoder": dataclasses.asdict(BERT),

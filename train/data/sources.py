@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.data import table
+from adakron_jax.data import labels, table
 from adakron_jax.data.table import SUFFIXES, Table, require
 from adakron_jax.hub import hub_is_reachable
 from train.data.task import Task
@@ -54,12 +54,7 @@ def named(rows: Table, task: Task) -> Table:
             if not within:
                 raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: a number from {low} to {high}")
         return rows
-    names = {name: name for name in task.labels} | {str(code): name for code, name in enumerate(task.labels)}
-    for row, cell in enumerate(rows[column]):
-        if str(cell) not in names:
-            accepted = ", ".join(f"{code} ({name})" for code, name in enumerate(task.labels))
-            raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: {accepted}")
-    return rows.replaced(column, [names[str(cell)] for cell in rows[column]])
+    return labels.named(rows, column, task.labels)
 
 
 def joined(parts: Sequence[Table], origin: str) -> Table:

@@ -204,6 +204,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         max_length=config.max_length,
         pooling=config.pooling,  # pyright: ignore[reportArgumentType]
         texts=data.task.texts,
+        label=data.task.label,
     )
     adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
     with clock.on("eval", steps):
