@@ -108,7 +108,13 @@ class Engine:
             until = time.monotonic() + self.patience
             while len(self._queue) < FULL and not self._stopping and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
-            return [self._queue.popleft() for _ in range(min(len(self._queue), AT_ONCE))]
+            taken, names = [], set()
+            while self._queue and len(taken) < AT_ONCE:
+                names.add(self._queue[0].name)
+                if len(names) > self.resident:  # the bank need not grow for one batch
+                    break
+                taken.append(self._queue.popleft())
+            return taken
 
     def _answer(self, items: Sequence[_Item]) -> None:
         entries: dict[str, Entry] = {}
@@ -116,7 +122,7 @@ class Engine:
         for item in items:
             try:
                 if item.name not in entries:
-                    entries[item.name] = self._load(item.name, entries)
+                    entries[item.name] = self._load(item.name)
                 ready.append(item)
             except (KeyError, ValueError, Busy) as error:
                 item.settle(error)
@@ -124,7 +130,7 @@ class Engine:
         for item, prediction in zip(ready, predictions, strict=True):
             item.settle((entries[item.name], prediction))
 
-    def _load(self, name: str, needed: dict[str, Entry]) -> Entry:
+    def _load(self, name: str) -> Entry:
         """Brings an adapter into the bank as it is on disk now, in place of one long unused if there are many.
 
         Raises:
@@ -133,7 +139,7 @@ class Engine:
         """
         entry = self.shelf[name]
         if self.used.get(name) != entry.stamp:
-            while name not in self.used and len(self.used) >= max(self.resident, len(needed) + 1):
+            while name not in self.used and len(self.used) >= self.resident:
                 oldest = next(iter(self.used))
                 self.bank.remove(oldest)
                 del self.used[oldest]

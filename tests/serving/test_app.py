@@ -141,6 +141,22 @@ def test_more_adapters_than_stay_resident_are_served(served: Served, bank: Adapt
     assert len(served.engine.bank.members) == served.engine.resident == 4
 
 
+def test_texts_for_more_adapters_than_stay_resident_compile_nothing(shelf: Path, tiny: Path) -> None:
+    engine = make_engine([shelf], str(tiny), queue_limit=64, resident=2, patience=0.3)
+    engine.shelf.scan()
+    compiled = engine.bank.compilations
+    engine.start()
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(engine.predict(f"kron-{number}", TEXTS) for number in range(4)))
+
+    answers = asyncio.run(ask())
+    engine.stop()
+    assert [len(answer) for answer in answers] == [3] * 4
+    assert engine.bank.compilations == compiled
+    assert len(engine.bank.members) == 2
+
+
 def test_metrics_are_for_prometheus(served: Served) -> None:
     served.ask("lora", "x")
     lines = dict(
