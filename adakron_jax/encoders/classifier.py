@@ -17,6 +17,7 @@ from adakron_jax.encoders.stack import Encoder
 from adakron_jax.params import flatten, graft
 
 Pooling = Literal["pooler", "first", "mean"]
+OUTPUT_BIASES = (f"{CLASSIFIER}/bias", f"{CLASSIFIER}/out_proj/bias")  # of a head's logits, by its form
 HeadForm = Literal["own", "linear", "tanh", "relu", "gelu"]
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": gelu}
 

@@ -34,7 +34,7 @@ class Ours:
         self.plan = make_plan(self.config, self.data)
         problem = self.data.task.problem
         model = make_model(self.config, problem, shared.model.encoder)
-        params = initial_params(self.config, model, problem, shared.model)
+        params = initial_params(self.config, model, problem, shared.model, self.data.train.labels)
         (self.frozen,) = place_frozen([params], model, self.shardings)
         self.state = initial_state(self.config, params, self.data, self.shardings)
         steps = shared.steps(self.config, model, problem.kind, self.shardings, self.state, self.frozen)

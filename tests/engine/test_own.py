@@ -13,10 +13,15 @@ from adakron_jax import adapter
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.files import read_tensors
+from adakron_jax.params import flatten
+from adakron_jax.problem import Problem
 from tests.engine.test_run import call
 from train.data import sources
 from train.data.glue import TASKS
 from train.data.sources import MINI
+from train.engine.start import initial_params, make_model
+from train.options.config import RunConfig
+from train.options.model import Pretrained
 
 SMALL = ["--batch-size", "32", "--max-length", "64", "--epochs", "1", "--learning-rate", "1e-3"]
 Train = Callable[..., dict[str, Any]]
@@ -214,3 +219,14 @@ def test_binary_garbage_is_one_line(tiny: Path, tmp_path: Path, contents: bytes)
     ended = call("--data", tmp_path / "a.csv", "--text", "text", "--model", tiny, "--out", tmp_path / "run")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "mean"])
+def test_a_multilabel_head_starts_at_how_often_each_label_holds(tiny: Path, pooling: str):
+    problem, base = Problem("multilabel", ("rare", "even", "never")), Pretrained(str(tiny))
+    holds = np.zeros((98, 3), bool)
+    holds[0, 0], holds[::2, 1] = True, True
+    config = RunConfig(text=("text",), data="a.csv", task="tags", model=str(tiny), pooling=pooling, max_length=32)
+    params = initial_params(config, make_model(config, problem, base.encoder), problem, base, holds)
+    bias = flatten(params)["classifier/bias"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), [0.02, 0.5, 0.01], rtol=1e-5)

@@ -89,7 +89,8 @@ def train_and_evaluate(
             data = read_data(lead, shared)
             problem = data.task.problem
             model = make_model(lead, problem, encoder)
-            params = [initial_params(config, model, problem, shared.model) for config in configs]
+            targets = data.train.labels
+            params = [initial_params(config, model, problem, shared.model, targets) for config in configs]
             frozen = place_frozen(params, model, shardings)
             runs, state = opened.enter_context(open_runs(configs, params, frozen, data, shardings))
             one = jax.eval_shape(lambda state: unstack(state, len(runs))[0], state)

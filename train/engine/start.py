@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
 
 from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.classifier import OUTPUT_BIASES, SequenceClassifier
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problem import Problem
@@ -62,11 +64,32 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
     )
 
 
-def initial_params(config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained) -> Tree:
-    """All parameters that a run starts from; ValueError if the adapter it starts from does not fit."""
+def initial_params(
+    config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained, targets: np.ndarray
+) -> Tree:
+    """All parameters that a run starts from.
+
+    Args:
+      targets: of the training examples.
+
+    Raises:
+      ValueError: the adapter it starts from does not fit.
+    """
     leaves = base.leaves  # read before `fresh` is traced, since reading makes a module of its own
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
+    if problem.kind == "multilabel":
+        fresh |= {path: log_odds(targets) for path in OUTPUT_BIASES if path in fresh}
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
+
+
+def log_odds(holds: Bool[np.ndarray, "examples labels"]) -> Float[np.ndarray, " labels"]:
+    """The logits of how often each label holds.
+
+    A head that starts from them need not learn first that most labels are rare: the gradients of that, the largest of
+    all, would stay in AdamW's second moments and hold back what comes after for hundreds of steps.
+    """
+    share = (holds.sum(axis=0) + 1) / (len(holds) + 2)
+    return np.log(share / (1 - share)).astype(np.float32)
 
 
 def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardings) -> TrainState:
