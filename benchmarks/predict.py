@@ -9,13 +9,10 @@ the rounds, with the lowest and highest.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -25,10 +22,10 @@ import adakron_jax as ak
 from adakron_jax.files import write_whole
 from adakron_jax.forward import keep_executables
 from adakron_jax.hub import locate
+from benchmarks.peers.process import PYTHON, peer
 from train.data import sources
 from train.data.glue import TASKS
 
-ROOT = Path(__file__).parents[1]
 MAX_LENGTH = 128
 
 
@@ -38,32 +35,6 @@ def ours(model: str) -> ak.TextClassifier:
         made, params = ak.from_pretrained(model, ak.AdaKron(), key=jax.random.key(0))
         ak.save_adapter(folder, made, params, base=model, max_length=MAX_LENGTH)
         return ak.TextClassifier.load(folder)
-
-
-@contextmanager
-def peer(python: Path, model: str, texts: list[str], batch_size: int) -> Iterator[Callable[[], float]]:
-    """A PyTorch process, ready; called, it predicts once and gives the seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "texts.json"
-        file.write_text(json.dumps(texts))
-        flags = {"model": locate(model), "texts": file, "batch-size": batch_size, "max-length": MAX_LENGTH}
-        flags |= {"threads": len(os.sched_getaffinity(0))}
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        command = [str(python), "-m", "benchmarks.peers.torch_predict", *words]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            asked, answers = process.stdin, process.stdout
-            if not answers.readline():
-                raise ValueError(f"{python}: the PyTorch loop did not start; accepted: what `make bench-peers` makes")
-
-            def once() -> float:
-                asked.write("\n")
-                asked.flush()
-                return json.loads(answers.readline())["seconds"]
-
-            yield once
-            asked.close()
 
 
 def measure(systems: dict[str, Callable[[], float]], texts: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -85,7 +56,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=4096, help="how many sentences (default: 4096)")
     parser.add_argument("--batch-size", type=int, default=64, help="of the PyTorch loop (default: 64)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers/bin/python", help="their interpreter")
+    parser.add_argument("--peers", type=Path, default=PYTHON, help="their interpreter")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
     keep_executables()
@@ -100,8 +71,11 @@ def main() -> None:
         return time.perf_counter() - begun
 
     if args.peers.is_file():
-        with peer(args.peers, args.model, texts, args.batch_size) as other:
-            figures = measure({"ours": once, "torch": other}, len(texts), args.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            (file := Path(folder) / "texts.json").write_text(json.dumps(texts))
+            flags = {"model": locate(args.model), "texts": file, "batch-size": args.batch_size}
+            with peer("torch_predict", flags | {"max-length": MAX_LENGTH}, args.peers) as other:
+                figures = measure({"ours": once, "torch": other}, len(texts), args.rounds)
     else:
         print(f"{args.peers} is not there: `make bench-peers` makes it; ours alone", file=sys.stderr)
         figures = measure({"ours": once}, len(texts), args.rounds)

