@@ -23,6 +23,7 @@ from adakron_jax.params import flatten, unflatten
 from adakron_jax.problem import Problem
 from adakron_jax.splice import METHODS, Method
 from benchmarks.shapes import write_encoder
+from tests.encoders.architectures import TINY
 
 SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
 BINARY = Problem("classification", ("no", "yes"))
@@ -37,10 +38,10 @@ TEXTS: list[Text] = ["one two", "three " * 9, ("four five", "six"), "seven", "ei
 
 def write_base(folder: Path, tiny: Path, model_type: str) -> Path:
     """A random encoder wide enough for every method's default fields, with the tiny one's tokenizer."""
-    config = dataclasses.replace(EncoderConfig.from_folder(tiny), model_type=model_type, **SIZES)
-    write_encoder(config, folder)
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        (folder / name).write_bytes((tiny / name).read_bytes())
+    tokens = Tokenizer(tiny, (encoder := EncoderConfig.from_folder(tiny)).vocab_size)
+    sizes = SIZES | {"vocab_size": encoder.vocab_size, "max_position_embeddings": encoder.max_position_embeddings}
+    write_encoder(dataclasses.replace(TINY[model_type], **sizes), folder)
+    tokens.fast.save_pretrained(folder)
     return folder
 
 
@@ -108,13 +109,32 @@ def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: l
         assert prediction.label == (tuple(held) if problem.kind == "multilabel" else best)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path, tmp_path: Path) -> None:
+def check_two(name: str, base: Path, tmp_path: Path) -> None:
+    """Two adapters of a method, asked in turn."""
     bank = AdapterBank(str(base))
     folders = {key: write_adapter(tmp_path / key, base, METHODS[name](), BINARY, ord(key)) for key in "ab"}
     for key, folder in folders.items():
         bank.add(key, folder)
     check(bank, Alone(base), folders, [(key, text) for text in TEXTS for key in "ba"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path, tmp_path: Path) -> None:
+    check_two(name, base, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("modernbert", "adakron"),
+        ("modernbert", "lora"),
+        ("modernbert", "prefix"),
+        *((model_type, "adakron") for model_type in ("distilbert", "electra")),
+    ],
+)
+def test_encoders_of_other_architectures_have_banks_too(model_type: str, name: str, tiny: Path, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", tiny, model_type)
+    check_two(name, base, tmp_path)
 
 
 @pytest.fixture(scope="module")
