@@ -1,5 +1,6 @@
 """`adakron serve` as a process: it drains when told to end, and its description holds under fuzzing."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,23 +8,24 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from adakron_jax.cli.main import main
+from tests.hub_server import HubServer
 from tests.serving.conftest import Served, wait_for
 
 
-def test_it_answers_what_is_under_way_and_ends_when_told_to(shelf: Path, tiny: Path, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def command(*flags: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of `adakron serve` with these flags once it is ready, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "adakron_jax", "serve", str(shelf / "lora"), "--port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--patience", "1000"], env=os.environ.copy(), stderr=subprocess.PIPE, text=True
-    )
+    words = [sys.executable, "-m", "adakron_jax", "serve", *flags, "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
 
     def is_ready() -> bool:
@@ -32,16 +34,41 @@ def test_it_answers_what_is_under_way_and_ends_when_told_to(shelf: Path, tiny: P
         except httpx2.ConnectError:
             return False
 
-    wait_for(is_ready)
-    answers: list[httpx2.Response] = []
-    body = {"inputs": "one", "adapter": "lora"}
-    client = threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}/predict", json=body, timeout=60)))
-    client.start()
-    wait_for(lambda: "adakron_queue 1.0" in httpx2.get(f"{url}/metrics").text)
-    server.send_signal(signal.SIGTERM)
-    client.join()
-    said = server.communicate(timeout=60)[1]
+    with subprocess.Popen(words, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            wait_for(is_ready)
+            yield url, server
+        finally:
+            server.kill()
+
+
+def test_it_fetches_from_the_hub_answers_what_is_under_way_and_ends_when_told_to(
+    shelf: Path, tiny: Path, tmp_path: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in (shelf / "kron-1").iterdir()}
+    hub = HubServer({"acme/reviews": files})
+    variables = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
+    with hub, command(str(shelf / "lora"), "--patience", "1000", "--hub", **variables) as (url, server):
+        put = httpx2.put(f"{url}/adapters/reviews", json={"source": "hub:acme/reviews"}, timeout=60)
+        assert put.json().get("labels") == list("abcde"), put.text
+        none = httpx2.put(f"{url}/adapters/none", json={"source": "hub:acme/none"}, timeout=60)
+        assert none.status_code == 422
+        assert "hub:acme/none" in none.json()["error"]
+        answers: list[httpx2.Response] = []
+        body = {"inputs": "one", "adapter": "reviews"}
+        client = threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}/predict", json=body, timeout=60)))
+        client.start()
+        wait_for(lambda: "adakron_queue 1.0" in httpx2.get(f"{url}/metrics").text)
+        server.send_signal(signal.SIGTERM)
+        client.join()
+        said = server.communicate(timeout=60)[1]
     assert answers[0].status_code == 200, said
+    assert {each["label"] for each in answers[0].json()} == set("abcde")
     assert server.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in said
 
