@@ -1,11 +1,15 @@
 """Descriptions of other programs' adapters: what they say is used, or named, but never dropped."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from adakron_jax.files import read_json
+
+MOST_LABELS = 1 << 16
+MOST_SECONDS = 1.0  # that a pattern may take on a name
 
 
 class Fields:
@@ -105,6 +109,8 @@ class Fields:
 
 def labels_of(label2id: Any, count: int, where: str) -> tuple[str, ...]:
     """Label names in order of their codes; `LABEL_0`, ... where there are none."""
+    if count > MOST_LABELS:
+        raise ValueError(f"{where}: num_labels is {count:,}; accepted: at most {MOST_LABELS:,}")
     if not label2id:
         return tuple(f"LABEL_{code}" for code in range(count))
     codes = list(label2id.values()) if isinstance(label2id, dict) else None
@@ -116,6 +122,8 @@ def labels_of(label2id: Any, count: int, where: str) -> tuple[str, ...]:
 def matches(pattern: str, name: str, where: str) -> bool:
     """Whether a regular expression of the description is a whole name."""
     try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error as error:
+        return regex.fullmatch(pattern, name, timeout=MOST_SECONDS) is not None
+    except regex.error as error:
         raise ValueError(f"{where}: {pattern!r} is no regular expression ({error})") from None
+    except TimeoutError:
+        raise ValueError(f"{where}: {pattern!r} takes too long to match; accepted: a simpler one") from None

@@ -29,13 +29,17 @@ from safetensors.numpy import save_file
 
 from adakron_jax import adapter, pretrained
 from adakron_jax.config import EncoderConfig
+from adakron_jax.data.table import SUFFIXES, Table
 from adakron_jax.data.tokenizer import Tokenizer
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.data.writer import writing
 from adakron_jax.files import read_tensors
-from adakron_jax.methods import AdaKron
-from adakron_jax.params import split_params
+from adakron_jax.interop.convert import export_adapter, import_adapter
+from adakron_jax.methods import AdaKron, LoRA, Pfeiffer
 from adakron_jax.problem import Problem
+from adakron_jax.splice import Method
 from benchmarks.tiny import write_tiny
+from train.data import own
+from train.data.own import Own
 
 SECONDS = 10
 MEMORY = 4 * 2**30  # bytes above what the process had
@@ -47,7 +51,9 @@ NASTY: tuple[Any, ...] = (
 
 
 def write_good(folder: Path) -> None:
-    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, an adapter's in `adapter`."""
+    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, an adapter's in `adapter`, adapters
+    of other programs in `peft` and `adapterhub`, and a table in every format in `tables`.
+    """
     write_tiny(folder / "model")
     for other in ("sharded", "flax"):
         shutil.copytree(folder / "model", folder / other, dirs_exist_ok=True)
@@ -59,13 +65,24 @@ def write_good(folder: Path) -> None:
     (folder / "flax/flax_model.msgpack").write_bytes(msgpack_serialize(as_flax(tensors)))
     fast = Tokenizer(folder / "model", 10_000).fast
     (folder / "flax/tokenizer.json").write_text(fast.backend_tokenizer.to_str())
-    encoder = EncoderConfig.from_folder(folder / "model")
-    base = pretrained.read(folder / "model", encoder)
-    model = SequenceClassifier(encoder, AdaKron())
-    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), model.shapes())
-    problem, known = Problem("classification", ("yes", "no")), pretrained.fingerprint(base)
-    card = adapter.Card(AdaKron(), "rte", problem, "tiny", known, encoder, {"accuracy": 0.5}, max_length=64)
-    adapter.save(folder / "adapter", split_params(params, adapter.is_portable(AdaKron()))[0], card)
+    for name, method in {"adapter": AdaKron(), "lora": LoRA(r=2), "bottleneck": Pfeiffer()}.items():
+        write_adapter(folder / name, method, folder / "model")
+    export_adapter(str(folder / "lora"), "peft", folder / "peft")
+    export_adapter(str(folder / "bottleneck"), "adapterhub", folder / "adapterhub")
+    columns = {"text": ["one", 'two "words"', "three, with\na line", ""] * 4, "label": ["yes", "no"] * 8}
+    (folder / "tables").mkdir()
+    for suffix in SUFFIXES:
+        with writing(folder / f"tables/table{suffix}") as add:
+            add(Table("good", range(16), columns))
+
+
+def write_adapter(folder: Path, method: Method, base: Path) -> None:
+    """An adapter of zeros."""
+    encoder = EncoderConfig.from_folder(base)
+    problem, known = Problem("classification", ("yes", "no")), pretrained.fingerprint(pretrained.read(base, encoder))
+    card = adapter.Card(method, "rte", problem, str(base), known, encoder, {"accuracy": 0.5}, max_length=64)
+    tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), adapter.portable_shapes(card))
+    adapter.save(folder, tree, card)
 
 
 def read_model(folder: Path) -> None:
@@ -74,6 +91,15 @@ def read_model(folder: Path) -> None:
 
 def read_tokenizer(folder: Path) -> None:
     Tokenizer(folder, 10_000).fast("two words")
+
+
+def read_foreign(folder: Path) -> None:
+    import_adapter(folder, str(folder.parents[1] / "good/model"), folder.parent / "imported")
+
+
+def read_table(file: str) -> Callable[[Path], Any]:
+    """As a run does: its problem too."""
+    return lambda folder: own.load(Own("table", str(folder / file), ("text",), ("label",)))
 
 
 def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -101,6 +127,15 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "msgpack": ("flax/flax_model.msgpack", read_model),
     "adapter.json": ("adapter/adapter.json", adapter.load),
     "adapter's tensors": ("adapter/adapter.safetensors", adapter.load),
+    **{
+        f"{program}'s {file}": (f"{program}/{file}", read_foreign)
+        for program, files in {
+            "peft": ("adapter_config.json", "adapter_model.safetensors"),
+            "adapterhub": ("adapter_config.json", "head_config.json", "adapter.safetensors"),
+        }.items()
+        for file in files
+    },
+    **{f"{suffix} table": (f"tables/table{suffix}", read_table(f"table{suffix}")) for suffix in SUFFIXES},
 }
 
 

@@ -71,6 +71,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-lora-bert", said(CONFIG, modules_to_save=["classifier", "pooler"]), "modules_to_save is ['pooler']"),
     ("peft-lora-bert", said(CONFIG, novelty={"a": 1}), "novelty is {'a': 1}, which is not known here"),
     ("peft-lora-bert", said(CONFIG, rank_pattern={"(": 2}), "is no regular expression"),
+    ("peft-lora-bert", said(CONFIG, target_modules=r"(\w|\w|.)*(\w|.|\w)*\d\d"), "takes too long to match"),
     ("peft-lora-bert", said(CONFIG, target_modules=["q_proj"]), "target_modules names none"),
     ("peft-lora-bert", said(CONFIG, task_type="TOKEN_CLS"), "task_type is 'TOKEN_CLS'"),
     ("peft-lora-bert", said(CONFIG, peft_type="BOFT"), "peft_type is 'BOFT', which is not supported; accepted: LORA"),
