@@ -33,8 +33,8 @@ from train.options.mesh import MeshShape
 
 JOIN_SECONDS = 300  # that hosts may come apart
 BEAT_SECONDS = 1.0  # between two signs of life
-SILENCE_SECONDS = 30.0  # without a sign of life, after which a host is lost
-JAX_SILENCE_SECONDS = 45  # likewise to jax, which ends a process less kindly and so comes second
+SILENCE_SECONDS = 20.0  # without a sign of life, after which a host is lost
+JAX_SILENCE_SECONDS = 56  # likewise to jax, which ends a process less kindly: it counts from up to half of it before
 PATIENCE_SECONDS = 10.0  # that hosts which fail alike may end apart
 PREPARE_SECONDS = 3600  # that one host may read and tokenise longer than another
 

@@ -25,7 +25,8 @@ def parse_hosts(text: str) -> Place | None:
         return None
     coordinator, *numbers = text.split(",")
     host, _, port = coordinator.rpartition(":")
-    if not host or not all(number.isdecimal() for number in (port, *numbers)) or len(numbers) != 2:
+    numeric = all(number.isdecimal() for number in (port, *numbers))
+    if not host or len(numbers) != 2 or not numeric:
         raise ValueError(f"hosts is {text!r}; accepted: auto, or COORDINATOR:PORT,COUNT,INDEX as in 10.0.0.1:1234,4,0")
     count, index = map(int, numbers)
     if not 0 < int(port) < 2**16:
