@@ -306,13 +306,27 @@ def _join(hosts: str) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+    kinds |= {"initialization_timeout": JOIN_SECONDS, "heartbeat_timeout_seconds": JAX_SILENCE_SECONDS}
+    failed: list[Exception] = []
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(**kinds)
+        except (ValueError, RuntimeError) as error:
+            failed.append(error)
+
+    # On another thread, since a signal could not interrupt it.
+    waiting = threading.Thread(target=initialize, daemon=True)
+    waiting.start()
     try:
-        jax.distributed.initialize(
-            **kinds, initialization_timeout=JOIN_SECONDS, heartbeat_timeout_seconds=JAX_SILENCE_SECONDS
-        )
-    except (ValueError, RuntimeError) as error:
-        told = "accepted: COORDINATOR:PORT,COUNT,INDEX where nothing tells of other hosts" if place is None else ""
-        raise ValueError(f"hosts is {hosts!r}, and they cannot be joined ({error}); {told}".rstrip("; ")) from None
+        while waiting.is_alive():
+            waiting.join(BEAT_SECONDS / 10)
+    except KeyboardInterrupt:
+        _say_last("stopped while not all hosts had come; the same command starts or continues the run")
+        os._exit(130)
+    if failed:
+        needed = "COORDINATOR:PORT,COUNT,INDEX where nothing tells of others" if place is None else "a free port"
+        raise ValueError(f"hosts is {hosts!r}, which fails ({failed[0]}); accepted: {needed}")
     _watch = _Watch()
 
 
@@ -323,7 +337,8 @@ def _aborted(number: int) -> None:
     Runs within abort(), on whatever thread has called it; an abort for another reason goes on.
     """
     if _watch is None:
-        _say_last(f"not all hosts have come within {JOIN_SECONDS} s; accepted: --hosts with one coordinator and count")
+        coordinator = distributed.global_state.coordinator_address
+        _say_last(f"not all hosts have come to {coordinator} within {JOIN_SECONDS} s; accepted: one for each index")
     elif not is_writer() and not _store_answers(_watch):
         _say_last(f"{_watch.name(0)} is lost; the same command continues from the last checkpoint")
     else:
