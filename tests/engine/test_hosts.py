@@ -36,20 +36,25 @@ STOPPED, KILLED = 7, 14  # steps; a vote of step 7 is read after step 8
 SOLE = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=1")}
 PAIRS = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2")}
 
-# The program, which sends itself a signal while it computes a step, and keeps the text of what it compiles.
+# The program, which sends itself a signal while it computes a step, one that kills it when there is a checkpoint, and
+# keeps the text of what it compiles.
 DRIVER = """
-import os, sys
+import os, signal, sys, time
 from pathlib import Path
 from adakron_jax import forward
 from train.__main__ import main
+from train.engine import loop
 from train.engine.run import Crew
 
-number, at, text, *words = sys.argv[1:]
+number, at, text, late, *words = sys.argv[1:]
 taken, step, compiled = [], Crew.step, forward.PerShape.compiled
 
 def step_and_send(crew, *args):
     taken.append(crew)
     if len(taken) == int(at):
+        saved = Path(words[words.index("--out") + 1], "checkpoints/10")
+        while int(number) == signal.SIGKILL and not saved.exists():
+            time.sleep(0.05)
         os.kill(os.getpid(), int(number))
     return step(crew, *args)
 
@@ -59,6 +64,8 @@ def compiled_and_kept(steps, *args):
         Path(text).write_text(executable.as_text())
     return executable
 
+if late:
+    loop.SAVE_SECONDS = 0.0
 Crew.step, forward.PerShape.compiled = step_and_send, compiled_and_kept
 sys.exit(main(words))
 """
@@ -84,6 +91,7 @@ def start(
     environment: dict[str, str] = SOLE,
     more: dict[int, list[str]] | None = None,
     slurm: bool = False,
+    late: int | None = None,
 ) -> Group:
     """Starts the hosts of a run.
 
@@ -91,6 +99,7 @@ def start(
       signals: host -> the signal that it sends itself, and at which step.
       text: where host 0 writes the compiled step.
       more: host -> flags that the others have not.
+      late: the host that wishes to save after each step.
       slurm: by `--hosts auto`, with the variables of a job of one node.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -98,7 +107,7 @@ def start(
     processes = []
     for host in range(count):
         number, step = (signals or {}).get(host, (0, 0))
-        head = [str(int(number)), str(step), str(text or "") if host == 0 else ""]
+        head = [str(int(number)), str(step), str(text or "") if host == 0 else "", "late" if host == late else ""]
         own = ["--hosts", "auto" if slurm else f"127.0.0.1:{port},{count},{host}", *(more or {}).get(host, [])]
         job = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "JAX_COORDINATOR_PORT": str(port)}
         job |= {"SLURM_NTASKS": str(count), "SLURM_PROCID": str(host), "SLURM_LOCALID": str(host)}
@@ -245,11 +254,11 @@ def test_hosts_of_two_devices_continue_what_one_process_has_begun_before_a_damag
     shutil.copytree(alone, tmp_path / "run")
     overwrite_everything(tmp_path / "run/checkpoints/20")
     (tmp_path / "run/result.json").unlink()
-    group = start([*words.to(tmp_path / "run"), "--resume", "must"], 2, environment=PAIRS)
-    ended = group.end()
+    ended = start([*words.to(tmp_path / "run"), "--resume", "must"], 2, environment=PAIRS, late=1).end()
     assert [(each.code, each.err) for each in ended] == [(0, ""), (0, "")]
     assert f"{tmp_path / 'run/checkpoints/20'}: damaged checkpoint" in ended[0].out
     assert f"resumed after step 10 of {STEPS}" in ended[0].out
+    assert saved_steps(tmp_path / "run") == [STEPS - 1, STEPS]  # as host 1 has wished
     assert_same_run(tmp_path / "run", alone)
 
 

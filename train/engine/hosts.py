@@ -82,7 +82,7 @@ def put_rows(batch: Any, sharding: NamedSharding) -> Any:
         rows = array.shape[1] // of_shards * shards
         here = rows_here(sharding)(rows)
 
-        def part(place: tuple[slice, ...]) -> np.ndarray:
+        def part(place: Any) -> np.ndarray:
             start, stop, _ = place[1].indices(rows)
             begin = int(np.searchsorted(here, start))
             return array[:, begin : begin + stop - start]
@@ -142,7 +142,7 @@ def all_wish(wish: int) -> int:
 
 def _highest(wish: int) -> jax.Array:
     apart, highest = _voting()
-    return highest(jax.make_array_from_callback(apart.mesh.devices.shape, apart, lambda _: np.array([wish], np.int32)))
+    return highest(jax.make_array_from_callback((jax.device_count(),), apart, lambda _: np.array([wish], np.int32)))
 
 
 @functools.cache
@@ -169,21 +169,22 @@ def check_same(what: str, text: Callable[[], str]) -> None:
 # --- coming, staying in touch, and leaving
 
 
-class _Watch(threading.Thread):
+class _Watch:
     """Gives signs of life, and ends this process where another host gives none or has failed.
 
-    A device that waits for a lost host may wait for ever, and nothing can interrupt it; so this is a thread.
+    A device that waits for a lost host may wait for ever, and nothing can interrupt it; so this has a thread.
     """
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._store, self._me, self._count = distributed.global_state.client, jax.process_index(), jax.process_count()
+    def __init__(self, store: Any) -> None:
+        self._store, self._me, self._count = store, jax.process_index(), jax.process_count()
         self._names = self.gather("name", platform.node())
-        self._heard = dict.fromkeys(range(self._count), ("", time.monotonic()))  # sign of life, and since when
+        # Sign of life, and since when.
+        self._heard: dict[int, tuple[str, float]] = dict.fromkeys(range(self._count), ("", time.monotonic()))
         self._failing: dict[int, float] = {}  # since when
         self._leaving = threading.Event()
         self.answered = time.monotonic()  # the store, last
-        self.start()
+        self._thread = threading.Thread(target=self._look_after, daemon=True)
+        self._thread.start()
 
     def name(self, host: int) -> str:
         return f"host {host} ({self._names[host]})"
@@ -194,7 +195,7 @@ class _Watch(threading.Thread):
         patience = 1000 * PREPARE_SECONDS
         return [self._store.blocking_key_value_get(f"{what}/{host}", patience) for host in range(self._count)]
 
-    def run(self) -> None:
+    def _look_after(self) -> None:
         beats = 0
         while not self._leaving.wait(BEAT_SECONDS):
             beats += 1
@@ -243,13 +244,13 @@ class _Watch(threading.Thread):
     def wait_for_the_lost(self) -> None:
         """Returns unless a host gives no sign of life; else this process ends with a line that names it."""
         time.sleep(5 * BEAT_SECONDS)
-        while self._is_alive_but_someone_is_silent():
+        while self._longest_silence() > 4 * BEAT_SECONDS:
             time.sleep(BEAT_SECONDS)
 
-    def _is_alive_but_someone_is_silent(self) -> bool:
+    def _longest_silence(self) -> float:
         ended = self._ended()
-        silent = (time.monotonic() - since for host, (_, since) in self._heard.items() if host not in ended)
-        return max(silent, default=0.0) > 4 * BEAT_SECONDS
+        silences = (time.monotonic() - since for host, (_, since) in self._heard.items() if host not in ended)
+        return max(silences, default=0.0)
 
     def leave(self, code: int) -> None:
         """Waits for the other hosts to end, unless this one has failed and they go on, and parts from them."""
@@ -263,7 +264,7 @@ class _Watch(threading.Thread):
         if not all(waits for _, waits in self._ended().values()):
             self._go(code)
         self._leaving.set()
-        self.join()
+        self._thread.join()
         jax.distributed.shutdown()
 
 
@@ -327,7 +328,7 @@ def _join(hosts: str) -> None:
     if failed:
         needed = "COORDINATOR:PORT,COUNT,INDEX where nothing tells of others" if place is None else "a free port"
         raise ValueError(f"hosts is {hosts!r}, which fails ({failed[0]}); accepted: {needed}")
-    _watch = _Watch()
+    _watch = _Watch(distributed.global_state.client)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
