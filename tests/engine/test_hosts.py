@@ -43,7 +43,7 @@ import os, signal, sys, time
 from pathlib import Path
 from adakron_jax import forward
 from train.__main__ import main
-from train.engine import loop
+from train.engine import hosts, loop
 from train.engine.run import Crew
 
 number, at, text, late, *words = sys.argv[1:]
@@ -64,6 +64,7 @@ def compiled_and_kept(steps, *args):
         Path(text).write_text(executable.as_text())
     return executable
 
+hosts.SHARED_SECONDS = 1.0
 if late:
     loop.SAVE_SECONDS = 0.0
 Crew.step, forward.PerShape.compiled = step_and_send, compiled_and_kept
@@ -91,6 +92,7 @@ def start(
     environment: dict[str, str] = SOLE,
     more: dict[int, list[str]] | None = None,
     slurm: bool = False,
+    folders: Sequence[Path] = (ROOT, ROOT, ROOT, ROOT),
     late: int | None = None,
 ) -> Group:
     """Starts the hosts of a run.
@@ -99,6 +101,7 @@ def start(
       signals: host -> the signal that it sends itself, and at which step.
       text: where host 0 writes the compiled step.
       more: host -> flags that the others have not.
+      folders: the working folder of each.
       late: the host that wishes to save after each step.
       slurm: by `--hosts auto`, with the variables of a job of one node.
     """
@@ -114,8 +117,8 @@ def start(
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-c", DRIVER, *head, *words, *own],
-                cwd=ROOT,
-                env=os.environ | environment | (job if slurm else {}),
+                cwd=folders[host],
+                env=os.environ | environment | {"PYTHONPATH": str(ROOT)} | (job if slurm else {}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -300,6 +303,20 @@ def test_tasks_of_slurm_that_were_told_different_things_say_so_and_end(
     line = f"train: the command line is not the same on host 1 ({name}) as on host 0 ({name})\n"
     assert [(each.code, each.err) for each in ended] == [(2, line), (2, line)]
     assert not (tmp_path / "run").exists()
+
+
+def test_hosts_that_do_not_share_the_run_s_folder_say_so_and_end(
+    deserted: dict[str, Group], words: Words, tmp_path: Path
+):
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for each in folders:
+        (each / "run").mkdir(parents=True)
+    ended = start(words.to(Path("run")), 2, folders=folders).end()
+    name = socket.gethostname()
+    line = f"train: out is 'run', and host 1 ({name}) does not see what host 0 ({name}) puts there; accepted: a folder "
+    line += "on storage that all hosts share\n"
+    assert [(each.code, each.err) for each in ended] == [(2, line), (2, line)]
+    assert [path for each in folders for path in (each / "run").iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) 
         raise ValueError(f"{out} holds a run on other rows than {config.data} has now; give another --out")
     if hosts.is_writer():
         _make(out, checkpoint.space(state) + LOGS)
+    hosts.check_shared(out)
     checkpoints = Checkpoints(out)
     try:
         resumed, damaged = checkpoints.restore(state)

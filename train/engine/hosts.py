@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -36,6 +38,7 @@ BEAT_SECONDS = 1.0  # between two signs of life
 SILENCE_SECONDS = 20.0  # without a sign of life, after which a host is lost
 JAX_SILENCE_SECONDS = 56  # likewise to jax, which ends a process less kindly: it counts from up to half of it before
 PATIENCE_SECONDS = 10.0  # that hosts which fail alike may end apart
+SHARED_SECONDS = 70.0  # after which a host sees a new file on network storage; NFS may take 60 by default
 PREPARE_SECONDS = 3600  # that one host may read and tokenise longer than another
 
 GO, SAVE, STOP = range(3)  # what a host wishes after a step; the highest wish is what all do
@@ -164,6 +167,28 @@ def check_same(what: str, text: Callable[[], str]) -> None:
     for host, other in enumerate(texts):
         if other != texts[0]:
             raise ValueError(f"{what} is not the same on {_watch.name(host)} as on {_watch.name(0)}")
+
+
+def check_shared(folder: Path) -> None:
+    """Waits for all hosts; ValueError names one that does not see what host 0 puts into the folder."""
+    if _watch is None:
+        return
+    mark = folder / f".{uuid.uuid4().hex}"
+    if is_writer():
+        mark.touch()
+    mark = folder / _watch.gather("mark", mark.name)[0]
+    begun = time.monotonic()
+    while not mark.exists() and time.monotonic() - begun < SHARED_SECONDS:
+        time.sleep(BEAT_SECONDS / 10)
+    seen = _watch.gather("seen", str(mark.exists()))
+    if is_writer():
+        mark.unlink()
+    for host, sees in enumerate(seen):
+        if sees == str(False):
+            raise ValueError(
+                f"out is {str(folder)!r}, and {_watch.name(host)} does not see what {_watch.name(0)} puts there; "
+                "accepted: a folder on storage that all hosts share"
+            )
 
 
 # --- coming, staying in touch, and leaving
