@@ -63,15 +63,21 @@ def _compiled(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Any
     return model.apply({"params": params}, inputs)
 
 
-def of_split(answer: Callable[[Batch], Any], examples: Examples, plan: Plan) -> np.ndarray:
+def of_split(
+    answer: Callable[[Batch], Any],
+    examples: Examples,
+    plan: Plan,
+    rows_here: Callable[[int], np.ndarray] = np.arange,
+) -> np.ndarray:
     """Logits [examples, labels].
 
     Args:
-      answer: from a batch to its logits [micro, rows, slots, labels], as `eval_step` gives them.
+      answer: from a batch to the logits [micro, rows, slots, labels] of all its rows, as `eval_step` gives them.
       plan: of these examples, without a seed, so that it keeps their order.
+      rows_here: as `Plan.batches` takes it.
     """
     parts = []
-    for batch, layout, ids in plan.batches(examples):
+    for batch, layout, ids in plan.batches(examples, rows_here=rows_here):
         there = ids >= 0
         parts.append(np.asarray(answer(batch))[np.nonzero(there)[0], layout.row[there], layout.slot[there]])
     return np.concatenate(parts)

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,11 @@ def test_the_notebook_runs(working: Path):
         exec(cell.replace(MODEL, "tiny"), names)
     assert set(names["classifier"].card.problem.labels) == {"negative", "positive"}
     assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing_in_the_shell_scripts():
+    scripts = sorted(EXAMPLES.glob("*.sh"))
+    assert [script.name for script in scripts] == ["slurm.sh"]
+    checked = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout

@@ -49,7 +49,7 @@ def test_every_flag_it_names_is_there() -> None:
     flags.add_method_flags(parser)
     known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
     known |= {flag for action in parser._actions for flag in action.option_strings}
-    known |= {"--help", "--encoder", "--paper", "--grid", "--together", "--dry-run"}
+    known |= {"--help", "--encoder", "--paper", "--grid", "--together", "--dry-run", "--hosts"}
     known |= {"--page", "--to", "--port"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
 

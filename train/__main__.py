@@ -5,7 +5,7 @@
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from train import signals
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     signals.listen()
+    return _guarded(lambda: _run(argv))
+
+
+def _guarded(run: Callable[[], int]) -> int:
     try:
-        return _run(argv)
+        return run()
     except KeyboardInterrupt:
         return _complain("stopped; the same command starts or continues the run", 130)
     except OSError as error:
@@ -31,22 +35,37 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         command = parse_command(argv)
-        from train import terminal
-        from train.engine import loop
-        from train.engine.checkpoint import Damaged
-        from train.engine.evaluation import Diverged
-        from train.engine.folder import finished
-        from train.engine.shared import Shared
-        from train.output import screen
-
         if command.grid or command.launch.dry_run:
             return _run_grid(command)
-        config = command.runs[0]
+        if not command.launch.hosts:
+            return _run_one(command)
+        from train.engine import hosts
+
+        return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command)))
+    except ValueError as error:
+        return _complain(str(error), 2)
+
+
+def _run_one(command: "Command") -> int:
+    from train import terminal
+    from train.engine import hosts, loop
+    from train.engine.checkpoint import Damaged
+    from train.engine.evaluation import Diverged
+    from train.engine.folder import finished, reached
+    from train.engine.shared import Shared
+    from train.output import screen
+
+    config, shared = command.runs[0], Shared(command.model)
+    try:
+        if command.launch.hosts:
+            config = hosts.on_all_devices(config)
         terminal.say(
             f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}"
         )
-        shared = Shared(command.model)
-        if (result := finished(config)) is not None:
+        result = finished(config)
+        hosts.check_same("the command line", config.dumps().decode)
+        hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result}")
+        if result is not None:
             shared.loader.check_same(config, result.data)
             terminal.say("this run has ended; its result:")
             screen.show_result(result, config, command.model.encoder)

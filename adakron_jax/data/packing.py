@@ -9,7 +9,7 @@ several seeds share their programs.
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -151,31 +151,44 @@ class Plan:
         order = order.reshape(batches * self.accumulate, -1)
         return order, np.where(order < 0, 0, lengths[order])
 
-    def batches(self, examples: Examples, epoch: int = 0, skip: int = 0) -> Iterator[tuple[Batch, Layout, np.ndarray]]:
-        """The batches of an epoch after the first `skip`, each with its layout and the numbers of its examples."""
+    def batches(
+        self, examples: Examples, epoch: int = 0, skip: int = 0, rows_here: Callable[[int], np.ndarray] = np.arange
+    ) -> Iterator[tuple[Batch, Layout, np.ndarray]]:
+        """The batches of an epoch after the first `skip`, each with its layout and the numbers of its examples.
+
+        Args:
+          rows_here: from the rows of a batch to the numbers, ascending, of those that are filled and given out.
+        """
         order, lengths = self.bins(examples.lengths, epoch)
         layout = first_fit(lengths, self.row_length, self.slots)
         for step in range(skip, len(order) // self.accumulate):
             part = slice(step * self.accumulate, (step + 1) * self.accumulate)
             one = Layout(layout.row[part], layout.start[part], layout.slot[part], layout.rows[part])
-            yield self.fill(examples, order[part], one), one, order[part]
+            yield self.fill(examples, order[part], one, rows_here), one, order[part]
 
-    def fill(self, examples: Examples, ids: np.ndarray, layout: Layout) -> Batch:
-        """Lays the examples `ids` [micro, examples] into arrays."""
+    def fill(
+        self,
+        examples: Examples,
+        ids: np.ndarray,
+        layout: Layout,
+        rows_here: Callable[[int], np.ndarray] = np.arange,
+    ) -> Batch:
+        """Lays the examples `ids` [micro, examples] into arrays, those alone that stand in `rows_here`."""
         needed = int(layout.rows.max())
         # A batch beyond the planned ones may need a row more than any of them.
         rows = next(
             (count for count in self.row_counts if count >= needed), -(-needed // self.multiple) * self.multiple
         )
+        here = rows_here(rows)
         tokens, token_types, segments, positions = (
-            np.zeros((self.accumulate, rows, self.row_length), np.int32) for _ in range(4)
+            np.zeros((self.accumulate, len(here), self.row_length), np.int32) for _ in range(4)
         )
-        starts = np.zeros((self.accumulate, rows, self.slots), np.int32)
+        starts = np.zeros((self.accumulate, len(here), self.slots), np.int32)
         labels = np.zeros((*starts.shape, *examples.labels.shape[1:]), examples.labels.dtype)
         weights = np.zeros(starts.shape, np.float32)
 
-        micro, column = np.nonzero(ids >= 0)
-        ids, row = ids[micro, column], layout.row[micro, column]
+        micro, column = np.nonzero((ids >= 0) & np.isin(layout.row, here))
+        ids, row = ids[micro, column], np.searchsorted(here, layout.row[micro, column])
         start, slot = layout.start[micro, column], layout.slot[micro, column]
         starts[micro, row, slot] = start
         labels[micro, row, slot] = examples.labels[ids]

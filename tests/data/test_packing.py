@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,23 @@ def test_every_example_is_in_its_batch_once_and_whole(lengths, groups, accumulat
         assert np.count_nonzero(batch.inputs.segments) == sum(lengths[i] for i in ids[ids >= 0])
         seen.extend(ids[ids >= 0])
     np.testing.assert_array_equal(seen, order)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.sampled_from([1, 2]), st.permutations(range(4)))
+def test_rows_that_are_filled_apart_are_those_of_the_whole_batch(lengths, accumulate, order) -> None:
+    examples = make_examples(lengths)
+    its = plan(np.array(lengths), 4 * accumulate, seed=1, accumulate=accumulate, multiple=4)
+    hosts = [sorted(order[:1]), sorted(order[1:])]  # the quarters of the rows that each of two hosts has
+
+    def rows_of(quarters):
+        return lambda rows: np.concatenate([np.arange(rows).reshape(4, -1)[quarter] for quarter in quarters])
+
+    parts = [its.batches(examples, rows_here=rows_of(quarters)) for quarters in hosts]
+    for (whole, _, _), *of_hosts in zip(its.batches(examples), *parts, strict=True):
+        for quarters, (part, _, _) in zip(hosts, of_hosts, strict=True):
+            here = rows_of(quarters)(whole.weights.shape[1])
+            jax.tree.map(lambda x, y, here=here: np.testing.assert_array_equal(x, y[:, here]), part, whole)
 
 
 @settings(deadline=None, max_examples=40)

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adakron_jax.params import Tree
+from train.engine import hosts
 from train.engine.lock import Lock
 from train.engine.step import TrainState
 
@@ -48,7 +49,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
-        self._lock = Lock(folder)
+        self._lock = Lock(folder) if hosts.is_writer() else None
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs as an error, it raises as well
         self._before, self._failed = sys.unraisablehook, False
         sys.unraisablehook = _without_late(self._before)  # before the first thread that could call it
@@ -124,7 +125,8 @@ class Checkpoints:
             if not self._failed:  # late ones end on threads of their own, whenever they do
                 sys.unraisablehook = self._before
         finally:
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
 
 def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -171,7 +173,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
 def _digest(tree: Any) -> str:
     """SHA-256 of a tree's values, wherever they lie."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(hosts.fetch(tree)):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())

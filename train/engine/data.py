@@ -1,6 +1,7 @@
 """What a run trains on and is evaluated on, and how it is packed."""
 
 import dataclasses
+import hashlib
 import math
 from typing import Any
 
@@ -52,6 +53,16 @@ class Data:
     @property
     def total_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all examples, of every part in its order."""
+        digest = hashlib.sha256()
+        splits = [split.examples for split in (*self.dev.values(), *self.test.values())]
+        for examples in (self.train, *splits):
+            for array in (examples.tokens, examples.token_types, examples.offsets, examples.labels, examples.weights):
+                digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
+        return digest.hexdigest()
 
     def examples_before(self, step: int) -> int:
         """How many examples all steps before this one train on, an example counted in every epoch."""

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from adakron_jax.data.packing import Batch
@@ -13,6 +12,7 @@ from adakron_jax.evaluation import assess
 from adakron_jax.files import write_whole
 from adakron_jax.forward import of_split
 from train.data.task import metric_of
+from train.engine import hosts
 from train.engine.data import Data, Split
 from train.engine.run import Crew, Run
 from train.engine.step import TrainState
@@ -109,6 +109,8 @@ def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -
     def text(i: int) -> tuple[str, ...]:
         return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
 
+    if not hosts.is_writer():
+        return
     assessment = assess(data.task.problem, examples.labels, logits, text)
     write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
@@ -117,6 +119,6 @@ def predict(run: Run, state: TrainState, split: Split, crew: Crew) -> np.ndarray
     """Logits [examples, labels] of a whole split."""
 
     def logits(batch: Batch) -> Any:
-        return crew.steps.evaluate(state.trainable, run.frozen, jax.device_put(batch, crew.shardings.batch))
+        return crew.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(batch, crew.shardings.batch))
 
-    return of_split(logits, split.examples, split.plan)
+    return of_split(logits, split.examples, split.plan, hosts.rows_here(crew.shardings.batch))

@@ -4,11 +4,12 @@ import json
 import shutil
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from adakron_jax.files import write_whole
 from train import terminal
-from train.engine import checkpoint
+from train.engine import checkpoint, hosts
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
 from train.options.config import RunConfig
@@ -65,11 +66,9 @@ def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) 
     out, splits = config.folder, json.dumps(parts).encode() + b"\n"
     if parts and (out / SPLITS).is_file() and (out / SPLITS).read_bytes() != splits:
         raise ValueError(f"{out} holds a run on other rows than {config.data} has now; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    needed, free = checkpoint.space(state) + LOGS, shutil.disk_usage(out).free
-    if free < needed and not any(out.iterdir()):
-        out.rmdir()
-        raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")
+    if hosts.is_writer():
+        _make(out, checkpoint.space(state) + LOGS)
+    hosts.check_shared(out)
     checkpoints = Checkpoints(out)
     try:
         resumed, damaged = checkpoints.restore(state)
@@ -78,7 +77,16 @@ def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) 
         raise
     for line in damaged:
         terminal.say(f"{line}; the one before is used")
-    write_whole(out / "config.toml", config.dumps())
-    if parts:
-        write_whole(out / SPLITS, splits)
+    if hosts.is_writer():
+        write_whole(out / "config.toml", config.dumps())
+        if parts:
+            write_whole(out / SPLITS, splits)
     return checkpoints, state if resumed is None else resumed
+
+
+def _make(out: Path, needed: int) -> None:
+    """Makes a folder; ValueError, and none, where so many bytes are not free for it."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(out).free) < needed and not any(out.iterdir()):
+        out.rmdir()
+        raise ValueError(f"out is {str(out)!r}: no room on disk, {free:,} bytes are free; accepted: {needed:,} or more")

@@ -15,6 +15,7 @@ from adakron_jax import adapter
 from adakron_jax.params import Tree, budget, merge_params, split_params
 from adakron_jax.splice import is_own, is_trainable
 from train import signals, terminal
+from train.engine import hosts
 from train.engine.data import read_data
 from train.engine.evaluation import (
     Diverged,
@@ -87,6 +88,8 @@ def train_and_evaluate(
             advise_pooling(lead, shared.model)
             shardings = make_shardings(lead.mesh_shape, encoder)
             data = read_data(lead, shared)
+            hosts.check_same("the data", lambda: data.digest)
+            hosts.check_same("the encoder", lambda: shared.model.fingerprint)
             problem = data.task.problem
             model = make_model(lead, problem, encoder)
             targets = data.train.labels
@@ -110,7 +113,7 @@ def train_and_evaluate(
                     with clock.on("eval", steps):
                         evaluate(run, own, epoch, crew)
                     run.save(own)
-                if stopping and end < total:
+                if end < total and hosts.all_wish(hosts.STOP if stopping else hosts.GO) == hosts.STOP:
                     stop(crew, end)
         last = zip(runs, unstack(state, len(runs)), strict=True)
         return Ended([conclude(run, own, crew, counts, shared, clock) for run, own in last], bool(stopping))
@@ -133,6 +136,7 @@ def train_to(
     # So often that every evaluation has a training loss to show.
     every = min(math.ceil(data.steps_per_epoch / RECORDS), steps_between(runs[0].config, data))
     step, saved, pending = int(np.ravel(state.step)[0]), time.monotonic(), None
+    votes = hosts.Votes()
 
     def settle() -> None:
         if pending is None:
@@ -148,18 +152,21 @@ def train_to(
         line.update(number, epoch, mean, clock.spent["eval"] + crew.steps.seconds)
 
     skip = step - epoch * data.steps_per_epoch
-    batches = zip(*(run.plan.batches(data.train, epoch, skip) for run in runs), strict=True)
+    here = hosts.rows_here(crew.shardings.batch)
+    batches = zip(*(run.plan.batches(data.train, epoch, skip, here) for run in runs), strict=True)
     for parts in itertools.islice(batches, end - step):
         state, metrics = crew.step(state, [batch for batch, _, _ in parts])
         step += 1
         settle()
         pending = step, metrics
+        late = time.monotonic() - saved > SAVE_SECONDS
+        will = votes.cast(hosts.STOP if stopping else hosts.SAVE if late else hosts.GO)
         # The last step is saved after its evaluation, which a resumed run would otherwise leave out.
-        if step < end and (stopping or time.monotonic() - saved > SAVE_SECONDS):
+        if step < end and will != hosts.GO:
             settle()
             pending, saved = None, time.monotonic()
             crew.save(state)
-            if stopping:
+            if will == hosts.STOP:
                 stop(crew, step)
     settle()
     return state
@@ -207,7 +214,9 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         texts=data.task.texts,
         label=data.task.label,
     )
-    adapter.save(config.folder / "adapter", merge_params(trainable, split_params(run.frozen, is_own)[0]), card)
+    learned = hosts.fetch(merge_params(trainable, split_params(run.frozen, is_own)[0]))
+    if hosts.is_writer():
+        adapter.save(config.folder / "adapter", learned, card)
     with clock.on("eval", steps):
         chosen = dataclasses.replace(state, trainable=trainable)
         test = score_once(run, chosen, crew)
@@ -244,6 +253,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         device=device(),
         versions=versions(),
     )
-    result.write(config.folder)
+    if hosts.is_writer():
+        result.write(config.folder)
     screen.show_result(result, config, shared.model.encoder)
     return result

@@ -13,6 +13,7 @@ import numpy as np
 from adakron_jax.data.packing import Batch, Plan, side_by_side
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.splice import is_own
+from train.engine import hosts
 from train.engine.checkpoint import Checkpoints
 from train.engine.data import Data, make_plan
 from train.engine.folder import open_folder
@@ -58,7 +59,7 @@ def open_runs(
             plan, fresh = make_plan(config, data), initial_state(config, own_params, data, shardings)
             checkpoints, state = open_folder(config, fresh, data.record)
             opened.enter_context(contextlib.closing(checkpoints))
-            journal = Journal(config.folder, int(state.step), checkpoints.journal)
+            journal = Journal(config.folder, int(state.step), checkpoints.journal, writes=hosts.is_writer())
             opened.enter_context(contextlib.closing(journal))
             runs.append(Run(config, plan, own_frozen, int(state.step), checkpoints, journal))
             states.append(state)
@@ -93,7 +94,7 @@ class Crew:
     def step(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Any]:
         """One step of every run on its own batch; the next state, and metrics as `metrics_of_each` takes them."""
         if not self.several:
-            return self.steps.train(state, self.frozen, jax.device_put(batches[0], self.shardings.batch))
+            return self.steps.train(state, self.frozen, hosts.put_rows(batches[0], self.shardings.batch))
         batch = jax.device_put(side_by_side(batches), self.shardings.stacked(self.shardings.batch))
         return self.steps.together(state, self.frozen, batch)
 

@@ -75,12 +75,18 @@ class Shardings:
 
 
 def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
-    """A mesh of this shape, over the first of `devices` (by default, of this machine's).
+    """A mesh of this shape, over the first of `devices` (by default, of this machine's), or over those of all hosts.
 
     Raises:
-      ValueError: there are too few devices, or `model` does not divide the encoder's heads and hidden units.
+      ValueError: there are too few devices, or of several hosts too many, or `model` does not divide the encoder's
+        heads and hidden units.
     """
     devices, text = jax.devices() if devices is None else devices, str(shape)
+    if (hosts := len({device.process_index for device in devices})) > 1 and shape.devices != len(devices):
+        raise ValueError(
+            f"mesh is {text!r}, {shape.devices} devices; accepted: all {len(devices)} of the {hosts} hosts, such as "
+            f"data={len(devices)}"
+        )
     if shape.devices > len(devices):
         raise ValueError(f"mesh is {text!r}, {shape.devices} devices; here: {len(devices)} ({devices[0].platform})")
     for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):

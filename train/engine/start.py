@@ -18,7 +18,7 @@ from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problem import Problem
 from adakron_jax.splice import is_own, is_trainable
 from train import terminal
-from train.engine import optim
+from train.engine import hosts, optim
 from train.engine.data import Data
 from train.engine.folder import reached
 from train.engine.sharding import Shardings
@@ -98,14 +98,14 @@ def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardi
     schedule = optim.linear_schedule(config.learning_rate, data.total_steps, config.warmup_ratio)
     trainable = jax.tree.map(jnp.asarray, trainable)
     state = init_state(trainable, optim.adamw(config.weight_decay), schedule, config.seed)
-    return jax.device_put(state, shardings.of(state))
+    return hosts.put(state, shardings.of(state))
 
 
 def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: Shardings) -> list[Tree]:
     """The frozen leaves of each run on the devices, in the model's precision; the pretrained ones are there once."""
 
     def place(tree: Tree) -> Tree:
-        return jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), tree), shardings.of(tree))
+        return hosts.put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), tree), shardings.of(tree))
 
     frozen = [split_params(tree, is_trainable(model.method))[1] for tree in params]
     base = place(split_params(frozen[0], is_own)[1])

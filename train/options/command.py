@@ -88,6 +88,10 @@ def parse_command(argv: Sequence[str]) -> Command:
         fields = recipe.pop(method.name, {}) | fields
         chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": make_method(method.name, fields)}
         runs.append(RunConfig(**(recipe | values | learning_rate | chosen)))
+    if launch.hosts and (launch.grid or len(runs) > 1):
+        raise ValueError(f"hosts is {launch.hosts!r}, and a grid; accepted: one task, method, learning rate and seed")
+    if launch.hosts and values.get("mesh") == RunConfig.mesh:
+        raise ValueError(f"mesh is {RunConfig.mesh!r}, and hosts; accepted: no --mesh, or one of all their devices")
     if not launch.grid and len(runs) == 1:
         if launch.together:
             raise ValueError("together, and one run; accepted: several seeds or learning rates")

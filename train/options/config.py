@@ -20,6 +20,7 @@ from adakron_jax.problem import KINDS
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
 from train.data.parts import SHARE, share
+from train.options.hosts import parse_hosts
 from train.options.mesh import MeshShape, parse_mesh
 
 Limit = int | Literal["all"]
@@ -241,11 +242,23 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How the runs of a command are carried out. No number depends on it."""
+    """How the runs of a command are carried out. No number depends on it.
+
+    Raises:
+      ValueError: a field is out of its range; it is named with what is accepted.
+    """
 
     grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
     together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
     dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
+    hosts: str = option(
+        "", "train one run by several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
+        "COORDINATOR:PORT,COUNT,INDEX", MACHINE,
+    )  # fmt: skip
+
+    def __post_init__(self):
+        if self.hosts:
+            parse_hosts(self.hosts)
 
 
 def word_of(hint: Any) -> str:

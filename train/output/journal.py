@@ -11,11 +11,12 @@ from adakron_jax.files import write_whole
 class Journal:
     """`metrics.jsonl` and TensorBoard events: one record a logged step and one an evaluation."""
 
-    def __init__(self, folder: Path, resumed_at: int, expected: str | None = None):
+    def __init__(self, folder: Path, resumed_at: int, expected: str | None = None, writes: bool = True):
         """Continues the journal of a run resumed at a step; records of later steps, which will be repeated, go.
 
         Args:
           expected: the digest of what stays, if it is known.
+          writes: False where another process writes it, and this one only remembers the records.
 
         Raises:
           ValueError: the journal is damaged.
@@ -28,11 +29,15 @@ class Journal:
             self.records = []
         if expected not in (None, self.digest):
             raise ValueError(f"{self._path}: damaged: not what the run has recorded; train anew in another folder")
-        write_whole(self._path, self._lines)
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at + 1)
+        self._events = None
+        if writes:
+            write_whole(self._path, self._lines)
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         self.records.append(record)
+        if self._events is None:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in record.items():
@@ -52,7 +57,8 @@ class Journal:
         return [record for record in self.records if record["kind"] == kind]
 
     def close(self) -> None:
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:

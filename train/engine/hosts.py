@@ -1,0 +1,392 @@
+"""One run by the processes of several hosts; the only file that knows of more than one process.
+
+Every host runs the same program on the same plan, fills its own rows of each batch, and keeps the whole state; host 0
+alone writes and speaks. They stay in touch in two ways: by collectives of their devices, and through a store of keys
+that host 0 keeps. Alone, everything here is what it would be without this file.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax._src import distributed  # the store of keys has no public name
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from train import terminal
+from train.options.config import RunConfig
+from train.options.hosts import parse_hosts
+from train.options.mesh import MeshShape
+
+JOIN_SECONDS = 300  # that hosts may come apart
+BEAT_SECONDS = 1.0  # between two signs of life
+SILENCE_SECONDS = 20.0  # without a sign of life, after which a host is lost
+JAX_SILENCE_SECONDS = 56  # likewise to jax, which ends a process less kindly: it counts from up to half of it before
+PATIENCE_SECONDS = 10.0  # that hosts which fail alike may end apart
+SHARED_SECONDS = 70.0  # after which a host sees a new file on network storage; NFS may take 60 by default
+PREPARE_SECONDS = 3600  # that one host may read and tokenise longer than another
+
+GO, SAVE, STOP = range(3)  # what a host wishes after a step; the highest wish is what all do
+
+
+def is_writer() -> bool:
+    """Whether this is the host that writes the run's folder and speaks."""
+    return jax.process_index() == 0
+
+
+def alone() -> bool:
+    return jax.process_count() == 1
+
+
+def on_all_devices(config: RunConfig) -> RunConfig:
+    """The configuration with the rows divided among the devices of all hosts, where it does not say how."""
+    if config.mesh != RunConfig.mesh:
+        return config
+    return dataclasses.replace(config, mesh=str(MeshShape(data=jax.device_count())))
+
+
+# --- arrays
+
+
+def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
+    """From the rows of arrays [micro, rows, ...] to the numbers of those that lie on this host, ascending."""
+
+    def numbers(rows: int) -> np.ndarray:
+        places = sharding.addressable_devices_indices_map((1, rows)).values()
+        spans = {place[1].indices(rows)[:2] for place in places if place is not None}
+        return np.concatenate([np.arange(*span) for span in sorted(spans)])
+
+    return np.arange if alone() else numbers
+
+
+def put_rows(batch: Any, sharding: NamedSharding) -> Any:
+    """Arrays [micro, rows here, ...] of every host as arrays [micro, rows, ...] of all of them."""
+    if alone():
+        return jax.device_put(batch, sharding)
+    shards = sharding.mesh.shape["data"]
+    of_shards = len(rows_here(sharding)(shards))
+
+    def put(array: np.ndarray) -> jax.Array:
+        rows = array.shape[1] // of_shards * shards
+        here = rows_here(sharding)(rows)
+
+        def part(place: Any) -> np.ndarray:
+            start, stop, _ = place[1].indices(rows)
+            begin = int(np.searchsorted(here, start))
+            return array[:, begin : begin + stop - start]
+
+        return jax.make_array_from_callback((array.shape[0], rows, *array.shape[2:]), sharding, part)
+
+    return jax.tree.map(put, batch)
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """A tree that every host has whole, laid out over the devices of all."""
+    if alone():
+        return jax.device_put(tree, shardings)
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda place: array[place])
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def fetch(tree: Any) -> Any:
+    """A tree of arrays whole in the memory of every host."""
+
+    def whole(leaf: Any) -> np.ndarray:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.device_get(tree) if alone() else jax.tree.map(whole, tree)
+
+
+# --- what all hosts do
+
+
+class Votes:
+    """What all hosts do after each step, although a signal reaches them at different times.
+
+    A vote goes out beside the step and is read when the next one is under way, so that no device waits for a host.
+    """
+
+    def __init__(self) -> None:
+        self._before: jax.Array | None = None
+
+    def cast(self, wish: int) -> int:
+        """The highest wish of all hosts after the step before; alone, this one's own at once."""
+        if alone():
+            return wish
+        before, self._before = self._before, _highest(wish)
+        return GO if before is None else int(before)
+
+
+def all_wish(wish: int) -> int:
+    """The highest wish of all hosts, waited for."""
+    return wish if alone() else int(_highest(wish))
+
+
+def _highest(wish: int) -> jax.Array:
+    apart, highest = _voting()
+    return highest(jax.make_array_from_callback((jax.device_count(),), apart, lambda _: np.array([wish], np.int32)))
+
+
+@functools.cache
+def _voting() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
+    """How the wishes of all devices lie, and what makes the highest of them known to all."""
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, P("devices")), jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, P()))
+
+
+def check_same(what: str, text: Callable[[], str]) -> None:
+    """Waits for all hosts; ValueError names one to which a text, such as a digest, is another than to host 0.
+
+    Args:
+      what: the text is about; asked once in a run.
+    """
+    if _watch is None:
+        return
+    texts = _watch.gather(what, text())
+    for host, other in enumerate(texts):
+        if other != texts[0]:
+            raise ValueError(f"{what} is not the same on {_watch.name(host)} as on {_watch.name(0)}")
+
+
+def check_shared(folder: Path) -> None:
+    """Waits for all hosts; ValueError names one that does not see what host 0 puts into the folder."""
+    if _watch is None:
+        return
+    mark = folder / f".{uuid.uuid4().hex}"
+    if is_writer():
+        mark.touch()
+    mark = folder / _watch.gather("mark", mark.name)[0]
+    begun = time.monotonic()
+    while not mark.exists() and time.monotonic() - begun < SHARED_SECONDS:
+        time.sleep(BEAT_SECONDS / 10)
+    seen = _watch.gather("seen", str(mark.exists()))
+    if is_writer():
+        mark.unlink()
+    for host, sees in enumerate(seen):
+        if sees == str(False):
+            raise ValueError(
+                f"out is {str(folder)!r}, and {_watch.name(host)} does not see what {_watch.name(0)} puts there; "
+                "accepted: a folder on storage that all hosts share"
+            )
+
+
+# --- coming, staying in touch, and leaving
+
+
+class _Watch:
+    """Gives signs of life, and ends this process where another host gives none or has failed.
+
+    A device that waits for a lost host may wait for ever, and nothing can interrupt it; so this has a thread.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._me, self._count = store, jax.process_index(), jax.process_count()
+        self._names = self.gather("name", platform.node())
+        # Sign of life, and since when.
+        self._heard: dict[int, tuple[str, float]] = dict.fromkeys(range(self._count), ("", time.monotonic()))
+        self._failing: dict[int, float] = {}  # since when
+        self._leaving = threading.Event()
+        self.answered = time.monotonic()  # the store, last
+        self._thread = threading.Thread(target=self._look_after, daemon=True)
+        self._thread.start()
+
+    def name(self, host: int) -> str:
+        return f"host {host} ({self._names[host]})"
+
+    def gather(self, what: str, text: str) -> list[str]:
+        """A text of every host, in their order; waits for it."""
+        self._store.key_value_set(f"{what}/{self._me}", text)
+        patience = 1000 * PREPARE_SECONDS
+        return [self._store.blocking_key_value_get(f"{what}/{host}", patience) for host in range(self._count)]
+
+    def _look_after(self) -> None:
+        beats = 0
+        while not self._leaving.wait(BEAT_SECONDS):
+            beats += 1
+            try:
+                self._store.key_value_set(f"beat/{self._me}", str(beats), allow_overwrite=True)
+                told, ended = self._told("beat"), self._ended()
+            except jax.errors.JaxRuntimeError:
+                continue  # host 0 is gone; jax is about to end this process, and `_aborted` says so
+            self._judge(told, ended)
+
+    def _judge(self, told: dict[int, str], ended: dict[int, tuple[int, bool]]) -> None:
+        self.answered = now = time.monotonic()
+        for host, beat in told.items():
+            if beat != self._heard[host][0]:
+                self._heard[host] = beat, now
+        for host, (code, _) in ended.items():
+            if code and host != self._me:
+                self._failing.setdefault(host, now)
+        for host in range(self._count):
+            if host not in ended and now - self._heard[host][1] > SILENCE_SECONDS:
+                self._end(f"{self.name(host)} is lost, without a sign of life for {SILENCE_SECONDS:.0f} s", 1)
+            elif now - self._failing.get(host, now) > PATIENCE_SECONDS and not ended.get(self._me, (0, True))[0]:
+                self._end(f"{self.name(host)} has ended with exit code {ended[host][0]} and says why", ended[host][0])
+
+    def _told(self, what: str) -> dict[int, str]:
+        """What hosts have told: host -> text."""
+        return {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(f"{what}/")}
+
+    def _ended(self) -> dict[int, tuple[int, bool]]:
+        """Hosts that have ended: their exit codes, and whether they wait for the others."""
+        return {host: (int(text.split()[0]), "waits" in text) for host, text in self._told("ended").items()}
+
+    def _end(self, line: str, code: int) -> NoReturn:
+        self._store.key_value_set(f"ended/{self._me}", f"{code}", allow_overwrite=True)
+        _say_last(f"{line}; the same command continues from the last checkpoint")
+        self._go(code)
+
+    def _go(self, code: int) -> NoReturn:
+        """Ends the process at once, host 0 after the others, which need its store."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self._me == 0:
+            time.sleep(3 * BEAT_SECONDS)
+        os._exit(code)
+
+    def wait_for_the_lost(self) -> None:
+        """Returns unless a host gives no sign of life; else this process ends with a line that names it."""
+        time.sleep(5 * BEAT_SECONDS)
+        while self._longest_silence() > 4 * BEAT_SECONDS:
+            time.sleep(BEAT_SECONDS)
+
+    def _longest_silence(self) -> float:
+        ended = self._ended()
+        silences = (time.monotonic() - since for host, (_, since) in self._heard.items() if host not in ended)
+        return max(silences, default=0.0)
+
+    def leave(self, code: int) -> None:
+        """Waits for the other hosts to end, unless this one has failed and they go on, and parts from them."""
+        self._store.key_value_set(f"ended/{self._me}", f"{code} waits")
+        begun = time.monotonic()
+        while len(self._ended()) < self._count:
+            time.sleep(BEAT_SECONDS / 10)
+            if code and time.monotonic() - begun > PATIENCE_SECONDS + 5 * BEAT_SECONDS:
+                self.wait_for_the_lost()
+                self._go(code)
+        if not all(waits for _, waits in self._ended().values()):
+            self._go(code)
+        self._leaving.set()
+        self._thread.join()
+        jax.distributed.shutdown()
+
+
+_watch: _Watch | None = None
+
+
+def carry_out(hosts: str, run: Callable[[], int]) -> int:
+    """Joins the other hosts, carries out a run and leaves them; the exit code.
+
+    Where a host is lost or fails alone, the others end with a line that names it.
+
+    Args:
+      hosts: as `--hosts` has it.
+
+    Raises:
+      ValueError: there are no such hosts.
+    """
+    _join(hosts)
+    if not is_writer():
+        terminal.console.quiet = True
+    watch = _watch
+    assert watch is not None
+    try:
+        code = run()
+    except BaseException:
+        watch.wait_for_the_lost()
+        traceback.print_exc()
+        code = 1
+    watch.leave(code)
+    return code
+
+
+def _join(hosts: str) -> None:
+    global _watch
+    place, kinds = parse_hosts(hosts), {}
+    if place is not None:
+        kinds = {"coordinator_address": place.coordinator, "num_processes": place.count, "process_id": place.index}
+        kinds |= {"cluster_detection_method": "deactivate"}  # else Slurm would give each process one device
+    # jax's own handler of SIGTERM would take the place of ours, and knows nothing of SIGINT.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+    kinds |= {"initialization_timeout": JOIN_SECONDS, "heartbeat_timeout_seconds": JAX_SILENCE_SECONDS}
+    failed: list[Exception] = []
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(**kinds)
+        except (ValueError, RuntimeError) as error:
+            failed.append(error)
+
+    # On another thread, since a signal could not interrupt it.
+    waiting = threading.Thread(target=initialize, daemon=True)
+    waiting.start()
+    try:
+        while waiting.is_alive():
+            waiting.join(BEAT_SECONDS / 10)
+    except KeyboardInterrupt:
+        _say_last("stopped while not all hosts had come; the same command starts or continues the run")
+        os._exit(130)
+    if failed:
+        needed = "COORDINATOR:PORT,COUNT,INDEX where nothing tells of others" if place is None else "a free port"
+        raise ValueError(f"hosts is {hosts!r}, which fails ({failed[0]}); accepted: {needed}")
+    _watch = _Watch(distributed.global_state.client)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(number: int) -> None:
+    """Says in a line why jax ends this process, which it does by abort(): its callbacks for that do not work in 0.10.
+
+    Runs within abort(), on whatever thread has called it; an abort for another reason goes on.
+    """
+    if _watch is None:
+        coordinator = distributed.global_state.coordinator_address
+        _say_last(f"not all hosts have come to {coordinator} within {JOIN_SECONDS} s; accepted: one for each index")
+    elif not is_writer() and not _store_answers(_watch):
+        _say_last(f"{_watch.name(0)} is lost; the same command continues from the last checkpoint")
+    else:
+        ctypes.CDLL(None).signal(signal.SIGABRT, None)
+        return
+    os._exit(1)
+
+
+def _store_answers(watch: _Watch) -> bool:
+    host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
+    if time.monotonic() - watch.answered > SILENCE_SECONDS / 2:
+        return False
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _say_last(line: str) -> None:
+    """To the terminal itself, below a live line that may be there."""
+    if terminal.console.is_terminal:
+        terminal.console.show_cursor()
+        print(file=sys.__stderr__)
+    print(f"train: {line}", file=sys.__stderr__, flush=True)
