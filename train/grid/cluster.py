@@ -1,0 +1,111 @@
+"""Workers on a Ray cluster; the only file that touches it.
+
+Each is an actor that holds a worker's process on its node, so that what a worker does is the same here as there. Code,
+data and the runs' folders must be found on all nodes under the same paths.
+"""
+
+import logging
+import os
+import signal
+from multiprocessing import connection
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
+from train.grid.worker import Crew, Gone, Message, Stop
+
+LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
+ABOUT = (
+    "JAX_",
+    "XLA_",
+    "HF_",
+    "ADAKRON_",
+    "XDG_CACHE_HOME",
+    "NVIDIA_TF32_OVERRIDE",
+)  # what a worker's process has of ours
+
+
+class Seat:
+    """What an actor does: it hands on what is said, in both directions."""
+
+    def __init__(self, model: str, environment: dict[str, str], folder: str):
+        self._process = Process(model, Place(environment), folder)
+
+    def tell(self, what: Crew | Stop) -> None:
+        self._process.send(what)
+
+    def listen(self) -> list[Message]:
+        connection.wait(self._process.ends, LISTEN_SECONDS)
+        return self._process.receive()
+
+
+class Cluster:
+    """`Workers` that are actors of a Ray cluster, on whichever of its nodes there is room.
+
+    Args:
+      address: of the cluster; '' for the one that RAY_ADDRESS names or that runs here, or else one of this machine.
+      devices: of each worker: GPUs or TPU chips where the cluster has any, or else cores.
+
+    Raises:
+      ValueError: there is no such cluster.
+    """
+
+    here = False
+
+    def __init__(self, address: str, model: str, devices: int):
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueError(f"workers is 'ray{address and f':{address}'}': {str(error).splitlines()[0]}") from None
+        signal.signal(signal.SIGTERM, before)  # ray has put its own in place
+        there = ray.cluster_resources()
+        kind = next((kind for kind in ("GPU", "TPU") if there.get(kind) and not _on_cpu()), "CPU")
+        self.count = max(1, int(there.get(kind, 0)) // devices)  # one waits for a node that is still to come
+        needs: dict[str, Any] = {"num_cpus": devices if kind == "CPU" else 1}
+        needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
+        self._actor = ray.remote(max_concurrency=4, max_restarts=0, **needs)(Seat)
+        ours = {name: value for name, value in os.environ.items() if name.startswith(ABOUT)}
+        self._arguments = model, ours | {THREADS: threads()}, os.getcwd()
+        self._actors: dict[int, Any] = {}
+        self._listening: dict[Any, int] = {}  # what an actor will have heard -> its number
+
+    def start(self, number: int) -> None:
+        self._actors[number] = self._actor.remote(*self._arguments)
+        self._listen(number)
+
+    def _listen(self, number: int) -> None:
+        self._listening[self._actors[number].listen.remote()] = number
+
+    def give(self, number: int, crew: Crew) -> None:
+        self._actors[number].tell.remote(crew)
+
+    def wait(self) -> list[tuple[int, Message]]:
+        heard, _ = ray.wait(list(self._listening), timeout=LOOK_SECONDS)
+        said: list[tuple[int, Message]] = []
+        for one in heard:
+            number = self._listening.pop(one)
+            try:
+                messages: list[Message] = ray.get(one)
+            except RayError as error:
+                messages = [Gone(str(error).splitlines()[0])]
+            said += [(number, message) for message in messages]
+            if any(isinstance(message, Gone) for message in messages):
+                ray.kill(self._actors.pop(number))
+            else:
+                self._listen(number)
+        return said
+
+    def stop(self) -> None:
+        """As `Workers` say; one that still waits for its place is no more."""
+        for actor in self._actors.values():
+            actor.tell.remote(Stop())
+
+    def close(self) -> None:
+        ray.shutdown()
+
+
+def _on_cpu() -> bool:
+    return os.environ.get("JAX_PLATFORMS") == "cpu"
