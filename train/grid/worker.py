@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -97,6 +97,7 @@ class Gone:
 Message = Ready | Reached | Said | Done | Failed | NoRoom | Gone
 
 
+@runtime_checkable
 class Workers(Protocol):
     """Places for workers, numbered from 0, all of one kind.
 
