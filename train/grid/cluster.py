@@ -71,6 +71,8 @@ class Cluster:
         self._arguments = model, ours | {THREADS: threads()}, os.getcwd()
         self._actors: dict[int, Any] = {}
         self._listening: dict[Any, int] = {}  # what an actor will have heard -> its number
+        self._given_up: list[int] = []
+        self._placed: set[int] = set()  # those that have been heard of
 
     def start(self, number: int) -> None:
         self._actors[number] = self._actor.remote(*self._arguments)
@@ -83,8 +85,9 @@ class Cluster:
         self._actors[number].tell.remote(crew)
 
     def wait(self) -> list[tuple[int, Message]]:
-        heard, _ = ray.wait(list(self._listening), timeout=LOOK_SECONDS)
-        said: list[tuple[int, Message]] = []
+        said: list[tuple[int, Message]] = [(number, Gone("stopped before it began")) for number in self._given_up]
+        self._given_up.clear()
+        heard, _ = ray.wait(list(self._listening), timeout=LOOK_SECONDS) if self._listening else ([], [])
         for one in heard:
             number = self._listening.pop(one)
             try:
@@ -92,16 +95,26 @@ class Cluster:
             except RayError as error:
                 messages = [Gone(str(error).splitlines()[0])]
             said += [(number, message) for message in messages]
+            self._placed.add(number)
             if any(isinstance(message, Gone) for message in messages):
-                ray.kill(self._actors.pop(number))
+                self._end(number)
             else:
                 self._listen(number)
         return said
 
     def stop(self) -> None:
-        """As `Workers` say; one that still waits for its place is no more."""
-        for actor in self._actors.values():
-            actor.tell.remote(Stop())
+        """As `Workers` say; who still waits for a place, and so would not hear of it, is gone."""
+        for number in [*self._actors]:
+            if number in self._placed:
+                self._actors[number].tell.remote(Stop())
+            else:
+                self._end(number)
+                self._given_up.append(number)
+
+    def _end(self, number: int) -> None:
+        ray.kill(self._actors.pop(number))
+        self._placed.discard(number)
+        self._listening = {heard: one for heard, one in self._listening.items() if one != number}
 
     def close(self) -> None:
         ray.shutdown()

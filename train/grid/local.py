@@ -44,10 +44,10 @@ def find_devices() -> tuple[str, int]:
     return platform, int(count)
 
 
-def places(workers: int | None, devices: int, platform: str, available: int) -> list[Place]:
-    """Where workers run, each with so many devices of those available; as many as there is room for, if None.
+def places(workers: int, crews: int, devices: int, platform: str, available: int) -> list[Place]:
+    """Where workers run, as many as are asked for, or with 0 as there is room for, but no more than there are crews.
 
-    A CPU's workers share its cores.
+    Each has so many devices of those available; a CPU's workers share its cores.
 
     Raises:
       ValueError: there are too few devices.
@@ -55,14 +55,14 @@ def places(workers: int | None, devices: int, platform: str, available: int) -> 
     same = {THREADS: threads()}
     if platform == "cpu":
         cores = sorted(os.sched_getaffinity(0))
-        count = workers or max(1, len(cores) // devices)
+        count = min(workers or max(1, len(cores) // devices), crews)
         shares = [cores[i * len(cores) // count : (i + 1) * len(cores) // count] for i in range(count)]
         return [Place(same, tuple(share) or (cores[i % len(cores)],)) for i, share in enumerate(shares)]
-    count = workers or available // devices
+    count = min(workers or available // devices, crews)
     if not 0 < count * devices <= available:
         raise ValueError(
-            f"workers is 'local{f':{workers}' if workers else ''}', each with {devices} devices; here: {available} "
-            f"({platform})"
+            f"workers is 'local{workers and f':{workers}' or ''}', each with as many devices as {devices}; here: "
+            f"{available} ({platform})"
         )
     variable = "TPU_VISIBLE_CHIPS" if platform == "tpu" else "CUDA_VISIBLE_DEVICES"
     names = (os.environ.get(variable) or ",".join(map(str, range(available)))).split(",")
@@ -149,7 +149,8 @@ class Process:
     def _reason(self) -> str:
         code = self._process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{how}: {self._last}" if self._last else how
+        last = self._half.decode(errors="replace").strip() or self._last
+        return f"{how}: {last}" if last else how
 
 
 class Local:

@@ -49,19 +49,19 @@ def make_workers(cells: Sequence[Cell], shared: Shared, launch: Launch, schedule
     # What is checked here is computed on a CPU: the accelerators are for the workers.
     jax.config.update("jax_platforms", "cpu")
     check_start(cells, shared)
+    check_mesh(mesh, encoder, devices, "of a worker")
     if kind == "ray":
         try:
             from train.grid.cluster import Cluster
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise
-            raise ValueError(f"workers is {launch.workers!r}, and ray is not installed; install it with: "
-                             "pip install 'adakron-jax[cluster]'") from None  # fmt: skip
+            raise ValueError("workers 'ray' need ray; install it with: pip install 'adakron-jax[cluster]'") from None
         return Cluster(rest, shared.model.name, devices)
     platform, available = find_devices()
-    found = places(int(rest) if rest else None, devices, platform, available)
-    check_mesh(mesh, encoder, available if platform == "cpu" else devices, platform)
-    return Local(shared.model.name, found)
+    if platform == "cpu":  # a worker's devices are cores, which jax takes for one device, or for as many as it is told
+        check_mesh(mesh, encoder, available, platform)
+    return Local(shared.model.name, places(int(rest or 0), schedule.crews, devices, platform, available))
 
 
 def check_start(cells: Sequence[Cell], shared: Shared) -> None:
@@ -87,12 +87,12 @@ class Schedule:
     def run(self, workers: Workers) -> None:
         """Until no cell is open; raises as `train`."""
         with self._progress(workers) as line:
-            for number in range(min(workers.count, len(self._waiting))):
+            for number in range(min(workers.count, self.crews)):
                 self._start(number, workers)
             asked = False
             while self._alive and (self._taken or self._waiting or asked):
                 if line:
-                    line.show(sum(cell.reached for cell in self._cells), 0.0, below=progress(self._cells))
+                    line.show(sum(cell.steps - cell.left for cell in self._cells), 0.0, below=progress(self._cells))
                 for number, message in workers.wait():
                     self._hear(number, message, workers)
                 if not self._stopping:
@@ -102,6 +102,11 @@ class Schedule:
                     workers.stop()
             if asked:
                 raise loop.Stopped(f"stopped: {count(self._cells)}; the same command continues")
+
+    @property
+    def crews(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     @property
     def _stopping(self) -> bool:
@@ -114,8 +119,8 @@ class Schedule:
         if workers.here:
             yield None
             return
-        steps, reached = (sum(numbers) for numbers in zip(*((c.steps, c.reached) for c in self._cells), strict=True))
-        with signals.held(), terminal.Line("steps", steps, reached) as line:
+        steps, left = sum(cell.steps for cell in self._cells), sum(cell.left for cell in self._cells)
+        with signals.held(), terminal.Line("steps", steps, steps - left) as line:
             yield line
 
     def look(self, number: int, step: int, pace: float) -> str:
