@@ -1,5 +1,6 @@
 """A grid on a Ray cluster of two nodes of this machine, one of which is killed: the same folders all the same."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -101,11 +102,12 @@ def test_a_grid_on_a_cluster_that_loses_a_node_leaves_the_same_folders_as_one_af
     try:
         wait_for(halt_two)
         assert len({node_of(process) for process in at_work.values()}) == 2
+        tell(nodes, "kill")
+        heard(nodes, "killed")
     finally:
         for process in at_work.values():
-            os.kill(process, signal.SIGCONT)
-        tell(nodes, "kill")
-    heard(nodes, "killed")
+            with contextlib.suppress(ProcessLookupError):  # ray may have ended the one of the lost node
+                os.kill(process, signal.SIGCONT)
     out, err = grid.communicate(timeout=DEADLINE)
     assert (grid.returncode, err) == (0, "")
     assert sum(out.count(f"the worker of {name} is gone (") for name in names) == 1
@@ -118,4 +120,4 @@ def test_a_cluster_that_is_not_there_is_named_in_one_line(model: Path, tmp_path:
     _, err = grid.communicate(timeout=DEADLINE)
     assert grid.returncode == 2
     assert len(err.splitlines()) == 1
-    assert "workers is 'ray:127.0.0.1:1'" in err
+    assert "workers is 'ray:127.0.0.1:1', where nobody answers (Connection refused); accepted: " in err

@@ -7,6 +7,7 @@ data and the runs' folders must be found on all nodes under the same paths.
 import logging
 import os
 import signal
+import socket
 from multiprocessing import connection
 from typing import Any
 
@@ -16,6 +17,7 @@ from ray.exceptions import RayError
 from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
 from train.grid.worker import Crew, Gone, Message, Stop
 
+ANSWER_SECONDS = 10.0  # that a cluster may take
 LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
 ABOUT = (
     "JAX_",
@@ -55,11 +57,13 @@ class Cluster:
     here = False
 
     def __init__(self, address: str, model: str, devices: int):
+        said = f"workers is 'ray{address and f':{address}'}'"
+        check_answers(address, said)
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ValueError(f"workers is 'ray{address and f':{address}'}': {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{said}: {str(error).splitlines()[0]}") from None
         signal.signal(signal.SIGTERM, before)  # ray has put its own in place
         there = ray.cluster_resources()
         kind = next((kind for kind in ("GPU", "TPU") if there.get(kind) and not _on_cpu()), "CPU")
@@ -118,6 +122,17 @@ class Cluster:
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def check_answers(address: str, said: str) -> None:
+    """ValueError if nobody is at HOST:PORT, which ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ValueError(f"{said}, where nobody answers ({error.strerror}); accepted: a cluster's HOST:PORT") from None
 
 
 def _on_cpu() -> bool:
