@@ -22,7 +22,7 @@ from train.engine import loop
 from train.grid import local, schedule
 from train.grid.cells import Cell
 from train.grid.local import Place, places
-from train.grid.worker import Crew, Done, Failed, Gone, Message, NoRoom, Ready, Said
+from train.grid.worker import Apart, Crew, Done, Failed, Gone, Message, NoRoom, Ready, Said
 from train.options.command import parse_command
 from train.options.config import Launch, RunConfig
 
@@ -267,7 +267,7 @@ def test_a_worker_that_cannot_start_says_why(tiny: Path, tmp_path: Path):
     try:
         said: list[Message] = []
         wait_for(lambda: said.extend(process.receive()) or said)
-        process.send(Crew(command.runs[:1]))
+        process.send(Crew(command.runs[:1], 0.0))
         wait_for(lambda: said.extend(process.receive()) or any(isinstance(one, Failed | Gone) for one in said))
     finally:
         process.close()
@@ -347,6 +347,19 @@ def test_of_a_crew_the_one_at_fault_is_left_out():
     workers = carry_out(cells, Scripted(*script, count=1), together=True)
     assert [names for _, names in workers.given] == [["0", "1", "2"], ["0", "2"]]
     assert [cell.state for cell in cells] == ["done", "the loss is nan", "done"]
+
+
+def test_a_crew_whose_runs_have_moved_apart_is_parted(tmp_path: Path):
+    cells = [Cell(RunConfig(task="rte", seed=seed, out=str(tmp_path / str(seed))), 4) for seed in range(3)]
+
+    class Leaving(Scripted):
+        def give(self, number: int, crew: Crew) -> None:
+            super().give(number, crew)
+            (tmp_path / "1/checkpoints/3").mkdir(parents=True, exist_ok=True)
+
+    workers = Leaving([(0, Ready())], [(0, Apart())], [(0, done(2))], [(0, done())], count=1)
+    carry_out(cells, workers, together=True)
+    assert [names for _, names in workers.given] == [["0", "1", "2"], ["0", "2"], ["1"]]
 
 
 def test_a_full_disk_ends_the_grid():

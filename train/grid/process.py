@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from train import signals, terminal
-from train.engine import lock, loop
+from train.engine import folder, lock, loop
 from train.engine.shared import Shared
-from train.grid.worker import Begin, Crew, Message, NoRoom, Reached, Ready, Said, carry_out
+from train.grid.worker import Apart, Begin, Crew, Message, NoRoom, Reached, Ready, Said, carry_out
 from train.options.model import Pretrained
 
 
@@ -61,9 +61,10 @@ def work(crew: Crew, shared: Shared, pipe: Pipe) -> Message:
         pipe.send(Reached(step, pace))
         return ""
 
-    if crew.patience:
-        for config in crew.configs:
-            lock.await_free(config.folder, crew.patience)
+    for config in crew.configs:
+        lock.await_free(config.folder, crew.patience)
+    if len({folder.reached(config) for config in crew.configs}) > 1:
+        return Apart()
     try:
         return carry_out(crew, shared, look)
     except OSError as error:

@@ -12,11 +12,11 @@ from train.engine.shared import Shared
 from train.grid.cells import Cell, count, crews, overview, progress
 from train.grid.here import Here
 from train.grid.local import Local, find_devices, places
-from train.grid.worker import Crew, Done, Gone, Message, NoRoom, Reached, Ready, Said, Workers
+from train.grid.worker import Apart, Crew, Done, Gone, Message, NoRoom, Reached, Ready, Said, Workers
 from train.options.config import Launch
 
 DEATHS = 3  # of workers, after which it is their crew that is at fault, or what they stand on
-LEAVING = 120.0  # seconds that a process may take to leave a folder when its worker is taken for gone
+WAITING, LEAVING = 10.0, 120.0  # seconds that a process may take to leave a folder: any; one known to be dying
 
 
 def train(cells: Sequence[Cell], shared: Shared, launch: Launch) -> None:
@@ -141,7 +141,7 @@ class Schedule:
             for cell in crew:
                 cell.running, cell.worker = True, number
             terminal.say(f"\n{overview(self._cells, crew)}" if workers.here else overview(self._cells, crew))
-            patience = LEAVING if any(cell.deaths for cell in crew) else 0.0
+            patience = LEAVING if any(cell.deaths for cell in crew) else WAITING
             workers.give(number, Crew(tuple(cell.config for cell in crew), patience))
 
     def _hear(self, number: int, message: Message, workers: Workers) -> None:
@@ -164,6 +164,8 @@ class Schedule:
                 self._stopped_here = message.stopping
                 for cell, result in zip(crew, message.results, strict=True):
                     cell.result = result
+            elif isinstance(message, Apart):
+                self._put_back(crew, [], "")
             else:
                 self._put_back(crew, crew if message.run is None else [crew[message.run]], message.reason)
 

@@ -35,7 +35,7 @@ class Crew:
     """
 
     configs: tuple[RunConfig, ...]
-    patience: float = 0.0
+    patience: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,11 @@ class Failed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Apart:
+    """The runs of a crew are no longer at the same step: a process that was still leaving has saved some of them."""
+
+
+@dataclasses.dataclass(frozen=True)
 class NoRoom:
     """The disk is full, for all cells: an OSError's number and text."""
 
@@ -94,7 +99,7 @@ class Gone:
     reason: str
 
 
-Message = Ready | Reached | Said | Done | Failed | NoRoom | Gone
+Message = Ready | Reached | Said | Done | Failed | Apart | NoRoom | Gone
 
 
 @runtime_checkable
