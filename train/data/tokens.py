@@ -74,9 +74,11 @@ class Making:
         path = self.cache / "tokens" / f"{self.task.name}-{split}-{key[:32]}.npz"
         if path.is_file():
             return _read(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        locks = self.cache / "locks"
+        for folder in (path.parent, locks):
+            folder.mkdir(parents=True, exist_ok=True)
         # Of the workers of a grid that come at once, one tokenises, and the others wait for it.
-        with FileLock(path.with_suffix(".lock")):
+        with FileLock(locks / path.stem):
             if path.is_file():
                 return _read(path)
             examples = self.tokenise(read(), split)

@@ -11,8 +11,8 @@ import socket
 from multiprocessing import connection
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
+import ray  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
 from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
 from train.grid.worker import Crew, Gone, Message, Stop
@@ -70,7 +70,8 @@ class Cluster:
         self.count = max(1, int(there.get(kind, 0)) // devices)  # one waits for a node that is still to come
         needs: dict[str, Any] = {"num_cpus": devices if kind == "CPU" else 1}
         needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
-        self._actor = ray.remote(max_concurrency=4, max_restarts=0, **needs)(Seat)
+        remote: Any = ray.remote
+        self._actor = remote(max_concurrency=4, max_restarts=0, **needs)(Seat)
         ours = {name: value for name, value in os.environ.items() if name.startswith(ABOUT)}
         self._arguments = model, ours | {THREADS: threads()}, os.getcwd()
         self._actors: dict[int, Any] = {}
