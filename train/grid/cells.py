@@ -129,8 +129,13 @@ def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
     seconds = seconds_left(cells)
     to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
-    others = f" and {len(crew) - 1} more, {len(crew)} cells together" if len(crew) > 1 else ""
-    return f"cell {number_of(cells, crew)}: {crew[0].name}{others}; {count(cells)}{to_go}"
+    others = f", {len(crew)} cells together" if len(crew) > 1 else ""
+    return f"cell {number_of(cells, crew)}: {name_of(crew)}{others}; {count(cells)}{to_go}"
+
+
+def name_of(crew: Sequence[Cell]) -> str:
+    """Such as `rte-adakron-seed0`, or `rte-adakron-seed0 and 2 more`."""
+    return f"{crew[0].name} and {len(crew) - 1} more" if len(crew) > 1 else crew[0].name
 
 
 def progress(cells: Sequence[Cell]) -> str:

@@ -19,14 +19,7 @@ from train.grid.worker import Crew, Gone, Message, Stop
 
 ANSWER_SECONDS = 10.0  # that a cluster may take
 LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
-ABOUT = (
-    "JAX_",
-    "XLA_",
-    "HF_",
-    "ADAKRON_",
-    "XDG_CACHE_HOME",
-    "NVIDIA_TF32_OVERRIDE",
-)  # what a worker's process has of ours
+ABOUT = ("JAX_", "XLA_", "HF_", "XDG_CACHE_HOME")  # variables that a worker's process has of this one
 
 
 class Seat:

@@ -9,7 +9,7 @@ from train import signals, terminal
 from train.engine import folder, loop, start
 from train.engine.sharding import check_mesh
 from train.engine.shared import Shared
-from train.grid.cells import Cell, count, crews, overview, progress
+from train.grid.cells import Cell, count, crews, name_of, overview, progress
 from train.grid.here import Here
 from train.grid.local import Local, find_devices, places
 from train.grid.worker import Apart, Crew, Done, Gone, Message, NoRoom, Reached, Ready, Said, Workers
@@ -148,7 +148,7 @@ class Schedule:
         if isinstance(message, Said):
             crew = self._taken.get(number)
             for text in message.text.splitlines():
-                terminal.say(f"{crew[0].name}: {text}" if crew else text)
+                terminal.say(f"{name_of(crew)}: {text}" if crew else text)
         elif isinstance(message, Reached):
             self.look(number, message.step, message.pace)
         elif isinstance(message, NoRoom):
