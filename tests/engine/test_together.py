@@ -1,6 +1,7 @@
 """`--together`: seeds and learning rates of a method in one compiled step, each as if it had run alone."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.inputs import blank
+from benchmarks.reliability.runs import differences, outcome
 from tests.engine.test_run import cache, call, read_json, records
 from train.engine import loop, step
 from train.engine.optim import linear_schedule
@@ -72,6 +74,22 @@ def test_one_that_diverges_is_named_and_the_others_go_on_without_it(flags: list[
     assert "1 of 2 cells failed: sst2-adakron-lr1e+30-seed0: the loss at step" in ended.err
     assert read_json(tmp_path / "sst2-adakron-lr0.001-seed0/result.json")["together"] == 1
     assert not (tmp_path / "sst2-adakron-lr1e+30-seed0/result.json").exists()
+
+
+def test_a_kill_between_their_checkpoints_changes_nothing(both: tuple[Path, Path], flags: list[str], tmp_path: Path):
+    out = tmp_path / "together"
+    shutil.copytree(both[1], out)
+    folders = sorted(out.glob("sst2-adakron-lr0.001-*"))
+    expected = [outcome(folder) for folder in folders]
+    for folder in folders:
+        (folder / "result.json").unlink()
+        shutil.rmtree(folder / "adapter")
+    shutil.rmtree(folders[1] / "checkpoints/12")
+    varied = ["--seed", "0", "3", "--learning-rate", "1e-3", "3e-2"]
+    ended = call(*flags, *varied, "--out", out, "--together")
+    assert (ended.code, ended.err) == (0, "")
+    assert "resumed after step 6 of 12" in ended.out
+    assert [differences(folder, right) for folder, right in zip(folders, expected, strict=True)] == [[], []]
 
 
 def test_stopped_together_they_go_on_together(

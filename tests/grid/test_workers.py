@@ -355,7 +355,8 @@ def test_a_crew_whose_runs_have_moved_apart_is_parted(tmp_path: Path):
     class Leaving(Scripted):
         def give(self, number: int, crew: Crew) -> None:
             super().give(number, crew)
-            (tmp_path / "1/checkpoints/3").mkdir(parents=True, exist_ok=True)
+            for step in ("2", "3"):
+                (tmp_path / "1/checkpoints" / step).mkdir(parents=True, exist_ok=True)
 
     workers = Leaving([(0, Ready())], [(0, Apart())], [(0, done(2))], [(0, done())], count=1)
     carry_out(cells, workers, together=True)

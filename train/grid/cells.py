@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -118,11 +117,23 @@ def show_cost(cells: Sequence[Cell]) -> None:
 
 def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
-    alike: dict[Any, list[Cell]] = {}
-    for number, cell in enumerate(cells):
-        if cell.open:
-            alike.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
-    return list(alike.values())
+    found: list[list[Cell]] = []
+    for cell in cells:
+        if not cell.open:
+            continue
+        for crew in found if together else ():
+            if _go_together([*crew, cell]):
+                crew.append(cell)
+                break
+        else:
+            found.append([cell])
+    return found
+
+
+def _go_together(crew: Sequence[Cell]) -> bool:
+    """Whether cells can take their steps as one."""
+    configs = [cell.config for cell in crew]
+    return len({config.alike() for config in configs}) == 1 and folder.common_step(configs) is not None
 
 
 def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:

@@ -63,7 +63,7 @@ def work(crew: Crew, shared: Shared, pipe: Pipe) -> Message:
 
     for config in crew.configs:
         lock.await_free(config.folder, crew.patience)
-    if len({folder.reached(config) for config in crew.configs}) > 1:
+    if folder.common_step(crew.configs) is None:
         return Apart()
     try:
         return carry_out(crew, shared, look)

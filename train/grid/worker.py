@@ -81,7 +81,7 @@ class Failed:
 
 @dataclasses.dataclass(frozen=True)
 class Apart:
-    """The runs of a crew are no longer at the same step: a process that was still leaving has saved some of them."""
+    """The runs of a crew can no longer go on as one: a process that was still leaving has saved some of them."""
 
 
 @dataclasses.dataclass(frozen=True)
