@@ -96,9 +96,16 @@ def test_stopped_together_they_go_on_together(
     flags: list[str], both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     varied = ["--method", "adakron", "--seed", "0", "3", "--learning-rate", "1e-3", "3e-2"]
-    evaluate = loop.evaluate
+    evaluate, evaluated = loop.evaluate, []
+
+    def evaluate_and_stop(run: Any, *rest: Any, **more: Any) -> None:
+        evaluate(run, *rest, **more)
+        if not evaluated:
+            os.kill(os.getpid(), signal.SIGINT)
+        evaluated.append(run)
+
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", lambda run, *rest, **more: (evaluate(run, *rest, **more), _interrupt())[0])
+        patch.setattr(loop, "evaluate", evaluate_and_stop)
         assert call(*flags, *varied, "--out", tmp_path, "--together").code == 130
     ended = call(*flags, *varied, "--out", tmp_path, "--together")
     assert ended.code == 0
@@ -106,10 +113,6 @@ def test_stopped_together_they_go_on_together(
     for folder in tmp_path.iterdir():
         expected, found = ([r["loss"] for r in records(f, "train")] for f in (both[1] / folder.name, folder))
         assert found == expected
-
-
-def _interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(
