@@ -8,6 +8,7 @@ processes, the first alone, whose workers then end by themselves, or one worker,
 """
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -110,8 +111,10 @@ def prove(kind: str, model: Path, scratch: Path, times: int, rng: random.Random)
     out = scratch / kind  # every run in one folder, whose name is in its journal's neighbours
     finish(command(kind, model, out, workers=False))
     expected: list[Mapping[str, Any]] = [outcome(folder) for folder in folders(kind, out)]
-    shutil.rmtree(out)
-    seconds = finish(command(kind, model, out))  # compiled steps come from the cache now, as they will
+    seconds = math.inf
+    for _ in range(2):  # compiled steps come from the cache now, as they will; a busy machine has slow moments
+        shutil.rmtree(out)
+        seconds = min(seconds, finish(command(kind, model, out)))
     kills, ended, wrong = 0, 0, []
     while kills < times:
         shutil.rmtree(out)
