@@ -341,6 +341,14 @@ def test_workers_that_never_come_to_be_ready_end_the_grid():
         carry_out(grid(2), Scripted(*[[(0, Gone("exit code 1: no module"))]] * 3, count=1))
 
 
+def test_where_one_worker_cannot_be_started_the_others_do_what_there_is():
+    cells = grid(3)
+    lost = [[(1, Gone("no device"))]] * 3
+    workers = carry_out(cells, Scripted([(0, Ready())], *lost, [(0, done())], [(0, done())], [(0, done())]))
+    assert workers.started == [0, 1, 1, 1]
+    assert [cell.state for cell in cells] == ["done"] * 3
+
+
 def test_of_a_crew_the_one_at_fault_is_left_out():
     cells = grid(3)
     script = [[(0, Ready())], [(0, Failed("the loss is nan", 1))], [(0, done(2))]]

@@ -82,7 +82,7 @@ class Schedule:
         self._idle: list[int] = []
         self._alive: set[int] = set()
         self._stopped_here = False  # while the last crew of this process ended
-        self._unborn = 0  # workers that were gone before they had a crew
+        self._unborn = 0  # workers, one after another, that were gone before they were ready
 
     def run(self, workers: Workers) -> None:
         """Until no cell is open; raises as `train`."""
@@ -155,6 +155,7 @@ class Schedule:
             raise OSError(message.number, message.text)
         elif isinstance(message, Ready):
             self._idle.append(number)
+            self._unborn = 0
         elif isinstance(message, Gone):
             self._bury(number, message.reason, workers)
         else:
@@ -185,7 +186,7 @@ class Schedule:
     def _bury(self, number: int, reason: str, workers: Workers) -> None:
         """Puts back what a worker had when it was gone, and starts another if there is more to do."""
         self._alive.discard(number)
-        if number in self._idle:
+        if idle := number in self._idle:
             self._idle.remove(number)
         crew = self._take_back(number) if number in self._taken else []
         if self._stopping:
@@ -194,10 +195,10 @@ class Schedule:
             cell.deaths += 1
         if crew:
             terminal.say(f"the worker of {', '.join(cell.name for cell in crew)} is gone ({reason})")
-        else:
+        elif not idle:
             self._unborn += 1
-            if self._unborn == DEATHS:
-                raise ValueError(f"workers cannot be started: {reason}")
         self._put_back(crew, [cell for cell in crew if cell.deaths == DEATHS], f"{DEATHS} workers of it died: {reason}")
-        if len(self._waiting) > len(self._idle):
+        if len(self._waiting) > len(self._idle) and (self._unborn < DEATHS or crew):
             self._start(number, workers)
+        elif self._waiting and not self._alive:
+            raise ValueError(f"workers cannot be started: {reason}")
