@@ -10,7 +10,7 @@ GPU_PACK ?= runs/gpu-pack
 PARTS ?= correct speed adapters science
 MINUTES ?= 30
 
-.PHONY: demo test test-browser test-peers check docs audit bench-peers bench-gpu gpu-pack clean
+.PHONY: demo test test-browser test-cluster test-peers check docs audit bench-peers bench-gpu gpu-pack clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -27,6 +27,11 @@ test-browser: .venv/ready
 # What is exported, loaded by transformers, peft and adapters themselves.
 test-peers: .venv/ready .venv-peers/ready
 	$(BIN)/python -m pytest tests/peers
+
+# A grid on a Ray cluster of two nodes here.
+test-cluster: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster]'
+	$(BIN)/python -m pytest tests/grid/test_ray.py
 
 check: .venv/ready-check
 	$(BIN)/ruff format --check .

@@ -111,6 +111,7 @@ def test_the_encoder_knows_no_method():
         ("jax._src.distributed", "train.engine.hosts"),
         ("datasets", "train.data.sources"),
         ("transformers", "adakron_jax.data.tokenizer"),
+        ("ray", "train.grid.cluster"),
         ("fastapi", "adakron_jax.serving.app"),
         ("uvicorn", "adakron_jax.cli.serve"),
         ("prometheus_client", "adakron_jax.serving.metrics"),

@@ -13,7 +13,7 @@ from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.params import flatten
 from adakron_jax.splice import METHODS
 from tests.encoders.test_bert import BERT
-from train.options.config import RunConfig
+from train.options.config import Launch, RunConfig
 from train.options.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +47,10 @@ def _is_trainable(path: str) -> bool:
 def test_every_flag_it_names_is_there() -> None:
     parser = flags.Parser()
     flags.add_method_flags(parser)
-    known = {f"--{name.replace('_', '-')}" for name in RunConfig.__dataclass_fields__}
+    fields = RunConfig.__dataclass_fields__ | Launch.__dataclass_fields__
+    known = {f"--{name.replace('_', '-')}" for name in fields}
     known |= {flag for action in parser._actions for flag in action.option_strings}
-    known |= {"--help", "--encoder", "--paper", "--grid", "--together", "--dry-run", "--hosts"}
-    known |= {"--page", "--to", "--port"}
+    known |= {"--help", "--encoder", "--paper", "--page", "--to", "--port"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
 
 

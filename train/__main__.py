@@ -86,7 +86,8 @@ def _run_one(command: "Command") -> int:
 def _run_grid(command: "Command") -> int:
     from train.engine import loop
     from train.engine.shared import Shared
-    from train.grid.cells import show_cost, show_scores, survey, train
+    from train.grid.cells import show_cost, show_scores, survey
+    from train.grid.schedule import train
 
     shared = Shared(command.model)
     cells = survey(command.runs, shared)
@@ -94,7 +95,7 @@ def _run_grid(command: "Command") -> int:
     if command.launch.dry_run:
         return 0
     try:
-        train(cells, shared, command.launch.together)
+        train(cells, shared, command.launch)
     except loop.Stopped as stop:
         show_scores(cells)
         return _complain(str(stop), 130)

@@ -24,19 +24,20 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def lost() -> bool:
-    """Whether a signal has come whose interrupt did not end the program."""
+def came() -> bool:
+    """Whether a signal has come in spite of which the program goes on: it is held, or its interrupt was lost."""
     return bool(_received)
 
 
 @contextmanager
 def held() -> Iterator[list[int]]:
     """Collects signals, and those that were lost before, so that a step is never cut in two; a second acts at once."""
-    received = list(_received)
+    lost, received = list(_received), list(_received)
     before = {number: signal.getsignal(number) for number in _BOTH}
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)
+        _received.append(number)
         for earlier, handler in before.items():
             signal.signal(earlier, handler)
 
@@ -45,5 +46,6 @@ def held() -> Iterator[list[int]]:
     try:
         yield received
     finally:
+        _received[:] = lost
         for number, handler in before.items():
             signal.signal(number, handler)

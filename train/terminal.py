@@ -16,7 +16,20 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
+    _say(text)
+
+
+def _print(text: str) -> None:
     console.print(text, markup=False)
+
+
+_say: Callable[[str], None] = _print
+
+
+def say_to(listener: Callable[[str], None]) -> None:
+    """From now on what is said goes to a listener alone; tables and progress go nowhere."""
+    global _say
+    _say, console.quiet = listener, True
 
 
 class _Bar(Progress):
@@ -65,7 +78,7 @@ class Line:
         self._bar.below = below
         self._bar.update(self._task, completed=done, shown=text)
         now = time.monotonic()
-        if not console.is_terminal and now - self._told >= PLAIN_SECONDS:
+        if not console.is_terminal and not console.quiet and now - self._told >= PLAIN_SECONDS:
             self._told = now
             left = f"left {_clock((self._total - done) / rate)}" if rate else ""
             words = (f"{self._name} {done}/{self._total}", text, left, below)

@@ -1,14 +1,19 @@
 """Runs that are killed at random moments end as if they had not been: adapter, journal and result, byte for byte.
 
-    python -m benchmarks.reliability.kills --times 50 --runs single together
+    python -m benchmarks.reliability.kills --times 50 --runs single together workers
 
 Each run is started, killed by SIGKILL at a moment drawn evenly over an undisturbed run's time, and started again, until
-it has been killed often enough; then it runs to its end.
+it has been killed often enough; then it runs to its end. Of a grid with two workers it is drawn what is killed: all its
+processes, the first alone, whose workers then end by themselves, or one worker, whose cell another one takes.
 """
 
 import argparse
+import math
+import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,50 +24,104 @@ from typing import Any
 from benchmarks.reliability.runs import differences, outcome, start, surroundings, words
 
 IN_A_ROW = 5  # kills of one run, before it may end
-RUNS: dict[str, dict[str, Any]] = {"single": {}, "together": {"seed": (0, 1, 2)}}
+RUNS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "together": {"seed": (0, 1, 2)},
+    "workers": {"seed": (0, 1, 2, 3), "workers": "local:2"},
+}
+KILLED = ("all", "first", "worker")  # of a grid with workers
+LEAVING_SECONDS = 60.0  # in which workers must have left their folders when the process that they work for is gone
 
 
 def folders(kind: str, out: Path) -> list[Path]:
     return [out] if kind == "single" else [out / f"sst2-adakron-seed{seed}" for seed in RUNS[kind]["seed"]]
 
 
-def command(kind: str, model: Path, out: Path) -> list[str]:
-    flags = ["--together"] if kind == "together" else []
-    return [*words(model, out, **RUNS[kind]), *flags]
+def command(kind: str, model: Path, out: Path, workers: bool = True) -> list[str]:
+    """The command line of a kind of run; `workers=False` of the same runs one after another."""
+    known = {name: value for name, value in RUNS[kind].items() if workers or name != "workers"}
+    return [*words(model, out, **known), *(["--together"] if kind == "together" else [])]
 
 
 def finish(argv: Sequence[str]) -> float:
     """Runs to the end; the seconds it took."""
     begun = time.monotonic()
-    process = start(argv)
-    out, err = process.communicate()
-    if process.returncode != 0:
-        raise RuntimeError(f"exit code {process.returncode}: {err or out}")
+    finish_started(start(argv))
     return time.monotonic() - begun
 
 
-def kill_at_random(argv: Sequence[str], seconds: float, rng: random.Random) -> bool:
-    """Starts the program and kills it at some moment; whether it was still there."""
+def finish_started(process: subprocess.Popen) -> None:
+    out, err = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"exit code {process.returncode}: {err or out}")
+
+
+def kill_at_random(argv: Sequence[str], at_work: Sequence[Path], seconds: float, rng: random.Random) -> bool:
+    """Starts the program and kills it, or a worker, at some moment; whether there was something to kill."""
     process = start(argv)
     time.sleep(rng.uniform(0, seconds))
-    alive = process.poll() is None
+    alive, what = process.poll() is None, rng.choice(KILLED)
+    workers = holders(at_work) - {process.pid}
+    if workers and what == "worker":
+        kill(rng.choice(sorted(workers)))
+        finish_started(process)
+        return True
     process.kill()
+    for worker in workers if what == "all" else ():
+        kill(worker)
     process.communicate()
+    until = time.monotonic() + LEAVING_SECONDS
+    while any(map(is_alive, workers)):
+        if time.monotonic() > until:
+            raise RuntimeError(f"{workers}: still at work, although the process that they work for was killed")
+        time.sleep(0.01)
     return alive
+
+
+def holders(at_work: Sequence[Path]) -> set[int]:
+    """The processes that are in folders."""
+    found = set()
+    for folder in at_work:
+        try:
+            words = (folder / "lock").read_text().split()
+        except FileNotFoundError:
+            continue
+        if len(words) > 1 and is_alive(int(words[1])):
+            found.add(int(words[1]))
+    return found
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process, and not only its exit code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        print(f"{process} had ended before it could be killed", file=sys.stderr)
 
 
 def prove(kind: str, model: Path, scratch: Path, times: int, rng: random.Random) -> tuple[int, int, list[str]]:
     """Kills, runs that were brought to their end, and what differed in any of them."""
     out = scratch / kind  # every run in one folder, whose name is in its journal's neighbours
-    finish(command(kind, model, out))
+    finish(command(kind, model, out, workers=False))
     expected: list[Mapping[str, Any]] = [outcome(folder) for folder in folders(kind, out)]
-    shutil.rmtree(out)
-    seconds = finish(command(kind, model, out))  # compiled steps come from the cache now, as they will
+    seconds = math.inf
+    for _ in range(2):  # compiled steps come from the cache now, as they will; a busy machine has slow moments
+        shutil.rmtree(out)
+        seconds = min(seconds, finish(command(kind, model, out)))
     kills, ended, wrong = 0, 0, []
     while kills < times:
         shutil.rmtree(out)
         for _ in range(min(IN_A_ROW, times - kills)):
-            kills += kill_at_random(command(kind, model, out), seconds, rng)
+            kills += kill_at_random(command(kind, model, out), folders(kind, out), seconds, rng)
+            if all((folder / "result.json").is_file() for folder in folders(kind, out)):
+                break  # there is nothing left to disturb
         finish(command(kind, model, out))
         ended += 1
         for folder, right in zip(folders(kind, out), expected, strict=True):

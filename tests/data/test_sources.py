@@ -5,6 +5,8 @@ import dataclasses
 import json
 import shutil
 import sys
+import threading
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,8 @@ def words(examples: Examples, i: int) -> list[str]:
 
 
 def cached_files(folder: Path) -> list[Path]:
-    return [path for path in (folder / "cache").rglob("*") if path.is_file()]
+    """What is kept there, and half-written files, but no locks."""
+    return [path for path in (folder / "cache").rglob("*") if path.is_file() and path.parent.name != "locks"]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "tsv", "csv", "jsonl"])
@@ -358,6 +361,27 @@ def test_what_was_loaded_before_a_split_does_not_decide_whether_it_is_cached(
     assert len(tokenised) == 2
     assert len(load(tmp_path, Tokenizer(tokenizer_folder, len(VOCABULARY)), split="validation")) == 3
     assert len(tokenised) == 2
+
+
+def test_of_two_that_want_the_same_split_at_once_one_tokenises_and_the_other_waits(
+    tmp_path: Path, tokenizer: Any, tokenised: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "rte/train.tsv", ROWS)
+    missing, is_file = threading.Barrier(2, timeout=60), Path.is_file
+    waited: set[int] = set()
+
+    def both_miss_it(path: Path) -> bool:
+        there = is_file(path)
+        if path.suffix == ".npz" and threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            missing.wait()
+        return there
+
+    monkeypatch.setattr(Path, "is_file", both_miss_it)
+    with futures.ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: load(tmp_path, tokenizer), range(2))
+    assert tokenised == ["train"]
+    assert one.tokens.tolist() == other.tokens.tolist()
 
 
 def test_other_data_length_or_tokenizer_are_not_taken_from_the_cache(

@@ -1,6 +1,7 @@
 """`--together`: seeds and learning rates of a method in one compiled step, each as if it had run alone."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.inputs import blank
+from benchmarks.reliability.runs import differences, outcome
 from tests.engine.test_run import cache, call, read_json, records
 from train.engine import loop, step
 from train.engine.optim import linear_schedule
@@ -74,13 +76,36 @@ def test_one_that_diverges_is_named_and_the_others_go_on_without_it(flags: list[
     assert not (tmp_path / "sst2-adakron-lr1e+30-seed0/result.json").exists()
 
 
+def test_a_kill_between_their_checkpoints_changes_nothing(both: tuple[Path, Path], flags: list[str], tmp_path: Path):
+    out = tmp_path / "together"
+    shutil.copytree(both[1], out)
+    folders = sorted(out.glob("sst2-adakron-lr0.001-*"))
+    expected = [outcome(folder) for folder in folders]
+    for folder in folders:
+        (folder / "result.json").unlink()
+        shutil.rmtree(folder / "adapter")
+    shutil.rmtree(folders[1] / "checkpoints/12")
+    varied = ["--seed", "0", "3", "--learning-rate", "1e-3", "3e-2"]
+    ended = call(*flags, *varied, "--out", out, "--together")
+    assert (ended.code, ended.err) == (0, "")
+    assert "resumed after step 6 of 12" in ended.out
+    assert [differences(folder, right) for folder, right in zip(folders, expected, strict=True)] == [[], []]
+
+
 def test_stopped_together_they_go_on_together(
     flags: list[str], both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     varied = ["--method", "adakron", "--seed", "0", "3", "--learning-rate", "1e-3", "3e-2"]
-    evaluate = loop.evaluate
+    evaluate, evaluated = loop.evaluate, []
+
+    def evaluate_and_stop(run: Any, *rest: Any, **more: Any) -> None:
+        evaluate(run, *rest, **more)
+        if not evaluated:
+            os.kill(os.getpid(), signal.SIGINT)
+        evaluated.append(run)
+
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", lambda run, *rest, **more: (evaluate(run, *rest, **more), _interrupt())[0])
+        patch.setattr(loop, "evaluate", evaluate_and_stop)
         assert call(*flags, *varied, "--out", tmp_path, "--together").code == 130
     ended = call(*flags, *varied, "--out", tmp_path, "--together")
     assert ended.code == 0
@@ -88,10 +113,6 @@ def test_stopped_together_they_go_on_together(
     for folder in tmp_path.iterdir():
         expected, found = ([r["loss"] for r in records(f, "train")] for f in (both[1] / folder.name, folder))
         assert found == expected
-
-
-def _interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(

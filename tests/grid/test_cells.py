@@ -25,7 +25,7 @@ from train.engine import loop
 from train.engine.lock import Lock
 from train.engine.run import Crew
 from train.engine.shared import Shared
-from train.grid import cells
+from train.grid import cells, here, schedule, worker
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
@@ -308,7 +308,7 @@ def test_a_stop_while_a_cell_ends_stops_the_grid_and_the_same_command_goes_on(
         patch.setattr(loop, "evaluate", evaluate_and_stop)
         stopped = again()
     assert stopped.code == 130
-    assert stopped.err == "train: stopped after cell 1 of 2; the same command continues\n"
+    assert stopped.err == "train: stopped: 1 done, 1 left; the same command continues\n"
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"sst2-head-seed0"}
 
     first = tmp_path / "o/sst2-head-seed0"
@@ -334,16 +334,15 @@ def test_a_stop_whose_interrupt_python_drops_stops_the_grid_before_the_next_cell
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def train_and_stop(*args: Any) -> bool:
-        stopping = train_crew(*args)
+    def carry_out_and_stop(*args: Any) -> Any:
+        done = worker.carry_out(*args)
         Dropped()
-        return stopping
+        return done
 
-    train_crew = cells._train_crew
-    monkeypatch.setattr(cells, "_train_crew", train_and_stop)
+    monkeypatch.setattr(here, "carry_out", carry_out_and_stop)
     stopped = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path / "o")
     assert stopped.code == 130
-    assert stopped.err.splitlines()[-1] == "train: stopped before cell 2 of 2; the same command continues"
+    assert stopped.err.splitlines()[-1] == "train: stopped: 1 done, 1 left; the same command continues"
 
 
 def test_a_cell_that_fails_is_named_at_the_end_and_the_others_run(tiny: Path, tmp_path: Path):
@@ -424,7 +423,7 @@ def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
         return result(0, 1.0)
 
     monkeypatch.setattr(loop, "conclude", conclude)
-    cells.train(cells.survey(command.runs, shared := Shared(command.model)), shared)
+    schedule.train(cells.survey(command.runs, shared := Shared(command.model)), shared, command.launch)
     first, second = crews
     assert second.steps.train.executables is first.steps.train.executables
     assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)

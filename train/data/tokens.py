@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from adakron_jax.data.labels import SURROGATE, short, targets
 from adakron_jax.data.table import Table, printable
@@ -72,15 +73,19 @@ class Making:
         key = hashlib.sha256(f"{VERSION} {said} {self.tokenizer.fingerprint} {digest}".encode()).hexdigest()
         path = self.cache / "tokens" / f"{self.task.name}-{split}-{key[:32]}.npz"
         if path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
-                values = {name: arrays[name] for name in arrays.files}
-                return Examples(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
-        examples = self.tokenise(read(), split)
-        buffer = io.BytesIO()
-        np.savez(buffer, **dataclasses.asdict(examples))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, buffer.getvalue())
-        return examples
+            return _read(path)
+        locks = self.cache / "locks"
+        for folder in (path.parent, locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Of the workers of a grid that come at once, one tokenises, and the others wait for it.
+        with FileLock(locks / path.stem):
+            if path.is_file():
+                return _read(path)
+            examples = self.tokenise(read(), split)
+            buffer = io.BytesIO()
+            np.savez(buffer, **dataclasses.asdict(examples))
+            write_whole(path, buffer.getvalue())
+            return examples
 
     def tokenise(self, rows: Table, split: str) -> Examples:
         """Checks every text and label, and turns the texts into ids."""
@@ -95,6 +100,12 @@ class Making:
             texts = [rows[name] for name in self.task.texts]
             examples = self.tokenizer.encode(texts, self.max_length, lambda done: line.show(done, line.rate(done)))
         return dataclasses.replace(examples, labels=labels)
+
+
+def _read(path: Path) -> Examples:
+    with np.load(path, allow_pickle=False) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+    return Examples(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
 
 
 def content(rows: Table) -> str:

@@ -72,14 +72,20 @@ class Checkpoints:
         with self._room():
             _save(self._best, step, trainable)
 
-    def restore(self, like: TrainState) -> tuple[TrainState | None, list[str]]:
+    def restore(self, like: TrainState, upto: int | None = None) -> tuple[TrainState | None, list[str]]:
         """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
+
+        Args:
+          upto: a step; states of later ones are removed as well.
 
         Raises:
           Damaged: there are checkpoints, but none can be read.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._last.all_steps(), reverse=True):
+            if upto is not None and step > upto:
+                self._last.delete(step)
+                continue
             try:
                 state = _restore(self._last, step, like)
                 self.journal = _about(self._last, step).get("journal")

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,34 @@ def finished(config: RunConfig) -> Result | None:
 
 def reached(config: RunConfig) -> int:
     """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    return max(_steps(config), default=0)
+
+
+def common_step(configs: Sequence[RunConfig]) -> int | None:
+    """The step from which runs can go on as one: the last that all of them have saved, or 0; None if there is none.
+
+    A process that was killed may have saved some of them at one step more than the others.
+    """
+    step = min(map(reached, configs))
+    # Those with fewer checkpoints than are kept have not long begun, and can begin again.
+    able = (step in steps or (not step and len(steps) < checkpoint.KEEP) for steps in map(_steps, configs))
+    return step if all(able) else None
+
+
+def _steps(config: RunConfig) -> list[int]:
+    """Those of the checkpoints in the run's folder."""
     folder = config.folder / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    return [int(name) for name in names if name.isdecimal()]
 
 
-def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) -> tuple[Checkpoints, TrainState]:
+def open_folder(
+    config: RunConfig, state: TrainState, parts: Mapping[str, Any], upto: int | None = None
+) -> tuple[Checkpoints, TrainState]:
     """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with.
 
     Args:
+      upto: the step to go on from, where the run has saved later ones too.
       parts: what `splits.json` says, if there is to be one; ValueError if there is another.
     """
     out, splits = config.folder, json.dumps(parts).encode() + b"\n"
@@ -71,7 +90,7 @@ def open_folder(config: RunConfig, state: TrainState, parts: Mapping[str, Any]) 
     hosts.check_shared(out)
     checkpoints = Checkpoints(out)
     try:
-        resumed, damaged = checkpoints.restore(state)
+        resumed, damaged = checkpoints.restore(state, upto)
     except checkpoint.Damaged:
         checkpoints.close()
         raise

@@ -1,5 +1,6 @@
 """One process at a time in a run's folder."""
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -31,6 +32,13 @@ class Lock:
             # Before the lock is let go: who comes to hold a file that is gone makes another.
             self._path.unlink(missing_ok=True)
             self._lock.release()
+
+
+def await_free(folder: Path, seconds: float) -> None:
+    """Waits, at most so many seconds, until no process is in a folder, if there is such a folder."""
+    if folder.is_dir():
+        with contextlib.suppress(Timeout):  # who comes next is told by whom it is held
+            FileLock(folder / "lock").acquire(timeout=seconds).lock.release()
 
 
 def _holder(path: Path) -> str:

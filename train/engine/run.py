@@ -16,7 +16,7 @@ from adakron_jax.splice import is_own
 from train.engine import hosts
 from train.engine.checkpoint import Checkpoints
 from train.engine.data import Data, make_plan
-from train.engine.folder import open_folder
+from train.engine.folder import common_step, open_folder
 from train.engine.sharding import Shardings
 from train.engine.start import initial_state
 from train.engine.step import Steps, TrainState
@@ -51,18 +51,22 @@ def open_runs(
       params, frozen: of each run all that it begins with, and its frozen leaves on the devices.
 
     Raises:
-      ValueError: a folder is in use, has no room, or its journal or all its checkpoints are damaged.
+      ValueError: a folder is in use, has no room, its journal or all its checkpoints are damaged, or of several runs
+        there is no step that all can go on from.
     """
     with contextlib.ExitStack() as opened:
         runs, states = [], []
+        upto = common_step(configs) if len(configs) > 1 else None
         for config, own_params, own_frozen in zip(configs, params, frozen, strict=True):
             plan, fresh = make_plan(config, data), initial_state(config, own_params, data, shardings)
-            checkpoints, state = open_folder(config, fresh, data.record)
+            checkpoints, state = open_folder(config, fresh, data.record, upto)
             opened.enter_context(contextlib.closing(checkpoints))
             journal = Journal(config.folder, int(state.step), checkpoints.journal, writes=hosts.is_writer())
             opened.enter_context(contextlib.closing(journal))
             runs.append(Run(config, plan, own_frozen, int(state.step), checkpoints, journal))
             states.append(state)
+        if len(steps := {run.start for run in runs}) > 1:
+            raise ValueError(f"runs that are to go on as one are at the steps {sorted(steps)}; start the same again")
         state = stack(states)
         states.clear()  # of several runs, copies
         yield runs, state

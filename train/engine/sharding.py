@@ -81,16 +81,21 @@ def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[An
       ValueError: there are too few devices, or of several hosts too many, or `model` does not divide the encoder's
         heads and hidden units.
     """
-    devices, text = jax.devices() if devices is None else devices, str(shape)
+    devices = jax.devices() if devices is None else devices
     if (hosts := len({device.process_index for device in devices})) > 1 and shape.devices != len(devices):
         raise ValueError(
-            f"mesh is {text!r}, {shape.devices} devices; accepted: all {len(devices)} of the {hosts} hosts, such as "
-            f"data={len(devices)}"
+            f"mesh is {str(shape)!r}, {shape.devices} devices; accepted: all {len(devices)} of the {hosts} hosts, such "
+            f"as data={len(devices)}"
         )
-    if shape.devices > len(devices):
-        raise ValueError(f"mesh is {text!r}, {shape.devices} devices; here: {len(devices)} ({devices[0].platform})")
-    for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):
-        if size % shape.model:
-            raise ValueError(f"mesh is {text!r}: model={shape.model} does not divide the {size} {name}")
+    check_mesh(shape, config, len(devices), devices[0].platform)
     sizes, automatic = (shape.data, shape.model), (AxisType.Auto,) * len(AXES)
     return Shardings(jax.make_mesh(sizes, AXES, axis_types=automatic, devices=devices[: shape.devices]))
+
+
+def check_mesh(shape: MeshShape, config: EncoderConfig, devices: int, platform: str) -> None:
+    """ValueError if there are too few devices for a mesh, or it does not divide the encoder."""
+    if shape.devices > devices:
+        raise ValueError(f"mesh is {str(shape)!r}, {shape.devices} devices; here: {devices} ({platform})")
+    for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):
+        if size % shape.model:
+            raise ValueError(f"mesh is {str(shape)!r}: model={shape.model} does not divide the {size} {name}")

@@ -1,18 +1,14 @@
-"""Many runs in one process: what a grid will cost, its cells one after another, and how they ended."""
+"""What a grid's cells are: how far each has come, what they will cost, and how they ended."""
 
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import jax
 import numpy as np
 from rich.table import Table
 
-from train import signals, terminal
-from train.engine import folder, loop, start
-from train.engine.evaluation import Diverged
-from train.engine.sharding import make_shardings
+from train import terminal
+from train.engine import folder, start
 from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.output import screen
@@ -27,8 +23,9 @@ class Cell:
       config: of the run.
       steps: from its first to its last.
       reached: the step it would go on from, or has come to.
-      running: it is the one at work.
+      running, worker: whether a worker has it, and the number of the last that had.
       rate: examples a second, while it runs.
+      deaths: of workers that had it.
       result: once it has ended.
       error: why it failed, if it did.
     """
@@ -37,7 +34,9 @@ class Cell:
     steps: int
     reached: int = 0
     running: bool = False
+    worker: int = 0
     rate: float = 0.0
+    deaths: int = 0
     result: Result | None = None
     error: str = ""
 
@@ -87,8 +86,9 @@ def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
 def seconds_left(cells: Sequence[Cell]) -> float | None:
     """By the pace of the cells that have ended, those of the same task where there are any.
 
-    The pace is of examples, with evaluation and compilation, and does not know that methods differ. Before the first
-    cell has ended it is that of the training of the one that runs; None if there is none.
+    The pace is of examples, with evaluation and compilation, and does not know that methods differ; as many go on at it
+    as there are workers now. Before the first cell has ended it is that of the training of those that run; None if
+    there is none.
     """
     ended = [(cell.config.task, cell.result) for cell in cells if cell.result and cell.result.seconds.train > 0]
     if not ended:
@@ -100,7 +100,7 @@ def seconds_left(cells: Sequence[Cell]) -> float | None:
         trained = sum(result.throughput.examples_per_second * result.seconds.train for result in results)
         spent = sum(result.seconds.total / result.together for result in results)
         seconds += cell.left * cell.config.batch_size * spent / max(trained, 1)
-    return seconds
+    return seconds / max(1, len({cell.worker for cell in cells if cell.running}))
 
 
 def show_cost(cells: Sequence[Cell]) -> None:
@@ -112,88 +112,54 @@ def show_cost(cells: Sequence[Cell]) -> None:
     steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
     seconds = seconds_left(cells)
     lasting = "hours unknown until the first cell has ended" if seconds is None else f"about {_lasting(seconds)}"
-    terminal.say(f"{len(cells)} cells, {_count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
-
-
-def train(cells: Sequence[Cell], shared: Shared, together: bool = False) -> None:
-    """Runs every open cell. One that fails says why, and the next one begins.
-
-    Args:
-      together: cells that differ in nothing but seed and learning rate take their steps as one; if one of them
-        diverges, the others go on from their last checkpoints.
-
-    Raises:
-      ValueError: what all cells need, the model and the devices, is not there.
-      Stopped: SIGINT or SIGTERM came; the same grid goes on from there.
-    """
-    if to_do := [cell.config for cell in cells if cell.open]:
-        make_shardings(to_do[0].mesh_shape, shared.model.encoder)
-        _ = shared.model.tokenizer.fast, shared.model.leaves
-        for config in to_do:
-            if not folder.reached(config):
-                start.check_start(config, shared.model)
-    waiting = crews(cells, together)
-    while waiting:
-        crew = waiting.pop(0)
-        if signals.lost():
-            raise loop.Stopped(f"stopped before cell {_number(cells, crew)}; the same command continues")
-        for cell in crew:
-            cell.running = True
-        terminal.say(f"\n{overview(cells, crew)}")
-        try:
-            stopping = _train_crew(cells, crew, shared)
-        except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
-            at_fault = [cell for cell in crew if isinstance(error, Diverged) and cell.config is error.config]
-            for cell in at_fault or crew:
-                cell.error = " ".join(str(error).split())
-            terminal.say(f"failed: {', '.join(cell.name for cell in at_fault or crew)}: {error}")
-            waiting = crews(crew, together) + waiting
-            continue
-        finally:
-            for cell in crew:
-                cell.running = False
-        if stopping:
-            raise loop.Stopped(f"stopped after cell {_number(cells, crew)}; the same command continues")
+    terminal.say(f"{len(cells)} cells, {count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
 
 
 def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells, each by itself or with those that take their steps with it."""
-    alike: dict[Any, list[Cell]] = {}
-    for number, cell in enumerate(cells):
-        if cell.open:
-            alike.setdefault((cell.config.alike(), cell.reached) if together else number, []).append(cell)
-    return list(alike.values())
+    found: list[list[Cell]] = []
+    for cell in cells:
+        if not cell.open:
+            continue
+        for crew in found if together else ():
+            if _go_together([*crew, cell]):
+                crew.append(cell)
+                break
+        else:
+            found.append([cell])
+    return found
+
+
+def _go_together(crew: Sequence[Cell]) -> bool:
+    """Whether cells can take their steps as one."""
+    configs = [cell.config for cell in crew]
+    return len({config.alike() for config in configs}) == 1 and folder.common_step(configs) is not None
 
 
 def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
     seconds = seconds_left(cells)
     to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
-    others = f" and {len(crew) - 1} more, {len(crew)} cells together" if len(crew) > 1 else ""
-    return f"cell {_number(cells, crew)}: {crew[0].name}{others}; {_count(cells)}{to_go}"
+    others = f", {len(crew)} cells together" if len(crew) > 1 else ""
+    return f"cell {number_of(cells, crew)}: {name_of(crew)}{others}; {count(cells)}{to_go}"
 
 
-def _number(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+def name_of(crew: Sequence[Cell]) -> str:
+    """Such as `rte-adakron-seed0`, or `rte-adakron-seed0 and 2 more`."""
+    return f"{crew[0].name} and {len(crew) - 1} more" if len(crew) > 1 else crew[0].name
+
+
+def progress(cells: Sequence[Cell]) -> str:
+    """Such as `2 done, 2 running, 4 left, about 3 min to go: rte-adakron-seed2 12/24, rte-adakron-seed3 8/24`."""
+    seconds = seconds_left(cells)
+    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
+    running = ", ".join(f"{cell.name} {cell.reached:,}/{cell.steps:,}" for cell in cells if cell.running)
+    return f"{count(cells)}{to_go}{running and f': {running}'}"
+
+
+def number_of(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
     """Of a crew's first cell, such as `3 of 18`."""
     return f"{cells.index(crew[0]) + 1} of {len(cells)}"
-
-
-def _train_crew(cells: Sequence[Cell], crew: Sequence[Cell], shared: Shared) -> bool:
-    """Runs some cells, and lets go of their arrays; whether the user has asked to stop while they ended."""
-
-    def look(step: int, rate: float) -> str:
-        for cell in crew:
-            cell.reached, cell.rate = step, rate / len(crew)
-        return overview(cells, crew)
-
-    try:
-        ended = loop.train_and_evaluate([cell.config for cell in crew], shared, look)
-        for cell, result in zip(crew, ended.results, strict=True):
-            cell.result = result
-    finally:
-        for cell in crew:
-            cell.reached = folder.reached(cell.config)
-    return ended.stopping
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
@@ -241,7 +207,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _count(cells: Sequence[Cell]) -> str:
+def count(cells: Sequence[Cell]) -> str:
     """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
     done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
     running = sum(cell.running for cell in cells)

@@ -95,9 +95,13 @@ def parse_command(argv: Sequence[str]) -> Command:
     if not launch.grid and len(runs) == 1:
         if launch.together:
             raise ValueError("together, and one run; accepted: several seeds or learning rates")
+        if launch.workers:
+            raise ValueError(f"workers is {launch.workers!r}, and one run; accepted: a grid")
         return Command(tuple(runs), False, model, launch)
     if launch.together and any(run.patience for run in runs):
         raise ValueError("patience is above 0, and together; accepted: one of them")
+    if launch.devices_per_run != "mesh" and launch.devices_per_run < (needed := runs[0].mesh_shape.devices):
+        raise ValueError(f"devices_per_run is {launch.devices_per_run}; accepted: at least {needed}, those of the mesh")
     return Command(tuple(_below_one_folder(runs, name_rates=len(learning_rates) > 1)), True, model, launch)
 
 

@@ -26,6 +26,8 @@ from train.options.mesh import MeshShape, parse_mesh
 Limit = int | Literal["all"]
 _NAME = re.compile(r"\w[\w.-]*")
 Every = int | Literal["epoch"]
+Devices = int | Literal["mesh"]
+_WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
 
 EVERYDAY, OWN, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
 EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
@@ -250,6 +252,13 @@ class Launch:
 
     grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
     together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
+    workers: str = option(
+        "", "run cells side by side: local[:N], in N processes here, by default as many as there are devices, on a CPU "
+        "cores; ray[:ADDRESS], on a Ray cluster", GRIDS,
+    )  # fmt: skip
+    devices_per_run: Devices = option(
+        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS
+    )
     dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
     hosts: str = option(
         "", "train one run by several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
@@ -259,6 +268,15 @@ class Launch:
     def __post_init__(self):
         if self.hosts:
             parse_hosts(self.hosts)
+        if self.workers and not _WORKERS.fullmatch(self.workers):
+            raise ValueError(f"workers is {self.workers!r}; accepted: local, local:N, ray, ray:ADDRESS")
+        if self.devices_per_run != "mesh":
+            if self.devices_per_run < 1:
+                raise ValueError(f"devices_per_run is {self.devices_per_run}; accepted: mesh, or at least 1")
+            if not self.workers:
+                raise ValueError(
+                    f"devices_per_run is {self.devices_per_run}, without workers; accepted: with --workers"
+                )
 
 
 def word_of(hint: Any) -> str:
