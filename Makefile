@@ -10,7 +10,7 @@ GPU_PACK ?= runs/gpu-pack
 PARTS ?= correct speed adapters science
 MINUTES ?= 30
 
-.PHONY: demo test test-browser test-cluster test-peers check docs audit bench-peers bench-gpu gpu-pack clean
+.PHONY: demo test test-nightly test-browser test-cluster test-peers check docs audit bench-peers bench-gpu gpu-pack clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -18,6 +18,10 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What takes too long for every change.
+test-nightly: .venv/ready
+	$(BIN)/python -m pytest -m nightly
 
 # Opens a report's page in Debian's chromium, which is installed if it is missing.
 test-browser: .venv/ready

@@ -107,8 +107,8 @@ def test_the_encoder_knows_no_method():
     ("package", "module"),
     [
         ("orbax", "train.engine.checkpoint"),
-        ("jax.experimental.multihost_utils", "train.engine.hosts"),
-        ("jax._src.distributed", "train.engine.hosts"),
+        ("jax.experimental.multihost_utils", "train.engine.hosts.arrays"),
+        ("jax._src.distributed", "train.engine.hosts.membership"),
         ("datasets", "train.data.sources"),
         ("transformers", "adakron_jax.data.tokenizer"),
         ("ray", "train.grid.cluster"),

@@ -3,12 +3,11 @@
 0 done; 2 bad input, in one line; 130 stopped by the user, resumable; 1 anything else.
 """
 
-import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from train import signals
+from train import faults, signals
 
 if TYPE_CHECKING:
     from train.options.command import Command
@@ -24,10 +23,10 @@ def _guarded(run: Callable[[], int]) -> int:
         return run()
     except KeyboardInterrupt:
         return _complain("stopped; the same command starts or continues the run", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not (line := faults.refused(error)):
             raise
-        return _complain(f"no room on disk: {error}; the last checkpoint is kept", 2)
+        return _complain(f"{line}; the last checkpoint is kept", 2)
 
 
 def _run(argv: Sequence[str]) -> int:

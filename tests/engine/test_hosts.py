@@ -64,7 +64,7 @@ def compiled_and_kept(steps, *args):
         Path(text).write_text(executable.as_text())
     return executable
 
-hosts.SHARED_SECONDS = 1.0
+hosts.agreement.SHARED_SECONDS = 1.0
 if late:
     loop.SAVE_SECONDS = 0.0
 Crew.step, forward.PerShape.compiled = step_and_send, compiled_and_kept
@@ -205,6 +205,7 @@ def test_two_hosts_train_to_the_numbers_of_one_process(alone: Path, two: list[En
     assert_same_run(folder / "two", alone)
 
 
+@pytest.mark.nightly
 def test_four_hosts_train_to_the_numbers_of_one_process(alone: Path, two: list[Ended], folder: Path, words: Words):
     ended = start(words.to(folder / "four"), 4).end()
     assert [(each.code, each.err) for each in ended] == [(0, "")] * 4
@@ -251,6 +252,7 @@ def test_one_process_of_other_devices_continues_what_two_hosts_have_begun(
     assert_same_run(tmp_path / "run", alone)
 
 
+@pytest.mark.nightly
 def test_hosts_of_two_devices_continue_what_one_process_has_begun_before_a_damaged_checkpoint(
     stopped: list[Ended], alone: Path, folder: Path, words: Words, tmp_path: Path
 ):

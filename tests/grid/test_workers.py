@@ -22,7 +22,7 @@ from train.engine import loop
 from train.grid import local, schedule
 from train.grid.cells import Cell
 from train.grid.local import Place, places
-from train.grid.worker import Apart, Crew, Done, Failed, Gone, Message, NoRoom, Ready, Said
+from train.grid.worker import Apart, Crew, Done, Failed, Gone, Message, Ready, Refused, Said
 from train.options.command import parse_command
 from train.options.config import Launch, RunConfig
 
@@ -373,7 +373,7 @@ def test_a_crew_whose_runs_have_moved_apart_is_parted(tmp_path: Path):
 
 def test_a_full_disk_ends_the_grid():
     with pytest.raises(OSError, match="No space left"):
-        carry_out(grid(2), Scripted([(0, Ready())], [(0, NoRoom(28, "No space left"))], count=1))
+        carry_out(grid(2), Scripted([(0, Ready())], [(0, Refused(28, "No space left"))], count=1))
 
 
 def test_a_stop_waits_for_all_workers(monkeypatch: pytest.MonkeyPatch):

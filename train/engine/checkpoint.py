@@ -5,9 +5,10 @@ parameters are in neither. With each lies a digest of its values, which orbax by
 it notices only what breaks its own structures.
 """
 
-import errno
 import hashlib
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from train.engine import hosts
 from train.engine.lock import Lock
 from train.engine.step import TrainState
 
+_OS_ERROR = re.compile(r"OS error (\d+)")  # in what orbax and tensorstore say
 KEEP = 2  # so that there is one before a damaged one
 
 
@@ -109,14 +111,14 @@ class Checkpoints:
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """Gives a full disk, which orbax reports as a ValueError, the error it is."""
+        """Gives what the system refuses, such as room on disk, the error it is: orbax reports a ValueError."""
         try:
             yield
         except ValueError as error:
             self._failed = True
-            if "No space left" not in str(error):
+            if (number := _OS_ERROR.search(str(error))) is None:
                 raise
-            raise OSError(errno.ENOSPC, "a checkpoint could not be written") from None
+            raise OSError(int(number[1]), f"a checkpoint could not be written, {os.strerror(int(number[1]))}") from None
 
     def wait(self) -> None:
         with self._room():

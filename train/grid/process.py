@@ -3,7 +3,6 @@
 It reads the model, the data and what is compiled once, for all crews that it is given.
 """
 
-import errno
 import os
 import queue
 import signal
@@ -12,10 +11,10 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from train import signals, terminal
+from train import faults, signals, terminal
 from train.engine import folder, lock, loop
 from train.engine.shared import Shared
-from train.grid.worker import Apart, Begin, Crew, Message, NoRoom, Reached, Ready, Said, carry_out
+from train.grid.worker import Apart, Begin, Crew, Message, Reached, Ready, Refused, Said, carry_out
 from train.options.model import Pretrained
 
 
@@ -68,9 +67,9 @@ def work(crew: Crew, shared: Shared, pipe: Pipe) -> Message:
     try:
         return carry_out(crew, shared, look)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not faults.refused(error):
             raise
-        return NoRoom(error.errno, str(error))
+        return Refused(error.errno or 0, str(error))
 
 
 def main(descriptor: int) -> int:

@@ -12,7 +12,7 @@ from train.engine.shared import Shared
 from train.grid.cells import Cell, count, crews, name_of, overview, progress
 from train.grid.here import Here
 from train.grid.local import Local, find_devices, places
-from train.grid.worker import Apart, Crew, Done, Gone, Message, NoRoom, Reached, Ready, Said, Workers
+from train.grid.worker import Apart, Crew, Done, Gone, Message, Reached, Ready, Refused, Said, Workers
 from train.options.config import Launch
 
 DEATHS = 3  # of workers, after which it is their crew that is at fault, or what they stand on
@@ -151,7 +151,7 @@ class Schedule:
                 terminal.say(f"{name_of(crew)}: {text}" if crew else text)
         elif isinstance(message, Reached):
             self.look(number, message.step, message.pace)
-        elif isinstance(message, NoRoom):
+        elif isinstance(message, Refused):
             raise OSError(message.number, message.text)
         elif isinstance(message, Ready):
             self._idle.append(number)

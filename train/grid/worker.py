@@ -85,8 +85,8 @@ class Apart:
 
 
 @dataclasses.dataclass(frozen=True)
-class NoRoom:
-    """The disk is full, for all cells: an OSError's number and text."""
+class Refused:
+    """The machine refuses what all cells need, such as room on disk: an OSError's number and text."""
 
     number: int
     text: str
@@ -99,7 +99,7 @@ class Gone:
     reason: str
 
 
-Message = Ready | Reached | Said | Done | Failed | Apart | NoRoom | Gone
+Message = Ready | Reached | Said | Done | Failed | Apart | Refused | Gone
 
 
 @runtime_checkable

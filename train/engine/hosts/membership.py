@@ -1,13 +1,6 @@
-"""One run by the processes of several hosts; the only file that knows of more than one process.
-
-Every host runs the same program on the same plan, fills its own rows of each batch, and keeps the whole state; host 0
-alone writes and speaks. They stay in touch in two ways: by collectives of their devices, and through a store of keys
-that host 0 keeps. Alone, everything here is what it would be without this file.
-"""
+"""How hosts come together, stay in touch, and leave; and how the others end where one is lost."""
 
 import ctypes
-import dataclasses
-import functools
 import os
 import platform
 import signal
@@ -16,185 +9,25 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import numpy as np
 from jax._src import distributed  # the store of keys has no public name
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from train import terminal
-from train.options.config import RunConfig
+from train.engine.hosts.arrays import is_writer
 from train.options.hosts import parse_hosts
-from train.options.mesh import MeshShape
 
 JOIN_SECONDS = 300  # that hosts may come apart
 BEAT_SECONDS = 1.0  # between two signs of life
 SILENCE_SECONDS = 20.0  # without a sign of life, after which a host is lost
 JAX_SILENCE_SECONDS = 56  # likewise to jax, which ends a process less kindly: it counts from up to half of it before
 PATIENCE_SECONDS = 10.0  # that hosts which fail alike may end apart
-SHARED_SECONDS = 70.0  # after which a host sees a new file on network storage; NFS may take 60 by default
 PREPARE_SECONDS = 3600  # that one host may read and tokenise longer than another
 
-GO, SAVE, STOP = range(3)  # what a host wishes after a step; the highest wish is what all do
 
-
-def is_writer() -> bool:
-    """Whether this is the host that writes the run's folder and speaks."""
-    return jax.process_index() == 0
-
-
-def alone() -> bool:
-    return jax.process_count() == 1
-
-
-def on_all_devices(config: RunConfig) -> RunConfig:
-    """The configuration with the rows divided among the devices of all hosts, where it does not say how."""
-    if config.mesh != RunConfig.mesh:
-        return config
-    return dataclasses.replace(config, mesh=str(MeshShape(data=jax.device_count())))
-
-
-# --- arrays
-
-
-def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
-    """From the rows of arrays [micro, rows, ...] to the numbers of those that lie on this host, ascending."""
-
-    def numbers(rows: int) -> np.ndarray:
-        places = sharding.addressable_devices_indices_map((1, rows)).values()
-        spans = {place[1].indices(rows)[:2] for place in places if place is not None}
-        return np.concatenate([np.arange(*span) for span in sorted(spans)])
-
-    return np.arange if alone() else numbers
-
-
-def put_rows(batch: Any, sharding: NamedSharding) -> Any:
-    """Arrays [micro, rows here, ...] of every host as arrays [micro, rows, ...] of all of them."""
-    if alone():
-        return jax.device_put(batch, sharding)
-    shards = sharding.mesh.shape["data"]
-    of_shards = len(rows_here(sharding)(shards))
-
-    def put(array: np.ndarray) -> jax.Array:
-        rows = array.shape[1] // of_shards * shards
-        here = rows_here(sharding)(rows)
-
-        def part(place: Any) -> np.ndarray:
-            start, stop, _ = place[1].indices(rows)
-            begin = int(np.searchsorted(here, start))
-            return array[:, begin : begin + stop - start]
-
-        return jax.make_array_from_callback((array.shape[0], rows, *array.shape[2:]), sharding, part)
-
-    return jax.tree.map(put, batch)
-
-
-def put(tree: Any, shardings: Any) -> Any:
-    """A tree that every host has whole, laid out over the devices of all."""
-    if alone():
-        return jax.device_put(tree, shardings)
-
-    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
-        array = np.asarray(leaf)
-        return jax.make_array_from_callback(array.shape, sharding, lambda place: array[place])
-
-    return jax.tree.map(put, tree, shardings)
-
-
-def fetch(tree: Any) -> Any:
-    """A tree of arrays whole in the memory of every host."""
-
-    def whole(leaf: Any) -> np.ndarray:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
-            return np.asarray(leaf)
-        return multihost_utils.process_allgather(leaf, tiled=True)
-
-    return jax.device_get(tree) if alone() else jax.tree.map(whole, tree)
-
-
-# --- what all hosts do
-
-
-class Votes:
-    """What all hosts do after each step, although a signal reaches them at different times.
-
-    A vote goes out beside the step and is read when the next one is under way, so that no device waits for a host.
-    """
-
-    def __init__(self) -> None:
-        self._before: jax.Array | None = None
-
-    def cast(self, wish: int) -> int:
-        """The highest wish of all hosts after the step before; alone, this one's own at once."""
-        if alone():
-            return wish
-        before, self._before = self._before, _highest(wish)
-        return GO if before is None else int(before)
-
-
-def all_wish(wish: int) -> int:
-    """The highest wish of all hosts, waited for."""
-    return wish if alone() else int(_highest(wish))
-
-
-def _highest(wish: int) -> jax.Array:
-    apart, highest = _voting()
-    return highest(jax.make_array_from_callback((jax.device_count(),), apart, lambda _: np.array([wish], np.int32)))
-
-
-@functools.cache
-def _voting() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
-    """How the wishes of all devices lie, and what makes the highest of them known to all."""
-    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, P("devices")), jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, P()))
-
-
-def check_same(what: str, text: Callable[[], str]) -> None:
-    """Waits for all hosts; ValueError names one to which a text, such as a digest, is another than to host 0.
-
-    Args:
-      what: the text is about; asked once in a run.
-    """
-    if _watch is None:
-        return
-    texts = _watch.gather(what, text())
-    for host, other in enumerate(texts):
-        if other != texts[0]:
-            raise ValueError(f"{what} is not the same on {_watch.name(host)} as on {_watch.name(0)}")
-
-
-def check_shared(folder: Path) -> None:
-    """Waits for all hosts; ValueError names one that does not see what host 0 puts into the folder."""
-    if _watch is None:
-        return
-    mark = folder / f".{uuid.uuid4().hex}"
-    if is_writer():
-        mark.touch()
-    mark = folder / _watch.gather("mark", mark.name)[0]
-    begun = time.monotonic()
-    while not mark.exists() and time.monotonic() - begun < SHARED_SECONDS:
-        time.sleep(BEAT_SECONDS / 10)
-    seen = _watch.gather("seen", str(mark.exists()))
-    if is_writer():
-        mark.unlink()
-    for host, sees in enumerate(seen):
-        if sees == str(False):
-            raise ValueError(
-                f"out is {str(folder)!r}, and {_watch.name(host)} does not see what {_watch.name(0)} puts there; "
-                "accepted: a folder on storage that all hosts share"
-            )
-
-
-# --- coming, staying in touch, and leaving
-
-
-class _Watch:
+class Watch:
     """Gives signs of life, and ends this process where another host gives none or has failed.
 
     A device that waits for a lost host may wait for ever, and nothing can interrupt it; so this has a thread.
@@ -293,7 +126,12 @@ class _Watch:
         jax.distributed.shutdown()
 
 
-_watch: _Watch | None = None
+_watch: Watch | None = None
+
+
+def current() -> Watch | None:
+    """Over the hosts of this run; None of a run without `--hosts`."""
+    return _watch
 
 
 def carry_out(hosts: str, run: Callable[[], int]) -> int:
@@ -353,7 +191,7 @@ def _join(hosts: str) -> None:
     if failed:
         needed = "COORDINATOR:PORT,COUNT,INDEX where nothing tells of others" if place is None else "a free port"
         raise ValueError(f"hosts is {hosts!r}, which fails ({failed[0]}); accepted: {needed}")
-    _watch = _Watch(distributed.global_state.client)
+    _watch = Watch(distributed.global_state.client)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -373,7 +211,7 @@ def _aborted(number: int) -> None:
     os._exit(1)
 
 
-def _store_answers(watch: _Watch) -> bool:
+def _store_answers(watch: Watch) -> bool:
     host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
     if time.monotonic() - watch.answered > SILENCE_SECONDS / 2:
         return False

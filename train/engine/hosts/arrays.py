@@ -1,0 +1,84 @@
+"""Arrays that lie on the devices of several hosts."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from train.options.config import RunConfig
+from train.options.mesh import MeshShape
+
+
+def is_writer() -> bool:
+    """Whether this is the host that writes the run's folder and speaks."""
+    return jax.process_index() == 0
+
+
+def alone() -> bool:
+    return jax.process_count() == 1
+
+
+def on_all_devices(config: RunConfig) -> RunConfig:
+    """The configuration with the rows divided among the devices of all hosts, where it does not say how."""
+    if config.mesh != RunConfig.mesh:
+        return config
+    return dataclasses.replace(config, mesh=str(MeshShape(data=jax.device_count())))
+
+
+def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
+    """From the rows of arrays [micro, rows, ...] to the numbers of those that lie on this host, ascending."""
+
+    def numbers(rows: int) -> np.ndarray:
+        places = sharding.addressable_devices_indices_map((1, rows)).values()
+        spans = {place[1].indices(rows)[:2] for place in places if place is not None}
+        return np.concatenate([np.arange(*span) for span in sorted(spans)])
+
+    return np.arange if alone() else numbers
+
+
+def put_rows(batch: Any, sharding: NamedSharding) -> Any:
+    """Arrays [micro, rows here, ...] of every host as arrays [micro, rows, ...] of all of them."""
+    if alone():
+        return jax.device_put(batch, sharding)
+    shards = sharding.mesh.shape["data"]
+    of_shards = len(rows_here(sharding)(shards))
+
+    def put(array: np.ndarray) -> jax.Array:
+        rows = array.shape[1] // of_shards * shards
+        here = rows_here(sharding)(rows)
+
+        def part(place: Any) -> np.ndarray:
+            start, stop, _ = place[1].indices(rows)
+            begin = int(np.searchsorted(here, start))
+            return array[:, begin : begin + stop - start]
+
+        return jax.make_array_from_callback((array.shape[0], rows, *array.shape[2:]), sharding, part)
+
+    return jax.tree.map(put, batch)
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """A tree that every host has whole, laid out over the devices of all."""
+    if alone():
+        return jax.device_put(tree, shardings)
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda place: array[place])
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def fetch(tree: Any) -> Any:
+    """A tree of arrays whole in the memory of every host."""
+
+    def whole(leaf: Any) -> np.ndarray:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.device_get(tree) if alone() else jax.tree.map(whole, tree)
