@@ -202,9 +202,8 @@ class AdapterBank:
             return ids, np.asarray(logits)[row, slot]
 
         for (_, seq), queue in queues.items():
-            while queue:
-                shape, places = rows.first_batch(examples.lengths[queue], self.shapes[seq])
-                ids, queue = queue[: places.shape[1]], queue[places.shape[1] :]
+            for shape, taken, places in rows.batches(examples.lengths[queue], self.shapes[seq]):
+                ids = [queue[i] for i in taken]
                 batch, order = rows.fill(shape, examples, np.array(ids), places)
                 numbers = np.zeros(shape.examples, np.int32)
                 numbers[: len(ids)] = [members[ids[i]].number for i in order]

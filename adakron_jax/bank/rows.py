@@ -1,13 +1,15 @@
 """Texts as they come, packed into batches of a few shapes, so that few are ever compiled."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 from adakron_jax.data.packing import Layout as Bins
-from adakron_jax.data.packing import Plan, first_fit
+from adakron_jax.data.packing import Plan
+from adakron_jax.data.rows import Row, best_fit
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.apart import Layout
 from adakron_jax.encoders.inputs import Packed, blank
@@ -16,6 +18,7 @@ TOKENS = 2048  # of the largest batch, unless one row has more
 SHORTEST = 64  # tokens of a row; the others double it
 ROWS = (1, 4, 16, 32)
 COPIES = (4, 8, 16, 32, 64)  # of one text, for as many adapters
+TOKENS_A_SLOT = 8  # a row has room for one example in so many tokens
 SPARSE = 24  # tokens of an example; a batch of shorter ones is full before its rows are
 
 
@@ -33,7 +36,7 @@ class Shape:
     @property
     def slots(self) -> int:
         """Most examples in a row."""
-        return max(1, self.seq // 8)
+        return max(1, self.seq // TOKENS_A_SLOT)
 
     @property
     def examples(self) -> int:
@@ -59,25 +62,40 @@ def row_length(length: int) -> int:
     return max(SHORTEST, 1 << (length - 1).bit_length())
 
 
-def first_batch(
+def batches(
     lengths: Int[np.ndarray, " examples"], accepted: Sequence[Shape]
-) -> tuple[Shape, Int[np.ndarray, "3 taken"]]:
-    """The shape for as many of the first examples as a batch can take, and row, start and slot of each taken.
+) -> Iterator[tuple[Shape, Int[np.ndarray, " taken"], Int[np.ndarray, "3 taken"]]]:
+    """Batches of all examples: the shape of each, the numbers of its examples, and row, start and slot of each.
 
     Args:
-      lengths: of examples in the order in which they came.
+      lengths: of the examples.
       accepted: shapes of one row length, ascending, of which no example is longer.
     """
     largest = accepted[-1]
-    taken = min(int(np.searchsorted(np.cumsum(lengths), largest.rows * largest.seq, "right")), largest.examples)
-    while True:
-        layout = first_fit(lengths[None, :taken], largest.seq, largest.slots)
-        rows = int(layout.rows[0])
-        if rows <= largest.rows:
-            break
-        taken -= max(1, taken // 16)
-    shape = next(shape for shape in accepted if shape.rows >= rows and shape.examples >= taken)
-    return shape, np.stack([layout.row[0], layout.start[0], layout.slot[0]])
+    left = _evenly(best_fit(lengths, largest.seq, TOKENS_A_SLOT))
+    while left:
+        counts = np.cumsum([len(row.ids) for row in left[: largest.rows]])
+        taken = int(np.searchsorted(counts, largest.examples, "right"))
+        rows, left = left[:taken], left[taken:]
+        shape = next(shape for shape in accepted if shape.rows >= taken and shape.examples >= counts[taken - 1])
+        ids = np.concatenate([row.ids for row in rows])
+        number = np.repeat(np.arange(taken), [len(row.ids) for row in rows])
+        slot = np.concatenate([np.arange(len(row.ids)) for row in rows])
+        yield shape, ids, np.stack([number, np.concatenate([row.starts for row in rows]), slot])
+
+
+def _evenly(rows: list[Row]) -> list[Row]:
+    """The same rows, so that any number of the first ones have about the mean of their examples.
+
+    A batch has room for so many rows and for so many examples, and is to run out of both at once.
+    """
+    ordered = collections.deque(sorted(rows, key=lambda row: len(row.ids)))
+    mean, taken, examples = sum(len(row.ids) for row in rows) / max(1, len(rows)), [], 0
+    while ordered:
+        row = ordered.pop() if examples <= mean * len(taken) else ordered.popleft()
+        taken.append(row)
+        examples += len(row.ids)
+    return taken
 
 
 def fill(

@@ -29,11 +29,12 @@ class Row:
     starts: list[int] = dataclasses.field(default_factory=list)
 
 
-def best_fit(lengths: Int[np.ndarray, " examples"], shortest: int) -> list[Row]:
+def best_fit(lengths: Int[np.ndarray, " examples"], shortest: int, tokens_a_slot: int = TOKENS_A_SLOT) -> list[Row]:
     """Lays examples into rows, the longest first, each where the least room remains.
 
     Args:
       shortest: the least length of a row; a longer example opens a row of the next power of two.
+      tokens_a_slot: a row has room for one example in so many tokens, and for one at least.
     """
     rows: list[Row] = []
     rooms: list[tuple[int, int]] = []  # what is free in a row, and its number, in order
@@ -48,7 +49,7 @@ def best_fit(lengths: Int[np.ndarray, " examples"], shortest: int) -> list[Row]:
         row = rows[number]
         row.ids.append(example)
         row.starts.append(row.length - room)
-        if len(row.ids) < row.length // TOKENS_A_SLOT:
+        if len(row.ids) < row.length // tokens_a_slot:
             bisect.insort(rooms, (room - length, number))
     return rows
 
