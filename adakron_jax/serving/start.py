@@ -9,7 +9,7 @@ from adakron_jax.bank import AdapterBank
 from adakron_jax.serving.engine import Engine
 from adakron_jax.serving.shelf import FILES, Shelf
 
-ROOM = 16  # adapters for which there is room at first, where fewer are served
+ROOM = 16  # adapters that may be added to those found at first before a stack has to grow, which compiles
 
 
 def make_engine(roots: Sequence[Path], base: str = "", *, queue_limit: int, resident: int, patience: float) -> Engine:
@@ -33,7 +33,7 @@ def make_engine(roots: Sequence[Path], base: str = "", *, queue_limit: int, resi
     bank = AdapterBank(base)
 
     def prepare(card: Card) -> None:
-        bank.prepare(card, min(resident, max(ROOM, len(folders))))
+        bank.prepare(card, min(resident, len(folders) + ROOM))
 
     shelf.fingerprint, shelf.prepare = bank.fingerprint, prepare
     return Engine(bank, shelf, queue_limit=queue_limit, resident=resident, patience=patience)
