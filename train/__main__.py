@@ -36,12 +36,15 @@ def _run(argv: Sequence[str]) -> int:
         command = parse_command(argv)
         if command.grid or command.launch.dry_run:
             return _run_grid(command)
-        if not command.launch.hosts:
-            return _run_one(command)
-        from train.engine import hosts
-
-        return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command)))
     except ValueError as error:
+        return _complain(str(error), 2)
+    if not command.launch.hosts:
+        return _run_one(command)
+    from train.engine import hosts
+
+    try:
+        return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command)))
+    except ValueError as error:  # there are no such hosts
         return _complain(str(error), 2)
 
 

@@ -5,11 +5,13 @@ parameters are in neither. With each lies a digest of its values, which orbax by
 it notices only what breaks its own structures.
 """
 
+import asyncio
 import hashlib
 import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from train.engine import hosts
 from train.engine.lock import Lock
 from train.engine.step import TrainState
 
-_OS_ERROR = re.compile(r"OS error (\d+)")  # in what orbax and tensorstore say
+_OS_ERROR = re.compile(r"(?:os_error_code='|Errno )(\d+)")  # as orbax and tensorstore report one
 KEEP = 2  # so that there is one before a damaged one
 
 
@@ -114,8 +116,12 @@ class Checkpoints:
         """Gives what the system refuses, such as room on disk, the error it is: orbax reports a ValueError."""
         try:
             yield
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             self._failed = True
+            # What orbax had begun besides, it drops, and Python would say so of each.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            if isinstance(error, OSError):
+                raise
             if (number := _OS_ERROR.search(str(error))) is None:
                 raise
             raise OSError(int(number[1]), f"a checkpoint could not be written, {os.strerror(int(number[1]))}") from None
@@ -144,7 +150,7 @@ def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def hook(late: Any) -> None:
-        if str(late.exc_value) != "Event loop is closed":
+        if str(late.exc_value) != "Event loop is closed" and late.object is not asyncio.BaseEventLoop.__del__:
             before(late)
 
     return hook
