@@ -1,5 +1,6 @@
 """Checkpoints by themselves; what a run does with them is in test_resume.py."""
 
+import errno
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from train.__main__ import _guarded
 from train.engine.checkpoint import Checkpoints, Damaged
 
-LATE = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))  # what orbax leaves of a read that ends too late
+LATE = SimpleNamespace(
+    exc_value=RuntimeError("Event loop is closed"), object=None
+)  # what orbax leaves of a read that ends too late
 
 
 @pytest.fixture
@@ -36,10 +40,57 @@ def test_reads_that_end_after_one_has_failed_print_nothing(
         checkpoints.restore_best(3, {"leaf": jnp.zeros(2)})
     sys.unraisablehook(LATE)
     assert printed == []
-    other = SimpleNamespace(exc_value=RuntimeError("something else"))
+    other = SimpleNamespace(exc_value=RuntimeError("something else"), object=None)
     sys.unraisablehook(other)
     assert printed == [other]
     checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ValueError("RESOURCE_EXHAUSTED: Failed to open: \"x.__lock\": Too many open files [os_error_code='24']"),
+            "too many open files: [Errno 24] a checkpoint could not be written, Too many open files",
+        ),
+        (
+            ValueError("Error writing: No space left on device [os_error_code='28']"),
+            "no room on disk: [Errno 28] a checkpoint could not be written, No space left on device",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), "the disk takes no writes: [Errno 30] Read-only file system"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_said_in_a_line(
+    error: Exception,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def fail(*args: object, **more: object) -> None:
+        raise error
+
+    def save() -> int:
+        checkpoints = Checkpoints(tmp_path)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(ocp.CheckpointManager, "save", fail)
+                checkpoints.save_best(3, {"leaf": jnp.zeros(2)})
+        finally:
+            checkpoints.close()
+        return 0
+
+    assert _guarded(save) == 2
+    assert capsys.readouterr().err == f"train: {line}; the last checkpoint is kept\n"
+
+
+def test_a_mistake_of_ours_is_not_said_to_be_the_machine_s():
+    def fail() -> int:
+        raise ValueError("a shape is wrong")
+
+    with pytest.raises(ValueError, match="a shape is wrong"):
+        _guarded(fail)
 
 
 def test_a_checkpoint_that_is_read_leaves_python_as_it_was(tmp_path: Path, printed: list[Any]):

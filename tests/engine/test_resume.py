@@ -171,36 +171,6 @@ def test_a_terminated_run_saves_its_state_and_continues_from_there(
 # --- signals at a chosen step
 
 
-# After the step given first, a process that may open no more files.
-WITHOUT_FILES = """
-import os, resource, sys
-from train.__main__ import main
-from train.engine.run import Crew
-
-step, last = Crew.step, int(sys.argv[1])
-
-def limited(crew, state, batches):
-    if int(state.step) == last:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), 10_000))
-    return step(crew, state, batches)
-
-Crew.step = limited
-sys.exit(main(sys.argv[2:]))
-"""
-
-
-def test_a_process_that_may_open_no_more_files_says_so_and_the_same_command_continues(
-    flags: Flags, uninterrupted: Outcome, tmp_path: Path
-):
-    words = [sys.executable, "-c", WITHOUT_FILES, str(STEPS + 3), *flags(tmp_path / "run")]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
-    assert "too many open files" in ended.stderr
-    assert "the last checkpoint is kept" in ended.stderr
-    assert call(flags(tmp_path / "run")).code == 0
-    assert_same(tmp_path / "run", uninterrupted)
-
-
 def saved_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
 
