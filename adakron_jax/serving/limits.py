@@ -1,5 +1,7 @@
-"""A limit on the size of requests."""
+"""Who may ask, and how much."""
 
+import hmac
+from collections.abc import Collection
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -32,3 +34,18 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         return await self.app(scope, replay, send)
+
+
+class Bearer:
+    """ASGI middleware that answers 401 to whoever does not bear the token, but for `unguarded` paths."""
+
+    def __init__(self, app: Any, token: str, unguarded: Collection[str]):
+        self.app, self.expected, self.unguarded = app, f"Bearer {token}".encode(), unguarded
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] not in self.unguarded:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self.expected):
+                refusal = JSONResponse({"error": "no valid bearer token"}, 401, {"WWW-Authenticate": "Bearer"})
+                return await refusal(scope, receive, send)
+        return await self.app(scope, receive, send)

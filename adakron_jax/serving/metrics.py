@@ -1,5 +1,8 @@
 """What the server tells Prometheus."""
 
+import time
+from typing import Any
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from adakron_jax.serving.engine import Engine
@@ -43,3 +46,24 @@ class Metrics:
     def page(self) -> bytes:
         """All of them, in the text that Prometheus reads."""
         return generate_latest(self.registry)
+
+
+class Measured:
+    """ASGI middleware that counts and times requests by endpoint; `unknown` is one that none has taken."""
+
+    def __init__(self, app: Any, metrics: Metrics):
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = time.perf_counter()
+
+        async def count(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                endpoint = getattr(scope.get("route"), "path", "unknown")
+                self.metrics.requests.labels(endpoint, message["status"]).inc()
+                self.metrics.seconds.labels(endpoint).observe(time.perf_counter() - begun)
+            await send(message)
+
+        return await self.app(scope, receive, count)

@@ -69,10 +69,10 @@ def call(argv: Sequence[str]) -> Ended:
     return Ended(code, out.getvalue(), err.getvalue())
 
 
-def start(argv: Sequence[str]) -> subprocess.Popen:
-    """Starts the program in a process of its own."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-m", "train", *argv], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+def start(argv: Sequence[str], before: Sequence[str] = ()) -> subprocess.Popen:
+    """Starts the program in a process of its own; `before` is what its command begins with."""
+    words, pipe = [*before, sys.executable, "-m", "train", *argv], subprocess.PIPE
+    return subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
 def stopped(argv: Sequence[str], folder: Path, step: int) -> Ended:

@@ -1,6 +1,7 @@
 """Checkpoints by themselves; what a run does with them is in test_resume.py."""
 
 import errno
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,14 @@ def test_reads_that_end_after_one_has_failed_print_nothing(
     checkpoints.close()
 
 
+def test_a_process_that_may_open_few_files_is_told_at_once():
+    # Midway, orbax may wait for ever for a file that it cannot open.
+    words = ["bash", "-c", 'ulimit -n 32; exec "$0" -m train --task sst2 --data mini', sys.executable]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    line = "train: this process may have 32 files open (ulimit -n); accepted: at least 64\n"
+    assert (ended.returncode, ended.stderr) == (2, line)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -57,8 +66,10 @@ def test_reads_that_end_after_one_has_failed_print_nothing(
             ValueError("Error writing: No space left on device [os_error_code='28']"),
             "no room on disk: [Errno 28] a checkpoint could not be written, No space left on device",
         ),
+        (PermissionError(errno.EACCES, "Permission denied"), "no permission: [Errno 13] Permission denied"),
         (OSError(errno.EROFS, "Read-only file system"), "the disk takes no writes: [Errno 30] Read-only file system"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("can't start new thread"), "out of memory: can't start new thread"),
     ],
 )
 def test_what_the_machine_refuses_is_said_in_a_line(

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from benchmarks.load import CHURNED, Answer, Report, churn, load, own_answers, texts
+from benchmarks.load import CHURNED, Answer, Clients, Report, churn, own_answers, texts
 from tests.serving.conftest import serving
 
 
@@ -22,7 +22,7 @@ def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
 
     async def proof(url: str) -> Report:
         churning = asyncio.create_task(churn(folder, [folders["kron-0"], folders["kron-1"]], 0.3))
-        report = await load(url, accepted, [*folders, CHURNED], asked, rate=40, seconds=3, hang_up=0.05)
+        report = await Clients(url, accepted, [*folders, CHURNED], asked).keep(rate=40, seconds=3, hang_up=0.05)
         churning.cancel()
         return report
 

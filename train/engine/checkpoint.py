@@ -157,7 +157,9 @@ def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    # Where a folder cannot be made, threads that wait for it would keep the process alive for many minutes.
+    threads = ocp.AsyncOptions(create_directories_asynchronously=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=threads)
     # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
     return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 

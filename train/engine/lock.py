@@ -29,8 +29,10 @@ class Lock:
 
     def release(self) -> None:
         if self._lock.is_locked:
-            # Before the lock is let go: who comes to hold a file that is gone makes another.
-            self._path.unlink(missing_ok=True)
+            # Before the lock is let go: who comes to hold a file that is gone makes another. One that may not be
+            # unlinked keeps nobody out.
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
             self._lock.release()
 
 

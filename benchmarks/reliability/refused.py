@@ -1,0 +1,175 @@
+"""A machine that refuses from some step on: one line, the last checkpoint good, and once it relents, the right end.
+
+    sudo python -m benchmarks.reliability.refused --kinds full read-only files memory --points 40
+
+The run's folder lies on a small tmpfs, which only root can mount. Each point draws a step of the run, and what is
+refused from then on. `full`: the disk is filled, up to a few bytes, so that whatever is written next does not find
+room, or finds it for a part. `read-only`: none of the run's folders may be written into any more. `files`, `memory`:
+the process may not have more than it has, and a few more. The program is a process of its own, which has to end.
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reliability.runs import LAST, Ended, call, differences, journal, outcome, start, surroundings, words
+
+SIZE = 8  # MiB of the disk
+LEFT = (0, 4096, 16384, 65536)  # bytes that stay free on it
+FILES = (0, 1, 2, 4, 8)  # that a process may still open
+MEMORY = (2**22, 2**24, 2**26)  # bytes that a process may still get
+OBEY = ("setpriv", "--bounding-set", "-dac_override")  # root may write everywhere but for this
+SAYS = {
+    "full": "no room on disk",
+    "read-only": "no permission",
+    "files": "too many open files",
+    "memory": "out of memory",
+}
+GOOD = ("refused", "not met", "killed")
+SECONDS = 120  # in which a run has to end
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def reached(folder: Path, step: int) -> bool:
+    return folder.is_dir() and (step == 0 or any(record["step"] >= step for record in journal(folder)))
+
+
+def once(condition: Callable[[], bool], act: Callable[[], None], ended: Callable[[], bool]) -> None:
+    """Waits for a condition and acts, unless the run has ended before."""
+    while not condition():
+        if ended():
+            return
+        time.sleep(0.001)
+    act()
+
+
+def fill(balloon: Path, left: int) -> None:
+    """Takes all the room there is, but for some bytes."""
+    with balloon.open("wb", buffering=0) as file:
+        while (free := shutil.disk_usage(balloon.parent).free - left) > 0:
+            try:
+                file.write(bytes(min(free, 2**20)))
+            except OSError:
+                return
+
+
+def run(argv: Sequence[str], folder: Path, step: int, act: Callable[[int], None]) -> Ended:
+    """In a process, whose number `act` is called with once a step is recorded; code None if it does not end."""
+    process = start(argv, OBEY)
+    once(lambda: reached(folder, step), lambda: act(process.pid), lambda: process.poll() is not None)
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return Ended(None, *process.communicate())
+    return Ended(process.returncode, out, err)
+
+
+@contextmanager
+def refusing(kind: str, folder: Path, rng: random.Random) -> Iterator[Callable[[int], None]]:
+    """What refuses something to a process of this number, until the context is left."""
+    balloon = folder.parent / "balloon"
+    left, files, memory = rng.choice(LEFT), rng.choice(FILES), rng.choice(MEMORY)
+
+    def folders() -> list[Path]:
+        return [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+
+    def refuse(process: int) -> None:
+        if kind == "full":
+            fill(balloon, left)
+        elif kind == "read-only":
+            for path in folders():
+                path.chmod(0o555)
+        elif kind == "files":
+            resource.prlimit(process, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{process}/fd")) + files,) * 2)
+        else:
+            pages = int(Path(f"/proc/{process}/statm").read_text().split()[0])
+            resource.prlimit(process, resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
+
+    try:
+        yield refuse
+    finally:
+        balloon.unlink(missing_ok=True)
+        for path in folders():
+            path.chmod(0o755)
+
+
+def attempt(kind: str, argv: Sequence[str], out: Path, rng: random.Random, right: Mapping[str, Any]) -> str:
+    """How a point ended."""
+    step = rng.randrange(LAST + 1)
+    shutil.rmtree(out, ignore_errors=True)
+    with refusing(kind, out, rng) as refuse:
+        ended = run(argv, out, step, refuse)
+    about, line = f"{kind} after step {step}", ended.err.strip()
+    end = "refused" if ended.code else "not met"
+    if ended.code is None:
+        return f"{about}: did not end within {SECONDS} s: {line[-300:]}"
+    if kind == "memory" and ended.code < 0:
+        end = "killed"  # where a library's own thread gets no memory, it ends the process
+    elif ended.code == 2 and (len(line.splitlines()) != 1 or SAYS[kind] not in line):
+        return f"{about}: said {line[:300]}"
+    elif ended.code not in (0, 2):
+        return f"{about}: exit code {ended.code}: {line[-300:]}"
+    again = call(argv)
+    if again.code != 0:
+        return f"{about}: could not go on: {again.err.strip()[:200]}"
+    wrong = differences(out, right)
+    return f"{about}: wrong {', '.join(wrong)}" if wrong else end
+
+
+def prove(scratch: Path, kinds: Sequence[str], points: int) -> dict[str, Counter]:
+    """How the points of each kind ended."""
+    ends: dict[str, Counter] = {kind: Counter() for kind in kinds}
+    with surroundings(scratch) as model, mounted(scratch / "disk") as disk:
+        argv = words(model, disk / "run")
+        ended = call(argv)
+        assert ended.code == 0, ended
+        right = outcome(disk / "run")
+        for kind in kinds:
+            for point in range(points):
+                end = attempt(kind, argv, disk / "run", random.Random(point), right)
+                ends[kind][end if end in GOOD else "bad"] += 1
+                if end not in GOOD:
+                    print(f"point {point}, {end}", file=sys.stderr, flush=True)
+    return ends
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=SAYS, default=list(SAYS))
+    parser.add_argument("--points", type=int, default=40, help="of each kind")
+    given = parser.parse_args(argv)
+    if os.geteuid():
+        print("refused: only root can mount a disk of its own", file=sys.stderr)
+        return 2
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-refused-") as scratch:
+        ends = prove(Path(scratch), given.kinds, given.points)
+    for kind, counter in ends.items():
+        print(f"{kind}: {dict(counter)} of {given.points} points")
+    print(f"{time.monotonic() - begun:.0f} s")
+    return int(any(counter["bad"] for counter in ends.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
