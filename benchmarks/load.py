@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import aiohttp
 import httpx2
 import numpy as np
 
+from adakron_jax import adapter
 from adakron_jax.bank import AdapterBank
 from adakron_jax.splice import make_method
 from benchmarks import shapes
@@ -69,14 +70,14 @@ def texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(count)]
 
 
-def own_answers(base: Path, folders: Mapping[str, Path], asked: Sequence[str]) -> dict[tuple[str, str], Answer]:
-    """What each adapter says of each text when nothing else is in the bank's batch."""
-    bank, answers = AdapterBank(str(base)), {}
-    for name, folder in folders.items():
-        bank.add(name, folder)
-        for text, prediction in zip(asked, bank.predict([(name, text) for text in asked]), strict=True):
+def own_answers(folders: Sequence[Path], asked: Sequence[str]) -> dict[tuple[int, str], Answer]:
+    """What each adapter, by its number, says of each text when nothing else is in the bank's batch."""
+    bank, answers = AdapterBank(adapter.read_card(folders[0] / "adapter.json").base), {}
+    for number, folder in enumerate(folders):
+        bank.add(str(number), folder)
+        for text, prediction in zip(asked, bank.predict([(str(number), text) for text in asked]), strict=True):
             pairs = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-            answers[name, text] = [{"label": label, "score": score} for label, score in pairs]
+            answers[number, text] = [{"label": label, "score": score} for label, score in pairs]
     return answers
 
 
@@ -194,18 +195,19 @@ def memory_mb(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
-async def prove(url: str, process: int, folder: Path, base: Path, seconds: float) -> dict[str, Any]:
-    """Finds the capacity, then holds half and 80 % of it."""
+async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], seconds: float) -> dict[str, Any]:
+    """Finds the capacity, then holds half and 80 % of it.
+
+    Args:
+      folder: that is served; of the adapters `sources`, and of others by number, which are the same again.
+    """
     asked = texts(50)
-    folders = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
-    answers = own_answers(base, folders, asked)
-    sources = list(folders.values())[:2]
+    answers = own_answers(sources, asked)
+    names = [path.name for path in sorted(folder.iterdir())]
 
     def accepted(name: str, text: str) -> list[Answer]:
-        of = [path.name for path in sources] if name == CHURNED else [name]
-        return [answers[one, text] for one in of]
-
-    names = list(folders)
+        of = (0, 1) if name == CHURNED else (int(name) % len(sources),)
+        return [answers[number, text] for number in of]
 
     def clients(names: Sequence[str]) -> Clients:
         return Clients(url, accepted, names, asked)
@@ -215,7 +217,7 @@ async def prove(url: str, process: int, folder: Path, base: Path, seconds: float
     figures: dict[str, Any] = {"capacity": capacity, "flood": flood.report.as_json()}
     figures["half"] = (await clients(names).keep(capacity / 2, seconds / 10)).as_json()
     compiled, held = metric(url, "compilations"), memory_mb(process)
-    churning = asyncio.create_task(churn(folder, sources, 3.0))
+    churning = asyncio.create_task(churn(folder, sources[:2], 3.0))
     kept = await clients([*names, CHURNED]).keep(0.8 * capacity, seconds, hang_up=0.05)
     churning.cancel()
     figures["80 %"] = kept.as_json() | {
@@ -230,22 +232,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
     parser.add_argument("--adapters", type=int, default=64)
+    parser.add_argument(
+        "--registered", type=int, default=0, help="names of these adapters, in turn (default: one each)"
+    )
     parser.add_argument("--seconds", type=float, default=600.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         base = shapes.locate(args.model, Path(scratch) / "base")
         folder = Path(scratch) / "adapters"
-        write_adapters(folder, base, make_method("adakron", {}), args.adapters)
+        sources = write_adapters(folder, base, make_method("adakron", {}), args.adapters)
+        for number in range(args.adapters, args.registered):
+            shutil.copytree(sources[number % args.adapters], folder / f"{number}", copy_function=os.link)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "adakron_jax", "serve", str(folder), "--port", str(port)]
         server = subprocess.Popen(command, env=os.environ.copy())
-        url = f"http://127.0.0.1:{port}"
+        url, begun = f"http://127.0.0.1:{port}", time.perf_counter()
         try:
             while not _ready(url):
                 time.sleep(1)
-            print(json.dumps(asyncio.run(prove(url, server.pid, folder, base, args.seconds)), indent=2))
+            figures = {"registered": metric(url, "adapters"), "ready_seconds": time.perf_counter() - begun}
+            figures |= asyncio.run(prove(url, server.pid, folder, sources, args.seconds))
+            print(json.dumps(figures, indent=2))
         finally:
             server.terminate()
             server.wait()

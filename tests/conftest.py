@@ -1,23 +1,27 @@
 """What the tests share: eight simulated devices, and a tiny encoder with a tokenizer in a folder."""
 
+import importlib.metadata
 import os
 import tempfile
 
 # On another platform, which the environment may name, only the oracles have a meaning.
 if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
     # Tiny programs take longer to compile than to run.
-    os.environ["XLA_FLAGS"] = " ".join(
-        (
-            "--xla_force_host_platform_device_count=8",
-            "--xla_backend_optimization_level=0",
-            "--xla_llvm_disable_expensive_passes=true",
-        )
-    )
+    flags = [
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know it
+        flags.append("--xla_cpu_use_fusion_emitters=false")  # half the time to compile
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Nothing is compiled twice, by whatever process of the tests. The first of them holds the folder until it ends.
+# Nothing is compiled twice, by whatever process of the tests, and no token is cached for longer than they run. The
+# first process holds the folder until it ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    PROGRAMS = tempfile.TemporaryDirectory(prefix="adakron-jax-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+    CACHES = tempfile.TemporaryDirectory(prefix="adakron-jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{CACHES.name}/programs"
+    os.environ["XDG_CACHE_HOME"] = f"{CACHES.name}/cache"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from collections.abc import Mapping, Sequence

@@ -83,6 +83,11 @@ class Case:
         params = self.model.assemble(pretrained.read(folder, self.config), learned)
         self.params = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), params)
         self.inputs, self.outputs = np.load(folder / "inputs.npz"), np.load(folder / "outputs.npz")
+        self.arrays = dict(self.inputs)
+        self.trained, self.training = self.model, {}
+        if "expert_choices" in self.arrays:
+            self.trained = no_dropout(self.model)
+            self.training = {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
         self.trajectory = folder / "trajectory.npz"
         self.names = set(said["trainable"])
         self.count = said["trainable_count"]
@@ -95,24 +100,24 @@ class Case:
         """Codes of classes, or numbers of a regression."""
         return jnp.asarray(arrays["labels"], jnp.result_type(float) if self.kind == "regression" else jnp.int32)
 
-    def forward(self, params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss, and with it the logits and the last hidden states; in training, if the case gives its draws."""
-        labels, inputs = self.labels(self.inputs), self.packed(self.inputs)
-        model, training = self.model, {}
-        if "expert_choices" in self.inputs:
-            model, training = no_dropout(model), {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
+    def forward(self, params: Any, arrays: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        """The loss and the logits, of the case's inputs; in training, if the case gives its draws."""
+        inputs = self.packed(arrays)
 
         def logits_of_pass() -> jax.Array:
-            return model.apply({"params": params}, inputs, **training)[:, 0]
+            return self.trained.apply({"params": params}, inputs, **self.training)[:, 0]
 
         with self.chosen_experts():
             logits = logits_of_pass()
-            loss = example_losses(self.kind, logits, labels)
-            loss += self.method.extra_losses(logits, logits_of_pass) if training else 0.0
+            loss = example_losses(self.kind, logits, self.labels(arrays))
+            loss += self.method.extra_losses(logits, logits_of_pass) if self.training else 0.0
+        return loss.mean(), logits
+
+    def hidden(self, params: Any, arrays: Mapping[str, Any]) -> jax.Array:
+        """The last hidden states of all tokens; the classifier's pass has those of the first ones alone."""
         with self.chosen_experts(from_pass=-1):
-            encoder = Encoder(model.config, self.method)
-            hidden = encoder.apply({"params": params["encoder"]}, inputs, **training)
-        return loss.mean(), {"logits": logits, "hidden": hidden}
+            encoder = Encoder(self.trained.config, self.method)
+            return encoder.apply({"params": params["encoder"]}, self.packed(arrays), **self.training)
 
     @contextmanager
     def chosen_experts(self, from_pass: int = 0) -> Iterator[None]:
@@ -128,9 +133,17 @@ class Case:
     def results(self) -> dict[str, Any]:
         """Loss, logits, hidden states and the gradient of every trainable tensor, under its canonical name."""
         trainable, frozen = split_params(self.params, is_trainable(self.method))
-        differentiate = jax.jit(jax.value_and_grad(lambda tree: self.forward(merge_params(tree, frozen)), has_aux=True))
-        (loss, seen), grads = differentiate(trainable)
-        return {"loss": loss, "grads": self.tensors(grads)} | seen
+        # Arguments, not constants, which would be computed with while compiling.
+
+        @jax.jit  # with arguments, not constants, which would be computed with while compiling
+        def results(trainable: Any, frozen: Any, arrays: Any) -> Any:
+            differentiate = jax.value_and_grad(
+                lambda tree: self.forward(merge_params(tree, frozen), arrays), has_aux=True
+            )
+            return differentiate(trainable), self.hidden(merge_params(trainable, frozen), arrays)
+
+        ((loss, logits), grads), hidden = results(trainable, frozen, self.arrays)
+        return {"loss": loss, "logits": logits, "hidden": hidden, "grads": self.tensors(grads)}
 
     def tensors(self, tree: Any) -> dict[str, np.ndarray]:
         return adapter.to_tensors(flatten(tree), self.method, self.config)
@@ -170,9 +183,9 @@ def test_count_of_trainable_parameters(case: Case) -> None:
 def test_logits_and_loss_in_float64(name: str) -> None:
     with jax.enable_x64(True):
         case = Case(name)
-        loss, seen = jax.jit(case.forward)(case.params)
-        assert seen["logits"].dtype == jnp.float64
-        np.testing.assert_allclose(seen["logits"], case.outputs["logits64"], rtol=0, atol=1e-9)
+        loss, logits = jax.jit(case.forward)(case.params, case.arrays)
+        assert logits.dtype == jnp.float64
+        np.testing.assert_allclose(logits, case.outputs["logits64"], rtol=0, atol=1e-9)
         # The reference code computes AdaMix's consistency loss in float32 even then.
         atol = 1e-7 if "expert_choices" in case.inputs else 1e-9
         np.testing.assert_allclose(loss, case.outputs["loss64"], rtol=0, atol=atol)

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_resume import Outcome, assert_same, caches, call, outcome, saved_steps, stop_after
+from tests.engine.test_resume import Outcome, assert_same, call, outcome, saved_steps, stop_after
 from train.engine.evaluation import out_of_patience
-
-__all__ = ["caches"]  # a fixture
 
 STEPS, EPOCHS = 8, 2
 LAST = STEPS * EPOCHS
@@ -32,7 +30,7 @@ def evaluated(records: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def whole(caches: None, flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def whole(flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     ended = call(flags(learning_rate=1e-3, out=folder))
     assert (ended.code, ended.err) == (0, "")

@@ -23,12 +23,10 @@ from safetensors.numpy import load_file
 
 from adakron_jax.config import BERT_BASE
 from benchmarks.tpu import Collective, collectives
-from tests.engine.test_resume import Ended, caches, call, overwrite_everything, records, saved_steps
+from tests.engine.test_resume import Ended, call, overwrite_everything, records, saved_steps
 from train.engine.sharding import make_shardings
 from train.options.command import parse_command
 from train.options.mesh import MeshShape
-
-__all__ = ["caches"]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES, BATCH, STEPS = 76, 8, 20  # of two epochs; the last batch of each is half full
@@ -128,7 +126,7 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def folder(caches: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hosts")
 
 

@@ -15,11 +15,6 @@ REVIEWS = str(MINI / "reviews.csv")
 REVIEW = {"task": "reviews", "data": REVIEWS, "text": ("review",), "label": ("sentiment",)}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def loader(tiny: Path) -> Loader:
     return Loader(Pretrained(str(tiny)))

@@ -27,13 +27,6 @@ SMALL = ["--batch-size", "32", "--max-length", "64", "--epochs", "1", "--learnin
 Train = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture
 def train(tiny: Path, tmp_path: Path) -> Train:
     """Trains in a folder of a name, and gives the result."""

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +38,6 @@ class Ended(NamedTuple):
 
 
 Flags = Callable[[Path], list[str]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokens are cached in a folder of the tests, also by the processes that they start."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +89,7 @@ def assert_same(folder: Path, uninterrupted: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(caches: None, flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def uninterrupted(flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     ended = call(flags(folder))
     assert (ended.code, ended.err) == (0, "")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,6 @@ from train.options.model import Pretrained
 ADAKRON = AdaKron((2, 2))
 SMALL = ["--data", "mini", "--batch-size", "8", "--limit-train", "64", "--limit-eval", "8", "--max-length", "32"]
 SMALL += ["--epochs", "2", "--method.factors", "2", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokens are cached in a folder of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def start(tiny: Path, out: Path, task: str, method: Method, init_from: str = "") -> Mapping[str, Any]:

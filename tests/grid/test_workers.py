@@ -30,14 +30,6 @@ STEPS, EPOCHS, SEEDS = 24, 3, (0, 1, 2)
 DEADLINE = 60.0  # seconds until something must have happened
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokens are cached in a folder of the tests, also by the processes that they start."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def flags(tiny: Path) -> Callable[[Path], list[str]]:
     """The command line of every grid here, but for its workers."""

@@ -13,16 +13,17 @@ def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
 ) -> None:
     folder = tmp_path / "adapters"
     shutil.copytree(shelf, folder, ignore=shutil.ignore_patterns("kron-3"))
-    folders = {path.name: path for path in sorted(folder.iterdir())}
+    names = sorted(path.name for path in folder.iterdir())
+    kron = [names.index("kron-0"), names.index("kron-1")]
     asked = texts(6)
-    answers = own_answers(tiny, folders, asked)
+    answers = own_answers([folder / name for name in names], asked)
 
     def accepted(name: str, text: str) -> list[Answer]:
-        return [answers[one, text] for one in (("kron-0", "kron-1") if name == CHURNED else (name,))]
+        return [answers[number, text] for number in (kron if name == CHURNED else [names.index(name)])]
 
     async def proof(url: str) -> Report:
-        churning = asyncio.create_task(churn(folder, [folders["kron-0"], folders["kron-1"]], 0.3))
-        report = await Clients(url, accepted, [*folders, CHURNED], asked).keep(rate=40, seconds=3, hang_up=0.05)
+        churning = asyncio.create_task(churn(folder, [folder / "kron-0", folder / "kron-1"], 0.3))
+        report = await Clients(url, accepted, [*names, CHURNED], asked).keep(rate=40, seconds=3, hang_up=0.05)
         churning.cancel()
         return report
 
