@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from adakron_jax.files import write_whole
+
+FLUSH_SECONDS = 30.0  # that events may wait in memory
 
 
 class Journal:
@@ -21,8 +24,6 @@ class Journal:
         Raises:
           ValueError: the journal is damaged.
         """
-        from tensorboardX import SummaryWriter
-
         self._path = folder / "metrics.jsonl"
         self.records = [record for record in _read_records(self._path) if record["step"] <= resumed_at]
         if not resumed_at:
@@ -32,7 +33,7 @@ class Journal:
         self._events = None
         if writes:
             write_whole(self._path, self._lines)
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at + 1)
+            self._events = _Events(folder / "tensorboard", resumed_at)
 
     def write(self, record: dict[str, Any]) -> None:
         self.records.append(record)
@@ -40,9 +41,7 @@ class Journal:
             return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if name not in ("kind", "step", "split"):
-                self._events.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        self._events.write(record)
 
     @property
     def _lines(self) -> bytes:
@@ -59,6 +58,41 @@ class Journal:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+class _Events:
+    """TensorBoard's events, written by whoever records them.
+
+    `SummaryWriter` leaves that to a thread, which a full disk ends, and then waits for it.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"), f".{resumed_at}")
+        self._write(resumed_at + 1, session_log=SessionLog(status=SessionLog.START))  # later steps before this are void
+        self._flushed = time.monotonic()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """A record's numbers, on disk after an evaluation and every now and then."""
+        from tensorboardX.summary import scalar
+
+        for name, value in record.items():
+            if name not in ("kind", "step", "split"):
+                self._write(record["step"], summary=scalar(f"{record['kind']}/{name}", value))
+        if record["kind"] == "eval" or time.monotonic() > self._flushed + FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def _write(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._file.write_event(Event(wall_time=time.time(), step=step, **what))
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:
