@@ -16,7 +16,6 @@ from adakron_jax.data.packing import Batch, Plan
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.files import cache_folder
 from adakron_jax.params import Tree, merge_params
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
@@ -87,14 +86,6 @@ def eval_step(trainable: Tree, frozen: Tree, batch: Batch, *, model: SequenceCla
     """Logits [micro, rows, slots, labels], without dropout."""
     params = merge_params(trainable, frozen)
     return jax.lax.map(lambda inputs: model.apply({"params": params}, inputs), batch.inputs)
-
-
-def keep_executables() -> None:
-    """Lets compiled steps be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
-    # The small ones of a start too, which jax by itself would compile again each time.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 class PerShape:

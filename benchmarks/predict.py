@@ -19,8 +19,8 @@ from statistics import median
 import jax
 
 import adakron_jax as ak
+from adakron_jax import runtime
 from adakron_jax.files import write_whole
-from adakron_jax.forward import keep_executables
 from adakron_jax.hub import locate
 from benchmarks.peers.process import PYTHON, peer
 from train.data import sources
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=PYTHON, help="their interpreter")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
-    keep_executables()
+    runtime.set_up()
     rows = sources.read(args.data, TASKS["sst2"], "train")
     texts = rows["sentence"][: args.texts]
     classifier = ours(args.model)

@@ -21,6 +21,7 @@ def add_flags(parser: Parser) -> None:
 def run(given: dict[str, Any]) -> int:
     import numpy as np
 
+    from adakron_jax import runtime
     from adakron_jax.classifier import TextClassifier
     from adakron_jax.data import labels, table
     from adakron_jax.data.texts import texts
@@ -29,6 +30,7 @@ def run(given: dict[str, Any]) -> int:
     for path in (given[name] for name in ("json", "page") if name in given):
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
+    runtime.set_up()
     classifier = TextClassifier.load(given["run"])
     card = classifier.card
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])

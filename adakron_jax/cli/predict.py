@@ -35,16 +35,17 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
+    from adakron_jax import runtime
     from adakron_jax.classifier import WINDOW, TextClassifier
     from adakron_jax.data import table
     from adakron_jax.data.texts import lines, texts
     from adakron_jax.data.writer import writing
-    from adakron_jax.forward import keep_executables, logits_of
+    from adakron_jax.forward import logits_of
 
     file, probabilities = given.get("file", "-"), "probabilities" in given
     if file != "-":
         table.check(Path(file))  # a mistake shows before the encoder is loaded
-    keep_executables()
+    runtime.set_up()
     done = empty = cut = 0
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(writing(given["out"])) if "out" in given else None

@@ -25,6 +25,7 @@ def run(given: dict[str, Any]) -> int:
             raise ValueError(f"serve needs {package}; install it with: pip install 'adakron-jax[serve]'")
     import uvicorn
 
+    from adakron_jax import runtime
     from adakron_jax.serving.app import make_app
     from adakron_jax.serving.start import make_engine
 
@@ -35,6 +36,7 @@ def run(given: dict[str, Any]) -> int:
             raise ValueError(f"{name} is {value}; accepted: at least 1")
     if not 0 <= patience <= 1000:
         raise ValueError(f"patience is {patience}; accepted: 0 to 1000 milliseconds")
+    runtime.set_up()
     engine = make_engine(roots, given.get("base", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
     app = make_app(engine, engine.shelf, token=os.environ.get("ADAKRON_TOKEN", ""), hub=given.get("hub", False))
     uvicorn.run(

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.engine.test_run import SMALL, cache, call, records
-
-__all__ = ["cache"]  # a fixture
+from tests.engine.test_run import SMALL, call, records
 
 
-def test_losses_in_bf16_are_within_the_noise_of_seeds(cache: None, tiny: Path, tmp_path: Path):
+def test_losses_in_bf16_are_within_the_noise_of_seeds(tiny: Path, tmp_path: Path):
     def losses(name: str, *more: object) -> np.ndarray:
         flags = ["--task", "sst2", "--model", tiny, "--epochs", 6, "--learning-rate", 1e-2, "--out", tmp_path / name]
         assert call(*SMALL, *flags, *more).code == 0

@@ -68,7 +68,7 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(cache: None, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """AdaKron on SST-2, at a rate too low to change an answer, so that the first epoch is the best."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     flags = [*SMALL, "--task", "sst2", "--model", str(tiny), "--epochs", "2", "--limit-train", "100"]
@@ -112,7 +112,7 @@ def test_the_result_has_every_promised_key(whole: Whole, tiny: Path):
     assert set(result) == {
         *("task", "model", "method", "seed", "params", "best_by", "best", "last", "collapsed", "stopped_early"),
         *("train_examples", "together", "problem", "data", "test", "throughput", "seconds", "compilations", "device"),
-        *("versions", "sha256"),
+        *("versions", "journal", "sha256"),
     }
     assert (result["task"], result["model"], result["seed"]) == ("sst2", str(tiny), 0)
     assert result["method"] == {"name": "adakron", "layers": "all", "factors": [12, 4], "place": "sequential"}
@@ -235,6 +235,17 @@ def test_a_result_that_no_such_run_wrote_is_refused_in_one_line(
     assert told in ended.err
 
 
+def test_an_ended_run_whose_journal_is_damaged_is_refused(whole: Whole, tmp_path: Path):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
+    path = folder / "metrics.jsonl"
+    line = f"train: {path}: damaged: not what the run has recorded; give another --out\n"
+    path.write_bytes(path.read_bytes()[:-1])
+    cut = call(*whole.flags, "--out", folder)
+    path.unlink()
+    gone = call(*whole.flags, "--out", folder)
+    assert [(ended.code, ended.err) for ended in (cut, gone)] == [(2, line)] * 2
+
+
 def test_a_folder_that_another_process_is_in_is_refused_but_not_what_a_killed_one_left(tiny: Path, tmp_path: Path):
     flags = [*SMALL, "--task", "sst2", "--model", tiny, "--method", "head", "--epochs", 1, "--out", tmp_path / "o"]
     (tmp_path / "o").mkdir()
@@ -280,7 +291,7 @@ def test_a_regression_is_scored_by_its_correlations(tiny: Path, tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def divided(cache: None, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def divided(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """A finished run on MNLI, in bfloat16, its batches divided into two parts on each of two devices."""
     folder = tmp_path_factory.mktemp("runs") / "divided"
     flags = [*SMALL, "--task", "mnli", "--model", str(tiny), "--epochs", "1", "--method.place", "pfeiffer"]

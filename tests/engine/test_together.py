@@ -15,11 +15,9 @@ from safetensors.numpy import load_file
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.inputs import blank
 from benchmarks.reliability.runs import differences, outcome
-from tests.engine.test_run import cache, call, read_json, records
+from tests.engine.test_run import call, read_json, records
 from train.engine import loop, step
 from train.engine.optim import linear_schedule
-
-__all__ = ["cache"]  # a fixture
 
 SMALL = ["--task", "sst2", "--data", "mini", "--batch-size", "8", "--limit-train", "48", "--limit-eval", "16"]
 SMALL += ["--max-length", "32", "--epochs", "2", "--method", "adakron", "vera"]
@@ -31,7 +29,7 @@ def flags(tiny: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def both(cache: None, flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def both(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folders of a grid's cells one after another, and together."""
     alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
     varied = ["--seed", "0", "3", "--learning-rate", "1e-3", "3e-2"]

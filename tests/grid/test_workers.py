@@ -44,9 +44,7 @@ def folders(out: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(
-    cache: None, flags: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> list[Mapping[str, Any]]:
+def expected(flags: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, Any]]:
     """What the cells' folders hold when they have run one after another."""
     out = tmp_path_factory.mktemp("one-after-another")
     ended = call(*flags(out))

@@ -13,6 +13,7 @@ from train.engine import checkpoint, hosts
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
 from train.options.config import RunConfig
+from train.output import journal
 from train.output.result import Result, parse
 
 SPLITS = "splits.json"  # the rows of each part, counted from 1, and the task that the data pose
@@ -45,9 +46,12 @@ def finished(config: RunConfig) -> Result | None:
     if not (ended := folder / "result.json").is_file():
         return None
     try:
-        return parse(ended.read_text(encoding="utf-8"), config)
+        result = parse(ended.read_text(encoding="utf-8"), config)
     except ValueError as error:
         raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
+    if result.journal not in ("", journal.digest_of(folder)):
+        raise ValueError(f"{folder / journal.FILE}: damaged: not what the run has recorded; give another --out")
+    return result
 
 
 def reached(config: RunConfig) -> int:

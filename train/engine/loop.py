@@ -241,6 +241,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         problem=data.task.problem.kind if config.own else "",
         data=data.task.fingerprint,
         test=test,
+        journal=run.journal.digest,
         throughput=Throughput(
             examples_per_second=speed,
             tokens_per_second=speed * float(np.mean(data.train.lengths)),

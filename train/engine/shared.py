@@ -2,8 +2,8 @@
 
 import jax
 
+from adakron_jax import runtime
 from adakron_jax.encoders.classifier import SequenceClassifier
-from adakron_jax.files import cache_folder
 from adakron_jax.params import Tree
 from train.engine import optim
 from train.engine.load import Loader
@@ -39,11 +39,7 @@ class Shared:
 
 
 def configure_jax(precision: str) -> None:
-    """Sets what holds for the whole process: the precision of matmuls, and where executables are kept."""
+    """Sets what holds for the whole process: the precision of matmuls, and what every program of ours sets."""
     # On GPUs and TPUs a float32 matmul is by default a narrower one. Here f32 means f32.
     jax.config.update("jax_default_matmul_precision", "float32" if precision == "f32" else None)
-    # What was compiled once is taken from disk; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
-    # The small ones of a start too, which jax by itself would compile again each time.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    runtime.set_up()

@@ -8,6 +8,7 @@ from typing import Any
 
 from adakron_jax.files import write_whole
 
+FILE = "metrics.jsonl"
 FLUSH_SECONDS = 30.0  # that events may wait in memory
 
 
@@ -24,7 +25,7 @@ class Journal:
         Raises:
           ValueError: the journal is damaged.
         """
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / FILE
         self.records = [record for record in _read_records(self._path) if record["step"] <= resumed_at]
         if not resumed_at:
             self.records = []
@@ -58,6 +59,12 @@ class Journal:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of the records in a run's folder; empty if there are none."""
+    path = folder / FILE
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 class _Events:

@@ -77,6 +77,7 @@ class Result:
       together: how many runs took their steps as one, itself counted.
       problem, data: of a table of one's own, what it asks and the fingerprint of its rows.
       test: scores of the best evaluation's adapter on what is scored once.
+      journal: SHA-256 of `metrics.jsonl`; empty if an older version did not say.
     """
 
     task: str
@@ -94,6 +95,7 @@ class Result:
     problem: str = ""
     data: str = ""
     test: dict = dataclasses.field(default_factory=dict)
+    journal: str = ""
     throughput: Throughput
     seconds: Seconds
     compilations: Compilations

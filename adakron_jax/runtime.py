@@ -1,0 +1,35 @@
+"""What our programs set for their whole process; the library leaves a caller's as it is."""
+
+import ctypes
+
+import jax
+
+from adakron_jax.files import cache_folder
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
+KEPT = 2**30  # bytes; larger pieces of memory than this go back to the system
+
+
+def set_up() -> None:
+    """Keeps compiled programs on disk, and memory in the process."""
+    keep_programs()
+    keep_memory()
+
+
+def keep_programs() -> None:
+    """Lets compiled programs be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    # The small ones of a start too, which jax by itself would compile again each time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def keep_memory() -> None:
+    """Lets memory that is free be used again, where glibc would give it back to the system.
+
+    A step's buffers are large enough to be mapped anew each time, and the system fills every page with zeros first: of
+    selecting adapters from a bank that was three quarters of the time. Other C libraries are left as they are.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, KEPT)
+        libc.mallopt(_M_TRIM_THRESHOLD, KEPT)
