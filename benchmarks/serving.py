@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter, pretrained, runtime
 from adakron_jax.adapter import Card
 from adakron_jax.bank import AdapterBank
 from adakron_jax.classifier import TextClassifier
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
+    runtime.keep_memory()  # as the server does
     figures: dict[str, Any] = {"device": jax.devices()[0].device_kind}
     with tempfile.TemporaryDirectory() as scratch:
         if "mixed" in args.part:

@@ -47,6 +47,17 @@ def test_reads_that_end_after_one_has_failed_print_nothing(
     checkpoints.close()
 
 
+def test_metadata_that_orbax_cannot_read_are_named_and_keep_nobody_out(tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(3, {"leaf": jnp.zeros(2)})
+    checkpoints.close()
+    path = tmp_path / "best/3/_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace("performance_metrics", "performance_metrycs"))
+    for _ in range(2):
+        with pytest.raises(Damaged, match=f"^{tmp_path}/best: damaged checkpoint .*performance_metrycs"):
+            Checkpoints(tmp_path)
+
+
 def test_a_process_that_may_open_few_files_is_told_at_once():
     # Midway, orbax may wait for ever for a file that it cannot open.
     words = ["bash", "-c", 'ulimit -n 32; exec "$0" -m train --task sst2 --data mini', sys.executable]

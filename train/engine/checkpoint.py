@@ -50,6 +50,7 @@ class Checkpoints:
 
     Raises:
       ValueError: another process has them open.
+      Damaged: orbax cannot say which there are.
     """
 
     def __init__(self, folder: Path):
@@ -57,9 +58,14 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs as an error, it raises as well
         self._before, self._failed = sys.unraisablehook, False
         sys.unraisablehook = _without_late(self._before)  # before the first thread that could call it
-        self._last = _manager(folder / "checkpoints", KEEP)
-        self._best = _manager(folder / "best", 1)
         self.journal: str | None = None
+        try:
+            self._last = _manager(folder / "checkpoints", KEEP)
+            self._best = _manager(folder / "best", 1)
+        except BaseException:
+            if self._lock is not None:
+                self._lock.release()
+            raise
 
     def save(self, state: TrainState, journal: str) -> None:
         """Saves the state under its step, unless it is there already, and the digest of the run's journal up to it."""
@@ -161,7 +167,11 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     threads = ocp.AsyncOptions(create_directories_asynchronously=False)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=threads)
     # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
-    return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=ocp.StandardCheckpointHandler())
+    handler = ocp.StandardCheckpointHandler()
+    try:
+        return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handler)
+    except ValueError as error:
+        raise Damaged(f"{folder}: damaged checkpoint ({_reason(error)}); train anew in another folder") from None
 
 
 def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) -> None:
@@ -181,9 +191,12 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
         if _about(manager, step).get("sha256") not in (None, _digest(tree)):
             raise ValueError("its values are not those that were saved")
     except Exception as error:  # of a damaged checkpoint, orbax and what it stands on raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise Damaged(f"{Path(manager.directory) / str(step)}: damaged checkpoint ({reason})") from None
+        raise Damaged(f"{Path(manager.directory) / str(step)}: damaged checkpoint ({_reason(error)})") from None
     return tree
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _digest(tree: Any) -> str:
