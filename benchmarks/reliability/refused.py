@@ -101,10 +101,12 @@ def refusing(kind: str, folder: Path, rng: random.Random) -> Iterator[Callable[[
             for path in folders():
                 path.chmod(0o555)
         elif kind == "files":
-            resource.prlimit(process, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{process}/fd")) + files,) * 2)
+            most = len(os.listdir(f"/proc/{process}/fd")) + files
+            resource.prlimit(process, resource.RLIMIT_NOFILE, (most, most))
         else:
             pages = int(Path(f"/proc/{process}/statm").read_text().split()[0])
-            resource.prlimit(process, resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
+            most = pages * resource.getpagesize() + memory
+            resource.prlimit(process, resource.RLIMIT_AS, (most, most))
 
     try:
         yield refuse

@@ -75,11 +75,13 @@ class _Events:
 
     def __init__(self, folder: Path, resumed_at: int):
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto import event_pb2
 
         folder.mkdir(parents=True, exist_ok=True)
         self._file = EventsWriter(str(folder / "events"), f".{resumed_at}")
-        self._write(resumed_at + 1, session_log=SessionLog(status=SessionLog.START))  # later steps before this are void
+        self._proto: Any = event_pb2  # which has its classes made when it is imported
+        begin = self._proto.SessionLog(status=self._proto.SessionLog.START)
+        self._write(resumed_at + 1, session_log=begin)  # later steps before this are void
         self._flushed = time.monotonic()
 
     def write(self, record: dict[str, Any]) -> None:
@@ -94,9 +96,7 @@ class _Events:
             self._flushed = time.monotonic()
 
     def _write(self, step: int, **what: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._file.write_event(Event(wall_time=time.time(), step=step, **what))
+        self._file.write_event(self._proto.Event(wall_time=time.time(), step=step, **what))
 
     def close(self) -> None:
         self._file.close()
