@@ -81,7 +81,8 @@ class Apart:
         Args:
           function: called with the example's own leaves, and with its values [1, length, ...].
           own: leaves [examples, ...].
-          values: trees of packed arrays [rows, tokens, ...]; an example has zeros beyond its end.
+          values: trees of packed arrays [rows, tokens, ...]. Beyond an example's end integers, such as its segment,
+            are zeros; floats are of any token.
         """
         width, begin, parts = jax.tree.leaves(values)[0].shape[1], 0, []
         for part, apart in enumerate(self.apart[width]):
@@ -95,8 +96,11 @@ class Apart:
 
     def _lay_apart(self, x: Array, part: int) -> Array:
         """[rows, tokens, ...] -> [examples, 1, length, ...]."""
-        at = self.apart[x.shape[1]][part]
-        return x.reshape(-1, *x.shape[2:]).at[at[:, None]].get(mode="fill", fill_value=0)
+        at, tokens = self.apart[x.shape[1]][part][:, None], x.reshape(-1, *x.shape[2:])
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            return tokens.at[at].get(mode="fill", fill_value=0)
+        # Zeros would be another pass over all of it.
+        return tokens.at[jnp.minimum(at, len(tokens) - 1)].get(mode="promise_in_bounds")
 
     def by_token(self, leaf: Array, tokens: int) -> Array:
         """[examples, ...] -> [rows, tokens, ...]."""
