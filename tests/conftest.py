@@ -17,10 +17,10 @@ if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
     os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nothing is compiled twice, by whatever process of the tests, and no token is cached for longer than they run. The
-# first process holds the folder until it ends.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+# first process holds the folder until it ends; pytest's workers have its environment.
+if "PYTEST_XDIST_WORKER" not in os.environ:
     CACHES = tempfile.TemporaryDirectory(prefix="adakron-jax-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{CACHES.name}/programs"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{CACHES.name}/programs")
     os.environ["XDG_CACHE_HOME"] = f"{CACHES.name}/cache"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 

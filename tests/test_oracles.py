@@ -133,7 +133,6 @@ class Case:
     def results(self) -> dict[str, Any]:
         """Loss, logits, hidden states and the gradient of every trainable tensor, under its canonical name."""
         trainable, frozen = split_params(self.params, is_trainable(self.method))
-        # Arguments, not constants, which would be computed with while compiling.
 
         @jax.jit  # with arguments, not constants, which would be computed with while compiling
         def results(trainable: Any, frozen: Any, arrays: Any) -> Any:

@@ -4,7 +4,7 @@ import errno
 import re
 import resource
 
-FILES = 64  # that a run must be able to have open; about 40 are, and orbax may wait for ever where one more is refused
+FILES = 64  # that a run must be able to have open; about 40 are, and orbax may wait long where one more is refused
 _REFUSED = {
     errno.ENOSPC: "no room on disk",
     errno.EDQUOT: "no room on disk",

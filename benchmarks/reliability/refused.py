@@ -54,15 +54,6 @@ def reached(folder: Path, step: int) -> bool:
     return folder.is_dir() and (step == 0 or any(record["step"] >= step for record in journal(folder)))
 
 
-def once(condition: Callable[[], bool], act: Callable[[], None], ended: Callable[[], bool]) -> None:
-    """Waits for a condition and acts, unless the run has ended before."""
-    while not condition():
-        if ended():
-            return
-        time.sleep(0.001)
-    act()
-
-
 def fill(balloon: Path, left: int) -> None:
     """Takes all the room there is, but for some bytes."""
     with balloon.open("wb", buffering=0) as file:
@@ -76,7 +67,10 @@ def fill(balloon: Path, left: int) -> None:
 def run(argv: Sequence[str], folder: Path, step: int, act: Callable[[int], None]) -> Ended:
     """In a process, whose number `act` is called with once a step is recorded; code None if it does not end."""
     process = start(argv, OBEY)
-    once(lambda: reached(folder, step), lambda: act(process.pid), lambda: process.poll() is not None)
+    while process.poll() is None and not reached(folder, step):
+        time.sleep(0.001)
+    if process.poll() is None:
+        act(process.pid)
     try:
         out, err = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:

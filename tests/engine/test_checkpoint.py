@@ -59,7 +59,7 @@ def test_metadata_that_orbax_cannot_read_are_named_and_keep_nobody_out(tmp_path:
 
 
 def test_a_process_that_may_open_few_files_is_told_at_once():
-    # Midway, orbax may wait for ever for a file that it cannot open.
+    # Midway, orbax may wait long for a file that it cannot open.
     words = ["bash", "-c", 'ulimit -n 32; exec "$0" -m train --task sst2 --data mini', sys.executable]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
     line = "train: this process may have 32 files open (ulimit -n); accepted: at least 64\n"

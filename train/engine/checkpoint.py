@@ -63,6 +63,7 @@ class Checkpoints:
             self._last = _manager(folder / "checkpoints", KEEP)
             self._best = _manager(folder / "best", 1)
         except BaseException:
+            sys.unraisablehook = self._before
             if self._lock is not None:
                 self._lock.release()
             raise
