@@ -16,7 +16,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
-from adakron_jax.forward import logits_of
+from adakron_jax.forward import by_layer, logits_of
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
 from adakron_jax.params import Tree, flatten, split_params
@@ -45,7 +45,8 @@ class TextClassifier:
     """
 
     def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
-        self.model, self.params, self.card, self.tokenizer = model, params, card, tokenizer
+        self.model, self.card, self.tokenizer = model, card, tokenizer
+        self._params, self._used = params, by_layer(params) if model.unroll else params
 
     @classmethod
     def load(cls, run: str | Path, base: str = "", *, dtype: Any = None) -> "TextClassifier":
@@ -61,6 +62,10 @@ class TextClassifier:
         """
         model, params, card = attach(str(run), base, dtype)
         return cls(model, params, card, Tokenizer(hub.locate(base or card.base), model.config.vocab_size))
+
+    @property
+    def params(self) -> Tree:
+        return self._params
 
     @property
     def problem(self) -> Problem:
@@ -105,7 +110,11 @@ class TextClassifier:
     def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
         """Logits of all texts, or of all pairs given as first and as second texts; a window of them at a time."""
         windows = [[column[i : i + WINDOW] for column in columns] for i in range(0, max(1, len(columns[0])), WINDOW)]
-        return np.concatenate([logits_of(self.model, self.params, self.encode(window)) for window in windows])
+        return np.concatenate([self.logits_of(self.encode(window)) for window in windows])
+
+    def logits_of(self, examples: Examples) -> Float[np.ndarray, "examples outputs"]:
+        """Logits of what `encode` gave."""
+        return logits_of(self.model, self._used, examples)
 
     def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.

@@ -16,7 +16,8 @@ from adakron_jax.data.packing import Batch, Plan
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.params import Tree, merge_params
+from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.params import Tree, flatten, merge_params, unflatten
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's
@@ -48,6 +49,19 @@ def logits_of(
             done(finished)
         before = running
     return logits
+
+
+def by_layer(params: Tree) -> Tree:
+    """The parameters with a list of arrays, one a layer, in place of each stack, for a model that unrolls its layers.
+
+    On a CPU they share the stacks' memory, where it is aligned.
+    """
+    return unflatten(
+        {
+            path: jax.device_put(list(np.asarray(leaf)) if is_stacked(path) else leaf)
+            for path, leaf in flatten(params).items()
+        }
+    )
 
 
 def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:

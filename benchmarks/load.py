@@ -216,16 +216,26 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
     capacity = await flood.flood(min(30.0, seconds))
     figures: dict[str, Any] = {"capacity": capacity, "flood": flood.report.as_json()}
     figures["half"] = (await clients(names).keep(capacity / 2, seconds / 10)).as_json()
-    compiled, held = metric(url, "compilations"), memory_mb(process)
-    churning = asyncio.create_task(churn(folder, sources[:2], 3.0))
+    compiled, held = metric(url, "compilations"), [memory_mb(process)]
+    beside = [
+        asyncio.create_task(each) for each in (churn(folder, sources[:2], 3.0), watch(process, seconds / 10, held))
+    ]
     kept = await clients([*names, CHURNED]).keep(0.8 * capacity, seconds, hang_up=0.05)
-    churning.cancel()
+    for task in beside:
+        task.cancel()
     figures["80 %"] = kept.as_json() | {
         "seconds": seconds,
         "compilations": metric(url, "compilations") - compiled,
-        "memory_mb": [held, memory_mb(process)],
+        "memory_mb": [round(each) for each in [*held, memory_mb(process)]],
     }
     return figures
+
+
+async def watch(process: int, every: float, held: list[float]) -> None:
+    """Notes the memory that a process holds, now and then."""
+    while True:
+        await asyncio.sleep(every)
+        held.append(memory_mb(process))
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def adding(bank: AdapterBank, folders: list[Path]) -> dict[str, float]:
         bank.add(str(number % len(folders)), folders[(number + 1) % len(folders)])
         jax.block_until_ready(next(iter(bank.stacks.values())).leaves)
         milliseconds.append(1000 * (time.perf_counter() - begun))
-    leaves = [leaf for stack in bank.stacks.values() for leaf in stack.leaves.values()]
+    leaves = jax.tree.leaves([stack.leaves for stack in bank.stacks.values()])
     files = sum((folder / "adapter.safetensors").stat().st_size for folder in folders)
     return {
         "loaded": len(bank.members),

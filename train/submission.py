@@ -13,7 +13,7 @@ import numpy as np
 from adakron_jax import adapter, files, pretrained
 from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.forward import logits_of
+from adakron_jax.forward import by_layer, logits_of
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
 from train.engine.shared import configure_jax
@@ -133,7 +133,8 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config.precision)
-        placed = jax.device_put(params)  # here, so that one run's are on the device at a time
+        # Here, so that one run's are on the device at a time.
+        placed = by_layer(params) if model.unroll else jax.device_put(params)
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():

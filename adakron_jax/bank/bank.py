@@ -17,6 +17,7 @@ from adakron_jax.bank.stack import Stack, padded_outputs
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.forward import by_layer
 from adakron_jax.params import flatten
 from adakron_jax.problem import Prediction
 
@@ -73,7 +74,8 @@ class AdapterBank:
         self.tokenizer = Tokenizer(folder, self.config.vocab_size)
         leaves = pretrained.read(folder, self.config)
         self.fingerprint = pretrained.fingerprint(leaves)
-        self.base = {path: jax.device_put(leaf) for path, leaf in leaves.items()}
+        self.unroll = jax.default_backend() == "cpu"
+        self.base = flatten(by_layer(leaves) if self.unroll else jax.device_put(leaves))
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = rows.shapes(self.config.max_length)
@@ -133,9 +135,7 @@ class AdapterBank:
         self._prepared.add((model, longest))
 
     def _model(self, card: Card) -> SequenceClassifier:
-        # On a CPU a loop over layers costs a third of a pass in copies.
-        unroll = jax.default_backend() == "cpu"
-        return card.classifier(unroll=unroll).clone(num_labels=padded_outputs(card.problem.outputs))
+        return card.classifier(unroll=self.unroll).clone(num_labels=padded_outputs(card.problem.outputs))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)
@@ -180,9 +180,7 @@ class AdapterBank:
             examples = encode(self.tokenizer, [text], [max_length])
             for some in _batched(names, rows.COPIES[-1]):
                 members = [self.members[name] for name in some]
-                batch = rows.copies(examples, len(some))
-                numbers = np.zeros(len(batch[2]), np.int32)
-                numbers[: len(some)] = [member.number for member in members]
+                numbers, batch = rows.copies(examples, np.array([member.number for member in members]))
                 logits = np.asarray(members[0].stack.logits(numbers, batch))[:, 0]
                 for name, member, values in zip(some, members, logits, strict=False):
                     answers[name] = _prediction(member, values)
@@ -204,9 +202,8 @@ class AdapterBank:
         for (_, seq), queue in queues.items():
             for shape, taken, places in rows.batches(examples.lengths[queue], self.shapes[seq]):
                 ids = [queue[i] for i in taken]
-                batch, order = rows.fill(shape, examples, np.array(ids), places)
-                numbers = np.zeros(shape.examples, np.int32)
-                numbers[: len(ids)] = [members[ids[i]].number for i in order]
+                batch = rows.fill(shape, examples, np.array(ids), places)
+                numbers = rows.numbers(shape, np.array([members[i].number for i in ids]), places)
                 under_way.append((ids, members[ids[0]].stack.logits(numbers, (*batch, None)), places))
                 self._count(shape, examples.lengths[ids])
                 if len(under_way) > 1:

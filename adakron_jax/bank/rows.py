@@ -11,7 +11,7 @@ from adakron_jax.data.packing import Layout as Bins
 from adakron_jax.data.packing import Plan
 from adakron_jax.data.rows import Row, best_fit
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.encoders.apart import Layout
+from adakron_jax.encoders.apart import Layout, PerExample
 from adakron_jax.encoders.inputs import Packed, blank
 
 TOKENS = 2048  # of the largest batch, unless one row has more
@@ -35,18 +35,22 @@ class Shape:
 
     @property
     def slots(self) -> int:
-        """Most examples in a row."""
-        return max(1, self.seq // TOKENS_A_SLOT)
+        """Most examples in a row. What goes into longer rows than the shortest is longer than half of them."""
+        return self.seq // TOKENS_A_SLOT if self.seq == SHORTEST else 1
 
     @property
-    def examples(self) -> int:
-        """Most examples in all."""
-        return max(self.slots, self.rows * self.seq // SPARSE)
+    def others(self) -> int:
+        """Most examples in all, besides the first of each row."""
+        return max(self.slots - 1, self.rows * self.seq // SPARSE - self.rows) if self.slots > 1 else 0
 
     def blank(self) -> tuple[Packed, Layout]:
         """A batch without an example."""
-        nothing = np.zeros(self.examples, np.int32)
+        nothing = np.zeros(self.others, np.int32)
         return blank(self.rows, self.seq, self.slots), Layout(nothing, nothing, nothing)
+
+    def numbers(self) -> PerExample:
+        """A number for each example, 0."""
+        return PerExample(np.zeros(self.rows, np.int32), np.zeros(self.others, np.int32))
 
 
 def shapes(max_length: int) -> dict[int, list[Shape]]:
@@ -74,10 +78,10 @@ def batches(
     largest = accepted[-1]
     left = _evenly(best_fit(lengths, largest.seq, TOKENS_A_SLOT))
     while left:
-        counts = np.cumsum([len(row.ids) for row in left[: largest.rows]])
-        taken = int(np.searchsorted(counts, largest.examples, "right"))
+        others = np.cumsum([len(row.ids) - 1 for row in left[: largest.rows]])
+        taken = int(np.searchsorted(others, largest.others, "right"))
         rows, left = left[:taken], left[taken:]
-        shape = next(shape for shape in accepted if shape.rows >= taken and shape.examples >= counts[taken - 1])
+        shape = next(shape for shape in accepted if shape.rows >= taken and shape.others >= others[taken - 1])
         ids = np.concatenate([row.ids for row in rows])
         number = np.repeat(np.arange(taken), [len(row.ids) for row in rows])
         slot = np.concatenate([np.arange(len(row.ids)) for row in rows])
@@ -100,8 +104,8 @@ def _evenly(rows: list[Row]) -> list[Row]:
 
 def fill(
     shape: Shape, examples: Examples, ids: np.ndarray, places: Int[np.ndarray, "3 taken"]
-) -> tuple[tuple[Packed, Layout], np.ndarray]:
-    """Lays the examples `ids` into a batch; the batch, and the order in which its layout has them."""
+) -> tuple[Packed, Layout]:
+    """Lays the examples `ids` into a batch."""
     plan = Plan(
         row_length=shape.seq,
         slots=shape.slots,
@@ -114,23 +118,34 @@ def fill(
     )
     row, start, slot = (part[None] for part in places)
     batch = plan.fill(examples, ids[None], Bins(row, start, slot, np.array([row.max() + 1])))
-    order = np.argsort(-examples.lengths[ids], kind="stable")
+    is_other = places[2] > 0
 
     def padded(values: np.ndarray) -> np.ndarray:
-        return np.pad(values[order].astype(np.int32), (0, shape.examples - len(order)))
+        others = values[is_other].astype(np.int32)
+        return np.pad(others, (0, shape.others - len(others)))
 
     inputs = Packed(*(part[0] for part in dataclasses.astuple(batch.inputs)))
-    return (inputs, Layout(padded(row[0]), padded(slot[0]), padded(examples.lengths[ids]))), order
+    return inputs, Layout(padded(row[0]), padded(slot[0]), padded(examples.lengths[ids]))
 
 
-def copies(examples: Examples, adapters: int) -> tuple[Packed, Layout, Int[np.ndarray, " copies"]]:
-    """A batch of one text, and its rows for `adapters` of them, or as many more as there is a shape for."""
+def numbers(shape: Shape, of_ids: Int[np.ndarray, " taken"], places: Int[np.ndarray, "3 taken"]) -> PerExample:
+    """The adapters' numbers of the examples that `fill` lays there."""
+    (row, _, slot), found = places, shape.numbers()
+    found.first[row[slot == 0]] = of_ids[slot == 0]
+    found.others[: np.count_nonzero(slot)] = of_ids[slot > 0]
+    return found
+
+
+def copies(
+    examples: Examples, adapters: Int[np.ndarray, " adapters"]
+) -> tuple[PerExample, tuple[Packed, Layout, Int[np.ndarray, " copies"]]]:
+    """The adapters' numbers, and a batch of one text with a row for each of them, or for more, as shapes have it."""
     length = int(examples.lengths[0])
     seq = max(16, 1 << (length - 1).bit_length())
     tokens, types, segments, positions = (np.zeros((1, seq), np.int32) for _ in range(4))
     tokens[0, :length], types[0, :length] = examples.tokens, examples.token_types
     segments[0, :length], positions[0, :length] = 1, np.arange(length)
-    size = next(size for size in COPIES if size >= adapters)
-    number = np.arange(size, dtype=np.int32)
-    layout = Layout(number, np.zeros_like(number), np.where(number < adapters, length, 0).astype(np.int32))
-    return Packed(tokens, types, segments, positions, np.zeros((1, 1), np.int32)), layout, np.zeros_like(number)
+    size, none = next(size for size in COPIES if size >= len(adapters)), np.zeros(0, np.int32)
+    inputs = Packed(tokens, types, segments, positions, np.zeros((1, 1), np.int32))
+    first = np.pad(adapters.astype(np.int32), (0, size - len(adapters)))
+    return PerExample(first, none), (inputs, Layout(none, none, none), np.zeros(size, np.int32))

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from adakron_jax.adapter import is_portable
 from adakron_jax.bank.rows import Shape
-from adakron_jax.encoders.apart import OWN, Layout, neutral
+from adakron_jax.encoders.apart import OWN, Layout, PerExample, neutral
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.layout import is_stacked
@@ -38,7 +38,7 @@ def padded_outputs(outputs: int) -> int:
 class Stack:
     """Adapters of one method with its fields, and of one form of head; heads are padded to one number of outputs.
 
-    A leaf is kept as [adapters, ...], or [layers, adapters, ...] of the layers.
+    A leaf is kept as [adapters, ...], of the layers as a list of one such array a layer.
 
     Attributes:
       model: what they all are adapters of.
@@ -46,7 +46,7 @@ class Stack:
       capacity: adapters that there is memory for.
     """
 
-    def __init__(self, model: SequenceClassifier, base: Mapping[str, Array]):
+    def __init__(self, model: SequenceClassifier, base: Leaves):
         self.model = model
         shapes, travels = flatten(model.shapes()), is_portable(model.method)
         self.shapes = {path: tuple(leaf.shape) for path, leaf in shapes.items() if travels(path)}
@@ -58,7 +58,13 @@ class Stack:
         self._forward = PerShape(jax.jit(functools.partial(_forward, model=model)))
 
     def _zeros(self, adapters: int) -> Leaves:
-        return {path: jnp.zeros(_with_axis(path, shape, adapters)) for path, shape in self.shapes.items()}
+        def zeros(shape: tuple[int, ...]) -> Array:
+            return jnp.zeros((adapters, *shape))
+
+        return {
+            path: [zeros(shape[1:]) for _ in range(shape[0])] if is_stacked(path) else zeros(shape)
+            for path, shape in self.shapes.items()
+        }
 
     @property
     def compilations(self) -> int:
@@ -68,11 +74,7 @@ class Stack:
     def reserve(self, adapters: int) -> None:
         """Grows to at least this capacity."""
         if (more := adapters - self.capacity) > 0:
-            room = self._zeros(more)
-            self.leaves = {
-                path: jnp.concatenate([leaf, room[path]], axis=int(is_stacked(path)))
-                for path, leaf in self.leaves.items()
-            }
+            self.leaves = jax.tree.map(lambda *parts: jnp.concatenate(parts), self.leaves, self._zeros(more))
             self.free += reversed(range(self.capacity, adapters))
             self.capacity = adapters
 
@@ -86,7 +88,7 @@ class Stack:
         one = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
         self._put.compiled(one, jax.ShapeDtypeStruct((), np.int32), stacked)
         for shape in shapes:
-            numbers = jax.ShapeDtypeStruct((shape.examples,), np.int32)
+            numbers = described(shape.numbers())
             self._select.compiled((numbers, stacked))
             own = jax.eval_shape(_select, (numbers, stacked))
             self._forward.compiled(described(self.frozen), own, described((*shape.blank(), None)))
@@ -105,14 +107,10 @@ class Stack:
         """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
         return self.model.method.layer_range(self.model.config).start
 
-    def logits(self, numbers: Int[np.ndarray, " examples"], batch: Batch) -> Float[Array, "rows slots outputs"]:
+    def logits(self, numbers: PerExample, batch: Batch) -> Float[Array, "rows slots outputs"]:
         """Of a batch, whose examples are answered by the adapters of these numbers."""
         own = self._select((numbers, self.leaves))
         return self._forward(self.frozen, own, batch)
-
-
-def _with_axis(path: str, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    return (shape[0], size, *shape[1:]) if is_stacked(path) else (size, *shape)
 
 
 def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -121,31 +119,31 @@ def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
-    return {
-        path: leaf.at[:, number].set(new[path]) if is_stacked(path) else leaf.at[number].set(new[path])
-        for path, leaf in stacked.items()
-    }
+    def put(leaf: Any, new: Array) -> Any:
+        if isinstance(leaf, list):
+            return list(map(put, leaf, new))
+        return leaf.at[number].set(new)
+
+    return {path: put(leaf, new[path]) for path, leaf in stacked.items()}
 
 
-def _select(numbers_and_stacked: tuple[Array, Leaves]) -> Leaves:
-    """The leaves of the adapters [examples], the layers' as [layers, examples, ...]."""
+def _select(numbers_and_stacked: tuple[PerExample, Leaves]) -> Leaves:
+    """The leaves of the examples' adapters, each a `PerExample`."""
     numbers, stacked = numbers_and_stacked
 
-    def select(path: str, leaf: Array) -> Array:
-        if not is_stacked(path):
-            return leaf.at[numbers].get(mode="promise_in_bounds")
-        # As one axis: taken along the second of two, a CPU copies number by number.
-        layers, adapters = leaf.shape[:2]
-        at = jnp.arange(layers)[:, None] * adapters + numbers[None]
-        return leaf.reshape(layers * adapters, *leaf.shape[2:]).at[at].get(mode="promise_in_bounds")
+    def select(leaf: Array) -> PerExample:
+        return PerExample(*(leaf.at[part].get(mode="promise_in_bounds") for part in numbers))
 
-    return {path: select(path, leaf) for path, leaf in stacked.items()}
+    return jax.tree.map(select, stacked)
 
 
 def _forward(frozen: Leaves, own: Leaves, batch: Batch, *, model: SequenceClassifier) -> Any:
     inputs, layout, spread = batch
     read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
-    unused = {path: neutral(path, leaf[:, 0] if is_stacked(path) else leaf[0]) for path, leaf in own.items()}
+    unused = {
+        path: [neutral(path, layer) for layer in leaf] if isinstance(leaf, list) else neutral(path, leaf)
+        for path, leaf in own.items()
+    }
     variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"apart": layout.apart(read)}}
     # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
     with jax.default_matmul_precision("float32"):

@@ -40,7 +40,6 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.data import table
     from adakron_jax.data.texts import lines, texts
     from adakron_jax.data.writer import writing
-    from adakron_jax.forward import logits_of
 
     file, probabilities = given.get("file", "-"), "probabilities" in given
     if file != "-":
@@ -55,7 +54,7 @@ def run(given: dict[str, Any]) -> int:
         show = stack.enter_context(progress(file))
         for part in parts:
             examples = classifier.encode(texts(part, columns))
-            logits = logits_of(classifier.model, classifier.params, examples)
+            logits = classifier.logits_of(examples)
             if write:
                 write(answered(part, logits, classifier.problem, probabilities))
             else:

@@ -2,16 +2,16 @@
 
 What all examples share stays packed. Where an example has leaves of its own, the tokens are laid apart
 [examples, length], meet these leaves under `vmap`, and are packed again; scales and biases go to the tokens where they
-are.
+are. The first example of a row, its longest, need not be moved: the row itself is laid apart for it, with tokens of
+others behind its end. No other is longer than half a row, so only these, and only in so much room, are copied.
 
-The encoder learns of it by a variable collection, `OWN`: leaves [examples, ...], or [layers, examples, ...] of the
-layers, at the paths of the parameters that they stand for, and under `apart` where the examples lie. Without the
+The encoder learns of it by a variable collection, `OWN`: a `PerExample` in place of a leaf, or a list of them, one a
+layer, at the paths of the parameters that they stand for, and under `apart` where the examples lie. Without the
 collection none of this happens. Of a parameter that has an own leaf, the parameter itself is `neutral`.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,25 @@ OWN = "own"
 _BY_TOKEN = {"scale", "bias"}
 
 
-@struct.dataclass
-class Layout:
-    """Which examples a batch holds, the longest first; a free place has the length 0.
+class PerExample(NamedTuple):
+    """Something that every example of a batch has for itself.
 
     Attributes:
-      row, slot: where each lies [examples].
-      lengths: tokens of each [examples].
+      first: of the first example of each row [rows, ...].
+      others: of all others [others, ...].
+    """
+
+    first: Any
+    others: Any
+
+
+@struct.dataclass
+class Layout:
+    """Which examples a batch holds besides the first one of each row, which is its longest.
+
+    Attributes:
+      row, slot: where each lies [others].
+      lengths: tokens of each, 0 of a free place [others].
     """
 
     row: Any
@@ -40,23 +52,26 @@ class Layout:
 
     def apart(self, inputs: Packed) -> "Apart":
         """Where their tokens lie, of all tokens and of each example's first."""
-        examples, (rows, seq), slots = len(self.row), inputs.tokens.shape, inputs.starts.shape[1]
-        # Of the examples of a row, one at most is longer than half of it.
-        long, half = min(rows, examples), -(-seq // 2)
-        number = jnp.arange(examples, dtype=jnp.int32)
+        (rows, seq), slots, others = inputs.tokens.shape, inputs.starts.shape[1], len(self.row)
+        number, token = jnp.arange(others, dtype=jnp.int32), jnp.arange(seq // 2, dtype=jnp.int32)[None]
         there = self.lengths > 0
+        start = self.row * seq + inputs.starts[self.row, self.slot]
         owner = jnp.zeros((rows, slots + 1), jnp.int32)
         owner = owner.at[self.row, jnp.where(there, self.slot + 1, 0)].set(number)
-        token = jnp.arange(seq, dtype=jnp.int32)[None]
-        start = self.row * seq + inputs.starts[self.row, self.slot]
-        apart = jnp.where(token < self.lengths[:, None], start[:, None] + token, rows * seq)
-        first = jnp.where(there, self.row * slots + self.slot, rows * slots)[:, None]
-        begin = jnp.where(number < long, number * seq, long * seq + (number - long) * half)
-        of_token = jnp.take_along_axis(owner, inputs.segments, axis=1)
+        of_token, of_slot = jnp.take_along_axis(owner, inputs.segments, axis=1), owner[:, 1:]
+        is_first = {seq: inputs.segments == 1, slots: jnp.broadcast_to(jnp.arange(slots) == 0, (rows, slots))}
+        row = jnp.arange(rows, dtype=jnp.int32)[:, None]
         return Apart(
-            apart={seq: (apart[:long], apart[long:, :half]), slots: (first[:long], first[long:])},
-            packed={seq: begin[of_token] + inputs.positions, slots: owner[:, 1:]},
-            example={seq: of_token, slots: owner[:, 1:]},
+            is_first=is_first,
+            others={
+                seq: jnp.where(token < self.lengths[:, None], start[:, None] + token, rows * seq),
+                slots: jnp.where(there, self.row * slots + self.slot, rows * slots)[:, None],
+            },
+            packed={seq: of_token * (seq // 2) + jnp.where(is_first[seq], 0, inputs.positions), slots: of_slot},
+            example={
+                seq: jnp.where(is_first[seq], row, rows + of_token),
+                slots: jnp.where(is_first[slots], row, rows + of_slot),
+            },
         )
 
 
@@ -65,50 +80,65 @@ class Apart:
     """Where examples lie among the tokens of packed rows, by the number of these tokens in a row.
 
     Attributes:
-      apart: for the examples that may fill a row, and for those of half a row at most, the number of each token among
-        those of all rows; beyond the last where there is none [examples, length].
-      packed: number of the token among those laid apart; any where there is none [rows, tokens].
-      example: number of the token's example; any where there is none [rows, tokens].
+      is_first: whether the token is of its row's first example [rows, tokens].
+      others: of the other examples, the number of each token among those of all rows; beyond the last where there is
+        none [others, length].
+      packed: number of the token among those of the others; any where there is none [rows, tokens].
+      example: number of the token's example, those of the others behind the rows'; any where there is none
+        [rows, tokens].
     """
 
-    apart: dict[int, tuple[Array, Array]]
+    is_first: dict[int, Array]
+    others: dict[int, Array]
     packed: dict[int, Array]
     example: dict[int, Array]
 
-    def each(self, function: Callable[..., Array], own: Any, *values: Any) -> Array:
+    def each(self, function: Callable[..., Array], own: PerExample, *values: Any) -> Array:
         """A function of one example, applied to each; packed like the first of the values.
 
         Args:
           function: called with the example's own leaves, and with its values [1, length, ...].
-          own: leaves [examples, ...].
+          own: trees of leaves [rows, ...] and [others, ...].
           values: trees of packed arrays [rows, tokens, ...]. Beyond an example's end integers, such as its segment,
             are zeros; floats are of any token.
         """
-        width, begin, parts = jax.tree.leaves(values)[0].shape[1], 0, []
-        for part, apart in enumerate(self.apart[width]):
-            if len(apart):
-                mine = jax.tree.map(functools.partial(_part, begin=begin, size=len(apart)), own)
-                laid = jax.tree.map(functools.partial(self._lay_apart, part=part), values)
-                y = jax.vmap(function)(mine, *laid)
-                parts.append(y.reshape(-1, *y.shape[3:]))
-                begin += len(apart)
-        return jnp.concatenate(parts)[self.packed[width]]
+        width = jax.tree.leaves(values)[0].shape[1]
+        y = jax.vmap(function)(own.first, *jax.tree.map(self._first, values))[:, 0]
+        if not len(self.others[width]):
+            return y
+        others = jax.vmap(function)(own.others, *jax.tree.map(self._others, values))
+        others = others.reshape(-1, *others.shape[3:]).at[self.packed[width]].get(mode="promise_in_bounds")
+        y = jnp.pad(y, [(0, 0), (0, width - y.shape[1]), *[(0, 0)] * (y.ndim - 2)])
+        return jnp.where(self.is_first[width].reshape(y.shape[:2] + (1,) * (y.ndim - 2)), y, others)
 
-    def _lay_apart(self, x: Array, part: int) -> Array:
-        """[rows, tokens, ...] -> [examples, 1, length, ...]."""
-        at, tokens = self.apart[x.shape[1]][part][:, None], x.reshape(-1, *x.shape[2:])
+    def _first(self, x: Array) -> Array:
+        """[rows, tokens, ...] -> [rows, 1, length, ...]."""
+        length = self.others[x.shape[1]].shape[1]
+        first = x if length > 1 else x[:, :1]  # tokens of half a row, or each example's first
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            first = jnp.where(self.is_first[x.shape[1]][:, : first.shape[1]], first, 0)
+        return first[:, None]
+
+    def _others(self, x: Array) -> Array:
+        """[rows, tokens, ...] -> [others, 1, length, ...]."""
+        at, tokens = self.others[x.shape[1]][:, None], x.reshape(-1, *x.shape[2:])
         if jnp.issubdtype(x.dtype, jnp.integer):
             return tokens.at[at].get(mode="fill", fill_value=0)
         # Zeros would be another pass over all of it.
         return tokens.at[jnp.minimum(at, len(tokens) - 1)].get(mode="promise_in_bounds")
 
-    def by_token(self, leaf: Array, tokens: int) -> Array:
-        """[examples, ...] -> [rows, tokens, ...]."""
-        return leaf[self.example[tokens]]
+    def by_token(self, leaf: PerExample, tokens: int) -> Array:
+        """Of each example -> [rows, tokens, ...]."""
+        return jnp.concatenate(leaf)[self.example[tokens]]
 
 
-def _part(leaf: Array, begin: int, size: int) -> Array:
-    return leaf[begin : begin + size]
+def by_part(own: Any) -> PerExample:
+    """A tree of what each example has, as two trees."""
+
+    def part(number: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[number], own, is_leaf=lambda node: isinstance(node, PerExample))
+
+    return PerExample(part(0), part(1))
 
 
 class Own:
@@ -133,7 +163,7 @@ class Own:
     def __call__(self, x: Array) -> Array:
         """Of packed rows [rows, tokens, ...]."""
         if self.own.keys() - _BY_TOKEN:
-            return self.apart.each(lambda own, x: self.of(own)(x), self.own, x)
+            return self.apart.each(lambda own, x: self.of(own)(x), by_part(self.own), x)
         y = self.module(x)
         by_token = {name: self.apart.by_token(leaf, x.shape[1]).astype(y.dtype) for name, leaf in self.own.items()}
         y = y * by_token["scale"] if "scale" in by_token else y
@@ -146,8 +176,9 @@ def alone(module: nn.Module, params: Mapping[str, Any]) -> Callable[..., Any]:
     return lambda *args, **context: free.apply({"params": params}, *args, **context)
 
 
-def neutral(path: str, like: Array) -> Array:
+def neutral(path: str, leaf: PerExample) -> Array:
     """What stands in the parameters for a leaf that every example has for itself."""
+    like = leaf.first[0]
     return jnp.ones_like(like) if path.endswith("/scale") else jnp.zeros_like(like)
 
 
@@ -167,14 +198,16 @@ def at_site(
     """`function(module, *values, **context)`, of packed rows, with every example's own leaves of a method's module.
 
     Args:
-      context: as at a site; `shared` is every example's own [examples, ...].
+      context: as at a site; `shared` is a `PerExample`, or None.
     """
     norm = context.get("norm")
     packed = {name: context[name] for name in ("inputs", "residual", "segments") if name in context}
+    of_norm, shared = norm.own if isinstance(norm, Own) else {}, context["shared"] or (None, None)
 
     def one(leaves: Any, values: Sequence[Any], packed: Mapping[str, Array]) -> Array:
         of_module, of_norm, shared = leaves
         normed = {"norm": norm.of(of_norm)} if isinstance(norm, Own) else {}
         return function(alone(module, of_module), *values, **{**context, **packed, **normed, "shared": shared})
 
-    return apart.each(one, (own, norm.own if isinstance(norm, Own) else {}, context["shared"]), values, packed)
+    leaves = PerExample(*zip(by_part(own), by_part(of_norm), shared, strict=True))
+    return apart.each(one, leaves, values, packed)

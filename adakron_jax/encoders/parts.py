@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.apart import OWN, Own, alone, apart_of, at_site
+from adakron_jax.encoders.apart import OWN, Own, PerExample, alone, apart_of, at_site, by_part
 from adakron_jax.splice import Method, Site, of_layers
 
 
@@ -102,7 +102,7 @@ class Part(nn.Module):
         return at_site(part.module(parent=None), self.get_variable(OWN, name, {}), apart, function, values, context)
 
     def shared(self) -> Any:
-        """What the method's shared module returns; every example's own along a first axis, where it has its own."""
+        """What the method's shared module returns; a `PerExample` of it, where every example has its own."""
         config = of_layers(self.config, self.method.layer_range(self.config))
         part = self.method.shared(config, self.dtype)
         if part is None:
@@ -110,7 +110,8 @@ class Part(nn.Module):
         name = f"shared@{self.method.name}"
         if apart_of(self) is None:
             return part.module(name=name)()
-        return jax.vmap(lambda own: alone(part.module(parent=None), own)())(self.get_variable(OWN, name))
+        make = jax.vmap(lambda own: alone(part.module(parent=None), own)())
+        return PerExample(*map(make, by_part(self.get_variable(OWN, name))))
 
 
 def take(x: Float[Array, "rows seq hidden"], at: Int[Array, "rows slots"]) -> Float[Array, "rows slots hidden"]:

@@ -27,12 +27,13 @@ FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert}
 class Encoder(Part):
     """Embeddings and layers.
 
-    The layers' parameters are stacked along a first axis. The first and the last layer stand outside the compiled
-    loop over the others: below the first trained leaf there is nothing to differentiate, and of the last layer only
-    the tokens that are asked for are computed. With `unroll` there is no loop; with `remat` the backward pass computes
-    each layer a second time from the layer's input, which is then all that is kept of it. Neither changes the tree, nor
-    results by more than rounding; both at once save a CPU no memory. Initialising makes the layers' parameters and
-    computes nothing with them.
+    The layers' parameters are stacked along a first axis. A leaf may also be a list of arrays, one a layer, since a CPU
+    copies each layer out of a stack in every pass. The first and the last layer stand outside the compiled loop over
+    the others: below the first trained leaf there is nothing to differentiate, and of the last layer only the tokens
+    that are asked for are computed. With `unroll` there is no loop; with `remat` the backward pass computes each layer
+    a second time from the layer's input, which is then all that is kept of it. Neither changes the tree, nor results by
+    more than rounding; both at once save a CPU no memory. Initialising makes the layers' parameters and computes
+    nothing with them.
 
     All of this hides the layers from Linen. With `visible` they are submodules in a plain `nn.scan`, so that
     `nn.tabulate`, `capture_intermediates` and `sow` see what is in them, stacked along a first axis of layers. The tree
@@ -70,12 +71,11 @@ class Encoder(Part):
             stream = loop(file.Layer(*parts, name="layers"), stream, jnp.arange(config.num_layers))[0]
             return stream.x if starts is None else take(stream.x, starts)
 
-        if apart_of(self) is None:
-            params = self.param("layers", _init_layers, file.Layer(*parts, parent=None), stream, everywhere)
-        else:  # fresh ones have no use for what is every example's own
-            params = self.get_variable("params", "layers")
         if self.is_initializing():
+            self.param("layers", _init_layers, file.Layer(*parts, parent=None), stream, everywhere)
             return stream.x if starts is None else take(stream.x, starts)
+        # As they are: not compared with fresh ones, which have neither lists nor what is every example's own.
+        params = self.get_variable("params", "layers")
         return self._layers(params, stream, places, everywhere, starts, spread)
 
     def _layers(
@@ -159,6 +159,13 @@ def _sections(params: Any, own: Any, layers: int, chosen: range, unroll: bool) -
 
 def _cut(stacked: Any, sizes: list[int]) -> list[Any]:
     """Cuts stacked layers apart; one layer alone loses the axis. The gradient is one concatenation."""
-    leaves, tree = jax.tree.flatten(stacked)
-    cut = [jax.lax.split(leaf, sizes) for leaf in leaves]
-    return [tree.unflatten([part[i][0] if size == 1 else part[i] for part in cut]) for i, size in enumerate(sizes)]
+    leaves, tree = jax.tree.flatten(stacked, is_leaf=lambda leaf: isinstance(leaf, list))
+    cut = [_cut_leaf(leaf, sizes) for leaf in leaves]
+    return [tree.unflatten([part[i] for part in cut]) for i in range(len(sizes))]
+
+
+def _cut_leaf(leaf: Any, sizes: list[int]) -> list[Any]:
+    if not isinstance(leaf, list):
+        return [part[0] if size == 1 else part for size, part in zip(sizes, jax.lax.split(leaf, sizes), strict=True)]
+    parts = [leaf[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+    return [part[0] if len(part) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *part) for part in parts]
