@@ -13,6 +13,7 @@ from adakron_jax.encoders.dropout import Dropout, random_words
 from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.parts import take
 from adakron_jax.encoders.stack import Encoder
+from adakron_jax.forward import by_layer
 from adakron_jax.methods import Head
 from tests.encoders.architectures import BERT, DISTINCT, MODERNBERT
 
@@ -73,15 +74,20 @@ def test_no_gradient_crosses_from_one_segment_to_another_or_from_padding() -> No
 
 
 @pytest.mark.parametrize("config", [BERT, MODERNBERT], ids=lambda config: config.model_type)
-def test_unrolling_the_layers_changes_neither_tree_nor_numbers(config: EncoderConfig) -> None:
+def test_unrolling_the_layers_changes_neither_tree_nor_numbers_nor_do_layers_in_lists(config: EncoderConfig) -> None:
     config = dataclasses.replace(config, num_layers=4)
     loop, unrolled = (SequenceClassifier(config, Head(), unroll=unroll) for unroll in (False, True))
     inputs = packed_pairs(BERT)
     params = jax.jit(loop.init)(jax.random.key(0), inputs)
     rngs = {"dropout": jax.random.key(1)}
-    found = [jax.jit(lambda p, m=m: m.apply(p, inputs, False, rngs=rngs))(params) for m in (loop, unrolled)]
+    lists = {"params": by_layer(params["params"])}
+    found = [
+        jax.jit(lambda p, m=m: m.apply(p, inputs, False, rngs=rngs))(given)
+        for m, given in ((loop, params), (unrolled, params), (loop, lists), (unrolled, lists))
+    ]
     assert jax.tree.structure(loop.shapes()) == jax.tree.structure(unrolled.shapes())
-    np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, rtol=0, atol=1e-5)
 
 
 @ALL

@@ -239,7 +239,7 @@ def test_a_signal_to_one_host_stops_all_after_the_same_step(stopped: list[Ended]
     assert not (folder / "stopped/lock").exists()
 
 
-@pytest.mark.parametrize("mesh", ["data=1", "data=4,model=2"])
+@pytest.mark.parametrize("mesh", ["data=1", pytest.param("data=4,model=2", marks=pytest.mark.nightly)])
 def test_one_process_of_other_devices_continues_what_two_hosts_have_begun(
     stopped: list[Ended], alone: Path, folder: Path, words: Words, tmp_path: Path, mesh: str
 ):
