@@ -32,7 +32,7 @@ LIMITS = {
     "layers": "of an encoder with random weights",
     "rows": "of dense steps",
     "steps": "that are timed",
-    "methods": "methods, rates, seeds and factors of the science",
+    "methods": "methods, rates, seeds and factors of the science, 2 or more, as they take their steps together",
     "tasks": "of the speed and the science",
     "cases": "oracles",
 }
@@ -52,6 +52,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
     for name, text in LIMITS.items():
         parser.add_argument(f"--limit-{name}", type=int, default=0, help=f"for a rehearsal: {text}")
     given = parser.parse_args(argv)
+    if given.limit_methods == 1:
+        parser.error("--limit-methods 1; accepted: 2 or more")
     given.shapes = tuple(given.shapes)
     values: dict[str, Any] = {field.name: getattr(given, field.name) for field in dataclasses.fields(Settings)}
     return given, Settings(**values)
