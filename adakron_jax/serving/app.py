@@ -119,22 +119,10 @@ def make_app(
     """
     metrics, ready = Metrics(engine, shelf), asyncio.Event()
 
-    async def watch() -> None:
-        while True:
-            begun, changed = time.perf_counter(), []
-            try:
-                changed = await asyncio.to_thread(shelf.scan)
-            except OSError as error:
-                log.warning("adapters cannot be looked for: %s", error)
-            ready.set()
-            # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.
-            took = 0.0 if changed else time.perf_counter() - begun
-            await asyncio.sleep(max(seconds_between_scans, 20 * took))
-
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        app.state.watching = asyncio.create_task(watch())
+        app.state.watching = asyncio.create_task(_watch(shelf, ready, seconds_between_scans))
         yield
         app.state.watching.cancel()
         await asyncio.to_thread(engine.stop)
@@ -195,6 +183,20 @@ def make_app(
         return Response(metrics.page(), media_type=CONTENT_TYPE)
 
     return app
+
+
+async def _watch(shelf: Shelf, ready: asyncio.Event, seconds: float) -> None:
+    """Looks for adapters again and again; after the first time the server is ready."""
+    while True:
+        begun, changed = time.perf_counter(), []
+        try:
+            changed = await asyncio.to_thread(shelf.scan)
+        except OSError as error:
+            log.warning("adapters cannot be looked for: %s", error)
+        ready.set()
+        # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.
+        took = 0.0 if changed else time.perf_counter() - begun
+        await asyncio.sleep(max(seconds, 20 * took))
 
 
 def _fault(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
