@@ -25,7 +25,7 @@ from adakron_jax.splice import METHODS, Method
 from benchmarks.shapes import write_encoder
 from tests.encoders.architectures import TINY
 
-SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
+SIZES = {"hidden_size": 128, "intermediate_size": 64, "initializer_range": 0.1}
 BINARY = Problem("classification", ("no", "yes"))
 PROBLEMS = [
     BINARY,
@@ -36,10 +36,14 @@ PROBLEMS = [
 TEXTS: list[Text] = ["one two", "three " * 9, ("four five", "six"), "seven", "eight nine ten " * 3]
 
 
-def write_base(folder: Path, tiny: Path, model_type: str) -> Path:
+def write_base(folder: Path, tiny: Path, model_type: str, layers: int = 2) -> Path:
     """A random encoder wide enough for every method's default fields, with the tiny one's tokenizer."""
     tokens = Tokenizer(tiny, (encoder := EncoderConfig.from_folder(tiny)).vocab_size)
-    sizes = SIZES | {"vocab_size": encoder.vocab_size, "max_position_embeddings": encoder.max_position_embeddings}
+    sizes = SIZES | {
+        "num_layers": layers,
+        "vocab_size": encoder.vocab_size,
+        "max_position_embeddings": encoder.max_position_embeddings,
+    }
     write_encoder(dataclasses.replace(TINY[model_type], **sizes), folder)
     tokens.fast.save_pretrained(folder)
     return folder
@@ -135,6 +139,13 @@ def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path
 def test_encoders_of_other_architectures_have_banks_too(model_type: str, name: str, tiny: Path, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", tiny, model_type)
     check_two(name, base, tmp_path)
+
+
+def test_on_an_accelerator_layers_are_stacked_and_in_a_loop(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    check_two("compacter", write_base(tmp_path / "base", tiny, "bert", layers=4), tmp_path)
 
 
 @pytest.fixture(scope="module")
