@@ -10,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.params import Tree, flatten, graft
 from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, is_own
+from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import BERT, packed_pairs
 
 CONFIG = dataclasses.replace(BERT, hidden_size=64, num_layers=2, intermediate_size=128)
+MODERN = dataclasses.replace(MODERNBERT, hidden_size=64, num_layers=2, intermediate_size=128)
 DENSE = tuple(site.value for site in DENSES)
 # The fields a method is fused with, where its defaults leave something out.
 FIELDS: dict[str, list[dict[str, Any]]] = {
@@ -57,17 +60,17 @@ def random_leaves(shapes: Tree, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def model_of(method: Method) -> tuple[SequenceClassifier, Tree]:
+def model_of(method: Method, config: EncoderConfig = CONFIG) -> tuple[SequenceClassifier, Tree]:
     """The model with a method, and its shapes."""
-    model = SequenceClassifier(CONFIG, method, num_labels=3)
+    model = SequenceClassifier(config, method, num_labels=3)
     return model, model.shapes()
 
 
 @functools.cache
-def forward(method: Method) -> Callable[[Leaves], jax.Array]:
+def forward(method: Method, config: EncoderConfig = CONFIG) -> Callable[[Leaves], jax.Array]:
     """The logits of the packed examples with a method's leaves, which must be exactly those of its model."""
-    model, shapes = model_of(method)
-    inputs = packed_pairs(CONFIG)
+    model, shapes = model_of(method, config)
+    inputs = packed_pairs(config)
     apply = jax.jit(lambda params: model.apply({"params": params}, inputs))
     return lambda leaves: apply(graft(shapes, leaves))
 
@@ -121,6 +124,22 @@ def test_the_leaves_given_are_not_changed_and_may_be_of_numpy_or_of_jax(setup: S
     for path, leaf in fused.items():
         assert leaf.dtype == of_jax[path].dtype == np.float32
         np.testing.assert_allclose(of_jax[path], leaf, rtol=0, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["ia3", "lora", "prefix"])
+def test_on_modernbert_they_agree_too(name: str) -> None:
+    method = METHODS[name](**FIELDS[name][0])
+    leaves = random_leaves(model_of(method, MODERN)[1])
+    fused_method, fused = method.fuse(leaves, MODERN)
+    agreed = forward(fused_method, MODERN)(fused)
+    np.testing.assert_allclose(agreed, forward(method, MODERN)(leaves), rtol=0, atol=1e-5)
+
+
+def test_what_needs_a_bias_is_refused_where_there_is_none() -> None:
+    method = METHODS["hadamard"]()
+    leaves = random_leaves(model_of(method, MODERN)[1])
+    with pytest.raises(ValueError, match="hadamard cannot be fused: modernbert has no bias"):
+        method.fuse(leaves, MODERN)
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - set(fusable())))
