@@ -100,7 +100,7 @@ def train_and_evaluate(
             steps = shared.steps(lead, model, problem.kind, shardings, one, frozen[0])
         crew, start, total = Crew.of(runs, data, shardings, steps), runs[0].start, data.total_steps
         counts = Parameters(**budget(params[0], is_trainable(lead.method)))
-        show_start(crew, counts, one.trainable)
+        show_start(crew, counts, *split_params(params[0], is_trainable(lead.method)))
         line = ProgressLine(total, start, lead.batch_size * len(runs), overview)
         with signals.held() as stopping, line:
             for epoch, end in evaluations(lead, data, start):
@@ -179,10 +179,10 @@ def stop(crew: Crew, step: int) -> NoReturn:
     raise Stopped(f"stopped after step {step} of {crew.data.total_steps}; the same command continues")
 
 
-def show_start(crew: Crew, counts: Parameters, trainable: Tree) -> None:
+def show_start(crew: Crew, counts: Parameters, trainable: Tree, frozen: Tree) -> None:
     """Prints what is trainable, the size of each run, and where it goes on."""
     lead, total = crew.runs[0], crew.data.total_steps
-    screen.show_trainable(trainable, lead.frozen, counts)
+    screen.show_trainable(trainable, frozen, counts)
     for run in crew.runs:
         rows = " or ".join(map(str, run.plan.row_counts))
         terminal.say(

@@ -13,6 +13,7 @@ from adakron_jax import adapter, hub, pretrained
 from adakron_jax.adapter import Card
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import OUTPUT_BIASES, SequenceClassifier
+from adakron_jax.forward import by_layer
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problem import Problem
@@ -108,7 +109,8 @@ def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: S
         return hosts.put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), tree), shardings.of(tree))
 
     frozen = [split_params(tree, is_trainable(model.method))[1] for tree in params]
-    base = place(split_params(frozen[0], is_own)[1])
+    base = split_params(frozen[0], is_own)[1]
+    base = place(by_layer(base) if model.unroll and shardings.mesh.size == 1 else base)
     return [merge_params(place(split_params(tree, is_own)[0]), base) for tree in frozen]
 
 
