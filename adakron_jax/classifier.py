@@ -16,7 +16,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
-from adakron_jax.forward import by_layer, logits_of
+from adakron_jax.forward import logits_of, on_device
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
 from adakron_jax.params import Tree, flatten, split_params
@@ -46,7 +46,7 @@ class TextClassifier:
 
     def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
         self.model, self.card, self.tokenizer = model, card, tokenizer
-        self._params, self._used = params, by_layer(params) if model.unroll else params
+        self._params, self._placed = params, on_device(params, model.unroll)
 
     @classmethod
     def load(cls, run: str | Path, base: str = "", *, dtype: Any = None) -> "TextClassifier":
@@ -114,7 +114,7 @@ class TextClassifier:
 
     def logits_of(self, examples: Examples) -> Float[np.ndarray, "examples outputs"]:
         """Logits of what `encode` gave."""
-        return logits_of(self.model, self._used, examples)
+        return logits_of(self.model, self._placed, examples)
 
     def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.

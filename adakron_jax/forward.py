@@ -64,6 +64,11 @@ def by_layer(params: Tree) -> Tree:
     )
 
 
+def on_device(params: Tree, unroll: bool) -> Tree:
+    """The parameters as a model that unrolls its layers, or loops over them, reads them fastest."""
+    return by_layer(params) if unroll else jax.device_put(params)
+
+
 def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
     # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
     narrow = model.dtype is not None and jax.numpy.dtype(model.dtype).itemsize < 4

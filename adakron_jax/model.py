@@ -13,6 +13,7 @@ from adakron_jax import adapter, hub, pretrained, splice
 from adakron_jax.adapter import Card
 from adakron_jax.config import EncoderConfig
 from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.encoders.stack import unrolls
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method
@@ -51,8 +52,7 @@ def from_pretrained(
     folder = hub.locate(name)
     config = EncoderConfig.from_folder(folder)
     outputs = problem_of(labels, problem).outputs
-    unroll = jax.default_backend() == "cpu"  # where a loop over layers costs a third of a step in copies
-    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head, unroll=unroll)
+    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head, unroll=unrolls())
     base = pretrained.read(folder, config)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
@@ -170,5 +170,5 @@ def attach(run: str, base: str = "", dtype: Any = None) -> tuple[SequenceClassif
     encoder = hub.locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))
     model, params, card = adapter.attach(folder, leaves, name)
-    model = model.clone(dtype=dtype, unroll=jax.default_backend() == "cpu")
+    model = model.clone(dtype=dtype, unroll=unrolls())
     return model, jax.tree.map(jnp.asarray, params), card

@@ -16,6 +16,7 @@ from adakron_jax.config import EncoderConfig
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
+from adakron_jax.encoders.stack import unrolls
 from adakron_jax.files import write_whole
 from adakron_jax.params import budget, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_own, is_trainable
@@ -44,7 +45,7 @@ def batch_step(
       base: pretrained leaves; the others are random.
       dtype: what the model computes in; None for float32.
     """
-    model = SequenceClassifier(encoder, method, dtype, num_labels=2, unroll=jax.default_backend() == "cpu")
+    model = SequenceClassifier(encoder, method, dtype, num_labels=2, unroll=unrolls())
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
     frozen = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), frozen)

@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from adakron_jax import adapter, files, pretrained
 from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.forward import by_layer, logits_of
+from adakron_jax.encoders.stack import unrolls
+from adakron_jax.forward import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task
 from train.engine.shared import configure_jax
@@ -129,12 +129,11 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     problem = run.task.problem  # of a regression without the unit that a run found
     if (card.task, card.problem.kind, card.problem.labels) != (run.task.name, problem.kind, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
-    model = model.clone(dtype=run.config.dtype, unroll=jax.default_backend() == "cpu")
+    model = model.clone(dtype=run.config.dtype, unroll=unrolls())
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config.precision)
-        # Here, so that one run's are on the device at a time.
-        placed = by_layer(params) if model.unroll else jax.device_put(params)
+        placed = on_device(params, model.unroll)  # here, so that one run's are on the device at a time
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():

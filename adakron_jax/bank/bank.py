@@ -17,7 +17,8 @@ from adakron_jax.bank.stack import Stack, padded_outputs
 from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.classifier import SequenceClassifier
-from adakron_jax.forward import by_layer
+from adakron_jax.encoders.stack import unrolls
+from adakron_jax.forward import on_device
 from adakron_jax.params import flatten
 from adakron_jax.problem import Prediction
 
@@ -74,8 +75,7 @@ class AdapterBank:
         self.tokenizer = Tokenizer(folder, self.config.vocab_size)
         leaves = pretrained.read(folder, self.config)
         self.fingerprint = pretrained.fingerprint(leaves)
-        self.unroll = jax.default_backend() == "cpu"
-        self.base = flatten(by_layer(leaves) if self.unroll else jax.device_put(leaves))
+        self.base = flatten(on_device(leaves, unrolls()))
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = rows.shapes(self.config.max_length)
@@ -135,7 +135,7 @@ class AdapterBank:
         self._prepared.add((model, longest))
 
     def _model(self, card: Card) -> SequenceClassifier:
-        return card.classifier(unroll=self.unroll).clone(num_labels=padded_outputs(card.problem.outputs))
+        return card.classifier(unroll=unrolls()).clone(num_labels=padded_outputs(card.problem.outputs))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)

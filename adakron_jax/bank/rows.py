@@ -45,7 +45,7 @@ class Shape:
 
     def blank(self) -> tuple[Packed, Layout]:
         """A batch without an example."""
-        nothing = np.zeros(self.others, np.int32)
+        nothing = self.numbers().others
         return blank(self.rows, self.seq, self.slots), Layout(nothing, nothing, nothing)
 
     def numbers(self) -> PerExample:
@@ -130,10 +130,10 @@ def fill(
 
 def numbers(shape: Shape, of_ids: Int[np.ndarray, " taken"], places: Int[np.ndarray, "3 taken"]) -> PerExample:
     """The adapters' numbers of the examples that `fill` lays there."""
-    (row, _, slot), found = places, shape.numbers()
-    found.first[row[slot == 0]] = of_ids[slot == 0]
-    found.others[: np.count_nonzero(slot)] = of_ids[slot > 0]
-    return found
+    (row, _, slot), (first, others) = places, shape.numbers()
+    first[row[slot == 0]] = of_ids[slot == 0]
+    others[: np.count_nonzero(slot)] = of_ids[slot > 0]
+    return PerExample(first, others)
 
 
 def copies(

@@ -24,6 +24,11 @@ from adakron_jax.splice import ALL_LAYERS, Method, is_own, require
 FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert}
 
 
+def unrolls() -> bool:
+    """Whether layers are better unrolled here: on a CPU a loop over them costs a third of a step in copies."""
+    return jax.default_backend() == "cpu"
+
+
 class Encoder(Part):
     """Embeddings and layers.
 

@@ -7,6 +7,7 @@ waiting them.
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -150,9 +151,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, A
     with HubServer({f"datasets/{HUB}": glue()} | models(tiny)) as server:
         got = {"online": ask(server.endpoint, full, online), "log": list(server.requests)}
         got["config"] = ask(server.endpoint, bare, ["config acme/tiny-bert", "config acme/nobody"])
+    # Each has a cache of its own: one that two read at once is locked now and then, which the other waits for.
+    copy = shutil.copytree(full, empty.with_name("copy"), symlinks=True)
     with ThreadPoolExecutor() as pool:
         later = {
-            "offline": pool.submit(ask, server.endpoint, full, CACHED + NOT_CACHED, HF_HUB_OFFLINE="1"),
+            "offline": pool.submit(ask, server.endpoint, copy, CACHED + NOT_CACHED, HF_HUB_OFFLINE="1"),
             "unreachable": pool.submit(ask, server.endpoint, full, CACHED + NOT_CACHED),
             "unreachable, empty": pool.submit(ask, server.endpoint, empty, ["rows rte train", "model acme/tiny-bert"]),
         }
