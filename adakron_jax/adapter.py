@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from adakron_jax import methods as methods  # so that every one is known by its name
-from adakron_jax import pretrained
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.paths import is_stacked
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problem import Problem

@@ -9,14 +9,15 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float
 
-from adakron_jax import adapter, hub
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.data.labels import SURROGATE, targets
 from adakron_jax.data.table import Table
 from adakron_jax.data.tokenizer import Examples, Tokenizer
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.forward import logits_of, on_device
+from adakron_jax.hub.models import locate
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
 from adakron_jax.params import Tree, flatten, split_params
@@ -61,7 +62,7 @@ class TextClassifier:
           ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
         """
         model, params, card = attach(str(run), base, dtype)
-        return cls(model, params, card, Tokenizer(hub.locate(base or card.base), model.config.vocab_size))
+        return cls(model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size))
 
     @property
     def params(self) -> Tree:

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.data import rows
 from adakron_jax.data.packing import Batch, Plan
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, flatten, merge_params, unflatten
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more

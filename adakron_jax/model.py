@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from adakron_jax import adapter, hub, pretrained, splice
+from adakron_jax import adapter, splice
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.hub.adapters import locate_adapter
+from adakron_jax.hub.models import locate
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method
@@ -49,7 +52,7 @@ def from_pretrained(
     Raises:
       ValueError: there is no such model, or an argument is not for it.
     """
-    folder = hub.locate(name)
+    folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     outputs = problem_of(labels, problem).outputs
     model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head, unroll=unrolls())
@@ -120,7 +123,7 @@ def save_adapter(
     said = problem_of(labels, problem)
     if said.outputs != model.num_labels:
         raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: as many")
-    leaves = pretrained.read(hub.locate(base), model.config)
+    leaves = pretrained.read(locate(base), model.config)
     tree, frozen = split_params(params, adapter.is_portable(model.method))
     for path, leaf in flatten(frozen).items():
         if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
@@ -165,9 +168,9 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tu
 
 def attach(run: str, base: str = "", dtype: Any = None) -> tuple[SequenceClassifier, Tree, Card]:
     """As `load_adapter`, with what the adapter says of itself."""
-    folder = hub.locate_adapter(run)
+    folder = locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base
-    encoder = hub.locate(name)
+    encoder = locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))
     model, params, card = adapter.attach(folder, leaves, name)
     model = model.clone(dtype=dtype, unroll=unrolls())

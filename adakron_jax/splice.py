@@ -22,9 +22,9 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders import layout
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.architectures import paths
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.paths import is_stacked
 
 Leaves = dict[str, Any]
 ALL_LAYERS = "all"
@@ -218,37 +218,37 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
 
 # Of every kind, one leaf of a layer that a method may train.
 _LEAVES_OF_A_LAYER = (
-    *(f"{layout.ATTENTION_NORM}/scale", f"{layout.FFN_NORM}/scale"),
-    *(f"{layout.QUERY}/bias", f"{layout.FFN_DENSE}/kernel"),
+    *(f"{paths.ATTENTION_NORM}/scale", f"{paths.FFN_NORM}/scale"),
+    *(f"{paths.QUERY}/bias", f"{paths.FFN_DENSE}/kernel"),
 )
 
 # The dense whose output passes a site: the path of its kernel and bias.
 DENSES = {
-    Site.QUERY: layout.QUERY,
-    Site.KEY: layout.KEY,
-    Site.VALUE: layout.VALUE,
-    Site.ATTENTION_DENSE: layout.ATTENTION_DENSE,
-    Site.FFN_INNER: layout.FFN_HIDDEN,
-    Site.FFN_DENSE: layout.FFN_DENSE,
+    Site.QUERY: paths.QUERY,
+    Site.KEY: paths.KEY,
+    Site.VALUE: paths.VALUE,
+    Site.ATTENTION_DENSE: paths.ATTENTION_DENSE,
+    Site.FFN_INNER: paths.FFN_HIDDEN,
+    Site.FFN_DENSE: paths.FFN_DENSE,
 }
 _MODULES = {
-    Site.EMBEDDINGS: layout.EMBEDDINGS,
-    Site.ATTENTION_OUTPUT: layout.LAYERS,
-    Site.FFN_INNER: layout.FFN,
-    Site.FFN_HIDDEN: layout.FFN,
-    Site.FFN_DENSE: layout.FFN,
-    Site.FFN_OUTPUT: layout.LAYERS,
+    Site.EMBEDDINGS: paths.EMBEDDINGS,
+    Site.ATTENTION_OUTPUT: paths.LAYERS,
+    Site.FFN_INNER: paths.FFN,
+    Site.FFN_HIDDEN: paths.FFN,
+    Site.FFN_DENSE: paths.FFN,
+    Site.FFN_OUTPUT: paths.LAYERS,
 }
 
 
 def path_of(site: Site, method: str) -> str:
     """The path, with a slash at its end, of the leaves that a method of this name has at a site."""
-    return f"{_MODULES.get(site, layout.ATTENTION)}/{site}@{method}/"
+    return f"{_MODULES.get(site, paths.ATTENTION)}/{site}@{method}/"
 
 
 def path_of_shared(method: str) -> str:
     """Likewise, of the module that all layers share."""
-    return f"{layout.ENCODER}/shared@{method}/"
+    return f"{paths.ENCODER}/shared@{method}/"
 
 
 METHODS: dict[str, type[Method]] = {}

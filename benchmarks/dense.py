@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adakron_jax import pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.packing import Batch, side_by_side
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.files import write_whole
 from adakron_jax.params import budget, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_own, is_trainable

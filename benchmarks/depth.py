@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import split_params
 from adakron_jax.splice import is_trainable

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import packing
 from adakron_jax.data.packing import Batch
 from adakron_jax.data.tokenizer import Examples

@@ -21,7 +21,7 @@ import jax
 import adakron_jax as ak
 from adakron_jax import runtime
 from adakron_jax.files import write_whole
-from adakron_jax.hub import locate
+from adakron_jax.hub.models import locate
 from benchmarks.peers.process import PYTHON, peer
 from train.data import sources
 from train.data.glue import TASKS

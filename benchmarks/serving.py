@@ -18,11 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from adakron_jax import adapter, pretrained, runtime
+from adakron_jax import adapter, runtime
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
 from adakron_jax.classifier import TextClassifier
-from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders import pretrained
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method, make_method

@@ -9,9 +9,11 @@ from pathlib import Path
 import jax
 from safetensors.numpy import save_file
 
-from adakron_jax import hub, pretrained
-from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.architectures.folder import TOKENIZER_FILES
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.hub import models
 from adakron_jax.methods import Head
 
 PREFIX = "shape:"
@@ -32,7 +34,7 @@ def read(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
     """A model's encoder and pretrained leaves; of a shape, no leaves."""
     if encoder := named(model):
         return encoder, {}
-    folder = hub.locate(model)
+    folder = models.locate(model)
     encoder = EncoderConfig.from_folder(folder)
     return encoder, pretrained.read(folder, encoder)
 
@@ -48,7 +50,7 @@ def argument(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
 def locate(model: str, scratch: Path) -> Path:
     """A model's folder; a shape's is written below `scratch`, with a tokenizer."""
     if not (encoder := named(model)):
-        return hub.locate(model)
+        return models.locate(model)
     return write_with_tokenizer(encoder, scratch / model.removeprefix(PREFIX))
 
 
@@ -56,8 +58,8 @@ def write_with_tokenizer(encoder: EncoderConfig, folder: Path) -> Path:
     """Writes a random encoder as a Hugging Face folder, and returns it."""
     # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
     write_encoder(dataclasses.replace(encoder, type_vocab_size=2), folder)
-    words = hub.locate(WORDS)
-    for file in hub.TOKENIZER_FILES:
+    words = models.locate(WORDS)
+    for file in TOKENIZER_FILES:
         if (words / file).is_file():
             shutil.copy(words / file, folder)
     return folder

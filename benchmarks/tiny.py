@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from benchmarks.shapes import write_encoder
 from train.data.sources import MINI
 

@@ -33,9 +33,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from adakron_jax.config import NAMED, EncoderConfig
+from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.data.packing import Batch
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import Tree, split_params
 from adakron_jax.splice import is_trainable

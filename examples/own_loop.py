@@ -15,7 +15,7 @@ import optax
 from transformers import AutoTokenizer
 
 import adakron_jax as ak
-from adakron_jax.hub import locate
+from adakron_jax.hub.models import locate
 
 TEXTS = ["a fine film", "a poor film", "we loved it", "we left early", "a warm and clever story", "a dull and long one"]
 LABELS = np.array([1, 0, 1, 0, 1, 0])

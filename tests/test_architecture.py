@@ -98,9 +98,9 @@ def test_the_program_s_folders_import_downward_only():
 
 def test_the_encoder_knows_no_method():
     methods = {module for module in IMPORTS if within(module, "adakron_jax.methods")}
-    assert "adakron_jax.splice" in reachable("adakron_jax.encoders.classifier")
-    assert not reachable("adakron_jax.encoders.classifier") & methods
-    assert "adakron_jax.encoders.classifier" not in importers("adakron_jax.methods")
+    assert "adakron_jax.splice" in reachable("adakron_jax.encoders.sequence_classifier")
+    assert not reachable("adakron_jax.encoders.sequence_classifier") & methods
+    assert "adakron_jax.encoders.sequence_classifier" not in importers("adakron_jax.methods")
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.interop.adapterhub import folder as adapterhub
 from adakron_jax.interop.convert import export_adapter, import_adapter

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, files, methods, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax import adapter, files, methods
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.packing import Batch
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, padded
-from adakron_jax.encoders.stack import Encoder
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.splice import Method, is_trainable
 from train.engine import optim

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adakron_jax import adapter, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax import adapter
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import tokenizer
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import Packed
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, BitFit, Head
 from adakron_jax.params import flatten, split_params, unflatten
 from adakron_jax.splice import Method

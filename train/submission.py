@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from adakron_jax import adapter, files, pretrained
+from adakron_jax import adapter, files
 from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.forward import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import TASKS, Task

@@ -9,16 +9,18 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from adakron_jax import adapter, hub, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import rows
 from adakron_jax.bank.rows import Shape
 from adakron_jax.bank.stack import Stack, padded_outputs
-from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Examples, Tokenizer
-from adakron_jax.encoders.classifier import SequenceClassifier
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import on_device
+from adakron_jax.hub.models import locate
 from adakron_jax.params import flatten
 from adakron_jax.problem import Prediction
 
@@ -70,7 +72,7 @@ class AdapterBank:
         Raises:
           ValueError: there is no such encoder, or it cannot be read.
         """
-        folder = hub.locate(base)
+        folder = locate(base)
         self.config = EncoderConfig.from_folder(folder)
         self.tokenizer = Tokenizer(folder, self.config.vocab_size)
         leaves = pretrained.read(folder, self.config)

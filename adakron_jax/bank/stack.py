@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from adakron_jax.adapter import is_portable
+from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.bank.rows import Shape
 from adakron_jax.encoders.apart import OWN, Layout, PerExample, neutral
-from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import PerShape
 from adakron_jax.params import flatten, unflatten
 

@@ -5,8 +5,8 @@ import functools
 from collections.abc import Iterator
 from decimal import Decimal
 
-from adakron_jax.config import NAMED
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import NAMED
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, AdaMix, BitFit, Full, Houlsby, LoRA, Pfeiffer, Prefix, UniPELT
 from adakron_jax.params import budget
 from adakron_jax.splice import Method, is_trainable

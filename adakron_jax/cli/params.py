@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.cli import paper
 from adakron_jax.cli.flags import Parser, add_method_flags, take_method
-from adakron_jax.config import NAMED, EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import budget
 from adakron_jax.splice import Method, is_trainable, make_method
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.cli.flags import Parser
-from adakron_jax.hub import split_revision
+from adakron_jax.hub.adapters import split_revision
 
 
 def add_flags(parser: Parser) -> None:
@@ -13,7 +13,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax.hub_adapters import pull
+    from adakron_jax.hub.adapters import pull
 
     pull(*split_revision(given["adapter"].removeprefix("hub:")), Path(given["out"]))
     print(given["out"])

@@ -12,7 +12,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax.hub_adapters import push
+    from adakron_jax.hub.adapters import push
 
     print(push(given["run"], given["repository"], given.get("private", False)))
     return 0

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from adakron_jax.hub import TOKENIZER_FILES
+from adakron_jax.architectures.folder import TOKENIZER_FILES
 
 ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
 CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts

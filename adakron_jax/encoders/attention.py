@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Places
-from adakron_jax.encoders.parts import Part
+from adakron_jax.encoders.module import Part
 from adakron_jax.splice import KeysValues, Site
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from adakron_jax.encoders import attention
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, Places
-from adakron_jax.encoders.parts import Part, Stream, gelu, take
+from adakron_jax.encoders.module import Part, Stream, gelu, take
 from adakron_jax.splice import Site
 
 

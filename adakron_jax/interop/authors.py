@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from adakron_jax import pretrained
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
 from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
 from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
 from adakron_jax.methods import AdaKron, AdaMix

@@ -4,12 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from adakron_jax import adapter, hub, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
+from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_json, write_whole
+from adakron_jax.hub.adapters import locate_adapter
+from adakron_jax.hub.cards import model_card
+from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
-from adakron_jax.interop.cards import model_card
 from adakron_jax.interop.heads import Base, in_own_unit
 from adakron_jax.interop.layers import in_every_layer
 from adakron_jax.interop.peft import folder as peft
@@ -52,14 +55,14 @@ def import_adapter(folder: Path, model: str, out: Path) -> Card:
 
     Args:
       folder: as the other program saved it.
-      model: the encoder it was trained on, as `hub.locate` takes it.
+      model: the encoder it was trained on, as `locate` takes it.
       out: the folder to write.
 
     Raises:
       ValueError: something in it is damaged, not supported, or does not fit the encoder.
     """
     kind = format_of(folder)
-    base = Base.read(hub.locate(model))
+    base = Base.read(locate(model))
     read = _READERS[kind](folder, base)
     card = Card(
         method=read.method,
@@ -81,7 +84,7 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     """Writes an adapter for another program; each file appears whole.
 
     Args:
-      run: as `hub.locate_adapter` takes it.
+      run: as `locate_adapter` takes it.
       to: one of FORMATS.
       out: the folder to write, which holds nothing else.
       model: where the encoder is, if not where the adapter says.
@@ -94,7 +97,7 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; accepted: {', '.join(FORMATS)}")
-    folder = hub.locate_adapter(run)
+    folder = locate_adapter(run)
     tree, card = adapter.load(folder)
     card = dataclasses.replace(card, base=model or card.base)
     leaves = flatten(tree)
@@ -141,6 +144,6 @@ def _use(to: str, card: Card, name: str) -> str:
 
 
 def _fused_files(folder: Path, card: Card) -> dict[str, bytes]:
-    base = hub.locate(card.base)
+    base = locate(card.base)
     _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
     return huggingface.write(card, in_own_unit(flatten(params), card.problem), base)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax import pretrained
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import HeadForm, Pooling
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.files import read_json, read_tensors
 from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot

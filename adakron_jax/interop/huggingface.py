@@ -10,10 +10,10 @@ from typing import Any
 
 from safetensors.numpy import save
 
-from adakron_jax import pretrained
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.folder import TOKENIZER_FILES
+from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_json
-from adakron_jax.hub import TOKENIZER_FILES
 from adakron_jax.interop.heads import Base, Imported, check_own, outputs_of, own_head, tensors_of
 from adakron_jax.interop.slots import put, take
 from adakron_jax.methods import Full, Head

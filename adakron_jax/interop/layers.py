@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.methods import IA3, Compacter, Houlsby, Pfeiffer, Prefix
 from adakron_jax.methods.lora import Update
 from adakron_jax.splice import ALL_LAYERS, Method, is_own, require

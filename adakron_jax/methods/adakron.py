@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, get_args
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.splice import Method, Site, Splice, register, require
 
 Place = Literal["sequential", "pfeiffer"]

@@ -19,9 +19,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
-from adakron_jax.methods.promote import promote
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.splice import Leaves, Method, Site, Splice, path_of, register, require
 
 Mixture = Literal["full", "partial"]

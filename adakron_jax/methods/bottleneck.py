@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, get_args
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.promote import times
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.methods.arithmetic import times
 from adakron_jax.splice import Method, Site, Splice, register, require
 
 Form = Literal["google", "adapterhub"]

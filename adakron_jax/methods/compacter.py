@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
-from adakron_jax.methods.promote import promote
 from adakron_jax.splice import Method, Site, Splice, register, require
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.lora import Sizes, Update
-from adakron_jax.methods.promote import Scale, kaiming_uniform, promote, times
 from adakron_jax.splice import register, require
 
 

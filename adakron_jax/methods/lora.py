@@ -15,8 +15,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.promote import Scale, kaiming_uniform, promote, times
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 

@@ -18,8 +18,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.methods.promote import kaiming_uniform
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.methods.arithmetic import kaiming_uniform
 from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 
 

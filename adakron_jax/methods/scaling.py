@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.layout import ATTENTION_NORM
-from adakron_jax.methods.promote import promote
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.paths import ATTENTION_NORM
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, register, require
 

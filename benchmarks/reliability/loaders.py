@@ -27,11 +27,12 @@ import numpy as np
 from flax.serialization import msgpack_serialize
 from safetensors.numpy import save_file
 
-from adakron_jax import adapter, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax import adapter
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.table import SUFFIXES, Table
 from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.data.writer import writing
+from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_tensors
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.methods import AdaKron, LoRA, Pfeiffer

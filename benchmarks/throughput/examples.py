@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import packing
 from adakron_jax.data.tokenizer import Tokenizer
 from train.data import tokens

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import tokenizer
 from benchmarks import shapes
 from benchmarks.throughput.examples import padded_length, write_examples

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text, encode
-from adakron_jax.config import EncoderConfig
 from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.params import flatten, unflatten

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adakron_jax import pretrained
-from adakron_jax.config import ROBERTA_LARGE, EncoderConfig
+from adakron_jax.architectures.config import ROBERTA_LARGE, EncoderConfig
+from adakron_jax.encoders import pretrained
 from benchmarks import shapes
 from benchmarks.throughput import __main__ as throughput
 from benchmarks.throughput import protocol, settings, summary

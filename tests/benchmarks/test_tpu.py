@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.config import BERT_BASE
+from adakron_jax.architectures.config import BERT_BASE
 from benchmarks.tpu import CHIPS, Broken, batch_of_shapes, check, devices, figures, matmul_flops, step_of_shapes
 
 # Of four layers, two are in a loop.

@@ -4,11 +4,11 @@ from decimal import Decimal
 
 import pytest
 
+from adakron_jax.architectures.config import NAMED
 from adakron_jax.cli import paper
 from adakron_jax.cli.main import main
 from adakron_jax.cli.paper import CONVENTIONS, PAPERS, ROWS, Row, count, described, rounds_to
 from adakron_jax.cli.params import count_params
-from adakron_jax.config import NAMED
 from adakron_jax.methods import (
     IA3,
     AdaKron,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from adakron_jax.config import BERT_BASE, EncoderConfig
+from adakron_jax.architectures.config import BERT_BASE, EncoderConfig
 
 BERT = dataclasses.replace(
     BERT_BASE,

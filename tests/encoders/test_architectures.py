@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from adakron_jax import adapter, pretrained
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.architectures import ARCHITECTURES
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax import adapter
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.tables import ARCHITECTURES
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head
 from adakron_jax.params import flatten
 from tests.encoders.architectures import MODERNBERT, TINY

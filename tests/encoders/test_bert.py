@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.dropout import Dropout, random_words
+from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank, padded
-from adakron_jax.encoders.parts import take
-from adakron_jax.encoders.stack import Encoder
+from adakron_jax.encoders.module import take
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import by_layer
 from adakron_jax.methods import Head
 from tests.encoders.architectures import BERT, DISTINCT, MODERNBERT

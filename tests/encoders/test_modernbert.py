@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import blank
-from adakron_jax.encoders.stack import Encoder
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import BitFit, Hadamard, Head
 from adakron_jax.params import flatten
 from tests.encoders.architectures import MODERNBERT

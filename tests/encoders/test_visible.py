@@ -11,8 +11,8 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method, Site, Splice
 from tests.encoders.architectures import BERT, MODERNBERT

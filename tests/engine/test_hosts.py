@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from adakron_jax.config import BERT_BASE
+from adakron_jax.architectures.config import BERT_BASE
 from benchmarks.tpu import Collective, collectives
 from tests.engine.test_resume import Ended, call, overwrite_everything, records, saved_steps
 from train.engine.sharding import make_shardings

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from adakron_jax import hub
+from adakron_jax.architectures.config import NAMED
 from adakron_jax.cli.paper import ROWS
-from adakron_jax.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
 from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
@@ -255,7 +254,7 @@ SMALL += ["--epochs", "1", "--method", "head"]
 def test_a_dry_run_says_what_there_is_to_do_fetches_no_weights_and_leaves_nothing(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.delattr(hub, "locate")
+    monkeypatch.delattr("adakron_jax.hub.models.locate")
     ended = call(*SMALL, "--task", "sst2", "mrpc", "--model", tiny, "--out", tmp_path / "o", "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]

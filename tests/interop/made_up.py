@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from adakron_jax import methods, pretrained
+from adakron_jax import methods
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
 from adakron_jax.problem import Problem
 from adakron_jax.splice import Method
 

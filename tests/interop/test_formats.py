@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, methods, pretrained
+from adakron_jax import adapter, methods
 from adakron_jax.adapter import Card
+from adakron_jax.encoders import pretrained
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.interop.huggingface import fused
 from adakron_jax.params import flatten, unflatten

@@ -16,7 +16,7 @@ from safetensors.numpy import save as to_bytes
 
 from adakron_jax import adapter, files
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.files import write_whole
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten, graft, unflatten

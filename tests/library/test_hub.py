@@ -20,8 +20,8 @@ import pytest
 from pyarrow import parquet
 from safetensors.numpy import load_file, save
 
-from adakron_jax import pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
 from tests.hub_server import HubServer, Repositories
 from train.data.glue import TASKS
 from train.data.sources import HUB
@@ -41,8 +41,9 @@ def only_here(host, *args, **kwargs):
 
 socket.getaddrinfo = only_here
 
-from adakron_jax import hub, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax.encoders import pretrained
+from adakron_jax.hub.models import locate, locate_config
+from adakron_jax.architectures.config import EncoderConfig
 from train.data.glue import TASKS
 from train.data.own import Own, load
 from train.data.sources import has_split, read
@@ -56,8 +57,8 @@ def answer(kind, name, split=None):
         others = has_split(name, "validation"), has_split(name, "dev")
         return {"labels": task.labels, "rows": {name: part.columns for name, part in rows.items()}, "has": others}
     if kind == "config":
-        return {"files": sorted(path.name for path in hub.locate_config(name).iterdir())}
-    folder = hub.locate(name)
+        return {"files": sorted(path.name for path in locate_config(name).iterdir())}
+    folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     leaves = pretrained.read(folder, config)
     files = sorted(path.name for path in folder.iterdir())

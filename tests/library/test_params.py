@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adakron_jax.config import BERT_BASE
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import BERT_BASE
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, Full, Head
 from adakron_jax.params import budget, count, flatten, graft, merge_params, refuse, split_params, unflatten
 from adakron_jax.splice import is_trainable

@@ -11,9 +11,11 @@ import pytest
 from flax.serialization import msgpack_serialize
 from safetensors.numpy import save_file
 
-from adakron_jax import hub, pretrained
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.hub import models
+from adakron_jax.hub.models import locate
 from adakron_jax.methods import Head
 from adakron_jax.params import flatten, unflatten
 from tests.library.test_params import TINY_BERT
@@ -295,29 +297,29 @@ def make_package(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, files: 
 
 
 def test_a_folder_is_its_own_place(tmp_path: Path):
-    assert hub.locate(str(tmp_path)) == tmp_path
+    assert locate(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize("model", ["./no-such-model", "/no/such/model", "~/no-such-model", "no/such/model"])
 def test_a_missing_folder_is_refused_without_asking_the_hub(monkeypatch: pytest.MonkeyPatch, model: str):
-    monkeypatch.setattr(hub, "_from_hub", lambda _: pytest.fail("asked the hub"))
+    monkeypatch.setattr(models, "_from_hub", lambda _: pytest.fail("asked the hub"))
     with pytest.raises(ValueError, match=f"^model '{model}': no such folder$"):
-        hub.locate(model)
+        locate(model)
 
 
 @pytest.mark.parametrize("folder", ["model", "."])
 def test_a_package_s_model_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str):
     package = make_package(tmp_path, monkeypatch, "made_up_bert", {f"{folder}/config.json": "{}", "data/x.txt": ""})
-    assert hub.locate("pkg:made_up_bert") == package / folder
+    assert locate("pkg:made_up_bert") == package / folder
 
 
 def test_a_package_without_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     make_package(tmp_path, monkeypatch, "made_up_empty", {"data/x.txt": ""})
     with pytest.raises(ValueError, match=r"^model 'pkg:made_up_empty': the package holds no model folder"):
-        hub.locate("pkg:made_up_empty")
+        locate("pkg:made_up_empty")
 
 
 @pytest.mark.parametrize("name", ["made_up_and_missing", "made_up.missing", "../elsewhere", "", "json.decoder", "ast"])
 def test_a_package_that_is_not_there_is_refused(name: str):
     with pytest.raises(ValueError, match=f"^model 'pkg:{name}': no installed package of this name$"):
-        hub.locate(f"pkg:{name}")
+        locate(f"pkg:{name}")

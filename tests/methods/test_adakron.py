@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.config import BERT_BASE
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import BERT_BASE
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.adakron import KronAdapter, kron
 from adakron_jax.params import budget

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.splice import Method, is_own

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, flatten, graft
 from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, is_own
 from tests.encoders.architectures import MODERNBERT

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from adakron_jax import adapter
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.encoders.inputs import Packed
-from adakron_jax.encoders.layout import is_stacked
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, AdaMix, Houlsby, LoRA, Prefix
 from adakron_jax.params import count, flatten, merge_params, split_params, unflatten
 from adakron_jax.splice import METHODS, Method, fuse, is_own, is_trainable

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from adakron_jax.encoders.attention import Attention
-from adakron_jax.encoders.classifier import SequenceClassifier
 from adakron_jax.encoders.inputs import Packed, Places
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import LoRA, Pfeiffer, UniPELT
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method

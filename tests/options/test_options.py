@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from adakron_jax import hub
-from adakron_jax.config import NAMED, EncoderConfig
+from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
 from tests.conftest import result_of
 from train.data.glue import TASKS
@@ -300,7 +299,7 @@ def test_a_command_line_asks_for_no_more_of_a_model_than_its_configuration(
     def fetch(model: str) -> Path:
         raise AssertionError(f"the weights of {model} were asked for")
 
-    monkeypatch.setattr(hub, "locate", fetch)
+    monkeypatch.setattr("adakron_jax.hub.models.locate", fetch)
     assert bert().task == "rte"
 
 

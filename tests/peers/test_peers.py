@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
+from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.params import unflatten

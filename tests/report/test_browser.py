@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adakron_jax.config import BERT_BASE
+from adakron_jax.architectures.config import BERT_BASE
 from adakron_jax.methods import AdaKron, Pfeiffer
 from tests.report.test_report import write_eight
 from train.report.__main__ import main

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from adakron_jax.architectures.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
 from adakron_jax.cli import paper
-from adakron_jax.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.splice import Method
 from tests.conftest import write_result

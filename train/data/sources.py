@@ -6,7 +6,7 @@ from typing import Any
 
 from adakron_jax.data import labels, table
 from adakron_jax.data.table import SUFFIXES, Table, require
-from adakron_jax.hub import hub_is_reachable
+from adakron_jax.hub.models import hub_is_reachable
 from train.data.task import Task
 
 MINI = Path(__file__).parent / "mini"

@@ -3,7 +3,7 @@
 import jax
 
 from adakron_jax import runtime
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree
 from train.engine import optim
 from train.engine.load import Loader

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from adakron_jax import adapter, hub, pretrained
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import OUTPUT_BIASES, SequenceClassifier
-from adakron_jax.encoders.stack import unrolls
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import POOLING
+from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.encoder import unrolls
+from adakron_jax.encoders.sequence_classifier import OUTPUT_BIASES, SequenceClassifier
 from adakron_jax.forward import by_layer
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
@@ -40,7 +42,7 @@ def advise_pooling(config: RunConfig, base: Pretrained) -> None:
     """Says so where the encoder was trained to have its texts read in another way."""
     if base.pooling and config.pooling == "pooler":
         terminal.say(
-            f"{base.name} is a sentence encoder whose pooler was never trained ({hub.POOLING} says {base.pooling}); "
+            f"{base.name} is a sentence encoder whose pooler was never trained ({POOLING} says {base.pooling}); "
             f"--pooling {base.pooling} learns faster"
         )
 

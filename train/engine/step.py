@@ -13,7 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from adakron_jax.data.packing import Batch
-from adakron_jax.encoders.classifier import SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import PerShape, eval_step
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.splice import is_own

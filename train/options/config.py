@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import tomli_w
 
-from adakron_jax.encoders.classifier import Pooling
+from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
 from adakron_jax.problem import KINDS

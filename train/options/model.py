@@ -4,9 +4,11 @@ import functools
 import json
 from pathlib import Path
 
-from adakron_jax import hub, pretrained
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import POOLING
 from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.encoders import pretrained
+from adakron_jax.hub import models
 
 
 class Pretrained:
@@ -22,17 +24,17 @@ class Pretrained:
     @functools.cached_property
     def encoder(self) -> EncoderConfig:
         """Its sizes, for which nothing but a hub model's `config.json` is fetched."""
-        return EncoderConfig.from_folder(hub.locate_config(self.name))
+        return EncoderConfig.from_folder(models.locate_config(self.name))
 
     @functools.cached_property
     def folder(self) -> Path:
         """With all its files; those of a hub's model are fetched."""
-        return hub.locate(self.name)
+        return models.locate(self.name)
 
     @functools.cached_property
     def pooling(self) -> str:
         """By what a sentence encoder was trained to read a text, as `--pooling` says it; empty if unknown."""
-        path = self.folder / hub.POOLING
+        path = self.folder / POOLING
         try:
             said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except ValueError as error:

@@ -5,7 +5,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.config import BERT_BASE, NAMED, EncoderConfig
+from adakron_jax.architectures.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import METHODS, make_method
 from train.options.config import RunConfig, options, typed

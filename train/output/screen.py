@@ -4,7 +4,7 @@ import math
 
 from rich.table import Table
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.params import Tree, count, flatten
 from train.data.glue import TASKS
 from train.data.task import metric_of

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from adakron_jax.config import BERT_BASE, EncoderConfig
+from adakron_jax.architectures.config import BERT_BASE, EncoderConfig
 from adakron_jax.splice import Method
 from train.data.glue import SUITES
 from train.data.task import metric_of

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix

@@ -13,8 +13,8 @@ from typing import Any
 from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.classifier import HeadForm, Pooling
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
 from adakron_jax.interop.heads import is_own, own_head, tensors_of

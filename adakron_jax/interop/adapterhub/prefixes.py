@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub.updates import gate_slots
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules

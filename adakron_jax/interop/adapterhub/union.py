@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
 from adakron_jax.interop.adapterhub.updates import described, lora_slots, present, read_targets, writable

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
 from adakron_jax.interop.peft import lokr, updates

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
 from adakron_jax.interop.slots import Piece, Slot, numerator, of_each, used

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.slots import Leaves, Piece, Slot
 from adakron_jax.methods import Prefix

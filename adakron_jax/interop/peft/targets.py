@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, matches
 from adakron_jax.interop.heads import modules
 from adakron_jax.methods.lora import Update

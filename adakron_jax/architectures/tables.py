@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from adakron_jax.encoders import layout
+from adakron_jax.architectures import paths
 
 
 class Stored(NamedTuple):
@@ -112,7 +112,7 @@ def _stored(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str
 
 def _head(dense: str, projection: str) -> dict[str, Stored]:
     """A dense and a projection, by their names."""
-    return _stored({f"{layout.CLASSIFIER}/dense": dense, f"{layout.CLASSIFIER}/out_proj": projection}, {}, {})
+    return _stored({f"{paths.CLASSIFIER}/dense": dense, f"{paths.CLASSIFIER}/out_proj": projection}, {}, {})
 
 
 _SIZES = {
@@ -126,22 +126,22 @@ _SIZES = {
     "initializer_range": "initializer_range",
 }
 _DENSES = {
-    layout.QUERY: "encoder.layer.{i}.attention.self.query",
-    layout.KEY: "encoder.layer.{i}.attention.self.key",
-    layout.VALUE: "encoder.layer.{i}.attention.self.value",
-    layout.ATTENTION_DENSE: "encoder.layer.{i}.attention.output.dense",
-    layout.FFN_HIDDEN: "encoder.layer.{i}.intermediate.dense",
-    layout.FFN_DENSE: "encoder.layer.{i}.output.dense",
+    paths.QUERY: "encoder.layer.{i}.attention.self.query",
+    paths.KEY: "encoder.layer.{i}.attention.self.key",
+    paths.VALUE: "encoder.layer.{i}.attention.self.value",
+    paths.ATTENTION_DENSE: "encoder.layer.{i}.attention.output.dense",
+    paths.FFN_HIDDEN: "encoder.layer.{i}.intermediate.dense",
+    paths.FFN_DENSE: "encoder.layer.{i}.output.dense",
 }
 _NORMS = {
-    layout.EMBEDDINGS_NORM: "embeddings.LayerNorm",
-    layout.ATTENTION_NORM: "encoder.layer.{i}.attention.output.LayerNorm",
-    layout.FFN_NORM: "encoder.layer.{i}.output.LayerNorm",
+    paths.EMBEDDINGS_NORM: "embeddings.LayerNorm",
+    paths.ATTENTION_NORM: "encoder.layer.{i}.attention.output.LayerNorm",
+    paths.FFN_NORM: "encoder.layer.{i}.output.LayerNorm",
 }
 _TABLES = {
-    layout.WORD: "embeddings.word_embeddings",
-    layout.POSITION: "embeddings.position_embeddings",
-    layout.TOKEN_TYPE: "embeddings.token_type_embeddings",
+    paths.WORD: "embeddings.word_embeddings",
+    paths.POSITION: "embeddings.position_embeddings",
+    paths.TOKEN_TYPE: "embeddings.token_type_embeddings",
 }
 # Heads of other tasks, and buffers that count 0, 1, 2, ...
 _FOREIGN = r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(position_ids|token_type_ids)$"
@@ -165,10 +165,10 @@ _BERT = Architecture(
         "is_decoder": (False,),
         "add_cross_attention": (False,),
     },
-    stored=_stored(_DENSES | {layout.POOLER: "pooler.dense"}, _NORMS, _TABLES),
+    stored=_stored(_DENSES | {paths.POOLER: "pooler.dense"}, _NORMS, _TABLES),
     foreign=re.compile(_FOREIGN),
     form=Form("linear"),
-    head=_stored({layout.CLASSIFIER: "classifier"}, {}, {}),
+    head=_stored({paths.CLASSIFIER: "classifier"}, {}, {}),
     pooler=True,
 )
 _ROBERTA = dataclasses.replace(
@@ -186,7 +186,7 @@ _ELECTRA = dataclasses.replace(
     _BERT,
     prefix="electra.",
     keys={**_BERT.keys, "embedding_size": "embedding_size"},
-    stored=_stored(_DENSES | {layout.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
+    stored=_stored(_DENSES | {paths.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^(discriminator_predictions|generator_predictions|generator_lm_head)\."),
     form=Form("gelu"),
     head=_head("classifier.dense", "classifier.out_proj"),
@@ -210,19 +210,19 @@ _DISTILBERT = dataclasses.replace(
     accepted={"activation": ("gelu",)},
     stored=_stored(
         {
-            layout.QUERY: "transformer.layer.{i}.attention.q_lin",
-            layout.KEY: "transformer.layer.{i}.attention.k_lin",
-            layout.VALUE: "transformer.layer.{i}.attention.v_lin",
-            layout.ATTENTION_DENSE: "transformer.layer.{i}.attention.out_lin",
-            layout.FFN_HIDDEN: "transformer.layer.{i}.ffn.lin1",
-            layout.FFN_DENSE: "transformer.layer.{i}.ffn.lin2",
+            paths.QUERY: "transformer.layer.{i}.attention.q_lin",
+            paths.KEY: "transformer.layer.{i}.attention.k_lin",
+            paths.VALUE: "transformer.layer.{i}.attention.v_lin",
+            paths.ATTENTION_DENSE: "transformer.layer.{i}.attention.out_lin",
+            paths.FFN_HIDDEN: "transformer.layer.{i}.ffn.lin1",
+            paths.FFN_DENSE: "transformer.layer.{i}.ffn.lin2",
         },
         {
-            layout.EMBEDDINGS_NORM: "embeddings.LayerNorm",
-            layout.ATTENTION_NORM: "transformer.layer.{i}.sa_layer_norm",
-            layout.FFN_NORM: "transformer.layer.{i}.output_layer_norm",
+            paths.EMBEDDINGS_NORM: "embeddings.LayerNorm",
+            paths.ATTENTION_NORM: "transformer.layer.{i}.sa_layer_norm",
+            paths.FFN_NORM: "transformer.layer.{i}.output_layer_norm",
         },
-        {path: name for path, name in _TABLES.items() if path != layout.TOKEN_TYPE},
+        {path: name for path, name in _TABLES.items() if path != paths.TOKEN_TYPE},
     ),
     foreign=re.compile(rf"{_FOREIGN}|^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier)\."),
     form=Form("relu", drops_input=False),
@@ -280,28 +280,28 @@ _MODERNBERT = Architecture(
         "classifier_bias": (False,),
     },
     stored={
-        f"{layout.WORD}/embedding": Stored("embeddings.tok_embeddings.weight"),
-        f"{layout.EMBEDDINGS_NORM}/scale": Stored("embeddings.norm.weight"),
-        f"{layout.QUERY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=0, of=3),
-        f"{layout.KEY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=1, of=3),
-        f"{layout.VALUE}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=2, of=3),
-        f"{layout.ATTENTION_DENSE}/kernel": Stored("layers.{i}.attn.Wo.weight", transposed=True),
-        f"{layout.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=0, of=2),
-        f"{layout.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=1, of=2),
-        f"{layout.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", transposed=True),
+        f"{paths.WORD}/embedding": Stored("embeddings.tok_embeddings.weight"),
+        f"{paths.EMBEDDINGS_NORM}/scale": Stored("embeddings.norm.weight"),
+        f"{paths.QUERY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=0, of=3),
+        f"{paths.KEY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=1, of=3),
+        f"{paths.VALUE}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=2, of=3),
+        f"{paths.ATTENTION_DENSE}/kernel": Stored("layers.{i}.attn.Wo.weight", transposed=True),
+        f"{paths.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=0, of=2),
+        f"{paths.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=1, of=2),
+        f"{paths.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", transposed=True),
         # A block's LayerNorm stands before it, that is, after the residual of the block before.
-        f"{layout.ATTENTION_NORM}/scale": Stored("layers.{i}.mlp_norm.weight"),
-        f"{layout.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
+        f"{paths.ATTENTION_NORM}/scale": Stored("layers.{i}.mlp_norm.weight"),
+        f"{paths.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
     },
     foreign=re.compile(r"^(head|decoder|classifier)\."),
     form=Form("gelu", biases=False, normed=True, drops_input=False),
     head={
-        f"{layout.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
-        f"{layout.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
-        f"{layout.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
-        f"{layout.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
+        f"{paths.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
+        f"{paths.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
+        f"{paths.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
+        f"{paths.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
     },
-    pretrained_head=(f"{layout.CLASSIFIER}/dense/kernel", f"{layout.CLASSIFIER}/norm/scale"),
+    pretrained_head=(f"{paths.CLASSIFIER}/dense/kernel", f"{paths.CLASSIFIER}/norm/scale"),
     positions="rotary",
     biases=False,
     respell=_modernbert_of_transformers_5,

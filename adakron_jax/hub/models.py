@@ -5,19 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from adakron_jax.files import read_object
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
-
-
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-
-
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
-)
-POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
+from adakron_jax.architectures.folder import PICKLED, POOLING, TOKENIZER_FILES, WEIGHTS, shards
 
 
 def locate(model: str) -> Path:
@@ -42,29 +30,6 @@ def _locate(model: str, whole: bool) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")
     return _from_hub(model, whole)
-
-
-def locate_adapter(run: str) -> Path:
-    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
-
-    Raises:
-      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
-    """
-    if run.startswith("hub:"):
-        from adakron_jax.hub_adapters import fetch_adapter  # which imports this
-
-        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
-    folder = Path(run)
-    for path in (folder, folder / "adapter"):
-        if (path / "adapter.json").is_file():
-            return path
-    raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
-
-
-def split_revision(name: str) -> tuple[str, str]:
-    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
-    repository, _, revision = name.partition("@")
-    return repository, revision or "main"
 
 
 def _in_package(name: str) -> Path:
@@ -149,14 +114,3 @@ def hub_is_reachable() -> bool:
     except (http.HTTPError, http.InvalidURL):
         return False
     return True
-
-
-def shards(index: Path) -> list[str]:
-    """The files that a checkpoint's index names, all in the index's folder; ValueError if it is no such index."""
-    try:
-        names = sorted(set(read_object(index)["weight_map"].values()))
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError("no map of weights to shards") from None
-    if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
-        raise ValueError(f"a shard is {outside[0]!r}; accepted: a file beside the index")
-    return names

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from adakron_jax.encoders import bert, modernbert
 from adakron_jax.encoders.apart import OWN, apart_of
 from adakron_jax.encoders.inputs import Packed, Places
-from adakron_jax.encoders.parts import Part, Stream, take
+from adakron_jax.encoders.module import Part, Stream, take
 from adakron_jax.params import flatten, merge_params, split_params, unflatten
 from adakron_jax.splice import ALL_LAYERS, Method, is_own, require
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.encoders.architectures import Form
+from adakron_jax.architectures.paths import CLASSIFIER, POOLER
+from adakron_jax.architectures.tables import Form
 from adakron_jax.encoders.dropout import Dropout
+from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank
-from adakron_jax.encoders.layout import CLASSIFIER, POOLER
-from adakron_jax.encoders.parts import Part, gelu
-from adakron_jax.encoders.stack import Encoder
+from adakron_jax.encoders.module import Part, gelu
 from adakron_jax.params import flatten, graft
 
 Pooling = Literal["pooler", "first", "mean"]

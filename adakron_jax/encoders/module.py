@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.config import EncoderConfig
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.apart import OWN, Own, PerExample, alone, apart_of, at_site, by_part
 from adakron_jax.splice import Method, Site, of_layers
 

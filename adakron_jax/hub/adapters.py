@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adakron_jax import adapter, hub
+from adakron_jax import adapter
 from adakron_jax.files import MOST_JSON, write_whole
-from adakron_jax.interop.cards import model_card
+from adakron_jax.hub.cards import model_card
+from adakron_jax.hub.models import hub_is_reachable
 from adakron_jax.params import count
 
 FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
@@ -23,6 +24,27 @@ _USE = """```
 pip install {library}
 python -m adakron_jax predict hub:{name} --text "..."
 ```"""
+
+
+def locate_adapter(run: str) -> Path:
+    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
+
+    Raises:
+      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
+    """
+    if run.startswith("hub:"):
+        return fetch_adapter(*split_revision(run.removeprefix("hub:")))
+    folder = Path(run)
+    for path in (folder, folder / "adapter"):
+        if (path / "adapter.json").is_file():
+            return path
+    raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
 
 
 def fetch_adapter(repository: str, revision: str) -> Path:
@@ -41,7 +63,7 @@ def fetch_adapter(repository: str, revision: str) -> Path:
     where = f"adapter 'hub:{repository}@{revision}'"
     _check_name(repository)
     with _complaints(where):
-        if not hub.hub_is_reachable():
+        if not hub_is_reachable():
             cached = {"revision": revision, "local_files_only": True}
             return [Path(hf_hub_download(repository, name, **cached)).parent for name in FILES][0]
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
@@ -73,7 +95,7 @@ def push(run: str, repository: str, private: bool = False) -> str:
     An upload that is interrupted changes nothing there; the same call again goes on with what is missing.
 
     Args:
-      run: as `hub.locate_adapter` takes it.
+      run: as `locate_adapter` takes it.
       repository: OWNER/NAME, made if there is none.
       private: whether a new one is private.
 
@@ -83,13 +105,13 @@ def push(run: str, repository: str, private: bool = False) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     _check_name(repository)
-    folder = hub.locate_adapter(run)
+    folder = locate_adapter(run)
     _, card = adapter.load(folder)
     trained_in = Path(run) if folder != Path(run) else None
     text = model_card(card, repository, _USE.format(library="adakron-jax", name=repository), trained_in)
     files = {name: (folder / name).read_bytes() for name in FILES} | {"README.md": text.encode()}
     with _complaints(f"push to {repository!r}"):
-        if not hub.hub_is_reachable():
+        if not hub_is_reachable():
             raise OSError("the hub cannot be reached")
         if get_token() is None:
             raise ValueError("no token to write to the hub; accepted: HF_TOKEN, or that of `hf auth login`")

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.config import EncoderConfig
-from adakron_jax.encoders.architectures import Stored
-from adakron_jax.encoders.layout import CLASSIFIER, is_stacked
-from adakron_jax.hub import PICKLED, WEIGHTS, shards
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
+from adakron_jax.architectures.paths import CLASSIFIER, is_stacked
+from adakron_jax.architectures.tables import Stored
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
@@ -28,7 +28,7 @@ _RENAMES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "L
 
 @functools.cache
 def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
-    from adakron_jax.encoders.classifier import SequenceClassifier
+    from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 
     return {path: leaf.shape for path, leaf in flatten(SequenceClassifier(config, Method()).shapes()).items()}
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.encoders.architectures import ARCHITECTURES, Architecture
+from adakron_jax.architectures.tables import ARCHITECTURES, Architecture
 from adakron_jax.files import read_object
 
 

@@ -1,0 +1,1 @@
+"""Where a model or an adapter is; fetching and pushing adapters, and their model cards."""
