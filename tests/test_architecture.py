@@ -61,13 +61,44 @@ def importers(package: str) -> set[str]:
     return {module for module, names in IMPORTS.items() if any(within(name, package) for name in names)}
 
 
-def reachable(module: str) -> set[str]:
-    """Our modules that importing this one may import."""
-    found, new = set(), {module}
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that reach one another by the arrows, each sorted; none where the arrows run one way."""
+    reached = {node: _reached(arrows, node) for node in arrows}
+    groups = {tuple(sorted({node} | {other for other in reached[node] if node in reached[other]})) for node in arrows}
+    return sorted(list(group) for group in groups if len(group) > 1)
+
+
+def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
+    seen, new = set(), set(arrows[start])
     while new:
-        found |= new
-        new = {name for each in new for name in IMPORTS[each] if name in IMPORTS} - found
-    return found
+        seen |= new
+        new = {other for node in new for other in arrows.get(node, ())} - seen
+    return seen
+
+
+def file_arrows() -> dict[str, set[str]]:
+    """Our module -> those of ours that it imports; a package's `__init__` counts as a file like any other."""
+    return {
+        module: {name for name in names if name in IMPORTS and name != module and not within(module, name)}
+        for module, names in IMPORTS.items()
+    }
+
+
+def folder_arrows() -> dict[str, set[str]]:
+    """Folder of the library or the program, or file beside these folders -> those that its files import."""
+
+    def room(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    arrows: dict[str, set[str]] = {}
+    for module, names in file_arrows().items():
+        arrows.setdefault(room(module), set()).update(room(name) for name in names)
+    return {place: {other for other in others if other != place} for place, others in arrows.items()}
+
+
+def reachable(module: str) -> set[str]:
+    """Our modules that importing this one may import, itself among them."""
+    return {module} | _reached({name: names & IMPORTS.keys() for name, names in IMPORTS.items()}, module)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +197,16 @@ def test_importing_loads_no_heavy_package(answers: dict[str, Any], module: str):
 
 def test_importing_starts_no_backend(answers: dict[str, Any]):
     assert "no_such_platform" in str(answers["devices"])
+
+
+def test_circles_are_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_files_import_in_no_circle():
+    assert circles(file_arrows()) == []
+
+
+def test_folders_import_in_no_circle():
+    assert circles(folder_arrows()) == []
