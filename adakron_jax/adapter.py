@@ -24,7 +24,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.params import count, flatten, graft, refuse, split_params
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, from_json
 from adakron_jax.splice import Method, is_own, is_trainable, make_method
 
 FORMAT = 2
@@ -252,7 +252,7 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
             if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
                 raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
-        problem = Problem.from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
+        problem = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):
                 raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")

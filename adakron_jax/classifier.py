@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
-from adakron_jax.data.labels import SURROGATE, targets
+from adakron_jax.data.labels import SURROGATE
 from adakron_jax.data.table import Table
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
@@ -21,7 +21,7 @@ from adakron_jax.hub.models import locate
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
 from adakron_jax.params import Tree, flatten, split_params
-from adakron_jax.problem import Prediction, Problem
+from adakron_jax.problems import Prediction, Problem
 from adakron_jax.splice import is_own, is_trainable
 
 WINDOW = 8192  # texts that are sorted and packed at a time
@@ -129,7 +129,7 @@ class TextClassifier:
         texts, cells = list(texts), list(labels)
         if not texts or len(texts) != len(cells):
             raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
-        expected = targets(Table("labels", range(len(cells)), {"label": cells}), ("label",), self.problem)
+        expected = self.problem.targets(Table("labels", range(len(cells)), {"label": cells}), ("label",))
         logits = [self.logits(columns) for columns in _windows(iter(texts))]
         return assess(self.problem, expected, np.concatenate(logits), texts)
 

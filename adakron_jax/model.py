@@ -18,7 +18,7 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Sequence
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
 from adakron_jax.params import Tree, flatten, split_params, unflatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import of_labels
 from adakron_jax.splice import Method
 
 
@@ -54,22 +54,11 @@ def from_pretrained(
     """
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
-    outputs = problem_of(labels, problem).outputs
+    outputs = of_labels(labels, problem).outputs
     model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head, unroll=unrolls())
     base = pretrained.read(folder, config)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
-
-
-def problem_of(labels: int | Sequence[str], kind: str) -> Problem:
-    """The problem of so many labels, which are then named by their numbers, or of labels with names."""
-    if kind == "regression":
-        if labels != 1:
-            raise ValueError(f"labels of a regression are {labels!r}; accepted: 1")
-        return Problem(kind)
-    if isinstance(labels, int) and labels < 1:
-        raise ValueError(f"labels is {labels}; accepted: at least 1, or names")
-    return Problem(kind, tuple(map(str, range(labels))) if isinstance(labels, int) else tuple(labels))
 
 
 def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[SequenceClassifier, Tree]:
@@ -120,7 +109,7 @@ def save_adapter(
     Raises:
       ValueError: the labels are not as many as the model's, or a frozen parameter is not the base's.
     """
-    said = problem_of(labels, problem)
+    said = of_labels(labels, problem)
     if said.outputs != model.num_labels:
         raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: as many")
     leaves = pretrained.read(locate(base), model.config)

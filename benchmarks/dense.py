@@ -19,6 +19,7 @@ from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.files import write_whole
 from adakron_jax.params import budget, graft, merge_params, split_params
+from adakron_jax.problems import Classification
 from adakron_jax.splice import Method, is_own, is_trainable
 from train.engine import optim
 from train.engine.sharding import make_shardings
@@ -53,7 +54,7 @@ def batch_step(
     optimizer = optim.adamw(0.1)
     shardings = make_shardings(MeshShape(), encoder)
     state = init_state(trainable, optimizer, schedule, 0)
-    steps = compile_steps(model, "classification", optimizer, shardings, state, frozen)
+    steps = compile_steps(model, Classification.losses, optimizer, shardings, state, frozen)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
     step = steps.train
     if runs > 1:

@@ -16,6 +16,7 @@ from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import split_params
+from adakron_jax.problems import Classification
 from adakron_jax.splice import is_trainable
 from benchmarks.dense import dense_batch
 from train.engine import optim
@@ -33,7 +34,9 @@ def compile_seconds(encoder: EncoderConfig, rows: int, seq: int) -> float:
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
     optimizer = optim.adamw(0.1)
     state = jax.eval_shape(lambda trainable: init_state(trainable, optimizer, schedule, 0), trainable)
-    step = compile_steps(model, "classification", optimizer, make_shardings(MeshShape(), encoder), state, frozen).train
+    step = compile_steps(
+        model, Classification.losses, optimizer, make_shardings(MeshShape(), encoder), state, frozen
+    ).train
     begun = time.perf_counter()
     step.jitted.lower(state, frozen, dense_batch(encoder, rows, seq)).compile()
     return time.perf_counter() - begun

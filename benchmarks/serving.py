@@ -25,7 +25,7 @@ from adakron_jax.bank import AdapterBank
 from adakron_jax.classifier import TextClassifier
 from adakron_jax.encoders import pretrained
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from adakron_jax.splice import Method, make_method
 from benchmarks import shapes
 from benchmarks.peers.process import peer
@@ -33,7 +33,7 @@ from train.data.glue import TASKS
 from train.data.sources import read
 
 BATCH = 64
-LABELS = Problem("classification", ("negative", "positive"))
+LABELS = make("classification", ("negative", "positive"))
 
 
 def write_adapters(folder: Path, base: Path, method: Method, count: int) -> list[Path]:

@@ -38,6 +38,7 @@ from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import Tree, split_params
+from adakron_jax.problems import Classification
 from adakron_jax.splice import is_trainable
 from benchmarks.dense import dense_batch
 from train.engine import optim
@@ -173,7 +174,7 @@ def step_of_shapes(
     optimizer = optim.adamw(0.1)
     state = jax.eval_shape(lambda tree: init_state(tree, optimizer, schedule, 0), trainable)
     shardings = make_shardings(MeshShape(data=len(chips)), encoder, chips)
-    step = compile_steps(model, "classification", optimizer, shardings, state, frozen).train
+    step = compile_steps(model, Classification.losses, optimizer, shardings, state, frozen).train
     return step.jitted, state, frozen
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from adakron_jax.problems import KINDS
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("adakron_jax", "train") for path in (ROOT / package).rglob("*.py"))
 HEAVY = ["transformers", "datasets", "orbax", "sklearn", "scipy", "pyarrow", "torch", "tensorflow"]
@@ -157,6 +159,45 @@ def test_a_heavy_package_has_one_importer(package: str, module: str):
 @pytest.mark.parametrize("package", ["torch", "tensorflow", "sklearn"])
 def test_no_other_framework_is_imported(package: str):
     assert not importers(package)
+
+
+def asks_the_kind(source: str) -> Iterator[int]:
+    """The lines that look which kind a problem is: by comparing with a kind's name, `isinstance`, or `.kind`."""
+    names, classes = set(KINDS), {kind.__name__ for kind in KINDS.values()}
+    for node in ast.walk(ast.parse(source)):
+        within = list(ast.walk(node))
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            asks = any(isinstance(part, ast.Constant) and part.value in names for part in within)
+        elif isinstance(node, ast.Call):
+            asked = isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass")
+            asks = asked and any(isinstance(part, ast.Name) and part.id in classes for part in within)
+        else:
+            asks = isinstance(node, ast.MatchClass) and getattr(node.cls, "id", "") in classes
+            asks |= isinstance(node, ast.Attribute) and node.attr == "kind"
+        if asks:
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "if problem.name == 'regression': pass",
+        "if name in ('regression', 'other'): pass",
+        "isinstance(problem, Multilabel | int)",
+        "problem.kind",
+        "match name:\n    case 'multilabel': pass",
+        "match problem:\n    case Regression(): pass",
+    ],
+)
+def test_asking_for_a_kind_of_problem_is_seen_in_every_form(line: str):
+    assert list(asks_the_kind(line))
+    assert not list(asks_the_kind("Regression(); make('regression'); {'multilabel': 1}"))
+
+
+def test_only_a_problem_s_file_knows_which_kind_it_is():
+    inside = ROOT / "adakron_jax" / "problems"
+    sources = {path: path.read_text(encoding="utf-8") for path in FILES if inside not in path.parents}
+    assert not [f"{name_of(path)}:{line}" for path, source in sources.items() for line in asks_the_kind(source)]
 
 
 PROBE = """

@@ -27,10 +27,11 @@ from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import flatten, graft, merge_params, split_params
+from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, is_trainable
 from train.engine import optim
 from train.engine.sharding import make_shardings
-from train.engine.step import example_losses, init_state, train_step
+from train.engine.step import init_state, train_step
 from train.options.mesh import MeshShape
 
 FOLDER = Path(os.environ.get("ADAKRON_ORACLES", Path(__file__).parent / "oracles"))
@@ -110,7 +111,7 @@ class Case:
 
         with self.chosen_experts():
             logits = logits_of_pass()
-            loss = example_losses(self.kind, logits, self.labels(arrays))
+            loss = KINDS[self.kind].losses(logits, self.labels(arrays))
             loss += self.method.extra_losses(logits, logits_of_pass) if self.training else 0.0
         return loss.mean(), logits
 
@@ -203,7 +204,7 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
     optimizer = optim.adamw(weight_decay=0.1)
 
     alone = make_shardings(MeshShape(), case.config)
-    constants = {"model": model, "kind": case.kind, "optimizer": optimizer, "shardings": alone}
+    constants = {"model": model, "losses_of": KINDS[case.kind].losses, "optimizer": optimizer, "shardings": alone}
     step = jax.jit(lambda *args: train_step(*args, **constants))
     state = init_state(jax.tree.map(jnp.asarray, trainable), optimizer, schedule, seed=0)
     for number in range(25):

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from adakron_jax import adapter, files
-from adakron_jax.data.labels import targets
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.forward import logits_of, on_device
 from train.data import sources, tokens
-from train.data.glue import TASKS, Task
+from train.data.glue import BOUNDS, TASKS, Task
 from train.engine.shared import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -128,7 +127,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
     model, params, card = adapter.attach(run.folder / "adapter", base)
     problem = run.task.problem  # of a regression without the unit that a run found
-    if (card.task, card.problem.kind, card.problem.labels) != (run.task.name, problem.kind, problem.labels):
+    if (card.task, card.problem.name, card.problem.labels) != (run.task.name, problem.name, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
     model = model.clone(dtype=run.config.dtype, unroll=unrolls())
 
@@ -147,11 +146,11 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
 def majority(task: Task, data_name: str) -> int | float:
     """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
     try:
-        labels = targets(sources.read(data_name, task, "train"), task.label, task.problem)
+        targets = task.problem.targets(sources.read(data_name, task, "train"), task.label)
     except ValueError as error:
         say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
         return 0
-    return float(labels.mean()) if task.regression else int(np.bincount(labels).argmax())
+    return task.problem.constant(targets)
 
 
 def pack(answers: Mapping[str, Sequence[str]]) -> bytes:
@@ -193,8 +192,8 @@ class Sheet:
 
     def words(self, predictions: np.ndarray) -> list[str]:
         """Label codes, or a regression's values, as the site reads them."""
-        if self.task.regression:
-            return [f"{value:.3f}" for value in np.clip(predictions, 0, 5)]
+        if bounds := BOUNDS.get(self.task.name):
+            return [f"{value:.3f}" for value in np.clip(predictions, *bounds)]
         return [self.task.labels[code] if self.spelled else str(code) for code in predictions]
 
 

@@ -22,7 +22,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import on_device
 from adakron_jax.hub.models import locate
 from adakron_jax.params import flatten
-from adakron_jax.problem import Prediction
+from adakron_jax.problems import Prediction
 
 Text = str | tuple[str, str]
 

@@ -19,11 +19,9 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    import numpy as np
-
     from adakron_jax import runtime
     from adakron_jax.classifier import TextClassifier
-    from adakron_jax.data import labels, table
+    from adakron_jax.data import table
     from adakron_jax.data.texts import texts
     from adakron_jax.evaluation import assess, page, terminal
 
@@ -32,21 +30,18 @@ def run(given: dict[str, Any]) -> int:
             raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
     runtime.set_up()
     classifier = TextClassifier.load(given["run"])
-    card = classifier.card
+    card, problem = classifier.card, classifier.problem
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
     rows = table.read(given["data"], [*columns, *label])
     if not len(rows):
         raise ValueError(f"{given['data']}: no rows; accepted: at least one")
-    single = classifier.problem.kind == "classification" and len(label) == 1
-    targets = labels.targets(
-        labels.named(rows, label[0], classifier.problem.labels) if single else rows, label, classifier.problem
-    )
-    if single and len(np.unique(targets)) < 2:
+    targets = problem.targets(problem.named(rows, label), label)
+    if problem.is_single(targets):
         raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
     read = texts(rows, columns)
     if empty := sum(not text for column in read for text in column):
         print(f"warning: {empty} empty texts", file=sys.stderr)
-    assessment = assess(classifier.problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
+    assessment = assess(problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
     name = f"{given['run']} on {given['data']}"
     terminal.show(name, assessment)
     if "json" in given:

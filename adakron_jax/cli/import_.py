@@ -16,6 +16,6 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.interop.convert import import_adapter
 
     card = import_adapter(Path(given["folder"]), given["model"], Path(given["out"]))
-    kind = card.problem.kind + (f" ({', '.join(card.problem.labels)})" if card.problem.labels else "")
+    kind = card.problem.name + (f" ({', '.join(card.problem.labels)})" if card.problem.labels else "")
     print(f"{given['out']}: {card.method}, {kind}, on {card.base}")
     return 0

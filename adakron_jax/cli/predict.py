@@ -12,7 +12,7 @@ from adakron_jax.cli.flags import Parser
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
-    from adakron_jax.problem import Prediction, Problem
+    from adakron_jax.problems import Prediction, Problem
 
 
 def add_flags(parser: Parser) -> None:
@@ -73,13 +73,7 @@ def answered(part: "Table", logits: Any, problem: "Problem", probabilities: bool
     Raises:
       ValueError: it has a column of such a name already.
     """
-    labels, scores = problem.decide(logits)
-    if problem.kind == "regression":
-        labels = scores
-    new = {"prediction": [list(label) if isinstance(label, tuple) else label for label in labels], "score": scores}
-    if probabilities:
-        shares = problem.probabilities(logits)
-        new |= {f"probability_{name}": shares[:, code].tolist() for code, name in enumerate(problem.labels)}
+    new = problem.as_columns(logits, probabilities)
     if twice := sorted(part.columns.keys() & new.keys()):
         raise ValueError(f"{part.origin} has a column {twice[0]!r} already; accepted: a table without it")
     return dataclasses.replace(part, columns=part.columns | new)

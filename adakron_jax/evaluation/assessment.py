@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from adakron_jax.evaluation.metrics import METRICS, OF_KIND, Targets, counts, f1_by_label
-from adakron_jax.problem import Problem
+from adakron_jax.evaluation.metrics import METRICS, Targets, counts, f1_by_label
+
+if TYPE_CHECKING:
+    from adakron_jax.problems.problem import Problem
 
 RESAMPLES, CONFIDENCE = 1000, 0.95
 BINS = 15  # of equal width, as Guo et al. 2017 have them
 MISTAKES = 20
-POINTS = 2000  # of a regression's scatter plot, at most
 
 Texts = str | Sequence[str]  # of an example: its one text, or its two
 
@@ -73,7 +74,7 @@ class Assessment:
       points: of a regression, (target, prediction) of examples evenly taken, at most 2,000.
     """
 
-    problem: Problem
+    problem: "Problem"
     examples: int
     scores: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
@@ -113,18 +114,16 @@ class Assessment:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Assessment":
-        """The assessment that `as_json` gave, from plain values.
+    def from_json(cls, values: Mapping[str, Any], problem: "Problem") -> "Assessment":
+        """The assessment that `as_json` gave, from plain values, of which `problem` is read already.
 
         Raises:
           KeyError, TypeError, ValueError: they are none.
         """
-        problem = Problem.from_json(values["problem"])
-        names = OF_KIND[problem.kind]
         return cls(
             problem,
             values["examples"],
-            scores={name: float(values[name]) for name in names},
+            scores={name: float(values[name]) for name in problem.metrics},
             intervals={name: (float(low), float(high)) for name, (low, high) in values["intervals"].items()},
             labels=tuple(LabelScores(**each) for each in values["labels"]),
             confusion=tuple(tuple(map(int, line)) for line in values["confusion"]),
@@ -136,7 +135,7 @@ class Assessment:
 
 
 def assess(
-    problem: Problem,
+    problem: "Problem",
     targets: Targets,
     logits: Float[np.ndarray, "examples outputs"],
     texts: Sequence[Texts] | Callable[[int], Texts],
@@ -146,7 +145,7 @@ def assess(
 
     Args:
       problem: says what logits mean.
-      targets: label codes [examples], whether each label holds [examples, labels], or numbers in their unit [examples].
+      targets: as `Problem.targets` gives them.
       logits: the model's.
       texts: of each example, or what gives those of an example by its number, for the mistakes.
       seed: of the bootstrap.
@@ -157,28 +156,13 @@ def assess(
     if not len(targets):
         raise ValueError("no examples to evaluate; accepted: at least one")
     predictions = problem.predict(logits)
-    of = texts if callable(texts) else texts.__getitem__
-    names = OF_KIND[problem.kind]
-    scores = {name: METRICS[name](targets, predictions) for name in names}
-    known = {
-        "problem": problem,
-        "examples": len(targets),
-        "scores": scores,
-        "intervals": intervals(names, targets, predictions, seed),
-    }
-    if problem.kind == "regression":
-        at = np.linspace(0, len(targets) - 1, min(len(targets), POINTS)).astype(int)
-        points = tuple((float(targets[i]), float(predictions[i])) for i in at)
-        return Assessment(**known, mistakes=largest_errors(targets, predictions, of), points=points)
-    probabilities = problem.probabilities(logits)
-    error, bins = calibration(*sureness(targets, predictions, probabilities))
+    text_of = texts if callable(texts) else texts.__getitem__
     return Assessment(
-        **known,
-        labels=by_label(problem, targets, predictions),
-        confusion=confusion(problem, targets, predictions) if problem.kind == "classification" else (),
-        calibration_error=error,
-        bins=bins,
-        mistakes=surest_mistakes(problem, targets, predictions, probabilities, of),
+        problem,
+        len(targets),
+        scores=problem.scores(targets, predictions),
+        intervals=intervals(problem.metrics, targets, predictions, seed),
+        **problem.examine(targets, predictions, logits, text_of),
     )
 
 
@@ -194,36 +178,30 @@ def intervals(
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
 
 
-def one_hot(problem: Problem, codes: np.ndarray) -> np.ndarray:
-    """Codes [examples] as booleans [examples, labels], which those of a multilabel problem are already."""
-    return codes if problem.kind == "multilabel" else codes[:, None] == np.arange(len(problem.labels))
-
-
-def by_label(problem: Problem, targets: np.ndarray, predictions: np.ndarray) -> tuple[LabelScores, ...]:
-    hits, wanted, given = counts(one_hot(problem, targets), one_hot(problem, predictions))
+def label_scores(
+    labels: Sequence[str],
+    targets: Bool[np.ndarray, "examples labels"],
+    predictions: Bool[np.ndarray, "examples labels"],
+) -> tuple[LabelScores, ...]:
+    """How well each label is told, from whether it holds and whether it was predicted."""
+    hits, wanted, given = counts(targets, predictions)
     precision, recall = hits / np.maximum(given, 1), hits / np.maximum(wanted, 1)
     f1 = f1_by_label(hits, wanted, given)
     return tuple(
         LabelScores(label, float(precision[i]), float(recall[i]), float(f1[i]), int(wanted[i]))
-        for i, label in enumerate(problem.labels)
+        for i, label in enumerate(labels)
     )
 
 
-def confusion(problem: Problem, targets: np.ndarray, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:
+def confusion(labels: int, targets: np.ndarray, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:
     """How often each target [row] was predicted as each label [column]."""
-    labels = len(problem.labels)
     cells = np.bincount(targets * labels + predictions, minlength=labels**2)
     return tuple(tuple(map(int, line)) for line in cells.reshape(labels, labels))
 
 
-def sureness(targets: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities that are to be calibrated, and whether each came true: the predicted label's, or every one."""
-    if targets.ndim == 2:
-        return probabilities.ravel(), targets.ravel()
-    return probabilities.max(-1), targets == predictions
-
-
-def calibration(probabilities: np.ndarray, right: np.ndarray) -> tuple[float, tuple[Bin, ...]]:
+def calibration(
+    probabilities: Float[np.ndarray, " decisions"], right: Bool[np.ndarray, " decisions"]
+) -> tuple[float, tuple[Bin, ...]]:
     """The expected calibration error (Guo et al. 2017, equation 5), and the bins that hold something."""
     at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
@@ -235,40 +213,19 @@ def calibration(probabilities: np.ndarray, right: np.ndarray) -> tuple[float, tu
     return sum(gaps) / len(probabilities), tuple(bins)
 
 
-def surest_mistakes(
-    problem: Problem,
-    targets: np.ndarray,
-    predictions: np.ndarray,
-    probabilities: np.ndarray,
+def mistakes(
+    weights: Float[np.ndarray, " examples"],
     texts: Callable[[int], Texts],
+    both: Callable[[int], tuple[Any, Any]],
 ) -> tuple[Mistake, ...]:
-    """The wrong predictions with the highest probability; of a multilabel problem, that of the surest wrong label."""
-    if problem.kind == "classification":
-        weights = np.where(targets == predictions, -1.0, probabilities.max(-1))
-    else:
-        weights = np.where(targets == predictions, -1.0, np.maximum(probabilities, 1 - probabilities)).max(-1)
+    """The examples with the largest weights.
 
-    def named(value: Any) -> Any:
-        if problem.kind == "multilabel":
-            return [label for label, holds in zip(problem.labels, value, strict=True) if holds]
-        return problem.labels[value]
-
+    Args:
+      weights: below 0 where the prediction is right.
+      both: from an example's number to its target and its prediction.
+    """
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
-    return tuple(
-        Mistake(_texts(texts(i)), named(targets[i]), named(predictions[i]), float(weights[i]))
-        for i in map(int, first)
-        if weights[i] >= 0
-    )
-
-
-def largest_errors(targets: np.ndarray, predictions: np.ndarray, texts: Callable[[int], Texts]) -> tuple[Mistake, ...]:
-    errors = np.abs(predictions - targets)
-    first = np.argsort(-errors, kind="stable")[:MISTAKES]
-    return tuple(
-        Mistake(_texts(texts(i)), float(targets[i]), float(predictions[i]), float(errors[i]))
-        for i in map(int, first)
-        if errors[i] > 0
-    )
+    return tuple(Mistake(_texts(texts(i)), *both(i), float(weights[i])) for i in map(int, first) if weights[i] >= 0)
 
 
 def _texts(texts: Texts) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The metrics: how each is computed, its range, which way is better, and which of them a problem has.
+"""The metrics: how each is computed, its range, and which way is better.
 
 They are plain counts, so that a bootstrap can afford thousands of them; the tests hold them to scikit-learn's.
 """
@@ -139,11 +139,4 @@ METRICS = {
     "spearman": Metric("Spearman", _spearman, lowest=-1.0),
     "rmse": Metric("RMSE", _rmse, highest=math.inf, higher_is_better=False),
     "mae": Metric("MAE", _mae, highest=math.inf, higher_is_better=False),
-}
-
-# Of each kind of problem; the first is what one names if one names one.
-OF_KIND = {
-    "classification": ("accuracy", "macro_f1", "weighted_f1", "matthews"),
-    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
-    "regression": ("pearson", "spearman", "rmse", "mae"),
 }

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from adakron_jax.data.table import printable
 from adakron_jax.evaluation.assessment import Assessment
-from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, answer, label_rows, score_rows, summary
+from adakron_jax.evaluation.page import LABEL_HEADS, SCORE_HEADS, answer, label_rows, score_rows, summary
+from adakron_jax.evaluation.plots import CONFUSED
 
 LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
 
@@ -40,13 +41,13 @@ def tables(assessment: Assessment) -> Iterator[Table]:
 
 def mistakes(assessment: Assessment) -> Table:
     """The surest mistakes, each on one line: texts are cut to what the terminal has room for."""
-    error = assessment.problem.kind == "regression"
-    heads = ["error" if error else "probability", "target", "predicted", "text"]
+    problem = assessment.problem
+    heads = [problem.weight_head, "target", "predicted", "text"]
     rows = (
         (f"{each.weight:.3g}", answer(each.target), answer(each.predicted), " | ".join(each.texts))
         for each in assessment.mistakes
     )
-    table = _table("largest errors" if error else "most confident mistakes", heads, rows, left=4)
+    table = _table(problem.mistakes_title, heads, rows, left=4)
     for column, share in zip(table.columns, (None, 1, 1, 3), strict=True):
         column.no_wrap, column.overflow, column.ratio = True, "ellipsis", share
     table.expand = True

@@ -41,7 +41,7 @@ def model_card(card: Card, name: str, use: str, run: Path | None = None) -> str:
     data = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag="text-classification",
-        tags=["adapter", card.method.name, card.problem.kind],
+        tags=["adapter", card.method.name, card.problem.name],
         base_model=card.base if _is_hub_id(card.base) else None,
         model_name=name,
         eval_results=results or None,
@@ -69,7 +69,7 @@ def _text(card: Card, name: str, use: str, facts: dict[str, Any]) -> Iterable[st
         f"{card.fingerprint[:12]})",
         "Method": card.method.name + "".join(f", {key} {_plain(value)}" for key, value in method.items()),
         "Parameters": f"{count(trained) - head:,} of the adapter, {head:,} of the head",
-        "Problem": card.problem.kind,
+        "Problem": card.problem.name,
         "Labels": ", ".join(card.problem.labels),
         "Reads": f"{card.pooling}, at most {card.max_length} tokens",
         "Trained on": ", ".join(str(x) for x in dict.fromkeys((card.task, facts.get("data", ""))) if x),

@@ -15,7 +15,7 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.files import read_json, read_tensors
 from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 from adakron_jax.splice import DENSES, Method, Site
 
 
@@ -44,13 +44,13 @@ class Base:
 
     def problem(self, outputs: int) -> Problem:
         """The problem of a head of which only the number of outputs is known: the base may know the rest."""
-        kind = self.said.get("problem_type")
-        if outputs == 1 and kind != "multi_label_classification":
-            return Problem("regression")
+        several = self.said.get("problem_type") == Multilabel.transformers_type
+        if outputs == 1 and not several:
+            return Regression()
         named = self.said.get("label2id")
         label2id = named if isinstance(named, dict) and len(named) == outputs else None
         labels = labels_of(label2id, outputs, "config.json of the base")
-        return Problem("multilabel" if kind == "multi_label_classification" else "classification", labels)
+        return (Multilabel if several else Classification)(labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +132,11 @@ def check_own(card: Card, what: str) -> None:
 
 def in_own_unit(leaves: Mapping[str, Any], problem: Problem) -> Leaves:
     """The leaves, with a regression's mean and scale taken into the head: other programs have no place for them."""
-    if (problem.mean, problem.scale) == (0.0, 1.0):
+    if problem.unit == (0.0, 1.0):
         return dict(leaves)
     last = "classifier/out_proj" if "classifier/out_proj/kernel" in leaves else "classifier"
     kernel, bias = (np.asarray(leaves[f"{last}/{leaf}"], np.float32) for leaf in ("kernel", "bias"))
-    scale, mean = np.float32(problem.scale), np.float32(problem.mean)
+    mean, scale = map(np.float32, problem.unit)
     return {**leaves, f"{last}/kernel": kernel * scale, f"{last}/bias": bias * scale + mean}
 
 

@@ -29,11 +29,6 @@ CLASSES = {
     "electra": "Electra",
     "modernbert": "ModernBert",
 }
-_PROBLEMS = {
-    "classification": "single_label_classification",
-    "multilabel": "multi_label_classification",
-    "regression": "regression",
-}
 # What a base's configuration says of its own making, or of code to run; nothing of it holds for another classifier.
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params")
 # Method -> the formats that take it as it is.
@@ -112,13 +107,13 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
     paths = {slot.path for slot in head}
     encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
     tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)
-    names = problem.labels or ("LABEL_0",)
+    names = problem.output_names
     said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}
     said |= {
         "architectures": [f"{CLASSES[config.model_type]}ForSequenceClassification"],
         "id2label": {str(code): name for code, name in enumerate(names)},
         "label2id": {name: code for code, name in enumerate(names)},
-        "problem_type": _PROBLEMS[problem.kind],
+        "problem_type": problem.transformers_type,
     }
     tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
     return tokenizer | {

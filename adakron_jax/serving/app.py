@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from adakron_jax.bank.bank import Text
 from adakron_jax.data.labels import SURROGATE
 from adakron_jax.hub.adapters import locate_adapter
-from adakron_jax.problem import Prediction
+from adakron_jax.problems import Prediction, Problem
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.limits import Bearer, BodyLimit
 from adakron_jax.serving.metrics import CONTENT_TYPE, Measured, Metrics
@@ -139,7 +139,7 @@ def make_app(
             raise Busy("the server is compiling; see GET /health")
         texts = _checked(body.inputs, limits)
         predictions = await engine.predict(name, texts)
-        return [_labels(prediction, body.parameters.top_k) for _, prediction in predictions]
+        return [_labels(entry.card.problem, prediction, body.parameters.top_k) for entry, prediction in predictions]
 
     @app.post("/predict")
     async def predict(body: ToAny) -> list[list[Label]] | list[Label]:
@@ -245,11 +245,8 @@ def _checked(inputs: Texts, limits: Limits) -> Sequence[Text]:
     return texts
 
 
-def _labels(prediction: Prediction, top_k: int | None) -> list[Label]:
-    if not prediction.probabilities:
-        return [Label(label="LABEL_0", score=prediction.score)]
-    ordered = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-    return [Label(label=label, score=score) for label, score in ordered[:top_k]]
+def _labels(problem: Problem, prediction: Prediction, top_k: int | None) -> list[Label]:
+    return [Label(label=label, score=score) for label, score in problem.served(prediction)[:top_k]]
 
 
 def _described(name: str, entry: Entry, resident: bool) -> Described:
@@ -257,7 +254,7 @@ def _described(name: str, entry: Entry, resident: bool) -> Described:
     return Described(
         name=name,
         method=card.method.name,
-        problem=problem.kind,
+        problem=problem.name,
         labels=list(problem.labels),
         task=card.task,
         max_length=card.max_length,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
-from adakron_jax.problem import Prediction
+from adakron_jax.problems import Prediction
 from adakron_jax.serving.shelf import Entry, Shelf, Stamp, stamp
 
 AT_ONCE = 256  # texts that the bank is asked at once

@@ -36,7 +36,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_tensors
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.methods import AdaKron, LoRA, Pfeiffer
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from adakron_jax.splice import Method
 from benchmarks.tiny import write_tiny
 from train.data import own
@@ -80,7 +80,7 @@ def write_good(folder: Path) -> None:
 def write_adapter(folder: Path, method: Method, base: Path) -> None:
     """An adapter of zeros."""
     encoder = EncoderConfig.from_folder(base)
-    problem, known = Problem("classification", ("yes", "no")), pretrained.fingerprint(pretrained.read(base, encoder))
+    problem, known = make("classification", ("yes", "no")), pretrained.fingerprint(pretrained.read(base, encoder))
     card = adapter.Card(method, "rte", problem, str(base), known, encoder, {"accuracy": 0.5}, max_length=64)
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), adapter.portable_shapes(card))
     adapter.save(folder, tree, card)

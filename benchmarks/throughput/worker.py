@@ -37,7 +37,7 @@ class Ours:
         params = initial_params(self.config, model, problem, shared.model, self.data.train.labels)
         (self.frozen,) = place_frozen([params], model, self.shardings)
         self.state = initial_state(self.config, params, self.data, self.shardings)
-        steps = shared.steps(self.config, model, problem.kind, self.shardings, self.state, self.frozen)
+        steps = shared.steps(self.config, model, problem.losses, self.shardings, self.state, self.frozen)
         self.train_step, self.metrics = steps.train, None
 
     @property

@@ -21,18 +21,18 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, make
 from adakron_jax.splice import METHODS, Method
 from benchmarks.shapes import write_encoder
 from tests.encoders.architectures import TINY
 
 SIZES = {"hidden_size": 128, "intermediate_size": 64, "initializer_range": 0.1}
-BINARY = Problem("classification", ("no", "yes"))
+BINARY = make("classification", ("no", "yes"))
 PROBLEMS = [
     BINARY,
-    Problem("classification", tuple("abcde")),
-    Problem("multilabel", ("red", "green", "blue")),
-    Problem("regression", mean=2.0, scale=0.5),
+    make("classification", tuple("abcde")),
+    make("multilabel", ("red", "green", "blue")),
+    make("regression", mean=2.0, scale=0.5),
 ]
 TEXTS: list[Text] = ["one two", "three " * 9, ("four five", "six"), "seven", "eight nine ten " * 3]
 
@@ -102,7 +102,7 @@ def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: l
     logits = {name: alone.logits(folder, TEXTS) for name, folder in folders.items()}
     for (name, text), prediction in zip(requests, predictions, strict=True):
         problem, row = bank.members[name].card.problem, logits[name][[TEXTS.index(text)]]
-        if problem.kind == "regression":
+        if problem.name == "regression":
             assert prediction.label is None
             np.testing.assert_allclose(prediction.score, problem.predict(row)[0], rtol=0, atol=1e-5)
             continue
@@ -111,7 +111,7 @@ def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: l
         np.testing.assert_allclose(list(prediction.probabilities.values()), probabilities, rtol=0, atol=1e-5)
         held = [label for label, holds in zip(problem.labels, problem.predict(row).ravel(), strict=False) if holds]
         best = problem.labels[probabilities.argmax()]
-        assert prediction.label == (tuple(held) if problem.kind == "multilabel" else best)
+        assert prediction.label == (tuple(held) if problem.name == "multilabel" else best)
 
 
 def check_two(name: str, base: Path, tmp_path: Path) -> None:

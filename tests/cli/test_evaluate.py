@@ -10,6 +10,7 @@ import pytest
 import adakron_jax as ak
 from adakron_jax.cli.main import main
 from adakron_jax.evaluation import Assessment
+from adakron_jax.problems import from_json
 
 ROWS = [("good film", "positive"), ("bad film", "negative"), ("a fine one", "positive"), ("", "negative")]
 
@@ -45,7 +46,7 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assessed = ak.TextClassifier.load(adapter).evaluate(texts, labels)
     assert values["accuracy"] == assessed["accuracy"]
     assert {**values, "mistakes": []} == {**json.loads(json.dumps(assessed.as_json())), "mistakes": []}
-    assert Assessment.from_json(values).examples == 4
+    assert Assessment.from_json(values, from_json(values["problem"])).examples == 4
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
     assert len(list(tmp_path.iterdir())) == 3
 

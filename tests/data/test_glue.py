@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.data.glue import TASKS
+from train.data.glue import BOUNDS, TASKS
 
 # 10 examples: 4 true positives, 3 true negatives, 1 false positive, 2 false negatives.
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 1])
@@ -44,7 +44,7 @@ def test_columns_labels_and_dev_splits_are_those_of_the_hub(name: str):
     assert list(task.labels) == labels
     assert list(task.dev_splits) == dev_splits
     assert task.problem.outputs == max(1, len(labels))
-    assert task.regression == (name == "stsb")
+    assert (task.name in BOUNDS) == (name == "stsb")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_only_mnlis_second_dev_split_gives_its_metrics_a_suffix():
 
 def test_a_class_is_predicted_by_its_largest_logit():
     logits = np.array([[-3.0, -1.0, -2.0], [0.5, 0.4, 0.3], [1.0, 2.0, 9.0]])
-    assert TASKS["mnli"].predict(logits).tolist() == [1, 0, 2]
+    assert TASKS["mnli"].problem.predict(logits).tolist() == [1, 0, 2]
 
 
 def test_a_regression_predicts_its_single_logit_unchanged():

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adakron_jax.data.labels import infer, targets
 from adakron_jax.data.table import Table
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, infer, make
 
 
 def table(**columns: list[Any]) -> Table:
@@ -17,7 +16,7 @@ def table(**columns: list[Any]) -> Table:
 
 def both(cells: list[Any], kind: str = "auto") -> tuple[Problem, list[Any]]:
     problem = infer(table(label=cells), ["label"], kind)
-    return problem, targets(table(label=cells), ["label"], problem).tolist()
+    return problem, problem.targets(table(label=cells), ["label"]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -34,38 +33,38 @@ def both(cells: list[Any], kind: str = "auto") -> tuple[Problem, list[Any]]:
     ],
 )
 def test_texts_and_whole_numbers_are_classes_in_their_own_spelling(cells, labels, codes):
-    assert both(cells) == (Problem("classification", labels), codes)
+    assert both(cells) == (make("classification", labels), codes)
 
 
 @pytest.mark.parametrize("cells", [["1", "2.5", "-1e2"], [1, 2.5, -100], [Decimal(1), Decimal("2.5"), Decimal(-100)]])
 def test_numbers_with_a_fraction_are_a_regression_in_their_own_unit(cells):
-    assert both(cells) == (Problem("regression"), [1.0, 2.5, -100.0])
+    assert both(cells) == (make("regression"), [1.0, 2.5, -100.0])
 
 
 @pytest.mark.parametrize("cells", [[["b", "a"], [], ["a"]], ['["b", "a"]', "[]", ' ["a"]']])
 def test_lists_are_multilabel(cells):
-    assert both(cells) == (Problem("multilabel", ("a", "b")), [[True, True], [False, False], [True, False]])
+    assert both(cells) == (make("multilabel", ("a", "b")), [[True, True], [False, False], [True, False]])
 
 
 def test_several_columns_are_multilabel_in_the_order_they_are_given():
     rows = table(late=["0", "1", "False"], rude=[1, True, 0])
     problem = infer(rows, ["rude", "late"])
-    assert problem == Problem("multilabel", ("rude", "late"))
+    assert problem == make("multilabel", ("rude", "late"))
     expected = [[True, False], [True, True], [False, False]]
-    assert targets(rows, ["rude", "late"], problem).tolist() == expected
-    assert targets(rows, ["late", "rude"], problem).tolist() == expected
+    assert problem.targets(rows, ["rude", "late"]).tolist() == expected
+    assert problem.targets(rows, ["late", "rude"]).tolist() == expected
 
 
 def test_the_problem_can_be_forced():
-    assert both([1, 2, 3], "regression")[0].kind == "regression"
+    assert both([1, 2, 3], "regression")[0].name == "regression"
     assert both([1.5, 2.5], "classification")[0].labels == ("1.5", "2.5")
     assert infer(table(a=[0, 1]), ["a"], "classification").labels == ("0", "1")
 
 
 def test_targets_have_the_types_that_training_and_metrics_take():
-    assert targets(table(a=["x", "y"]), ["a"], Problem("classification", ("y", "x"))).dtype == np.int32
-    assert targets(table(a=["1"]), ["a"], Problem("regression")).dtype == np.float64
-    assert targets(table(a=[["x"]]), ["a"], Problem("multilabel", ("x",))).dtype == np.bool_
+    assert make("classification", ("y", "x")).targets(table(a=["x", "y"]), ["a"]).dtype == np.int32
+    assert make("regression").targets(table(a=["1"]), ["a"]).dtype == np.float64
+    assert make("multilabel", ("x",)).targets(table(a=[["x"]]), ["a"]).dtype == np.bool_
 
 
 @pytest.mark.parametrize(
@@ -94,24 +93,24 @@ def test_cells_that_pose_no_problem_are_refused(cells, kind, message):
 @pytest.mark.parametrize(
     ("cell", "problem", "message"),
     [
-        ("c", Problem("classification", ("a", "b\x1b")), r"^a\.csv, row 2: label is 'c'; accepted: a, 'b\\x1b'$"),
-        ("x" * 999, Problem("classification", ("a", "b")), r"label is 'xxx.*\.\.\.; accepted"),
-        (["a", "c"], Problem("multilabel", ("a",)), "row 2: label is 'c'; accepted: a"),
-        ("a", Problem("multilabel", ("a",)), "row 2: label is 'a'; accepted: a list of labels"),
-        ("high", Problem("regression"), "row 2: label is 'high'; accepted: a number"),
-        (True, Problem("regression"), "row 2: label is True; accepted: a number"),
-        ("z", Problem("classification", tuple(map(str, range(30)))), "accepted: 0, 1, .* and 10 more"),
+        ("c", make("classification", ("a", "b\x1b")), r"^a\.csv, row 2: label is 'c'; accepted: a, 'b\\x1b'$"),
+        ("x" * 999, make("classification", ("a", "b")), r"label is 'xxx.*\.\.\.; accepted"),
+        (["a", "c"], make("multilabel", ("a",)), "row 2: label is 'c'; accepted: a"),
+        ("a", make("multilabel", ("a",)), "row 2: label is 'a'; accepted: a list of labels"),
+        ("high", make("regression"), "row 2: label is 'high'; accepted: a number"),
+        (True, make("regression"), "row 2: label is True; accepted: a number"),
+        ("z", make("classification", tuple(map(str, range(30)))), "accepted: 0, 1, .* and 10 more"),
     ],
 )
 def test_a_cell_that_is_no_target_of_the_problem_is_refused(cell, problem, message):
     with pytest.raises(ValueError, match=message):
-        targets(table(label=[cell]), ["label"], problem)
+        problem.targets(table(label=[cell]), ["label"])
 
 
 def test_several_columns_have_to_be_the_problems_and_hold_or_not():
     with pytest.raises(ValueError, match="label is a b, and problem .classification.; accepted: one column"):
         infer(table(a=[0], b=[1]), ["a", "b"], "classification")
     with pytest.raises(ValueError, match="row 2: b is 2; accepted: 0, 1, false, true"):
-        targets(table(a=[0], b=[2]), ["a", "b"], Problem("multilabel", ("a", "b")))
+        make("multilabel", ("a", "b")).targets(table(a=[0], b=[2]), ["a", "b"])
     with pytest.raises(ValueError, match="label is a c; accepted: a, b"):
-        targets(table(a=[0], c=[1]), ["a", "c"], Problem("multilabel", ("a", "b")))
+        make("multilabel", ("a", "b")).targets(table(a=[0], c=[1]), ["a", "c"])

@@ -6,7 +6,7 @@ import pytest
 
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from train.data.own import Own, load
 from train.data.parts import share
 from train.data.sources import MINI, has_split, table_name
@@ -28,7 +28,7 @@ def write(path: Path, texts: list[str], labels: list) -> Path:
 
 def test_the_built_in_table_is_a_classification_of_three():
     task, rows = load(own(REVIEWS, texts=("review",), label=("sentiment",)))
-    assert task.problem == Problem("classification", ("mixed", "negative", "positive"))
+    assert task.problem == make("classification", ("mixed", "negative", "positive"))
     assert (task.metrics, task.best_by) == (("accuracy", "macro_f1", "weighted_f1", "matthews"), "accuracy")
     assert list(rows) == ["train"]
     assert len(set(rows["train"]["review"])) == len(rows["train"]) == 90

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, make
 from train.data.glue import TASKS
-from train.data.parts import Drawing, balanced, divide, hold_fold, hold_out
+from train.data.parts import Drawing, divide, hold_fold, hold_out
 from train.data.task import Task
 
 
@@ -26,15 +26,16 @@ def task(problem: Problem, **fields: Any) -> Task:
     return Task.of(problem, name="own", texts=("text",), fingerprint="0", **fields)
 
 
-LETTERS = task(Problem("classification", ("a", "b", "c")))
+FOUR, TAGS = make("classification", tuple("abcd")), make("multilabel", ("a", "b"))
+LETTERS = task(make("classification", ("a", "b", "c")))
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=8, max_size=200), st.floats(0.05, 0.5), st.integers(0, 5))
 def test_a_part_takes_its_share_of_every_class_and_leaves_one_of_each(labels, share, seed):
     codes = np.array(labels, np.int32)
-    held = hold_out(codes, share, seed)
-    assert (held == hold_out(codes, share, seed)).all()
+    held = hold_out(FOUR, codes, share, seed)
+    assert (held == hold_out(FOUR, codes, share, seed)).all()
     for code in set(labels):
         of_class = codes == code
         assert abs(held[of_class].sum() - share * of_class.sum()) <= 1.5
@@ -43,13 +44,13 @@ def test_a_part_takes_its_share_of_every_class_and_leaves_one_of_each(labels, sh
 
 def test_another_seed_draws_other_rows():
     codes = np.zeros(100, np.int32)
-    assert (hold_out(codes, 0.2, 0) != hold_out(codes, 0.2, 1)).any()
-    assert hold_out(codes, 0.2, 0).sum() == 20
+    assert (hold_out(FOUR, codes, 0.2, 0) != hold_out(FOUR, codes, 0.2, 1)).any()
+    assert hold_out(FOUR, codes, 0.2, 0).sum() == 20
 
 
 def test_numbers_are_drawn_from_their_whole_range():
     values = np.random.default_rng(0).normal(size=1000)
-    held = values[hold_out(values, 0.1, 0)]
+    held = values[hold_out(make("regression"), values, 0.1, 0)]
     assert len(held) == 100
     np.testing.assert_allclose(np.quantile(held, [0.1, 0.5, 0.9]), np.quantile(values, [0.1, 0.5, 0.9]), atol=0.05)
 
@@ -57,16 +58,16 @@ def test_numbers_are_drawn_from_their_whole_range():
 def test_multilabel_rows_are_drawn_by_their_rarest_label():
     rare = np.arange(200) % 20 == 0
     targets = np.stack([np.ones(200, bool), rare], axis=1)
-    held = hold_out(targets, 0.2, 0)
+    held = hold_out(TAGS, targets, 0.2, 0)
     assert held.sum() == 40
     assert rare[held].sum() == 2
     alone = np.stack([np.ones(200, bool), np.arange(200) == 7], axis=1)
-    assert not any(hold_out(alone, 0.5, seed)[7] for seed in range(10))
+    assert not any(hold_out(TAGS, alone, 0.5, seed)[7] for seed in range(10))
 
 
 def test_every_row_is_in_one_fold_and_the_folds_are_alike():
     codes = np.repeat([0, 1, 2], [50, 30, 20]).astype(np.int32)
-    folds = np.stack([hold_fold(codes, 5, fold, seed=3) for fold in range(1, 6)])
+    folds = np.stack([hold_fold(FOUR, codes, 5, fold, seed=3) for fold in range(1, 6)])
     assert (folds.sum(axis=0) == 1).all()
     assert [[(codes[held] == code).sum() for code in range(3)] for held in folds] == [[10, 6, 4]] * 5
 
@@ -106,9 +107,9 @@ def test_what_glue_chooses_by_is_scored_at_the_end_where_a_part_of_training_choo
 
 def test_a_regression_learns_standardised_targets_and_is_scored_in_its_unit():
     values = np.linspace(-100, 400, 50)
-    parts = divide(task(Problem("regression")), {"train": examples(values), "validation": examples(values)}, Drawing())
+    parts = divide(task(make("regression")), {"train": examples(values), "validation": examples(values)}, Drawing())
     problem = parts.task.problem
-    assert (problem.mean, problem.scale) == pytest.approx((150, np.std(values)))
+    assert problem.unit == pytest.approx((150, np.std(values)))
     assert parts.train.labels.dtype == np.float32
     assert parts.train.labels.std() == pytest.approx(1)
     assert parts.validation["validation"].labels.tolist() == values.tolist()
@@ -118,7 +119,7 @@ def test_a_regression_learns_standardised_targets_and_is_scored_in_its_unit():
 
 def test_balanced_weights_make_classes_count_the_same():
     codes = np.array([0, 0, 0, 1, 3, 3], np.int32)
-    weights = balanced(codes)
+    weights = FOUR.balanced(codes)
     assert weights.sum() == pytest.approx(6)
     assert [weights[codes == code].sum() for code in (0, 1, 3)] == pytest.approx([2, 2, 2])
 
@@ -129,7 +130,7 @@ def test_balanced_weights_make_classes_count_the_same():
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.5, test=0.5), "validation is 0.5 and test 0.5 of the rows"),
         (LETTERS.problem, [0, 1], Drawing(), "2 training rows for 3 classes; accepted: a row a class"),
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "validation: no row of 3 falls to it; accepted: a share"),
-        (Problem("regression"), [2.5, 2.5], Drawing(), "every training target is 2.5; accepted: at least two"),
+        (make("regression"), [2.5, 2.5], Drawing(), "every training target is 2.5; accepted: at least two"),
     ],
 )
 def test_parts_that_cannot_be_are_refused(problem: Problem, labels: list[float], drawing: Drawing, message: str):

@@ -14,7 +14,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.files import read_tensors
 from adakron_jax.params import flatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from tests.engine.test_run import call
 from train.data import sources
 from train.data.glue import TASKS
@@ -216,7 +216,7 @@ def test_binary_garbage_is_one_line(tiny: Path, tmp_path: Path, contents: bytes)
 
 @pytest.mark.parametrize("pooling", ["pooler", "mean"])
 def test_a_multilabel_head_starts_at_how_often_each_label_holds(tiny: Path, pooling: str):
-    problem, base = Problem("multilabel", ("rare", "even", "never")), Pretrained(str(tiny))
+    problem, base = make("multilabel", ("rare", "even", "never")), Pretrained(str(tiny))
     holds = np.zeros((98, 3), bool)
     holds[0, 0], holds[::2, 1] = True, True
     config = RunConfig(text=("text",), data="a.csv", task="tags", model=str(tiny), pooling=pooling, max_length=32)

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from adakron_jax.evaluation.assessment import MISTAKES, POINTS, RESAMPLES, Assessment, assess
-from adakron_jax.problem import Problem
+from adakron_jax.evaluation.assessment import MISTAKES, RESAMPLES, Assessment, assess
+from adakron_jax.problems import make
+from adakron_jax.problems.regression import POINTS
 
-THREE = Problem("classification", ("a", "b", "c"))
-SEVERAL = Problem("multilabel", ("a", "b"))
-NUMBER = Problem("regression", mean=10.0, scale=2.0)
+THREE = make("classification", ("a", "b", "c"))
+SEVERAL = make("multilabel", ("a", "b"))
+NUMBER = make("regression", mean=10.0, scale=2.0)
 
 
 def logits(*probabilities: tuple[float, ...]) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_of_numbers_the_largest_errors_are_the_mistakes_in_their_unit():
 
 def test_of_many_numbers_some_points_are_kept_evenly():
     many = np.arange(2 * POINTS, dtype=np.float64)
-    kept = assess(Problem("regression"), many, many[:, None].astype(np.float32), [""] * len(many)).points
+    kept = assess(make("regression"), many, many[:, None].astype(np.float32), [""] * len(many)).points
     assert len(kept) == POINTS
     assert (kept[0][0], kept[-1][0]) == (0, len(many) - 1)
 
@@ -110,7 +111,7 @@ def test_an_interval_is_that_of_a_share_and_the_same_every_time():
 def test_as_json_it_has_metrics_at_the_top_and_comes_back_whole(made):
     values = json.loads(json.dumps(made().as_json()))
     assert {name: values[name] for name in made().scores} == made().scores
-    assert Assessment.from_json(values) == made()
+    assert Assessment.from_json(values, made().problem) == made()
 
 
 def test_no_examples_are_refused():

@@ -7,7 +7,7 @@ import pytest
 
 from adakron_jax.evaluation import page, terminal
 from adakron_jax.evaluation.assessment import Assessment, assess
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from tests.evaluation.test_assessment import classified, numbers, several
 from tests.wellformed import Wellformed
 
@@ -19,12 +19,12 @@ def many(labels: int) -> Assessment:
     targets = random.integers(labels, size=500)
     names = tuple(f"label number {code}" for code in range(labels))
     told = random.normal(size=(500, labels)) + 4 * np.eye(labels)[targets]
-    return assess(Problem("classification", names), targets, told, ["a text"] * 500)
+    return assess(make("classification", names), targets, told, ["a text"] * 500)
 
 
 def hostile() -> Assessment:
     told = np.log(np.full((4, 4), 0.2) + 0.2 * np.eye(4)).astype(np.float32)
-    return assess(Problem("classification", HOSTILE), np.array([1, 2, 3, 0]), told, [HOSTILE] * 4)
+    return assess(make("classification", HOSTILE), np.array([1, 2, 3, 0]), told, [HOSTILE] * 4)
 
 
 @pytest.mark.parametrize("made", [classified, several, numbers, hostile, lambda: many(77), lambda: many(200)])

@@ -7,7 +7,7 @@ from adakron_jax import methods
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from adakron_jax.splice import Method
 
 HERE = Path(__file__).parent
@@ -19,8 +19,8 @@ CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
     ("huggingface", "roberta", methods.VeRA(r=5), {}),
     ("huggingface", "bert", methods.KronA(a_shape=(4, 8)), {}),
     ("huggingface", "roberta", methods.IA3(), {}),
-    ("huggingface", "bert", methods.Hadamard(), {"problem": Problem("regression", mean=2.0, scale=3.0)}),
-    ("huggingface", "bert", methods.BitFit(), {"problem": Problem("multilabel", ("a", "b", "c"))}),
+    ("huggingface", "bert", methods.Hadamard(), {"problem": make("regression", mean=2.0, scale=3.0)}),
+    ("huggingface", "bert", methods.BitFit(), {"problem": make("multilabel", ("a", "b", "c"))}),
     ("huggingface", "roberta", methods.Full(), {"pooling": "first", "head": "tanh"}),
     ("huggingface", "bert", methods.Head(), {"head": "linear"}),
     ("peft", "bert", methods.LoRA(DENSES, r=3, scales=(0.5,) * 6 + (0.0,) * 5 + (2.0,) + (1.5,) * 6), {}),
@@ -63,7 +63,7 @@ def card_of(base: str, method: Method, fields: dict[str, Any]) -> Card:
         **{
             "method": method,
             "task": "made up",
-            "problem": Problem("classification", ("no", "yes", "perhaps")),
+            "problem": make("classification", ("no", "yes", "perhaps")),
             "base": str(BASES[base]),
             "fingerprint": pretrained.fingerprint(pretrained.read(BASES[base], config)),
             "encoder": config,

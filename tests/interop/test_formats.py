@@ -14,7 +14,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.interop.huggingface import fused
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import make
 from adakron_jax.splice import METHODS, Method
 from tests.interop.made_up import BASES, CASES, card_of
 from tests.methods.test_fuse import random_leaves
@@ -90,7 +90,7 @@ def test_what_fuses_has_no_leaf_of_its_own_and_what_does_not_says_what_to_do(nam
 
 
 def test_a_fused_folder_is_a_whole_model(tmp_path: Path) -> None:
-    card, _ = saved(tmp_path / "adapter", "bert", methods.LoRA(r=2), {"problem": Problem("multilabel", ("no", "ü"))})
+    card, _ = saved(tmp_path / "adapter", "bert", methods.LoRA(r=2), {"problem": make("multilabel", ("no", "ü"))})
     names = export_adapter(str(tmp_path / "adapter"), "huggingface", tmp_path / "out")
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"} <= set(names)
     config = json.loads((tmp_path / "out" / "config.json").read_text())

@@ -20,7 +20,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.files import write_whole
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten, graft, unflatten
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, make
 from adakron_jax.splice import METHODS, Method
 from tests.library.test_params import TINY_BERT
 from tests.test_oracles import CASES, FOLDER
@@ -31,7 +31,7 @@ ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad
 CARD = Card(
     method=AdaKron((3, 2)),
     task="rte",
-    problem=Problem("classification", ("entailment", "not_entailment")),
+    problem=make("classification", ("entailment", "not_entailment")),
     base="acme/tiny-bert",
     fingerprint="0123456789abcdef",
     encoder=BERT,
@@ -94,9 +94,9 @@ def test_a_method_s_fields_travel(method: Method, tmp_path: Path):
 @pytest.mark.parametrize(
     ("problem", "outputs"),
     [
-        (Problem("regression", mean=2.5, scale=0.1), 1),
-        (Problem("classification", ("no", "yes")), 2),
-        (Problem("multilabel", ("e", "n", "ç")), 3),
+        (make("regression", mean=2.5, scale=0.1), 1),
+        (make("classification", ("no", "yes")), 2),
+        (make("multilabel", ("e", "n", "ç")), 3),
     ],
 )
 def test_the_head_and_what_it_predicts_travel(problem: Problem, outputs: int, tmp_path: Path):
@@ -147,7 +147,7 @@ def test_an_adapter_replaced_between_the_readings_of_its_files_is_no_adapter(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As a server may meet it; the two adapters differ in the names of their labels alone."""
-    other = dataclasses.replace(CARD, problem=Problem("classification", ("this", "that")))
+    other = dataclasses.replace(CARD, problem=make("classification", ("this", "that")))
     read = adapter.read_described
 
     def after_the_swap(path: Path) -> Any:
@@ -165,7 +165,7 @@ def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     said = json.loads((folder / "case.json").read_text())
     encoder = EncoderConfig.from_folder(folder)
     method = CASE_METHODS[said["method"]](said["hyperparameters"], encoder.hidden_size)
-    problem = Problem("classification", tuple(map(str, range(said["num_labels"]))))
+    problem = make("classification", tuple(map(str, range(said["num_labels"]))))
     card = dataclasses.replace(CARD, method=method, problem=problem, encoder=encoder)
     shapes = flatten(adapter.portable_shapes(card))
     names = [name for names in adapter.canonical(list(shapes), method, card.encoder).values() for name in names]
@@ -216,7 +216,7 @@ def test_tensors_that_do_not_fit_are_named_with_their_file(
 
 
 def test_a_tree_that_the_caller_does_not_expect_is_refused(saved: Path):
-    expected = shapes_of(CARD.method, BERT, Problem("classification", ("a", "b", "c")))
+    expected = shapes_of(CARD.method, BERT, make("classification", ("a", "b", "c")))
     with pytest.raises(ValueError, match=r"adapter.safetensors: .*misshapen classifier/bias \(2,\), expected \(3,\)"):
         adapter.load(saved, expected)
 

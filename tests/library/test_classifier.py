@@ -15,7 +15,7 @@ import adakron_jax as ak
 from adakron_jax import classifier as module
 from adakron_jax.adapter import read_card
 from adakron_jax.params import flatten
-from adakron_jax.problem import Prediction, Problem
+from adakron_jax.problems import Prediction, Regression
 from adakron_jax.splice import Method
 
 TEXTS = [f"{'a fine and long film ' * (i % 7)}no {i}" for i in range(60)]
@@ -130,7 +130,7 @@ def test_a_regression_answers_in_the_unit_of_its_targets(tiny: Path, tmp_path: P
     assert plain.logits is not None
     assert plain.score == plain.logits[0]
     assert (plain.label, plain.probabilities) == (None, {})
-    classifier.card = dataclasses.replace(classifier.card, problem=Problem("regression", mean=150.0, scale=80.0))
+    classifier.card = dataclasses.replace(classifier.card, problem=Regression(mean=150.0, scale=80.0))
     assert classifier.predict(TEXTS[0]).score == pytest.approx(150 + 80 * plain.score, rel=1e-4)
 
 

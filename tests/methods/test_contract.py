@@ -14,12 +14,13 @@ from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import PerShape
 from adakron_jax.params import budget, count, flatten, merge_params, split_params, unflatten
+from adakron_jax.problems import Classification
 from adakron_jax.splice import METHODS, Method, Site, is_trainable, make_method, register
 from tests.encoders.architectures import DISTINCT
 from tests.encoders.test_bert import LENGTHS, examples
 from train.engine import optim
 from train.engine.sharding import make_shardings
-from train.engine.step import TrainState, compile_steps, example_losses, init_state
+from train.engine.step import TrainState, compile_steps, init_state
 from train.options.mesh import parse_mesh
 
 # Wide enough for every method's default fields.
@@ -110,7 +111,7 @@ def test_packed_equals_padded_in_loss_and_gradients(case: tuple[Method, EncoderC
     def differentiate(tree, inputs, labels, weights):
         def loss_fn(tree):
             logits = setup.model.apply({"params": merge_params(tree, frozen)}, inputs)
-            return jnp.sum(weights * example_losses("classification", logits, labels)) / weights.sum()
+            return jnp.sum(weights * Classification.losses(logits, labels)) / weights.sum()
 
         return jax.value_and_grad(loss_fn)(tree)
 
@@ -149,7 +150,7 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
     # Copied: the step takes its state's memory, and what is on one device already would not be.
     state = init_state(jax.tree.map(jnp.array, trainable), optimizer, schedule, seed=0)
     state, frozen = (jax.device_put(tree, shardings.of(tree)) for tree in (state, frozen))
-    step = compile_steps(model, "classification", optimizer, shardings, state, frozen).train
+    step = compile_steps(model, Classification.losses, optimizer, shardings, state, frozen).train
     ids, mask = examples(config)
     inputs = padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids))))
     batch = Batch(inputs, LABELS[:, None], jnp.ones((4, 1)))

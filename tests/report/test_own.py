@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from adakron_jax.evaluation import assess
-from adakron_jax.evaluation.metrics import OF_KIND
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem, make
 from tests.conftest import write_result
 from tests.report.test_report import records, report
 from tests.wellformed import Wellformed
 from train.options.config import RunConfig
 
-REVIEWS = Problem("classification", ("bad", "good", "<b>so-so</b>"))
+REVIEWS = make("classification", ("bad", "good", "<b>so-so</b>"))
 
 
 def write_own(folder: Path, score: float, rows: str = "a" * 64, problem: Problem = REVIEWS, **values: Any) -> Path:
@@ -24,10 +23,10 @@ def write_own(folder: Path, score: float, rows: str = "a" * 64, problem: Problem
     test = values.pop("tested", {})
     config = RunConfig(**own | values)
     curve = [
-        {"epoch": epoch, "step": 10 * epoch} | dict.fromkeys(OF_KIND[problem.kind], value)
+        {"epoch": epoch, "step": 10 * epoch} | dict.fromkeys(problem.metrics, value)
         for epoch, value in enumerate((score, score - 0.1), start=1)
     ]
-    known = {"problem": problem.kind, "data": rows, "test": test, "best_by": OF_KIND[problem.kind][0]}
+    known = {"problem": problem.name, "data": rows, "test": test, "best_by": problem.metrics[0]}
     write_result(folder, config, curve, train_examples=80, **known)
     journal = [{"kind": "eval"} | record for record in curve]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in journal))
@@ -74,7 +73,7 @@ def test_folds_are_the_runs_of_one_cell(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_errors_stand_in_their_unit_and_correlations_in_percent(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    write_own(tmp_path / "run", 0.8, problem=Problem("regression"))
+    write_own(tmp_path / "run", 0.8, problem=make("regression"))
     text = report(tmp_path, capsys)[0]["csv"]
     means = {name: float(records(text, epoch="best", metric=name)[0]["mean"]) for name in ("pearson", "rmse")}
     assert means == {"pearson": 80.0, "rmse": 0.8}

@@ -1,18 +1,18 @@
 """GLUE's nine tasks: columns, labels, splits and metrics, as the hub's `nyu-mll/glue` has them."""
 
-from adakron_jax.problem import Problem
-from train.data.task import Task
+from adakron_jax.problems import Classification, Regression
+from train.data.task import MISMATCHED, Task
 
-RANGE = (0.0, 5.0)  # of STS-B's scores
+BOUNDS = {"stsb": (0.0, 5.0)}  # of the scores of a regression
 
 
 def _task(name: str, train_examples: int, texts: tuple[str, ...], labels: tuple[str, ...], **fields) -> Task:
-    problem = Problem("classification", labels) if labels else Problem("regression")
+    problem = Classification(labels) if labels else Regression()
     return Task(name, problem, texts, train_examples=train_examples, **fields)
 
 
 _PAIR = ("sentence1", "sentence2")
-_MNLI = {"validation_matched": "", "validation_mismatched": "_mismatched"}
+_MNLI = {"validation_matched": "", "validation_mismatched": MISMATCHED}
 # The first metric is the one that the paper's Table 1 reports; the authors took the last epoch of two tasks.
 _TASKS = (
     _task(

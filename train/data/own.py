@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adakron_jax.data import table
-from adakron_jax.data.labels import infer
 from adakron_jax.data.table import SUFFIXES, Table, printable
+from adakron_jax.problems import infer
 from train.data import sources
 from train.data.task import Task
 from train.data.tokens import content

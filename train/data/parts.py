@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 from adakron_jax.data.tokenizer import Examples
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem
+from adakron_jax.problems.problem import Targets
 from train.data.task import Task
 
 SHARE = 0.1  # of the training rows that chooses where nothing else does
-Targets = Shaped[np.ndarray, "examples *labels"]
 
 
 def share(said: str) -> float:
@@ -92,23 +92,21 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
     left, held = np.arange(len(whole)), dict(sets)
     if drawing.test:
         (name,) = task.test_splits
-        left, rows[name] = _apart(left, hold_out(whole.labels, drawing.test, drawing.seed))
+        left, rows[name] = _apart(left, hold_out(task.problem, whole.labels, drawing.test, drawing.seed))
     if drawing.draws:
         (name,) = task.dev_splits
         remaining = whole.labels[left]
         if drawing.folds > 1:
-            mask = hold_fold(remaining, drawing.folds, drawing.fold, drawing.seed)
+            mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed)
         else:
-            mask = hold_out(remaining, drawing.validation * len(whole) / len(left), drawing.seed)
+            mask = hold_out(task.problem, remaining, drawing.validation * len(whole) / len(left), drawing.seed)
         left, rows[name] = _apart(left, mask)
     for name, taken in rows.items():
         if not len(taken):
             raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: a share that takes at least one")
         held[name] = whole.take(taken)
     train = (whole.take(left) if rows else whole).first(drawing.limit_train)
-    problem = fitted(task.problem, train.labels)
-    if problem.kind == "classification" and len(train) < len(problem.labels):
-        raise ValueError(f"{len(train)} training rows for {len(problem.labels)} classes; accepted: a row a class")
+    problem = task.problem.fitted(train.labels)
     rows = {"train": left[: len(train)], **rows}
     parts = {name: held[name].first(drawing.limit_eval) for name in (*task.dev_splits, *task.test_splits)}
     # Of splits that others have drawn, GLUE's, it is known.
@@ -124,55 +122,32 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
     )
 
 
-def fitted(problem: Problem, targets: Targets) -> Problem:
-    """A regression with mean and standard deviation of its training targets; ValueError if they are all equal."""
-    if problem.kind != "regression":
-        return problem
-    mean, scale = float(np.mean(targets)), float(np.std(targets))
-    if not scale > 0:
-        raise ValueError(f"every training target is {mean:g}; accepted: at least two different ones")
-    return dataclasses.replace(problem, mean=mean, scale=scale)
-
-
-def balanced(labels: Shaped[np.ndarray, " examples"]) -> np.ndarray:
-    """Weights of the examples with which every class counts the same: examples / (classes * those of its class)."""
-    counts = np.bincount(labels)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
-
-
-def hold_out(targets: Targets, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
+def hold_out(problem: Problem, targets: Targets, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
     """Which rows go into a part of so large a share, about the same share of every stratum."""
-    order, rng = _by_stratum(targets, seed)
+    order, rng = _by_stratum(problem, targets, seed)
     steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
     held = np.zeros(len(order), bool)
     held[order] = np.diff(steps) > 0
-    return _leaving_each(targets, held)
+    return _leaving_each(problem, targets, held)
 
 
-def hold_fold(targets: Targets, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
+def hold_fold(problem: Problem, targets: Targets, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
     """Which rows are in one of so many folds, counted from 1; every row is in one."""
-    order, _ = _by_stratum(targets, seed)
+    order, _ = _by_stratum(problem, targets, seed)
     held = np.zeros(len(order), bool)
     held[order[fold - 1 :: folds]] = True
-    return _leaving_each(targets, held)
+    return _leaving_each(problem, targets, held)
 
 
-def _by_stratum(targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:
-    """The rows by class, by a multilabel example's rarest label, or by value; at random among equals."""
+def _by_stratum(problem: Problem, targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+    """The rows by stratum, such as their class; at random among equals."""
     rng = np.random.default_rng(seed)
-    stratum = targets
-    if targets.ndim == 2:
-        rarest = np.argsort(targets.sum(axis=0), kind="stable")
-        stratum = np.where(targets.any(axis=1), targets[:, rarest].argmax(axis=1), targets.shape[1])
-    return np.lexsort((rng.random(len(targets)), stratum)), rng
+    return np.lexsort((rng.random(len(targets)), problem.strata(targets))), rng
 
 
-def _leaving_each(targets: Targets, held: np.ndarray) -> np.ndarray:
+def _leaving_each(problem: Problem, targets: Targets, held: np.ndarray) -> np.ndarray:
     """The mask without a row of every label that would else be in no row that is left."""
-    if np.issubdtype(targets.dtype, np.floating):
-        return held
-    for label in range(targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1):
-        rows = np.flatnonzero(targets[:, label] if targets.ndim == 2 else targets == label)
+    for rows in problem.carriers(targets):
         if len(rows) and held[rows].all():
             held[rows[0]] = False
     return held

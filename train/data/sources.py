@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.data import labels, table
+from adakron_jax.data import table
 from adakron_jax.data.table import SUFFIXES, Table, require
 from adakron_jax.hub.models import hub_is_reachable
+from train.data.glue import BOUNDS
 from train.data.task import Task
 
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
 ON_HUB = "hub:"  # how --data names a data set on the hub
-RANGE = (0, 5)  # of STS-B's scores, the only regression
 
 
 def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
@@ -44,17 +44,17 @@ def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
 def named(rows: Table, task: Task) -> Table:
     """Rows whose label cells are codes or names, with names alone; a regression's numbers are only checked."""
     (column,) = task.label
-    if task.regression:
-        low, high = RANGE
+    if task.name in BOUNDS:
+        low, high = BOUNDS[task.name]
         for row, cell in enumerate(rows[column]):
             try:
                 within = low <= float(cell) <= high
             except (TypeError, ValueError):
                 within = False
             if not within:
-                raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: a number from {low} to {high}")
+                raise ValueError(f"{rows.at(row)}: label is {cell!r}; accepted: a number from {low:g} to {high:g}")
         return rows
-    return labels.named(rows, column, task.labels)
+    return task.problem.named(rows, task.label)
 
 
 def joined(parts: Sequence[Table], origin: str) -> Table:

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.evaluation.metrics import METRICS, OF_KIND, Metric
-from adakron_jax.problem import Problem
+from adakron_jax.evaluation.metrics import METRICS, Metric
+from adakron_jax.problems import Problem, from_json
 
-EVEN = 1e-5  # logits of a regression that differ by less are the same but for float32's rounding
+MISMATCHED = "_mismatched"  # ends the names of scores on MNLI's second development set
+_SCORES = {metric + suffix: METRICS[metric] for suffix in ("", MISMATCHED) for metric in METRICS}
 
 
-def metric_of(name: str) -> Metric:
-    """The metric of a score's name, which may end in the suffix of a split."""
-    return next(metric for known, metric in METRICS.items() if name == known or name.startswith(f"{known}_"))
+def metric_of(score: str) -> Metric:
+    """The metric of a score's name, which is the metric's and the suffix of a split."""
+    return _SCORES[score]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,7 @@ class Task:
     @classmethod
     def of(cls, problem: Problem, **fields: Any) -> "Task":
         """A task with all metrics of its problem."""
-        metrics = OF_KIND[problem.kind]
-        return cls(problem=problem, metrics=metrics, best_by=metrics[0], **fields)
+        return cls(problem=problem, metrics=problem.metrics, best_by=problem.metrics[0], **fields)
 
     def as_json(self) -> dict[str, Any]:
         """The fields as `from_json` reads them."""
@@ -59,7 +59,7 @@ class Task:
     def from_json(cls, fields: Mapping[str, Any]) -> "Task":
         """The task of which `as_json` wrote the fields; ValueError if they are none."""
         try:
-            values: dict[str, Any] = {**fields, "problem": Problem.from_json(fields)}
+            values: dict[str, Any] = {**fields, "problem": from_json(fields)}
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
             return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
         except (KeyError, TypeError, AttributeError) as error:
@@ -70,29 +70,13 @@ class Task:
         return self.problem.labels
 
     @property
-    def regression(self) -> bool:
-        return self.problem.kind == "regression"
-
-    @property
     def scored(self) -> list[str]:
         """Names of every metric on every split that chooses."""
         return [metric + suffix for suffix in self.dev_splits.values() for metric in self.metrics]
 
     def score(self, targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         """Every metric of logits [examples, outputs]."""
-        predictions = self.predict(logits)
-        return {name: METRICS[name](targets, predictions) for name in self.metrics}
-
-    def predict(self, logits: np.ndarray) -> np.ndarray:
-        """As `Problem.predict`."""
-        return self.problem.predict(logits)
-
-    def collapsed(self, logits: np.ndarray) -> bool:
-        """Whether every example gets the same prediction."""
-        if self.regression:
-            return bool(np.ptp(logits) <= EVEN)
-        predictions = self.predict(logits)
-        return bool((predictions == predictions[:1]).all())
+        return self.problem.scores(targets, self.problem.predict(logits), self.metrics)
 
     def holding_out(self) -> "Task":
         """The task when a part of its training set chooses: what chose is scored once, at the end."""

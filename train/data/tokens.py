@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from adakron_jax.data.labels import SURROGATE, short, targets
+from adakron_jax.data.labels import SURROGATE, short
 from adakron_jax.data.table import Table, printable
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.files import cache_folder, write_whole
@@ -69,7 +69,7 @@ class Making:
     def examples(self, split: str, digest: str, read: Callable[[], Table]) -> Examples:
         """The examples of the rows with a digest, from the cache if they are there."""
         problem = self.task.problem
-        said = (problem.kind, problem.labels, self.task.texts, self.task.label, self.max_length, self.labelled)
+        said = (problem.name, problem.labels, self.task.texts, self.task.label, self.max_length, self.labelled)
         key = hashlib.sha256(f"{VERSION} {said} {self.tokenizer.fingerprint} {digest}".encode()).hexdigest()
         path = self.cache / "tokens" / f"{self.task.name}-{split}-{key[:32]}.npz"
         if path.is_file():
@@ -95,7 +95,7 @@ class Making:
             for row, text in enumerate(rows[name]):
                 if not isinstance(text, str) or SURROGATE.search(text):
                     raise ValueError(f"{rows.at(row)}: {name} is {short(text)}; accepted: a text")
-        labels = targets(rows, self.task.label, self.task.problem) if self.labelled else np.zeros(len(rows), np.int32)
+        labels = self.task.problem.targets(rows, self.task.label) if self.labelled else np.zeros(len(rows), np.int32)
         with (line := Line(f"tokenizing {split}", len(rows))):
             texts = [rows[name] for name in self.task.texts]
             examples = self.tokenizer.encode(texts, self.max_length, lambda done: line.show(done, line.rate(done)))

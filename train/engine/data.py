@@ -75,7 +75,7 @@ def read_data(config: RunConfig, shared: Shared) -> Data:
     parts = shared.loader.parts(config)
     task, choosing = parts.task, ("auto", *parts.task.metrics, "last")
     if config.best_by not in choosing:
-        raise ValueError(f"best_by is {config.best_by!r}; accepted: {', '.join(choosing)}, of a {task.problem.kind}")
+        raise ValueError(f"best_by is {config.best_by!r}; accepted: {', '.join(choosing)}, of a {task.problem.name}")
     return Data(
         task=task,
         train=parts.train,

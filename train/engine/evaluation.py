@@ -72,7 +72,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
             raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
         scores = task.score(crew.data.dev[name].examples.labels, logits)
         record |= {metric + suffix: score for metric, score in scores.items()}
-        collapsed |= task.collapsed(logits)
+        collapsed |= task.problem.collapsed(logits)
     record["collapsed"] = collapsed
     earlier = run.journal.of("eval")
     run.journal.write(record)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from adakron_jax.data.labels import targets
 from adakron_jax.data.table import Table, printable
 from adakron_jax.data.tokenizer import Examples
 from train.data import own, sources, tokens
 from train.data.glue import TASKS
 from train.data.own import Own
-from train.data.parts import SHARE, Drawing, Parts, balanced, divide, share
+from train.data.parts import SHARE, Drawing, Parts, divide, share
 from train.data.task import Task
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -124,7 +123,7 @@ def _read_glue(data: str, name: str, split: str) -> Table:
 def _bare(rows: Table, task: Task) -> Examples:
     """Examples that have labels alone."""
     nothing = np.zeros(0, np.int32)
-    labels = targets(rows, task.label, task.problem)
+    labels = task.problem.targets(rows, task.label)
     return Examples(nothing, nothing, np.zeros(len(rows) + 1, np.int64), labels, empty_texts=0)
 
 
@@ -134,18 +133,13 @@ def _parted(config: RunConfig, task: Task, sets: Mapping[str, Examples]) -> Part
     parts = divide(task.holding_out() if config.holds_out else task, sets, drawing_of(config))
     if config.class_weights == "none":
         return parts
-    if (kind := parts.task.problem.kind) != "classification":
-        raise ValueError(f"class_weights is {config.class_weights!r}; accepted: none, of a {kind}")
-    train = dataclasses.replace(parts.train, weights=balanced(parts.train.labels))
+    train = dataclasses.replace(parts.train, weights=parts.task.problem.balanced(parts.train.labels))
     return dataclasses.replace(parts, train=train)
 
 
 def described(parts: Parts) -> Iterator[str]:
     """Lines on what a table turned out to ask, and how it was parted."""
-    problem = parts.task.problem
-    names = ", ".join(map(printable, problem.labels[:10])) + (", ..." if len(problem.labels) > 10 else "")
-    unit = f"numbers, {problem.mean:.4g} on average, {problem.scale:.4g} standard deviation"
-    yield f"{parts.task.name}: {problem.kind} of {f'{len(problem.labels)} labels: {names}' if problem.labels else unit}"
+    yield f"{parts.task.name}: {parts.task.problem.described()}"
     for name, examples in (parts.validation | parts.test).items():
         repeated = parts.repeated.get(name, 0)
         again = f", of which {repeated:,} stand among the training rows too" if repeated else ""

@@ -97,7 +97,7 @@ def train_and_evaluate(
             frozen = place_frozen(params, model, shardings)
             runs, state = opened.enter_context(open_runs(configs, params, frozen, data, shardings))
             one = jax.eval_shape(lambda state: unstack(state, len(runs))[0], state)
-            steps = shared.steps(lead, model, problem.kind, shardings, one, frozen[0])
+            steps = shared.steps(lead, model, problem.losses, shardings, one, frozen[0])
         crew, start, total = Crew.of(runs, data, shardings, steps), runs[0].start, data.total_steps
         counts = Parameters(**budget(params[0], is_trainable(lead.method)))
         show_start(crew, counts, *split_params(params[0], is_trainable(lead.method)))
@@ -238,7 +238,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         stopped_early=last.step < data.total_steps,
         train_examples=len(data.train),
         together=len(crew.runs),
-        problem=data.task.problem.kind if config.own else "",
+        problem=data.task.problem.name if config.own else "",
         data=data.task.fingerprint,
         test=test,
         journal=run.journal.digest,

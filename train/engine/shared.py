@@ -8,7 +8,7 @@ from adakron_jax.params import Tree
 from train.engine import optim
 from train.engine.load import Loader
 from train.engine.sharding import Shardings
-from train.engine.step import Steps, TrainState, compile_steps
+from train.engine.step import Losses, Steps, TrainState, compile_steps
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 
@@ -25,16 +25,16 @@ class Shared:
         self,
         config: RunConfig,
         model: SequenceClassifier,
-        kind: str,
+        losses_of: Losses,
         shardings: Shardings,
         state: TrainState,
         frozen: Tree,
     ) -> Steps:
         """The steps of a model, with what an earlier run of it has compiled."""
-        key = (model, kind, config.weight_decay, config.mesh)
+        key = (model, losses_of, config.weight_decay, config.mesh)
         if key not in self._steps:
             optimizer = optim.adamw(config.weight_decay)
-            self._steps[key] = compile_steps(model, kind, optimizer, shardings, state, frozen)
+            self._steps[key] = compile_steps(model, losses_of, optimizer, shardings, state, frozen)
         return self._steps[key].anew()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
@@ -19,7 +18,7 @@ from adakron_jax.encoders.sequence_classifier import OUTPUT_BIASES, SequenceClas
 from adakron_jax.forward import by_layer
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Problem
 from adakron_jax.splice import is_own, is_trainable
 from train import terminal
 from train.engine import hosts, optim
@@ -49,10 +48,10 @@ def advise_pooling(config: RunConfig, base: Pretrained) -> None:
 
 def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> SequenceClassifier:
     """The classifier in the run's precision; ValueError if the method has no loss for the problem."""
-    if problem.kind == "multilabel" and isinstance(config.method, AdaMix | MAdaKron) and config.method.consistency:
+    if problem.independent and isinstance(config.method, AdaMix | MAdaKron) and config.method.consistency:
         raise ValueError(
             f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
-            "false, of a multilabel problem"
+            f"false, of a {problem.name} problem"
         )
     # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
     # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
@@ -81,19 +80,9 @@ def initial_params(
     """
     leaves = base.leaves  # read before `fresh` is traced, since reading makes a module of its own
     fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
-    if problem.kind == "multilabel":
-        fresh |= {path: log_odds(targets) for path in OUTPUT_BIASES if path in fresh}
+    if (bias := problem.initial_bias(targets)) is not None:
+        fresh |= {path: bias for path in OUTPUT_BIASES if path in fresh}
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
-
-
-def log_odds(holds: Bool[np.ndarray, "examples labels"]) -> Float[np.ndarray, " labels"]:
-    """The logits of how often each label holds.
-
-    A head that starts from them need not learn first that most labels are rare: the gradients of that, the largest of
-    all, would stay in AdamW's second moments and hold back what comes after for hundreds of steps.
-    """
-    share = (holds.sum(axis=0) + 1) / (len(holds) + 2)
-    return np.log(share / (1 - share)).astype(np.float32)
 
 
 def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardings) -> TrainState:
@@ -157,7 +146,7 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     if (reached(config) and not adds_frozen) or (card := check_start(config, base)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])
-    agree = (card.problem.kind, card.problem.labels, card.pooling) == (problem.kind, problem.labels, config.pooling)
+    agree = (card.problem.name, card.problem.labels, card.pooling) == (problem.name, problem.labels, config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
     terminal.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")

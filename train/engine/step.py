@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, Shaped, UInt32
+from jaxtyping import Array, Int, UInt32
 
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
@@ -20,6 +20,7 @@ from adakron_jax.splice import is_own
 from train.engine.optim import LinearSchedule
 from train.engine.sharding import Shardings
 
+Losses = Callable[[Array, Array], Array]  # of a problem: from logits and targets to each example's
 CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
 
 
@@ -44,29 +45,13 @@ def init_state(
     return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
 
 
-def example_losses(
-    kind: str, logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]
-) -> Float[Array, " *batch"]:
-    """Each example's loss.
-
-    Args:
-      targets: label codes [*batch], a regression's standardised numbers [*batch], or for each label of a multilabel
-        problem 1 or 0 [*batch, outputs]; the loss of the last is the mean over labels.
-    """
-    if kind == "regression":
-        return jnp.square(logits[..., 0] - targets)
-    if kind == "multilabel":
-        return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).mean(axis=-1)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-
-
 def train_step(
     state: TrainState,
     frozen: Tree,
     batch: Batch,
     *,
     model: SequenceClassifier,
-    kind: str,
+    losses_of: Losses,
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -87,7 +72,7 @@ def train_step(
             return model.apply({"params": params}, micro.inputs, deterministic=False, rngs={"dropout": key})
 
         logits = forward(key)
-        losses = example_losses(kind, logits, jnp.asarray(micro.labels))
+        losses = losses_of(logits, jnp.asarray(micro.labels))
         losses += model.method.extra_losses(logits, lambda: forward(jax.random.fold_in(key, 1)))
         return jnp.sum(micro.weights * losses) / examples
 
@@ -152,7 +137,7 @@ class Steps:
 
 def compile_steps(
     model: SequenceClassifier,
-    kind: str,
+    losses_of: Losses,
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
     state: TrainState,
@@ -160,7 +145,7 @@ def compile_steps(
 ) -> Steps:
     """The steps, jitted over the mesh."""
     at_state, at_frozen = shardings.of(state), shardings.of(frozen)
-    step = functools.partial(train_step, model=model, kind=kind, optimizer=optimizer, shardings=shardings)
+    step = functools.partial(train_step, model=model, losses_of=losses_of, optimizer=optimizer, shardings=shardings)
     train = jax.jit(
         step,
         in_shardings=(at_state, at_frozen, shardings.batch),

@@ -16,7 +16,7 @@ import tomli_w
 from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
-from adakron_jax.problem import KINDS
+from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
 from train.data.parts import SHARE, share

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-from adakron_jax.evaluation.metrics import OF_KIND
 from adakron_jax.files import json_digest, write_whole
+from adakron_jax.problems import kind_of
 from adakron_jax.splice import Method, make_method
 from train.data.glue import TASKS
 from train.data.task import metric_of
@@ -163,9 +163,7 @@ def _read(kind: Any, name: str, values: Any) -> Any:
 def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
     """What the evaluations of a configuration's run are scored by; of a table of one's own, by its kind of problem."""
     if config.own:
-        if problem not in OF_KIND:
-            raise ValueError(f"problem is {problem!r}; accepted: {', '.join(OF_KIND)}")
-        return OF_KIND[problem]
+        return kind_of(problem).metrics
     task = TASKS[config.task]
     return (task.holding_out() if config.holds_out else task).scored
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.evaluation import Assessment
+from adakron_jax.problems import from_json
 from train.options.config import RunConfig
 from train.output import result
 from train.output.result import Result, read_evaluation, scored_by
@@ -132,7 +133,8 @@ def _curve(text: str, config: RunConfig, result: Result) -> list[dict[str, Any]]
 
 
 def _assessment(text: str) -> Assessment:
-    return Assessment.from_json(json.loads(text))
+    values = json.loads(text)
+    return Assessment.from_json(values, from_json(values["problem"]))
 
 
 def _card(text: str) -> tuple[EncoderConfig, str]:

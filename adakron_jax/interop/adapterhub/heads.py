@@ -19,11 +19,11 @@ from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
 from adakron_jax.interop.heads import is_own, own_head, tensors_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot, put, take
-from adakron_jax.problem import Problem
+from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 
 CONFIG, WEIGHTS, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
 _FORMS = {theirs: ours for theirs, ours in ACTIVATIONS.items() if ours in ("relu", "gelu", "tanh")}
-_KINDS = {"classification": "classification", "multilabel_classification": "multilabel"}
+_HEAD_TYPES = {"classification": Classification, "multilabel_classification": Multilabel}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     name, said = fields.left.pop("name", None), fields.left.pop("config", None)
     if said is None:
         outputs = fields.whole("num_labels")
-        problem = _problem("classification", fields.left.pop("label2id", None), outputs, fields.where)
+        problem = _problem(Classification, fields.left.pop("label2id", None), outputs, fields.where)
         found = problem, own_head(config, outputs), "pooler", "own"
     else:
         found = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
@@ -67,14 +67,14 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     return ReadHead(leaves, problem, pooling, form)
 
 
-def _problem(kind: str, label2id: Any, outputs: int, where: str) -> Problem:
-    if kind == "classification" and outputs == 1:
-        return Problem("regression")
-    return Problem(kind, labels_of(label2id, outputs, where))
+def _problem(kind: type[Problem], label2id: Any, outputs: int, where: str) -> Problem:
+    if outputs == 1 and not kind.independent:
+        return Regression()
+    return kind(labels_of(label2id, outputs, where))
 
 
 def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem, list[Slot], Pooling, HeadForm]:
-    kind = fields.any_of("head_type", _KINDS)
+    kind = fields.any_of("head_type", _HEAD_TYPES)
     outputs, layers = fields.whole("num_labels"), fields.whole("layers")
     if layers > 2:
         raise fields.refuse("layers", layers, "1, 2")
@@ -114,9 +114,9 @@ def write_head(
       ValueError: AdapterHub has no such head.
     """
     problem, config = card.problem, card.encoder
-    names = problem.labels or ("LABEL_0",)
+    names = problem.output_names
     label2id = {label: code for code, label in enumerate(names)}
-    if is_own(card) and card.pooling == "pooler" and card.head == "own" and problem.kind != "multilabel":
+    if is_own(card) and card.pooling == "pooler" and card.head == "own" and not problem.independent:
         said = {"config": None, "name": None, "num_labels": problem.outputs, "label2id": label2id}
         slots, kind = own_head(config, problem.outputs), "ForSequenceClassification"
     else:
@@ -132,9 +132,7 @@ def write_head(
         said = {
             "name": name,
             "config": {
-                "head_type": next(theirs for theirs, ours in _KINDS.items() if ours == problem.kind)
-                if problem.labels
-                else "classification",
+                "head_type": "multilabel_classification" if problem.independent else "classification",
                 "num_labels": problem.outputs,
                 "layers": 1 if form == "linear" else 2,
                 "activation_function": "tanh" if form == "linear" else form,

@@ -1,0 +1,69 @@
+"""What a head predicts, one file a kind: how labels are read, the loss, predictions, metrics, page, served form.
+
+A new kind is a file that has the contract of `problem.py`, and its class in the tuple below.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adakron_jax.data.table import Table
+from adakron_jax.problems.classification import Classification
+from adakron_jax.problems.multilabel import Multilabel
+from adakron_jax.problems.problem import Prediction as Prediction
+from adakron_jax.problems.problem import Problem as Problem
+from adakron_jax.problems.regression import Regression
+
+KINDS: dict[str, type[Problem]] = {kind.name: kind for kind in (Classification, Multilabel, Regression)}
+_ASKED = (Multilabel, Regression, Classification)  # which of them a column looks like; the last takes all
+
+
+def kind_of(name: str, *others: str) -> type[Problem]:
+    """The kind of a name; ValueError lists those there are, after `others`."""
+    if name not in KINDS:
+        raise ValueError(f"problem is {name!r}; accepted: {', '.join((*others, *KINDS))}")
+    return KINDS[name]
+
+
+def make(name: str, labels: Sequence[str] = (), **fields: Any) -> Problem:
+    """A problem of a kind, by its fields; ValueError if they are not for it."""
+    return kind_of(name)(tuple(labels), **fields)
+
+
+def from_json(fields: Mapping[str, Any]) -> Problem:
+    """The problem of which `as_json` gave the fields; KeyError, TypeError or ValueError if they are of none."""
+    mean, scale = fields["targets"]["mean"], fields["targets"]["scale"]
+    unit = {} if (mean, scale) == (0, 1) else {"mean": mean, "scale": scale}
+    return make(fields["problem"], fields["labels"], **unit)
+
+
+def of_labels(labels: int | Sequence[str], name: str) -> Problem:
+    """The problem of so many labels, which are then named by their numbers, or of labels with names."""
+    kind = kind_of(name)
+    return kind.of_count(labels) if isinstance(labels, int) else kind(tuple(labels))
+
+
+def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:
+    """What a table's label columns ask for.
+
+    Several columns, or lists in one, are multilabel; numbers of which one has a fraction a regression (in a unit that
+    is not known yet); all else a classification. Labels keep their spelling and are sorted, whole numbers by value,
+    unless the table says their order; those of several columns are the columns' names.
+
+    Args:
+      name: `auto`, or of the kind that it has to be.
+
+    Raises:
+      ValueError: a column is missing, a cell is empty or of another kind, or there is but one label.
+    """
+    kind = None if name == "auto" else kind_of(name, "auto")
+    if not len(table):
+        raise ValueError(f"{table.origin}: no rows; accepted: at least one")
+    if len(columns) > 1 and kind not in (None, Multilabel):
+        raise ValueError(f"label is {' '.join(columns)}, and problem {name!r}; accepted: one column, or multilabel")
+    if len(columns) == 1:
+        for row, cell in enumerate(table[columns[0]]):
+            if cell is None or isinstance(cell, str) and not cell.strip():
+                raise ValueError(f"{table.at(row)}: {columns[0]} is empty; accepted: a label in every row")
+    if kind is None:
+        kind = next(kind for kind in _ASKED if kind.suits(table, columns))
+    return kind.infer(table, columns)

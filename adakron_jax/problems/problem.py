@@ -1,0 +1,215 @@
+"""The contract of a problem, what a head predicts, and what all kinds of problem share."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from adakron_jax.data.table import Table
+from adakron_jax.evaluation.metrics import METRICS
+
+if TYPE_CHECKING:
+    from adakron_jax.evaluation.assessment import Assessment, Texts
+
+Targets = Shaped[np.ndarray, "examples *labels"]
+Logits = Float[np.ndarray, "examples outputs"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """What an example is.
+
+    Attributes:
+      label: the most probable one; of a multilabel problem all above 0.5; None of a regression.
+      score: the label's probability; of a multilabel problem how sure the least sure of its decisions is; of a
+        regression the number, in the unit of its targets.
+      probabilities: of every label; none of a regression.
+      logits: where they were asked for.
+    """
+
+    label: str | tuple[str, ...] | None
+    score: float
+    probabilities: Mapping[str, float]
+    logits: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem(abc.ABC):
+    """One kind of problem: all that depends on what is predicted, from a table's cells to a page's section.
+
+    A kind is one file beside this one and a line in `__init__.py`; nobody else asks which kind a problem is.
+
+    Attributes:
+      labels: names in order of their codes; none of a regression.
+
+    Class attributes:
+      name: of the kind, as `--problem` and `adapter.json` have it.
+      reads: whether the head reads one vector an example or one a token.
+      metrics: names; the first is the headline.
+      independent: each label holds or not by itself, so that logits are not of one distribution over labels.
+      transformers_type: what Hugging Face's `problem_type` calls it.
+      mistakes_title, weight_head: what the list of mistakes is called, and the number that it is ordered by.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    name: ClassVar[str]
+    reads: ClassVar[Literal["example", "token"]] = "example"
+    metrics: ClassVar[tuple[str, ...]]
+    independent: ClassVar[bool] = False
+    transformers_type: ClassVar[str]
+    mistakes_title: ClassVar[str] = "most confident mistakes"
+    weight_head: ClassVar[str] = "probability"
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """Logits of an example, or of a token."""
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """(mean, scale) of the targets: a target is `mean + scale * logit`."""
+        return 0.0, 1.0
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """A name for every logit, for formats in which each has one."""
+        return self.labels
+
+    # JSON
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as `problems.from_json` reads them."""
+        mean, scale = self.unit
+        return {"problem": self.name, "labels": list(self.labels), "targets": {"mean": mean, "scale": scale}}
+
+    # Labels in tables
+
+    @classmethod
+    @abc.abstractmethod
+    def of_count(cls, labels: int) -> "Problem":
+        """The problem of so many labels, named by their numbers."""
+
+    @classmethod
+    @abc.abstractmethod
+    def suits(cls, table: Table, columns: Sequence[str]) -> bool:
+        """Whether label columns look like this kind; the kinds are asked in turn."""
+
+    @classmethod
+    @abc.abstractmethod
+    def infer(cls, table: Table, columns: Sequence[str]) -> "Problem":
+        """The problem that label columns pose, given its kind; ValueError names the row or column at fault."""
+
+    @abc.abstractmethod
+    def targets(
+        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
+    ) -> Targets:
+        """The cells as targets, in their own unit.
+
+        Args:
+          bounds: of a regression's numbers.
+
+        Raises:
+          ValueError: a column is missing, or names the row whose cell is no label of the problem.
+        """
+
+    def named(self, table: Table, columns: Sequence[str]) -> Table:
+        """The rows, with codes of labels, where there may be such, replaced by their names."""
+        return table
+
+    def is_single(self, targets: Targets) -> bool:
+        """Whether the targets are one class alone, so that scores say nothing."""
+        return False
+
+    # Training
+
+    @staticmethod
+    @abc.abstractmethod
+    def losses(logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]) -> Float[Array, " *batch"]:
+        """Each example's loss, of targets as `standardize` gives them."""
+
+    def initial_bias(self, targets: Targets) -> Float[np.ndarray, " outputs"] | None:
+        """The bias that a new head starts from; None for the head's own."""
+        return None
+
+    def fitted(self, targets: Targets) -> "Problem":
+        """The problem in the unit of its training targets; ValueError if nothing can be learned of them."""
+        return self
+
+    def standardize(self, targets: Targets) -> Targets:
+        """Targets as the head learns them."""
+        return targets
+
+    def balanced(self, targets: Targets) -> Float[np.ndarray, " examples"]:
+        """Weights of the examples with which every class counts the same; ValueError if there are no classes."""
+        raise ValueError(f"class_weights is 'balanced'; accepted: none, of a {self.name}")
+
+    @abc.abstractmethod
+    def strata(self, targets: Targets) -> Shaped[np.ndarray, " examples"]:
+        """A key for each example; parts are drawn so that examples of one key go into all of them."""
+
+    def carriers(self, targets: Targets) -> Iterator[np.ndarray]:
+        """The examples of each label, of which one has to stay in the training part."""
+        return iter(())
+
+    # Predictions
+
+    @abc.abstractmethod
+    def predict(self, logits: Logits) -> Targets:
+        """What logits mean, as `targets` has it."""
+
+    def probabilities(self, logits: Logits) -> Float[np.ndarray, "examples labels"]:
+        """Of every label; ValueError of a problem that has none."""
+        raise ValueError(f"a {self.name} has no probabilities; accepted: classification or multilabel")
+
+    @abc.abstractmethod
+    def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
+        """Labels and scores of all examples, as `Prediction` has them."""
+
+    @abc.abstractmethod
+    def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
+        """What the logits of each example mean, as objects."""
+
+    @abc.abstractmethod
+    def as_columns(self, logits: Logits, probabilities: bool = False) -> dict[str, list[Any]]:
+        """What logits mean as columns of a table: `prediction`, `score`, and one a label if asked for."""
+
+    @abc.abstractmethod
+    def served(self, prediction: Prediction) -> list[tuple[str, float]]:
+        """(label, score) of a prediction as a server answers it, the most probable first."""
+
+    @abc.abstractmethod
+    def collapsed(self, logits: Logits) -> bool:
+        """Whether every example gets the same prediction."""
+
+    @abc.abstractmethod
+    def constant(self, targets: Targets) -> Any:
+        """The best prediction that is the same for all."""
+
+    # Evaluation
+
+    def scores(self, targets: Targets, predictions: Targets, names: Sequence[str] = ()) -> dict[str, float]:
+        """Metric -> value; of the problem's metrics unless others are named."""
+        return {name: METRICS[name](targets, predictions) for name in names or self.metrics}
+
+    @abc.abstractmethod
+    def examine(
+        self, targets: Targets, predictions: Targets, logits: Logits, texts: Callable[[int], "Texts"]
+    ) -> dict[str, Any]:
+        """The fields of an `Assessment` that only this kind has."""
+
+    @abc.abstractmethod
+    def summary(self) -> str:
+        """What is predicted, such as `77 labels`."""
+
+    @abc.abstractmethod
+    def described(self) -> str:
+        """What a table turned out to ask: the kind, and its labels or unit."""
+
+    @abc.abstractmethod
+    def plot(self, assessment: "Assessment", salt: str) -> tuple[str, str]:
+        """The title and the SVG of a page's plot; `salt` begins the plot's ids."""
