@@ -19,13 +19,13 @@ import numpy as np
 
 from adakron_jax import methods as methods  # so that every one is known by its name
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.paths import is_stacked
+from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json
-from adakron_jax.splice import Method, is_own, is_trainable, make_method
+from adakron_jax.splice import Method, is_own, is_trainable, layers_without, make_method
 
 FORMAT = 2
 # What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
@@ -74,24 +74,24 @@ class Card:
         )
 
 
-def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, list[str]]:
-    """Our path -> names in `adapter.safetensors`: one a layer for a leaf of the layers, else one."""
-    base = pretrained.table(config)
-    parts = {f"{site}@{method.name}": part for site, part in method.splices(config).items()}
-    if shared := method.shared(config):
+def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, str]:
+    """Our path -> name in `adapter.safetensors`."""
+    base, seen = pretrained.table(config), method.seen_of(config)
+    parts = {f"{site}@{method.name}": part for site, part in method.splices(seen).items()}
+    if shared := method.shared(seen):
         parts[f"shared@{method.name}"] = shared
 
-    def named(path: str) -> list[str]:
+    def named(path: str) -> str:
         if path in base:
-            return pretrained.names(path, config)
+            return pretrained.published_name(path, config)
         keys = path.split("/")
         spliced = next((k for k, key in enumerate(keys) if key in parts), None)
         if spliced is None:
-            return [".".join(keys)]
+            return ".".join(keys)
         part, (first, *others) = parts[keys[spliced]], keys[spliced + 1 :]
         name = part.renamed[first] if first in part.renamed else f"{part.label}.{first}".removeprefix(".")
-        leaf = ".".join([name, *others])
-        return [f"layer.{i}.{leaf}" for i in method.layer_range(config)] if is_stacked(path) else [leaf]
+        leaf, layer = ".".join([name, *others]), layer_of(path)
+        return leaf if layer is None else f"layer.{layer}.{leaf}"
 
     return {path: named(path) for path in paths}
 
@@ -100,10 +100,8 @@ def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig)
     """Path -> leaf, as canonical name -> float32 tensor."""
     base = {path: leaf for path, leaf in leaves.items() if path in pretrained.table(config)}
     tensors = pretrained.to_checkpoint(base, config)
-    for path, names in canonical([p for p in leaves if p not in base], method, config).items():
-        leaf = np.asarray(leaves[path], np.float32)
-        by_name = zip(names, leaf if is_stacked(path) else [leaf], strict=True)
-        tensors |= {name: np.ascontiguousarray(x) for name, x in by_name}
+    for path, name in canonical([p for p in leaves if p not in base], method, config).items():
+        tensors[name] = np.ascontiguousarray(leaves[path], np.float32)
     return tensors
 
 
@@ -113,26 +111,21 @@ def from_tensors(
     """The inverse: the leaves at `paths` that the tensors hold.
 
     Raises:
-      ValueError: a tensor belongs to no path, or some layers of a leaf are missing.
+      ValueError: a tensor belongs to no path, or does not divide into the leaves that it holds.
     """
-    leaves, problems, known, base = {}, [], set(), pretrained.table(config)
-    for path, names in canonical(paths, method, config).items():
-        known.update(names)
-        missing = [name for name in names if name not in tensors]
-        if len(missing) == len(names):
+    leaves, problems, base = {}, [], pretrained.table(config)
+    names = canonical(paths, method, config)
+    for path, name in names.items():
+        if name not in tensors:
             continue
-        problems += [f"missing {name}" for name in missing]
-        if missing:
-            continue
-        parts = [np.asarray(tensors[name], np.float32) for name in names]
-        whole = base[path].of if path in base else 1
-        if len({part.shape for part in parts}) > 1 or len(parts[0]) % whole:
-            problems += [f"misshapen {name} {part.shape}" for name, part in zip(names, parts, strict=True)]
-            continue
-        if path in base:
-            parts = [base[path].take(part) for part in parts]
-        leaves[path] = np.stack(parts) if is_stacked(path) else parts[0]
-    refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - known)])
+        tensor = np.asarray(tensors[name], np.float32)
+        if path not in base:
+            leaves[path] = tensor
+        elif tensor.ndim and len(tensor) % base[path].of == 0:
+            leaves[path] = base[path].take(tensor)
+        else:
+            problems.append(f"misshapen {name} {tensor.shape}")
+    refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - set(names.values()))])
     return leaves
 
 
@@ -247,11 +240,13 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
         fields = said.pop("method")
-        said["method"] = make_method(fields.pop("name"), fields)
         for name, value in said["encoder"].items():
             if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
                 raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
+        if missing := fields.pop("leave_out", ()):  # what a prefix once said instead of `layers`
+            fields["layers"] = layers_without(missing, said["encoder"].num_layers)
+        said["method"] = make_method(fields.pop("name"), fields)
         problem = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
             if said[name] not in typing.get_args(accepted):

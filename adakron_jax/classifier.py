@@ -47,7 +47,7 @@ class TextClassifier:
 
     def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
         self.model, self.card, self.tokenizer = model, card, tokenizer
-        self._params, self._placed = params, on_device(params, model.unroll)
+        self._params, self._placed = params, on_device(params, model)
 
     @classmethod
     def load(cls, run: str | Path, base: str = "", *, dtype: Any = None) -> "TextClassifier":

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.data import rows
 from adakron_jax.data.packing import Batch, Plan
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.params import Tree, flatten, merge_params, unflatten
+from adakron_jax.params import Tree, merge_params, split_params
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's
@@ -51,22 +51,10 @@ def logits_of(
     return logits
 
 
-def by_layer(params: Tree) -> Tree:
-    """The parameters with a list of arrays, one a layer, in place of each stack, for a model that unrolls its layers.
-
-    On a CPU they share the stacks' memory, where it is aligned.
-    """
-    return unflatten(
-        {
-            path: jax.device_put(list(np.asarray(leaf)) if is_stacked(path) else leaf)
-            for path, leaf in flatten(params).items()
-        }
-    )
-
-
-def on_device(params: Tree, unroll: bool) -> Tree:
-    """The parameters as a model that unrolls its layers, or loops over them, reads them fastest."""
-    return by_layer(params) if unroll else jax.device_put(params)
+def on_device(params: Tree, model: SequenceClassifier) -> Tree:
+    """The parameters on the device, frozen ones in the precision that the model computes in."""
+    trainable, frozen = split_params(params, model.method)
+    return jax.device_put(merge_params(trainable, jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen)))
 
 
 def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:

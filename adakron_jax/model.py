@@ -13,7 +13,6 @@ from adakron_jax import adapter, splice
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
@@ -55,7 +54,7 @@ def from_pretrained(
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     outputs = of_labels(labels, problem).outputs
-    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head, unroll=unrolls())
+    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head)
     base = pretrained.read(folder, config)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
@@ -162,5 +161,5 @@ def attach(run: str, base: str = "", dtype: Any = None) -> tuple[SequenceClassif
     encoder = locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))
     model, params, card = adapter.attach(folder, leaves, name)
-    model = model.clone(dtype=dtype, unroll=unrolls())
+    model = model.clone(dtype=dtype)
     return model, jax.tree.map(jnp.asarray, params), card

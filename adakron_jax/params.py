@@ -1,4 +1,4 @@
-"""Parameter trees: plain nested dicts, named by paths such as `encoder/layers/ffn/dense/kernel`."""
+"""Parameter trees: plain nested dicts, named by paths such as `encoder/layers/3/ffn/dense/kernel`."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -3,28 +3,31 @@
 The encoder offers its intermediate values at named sites. A method answers, for each site it wants, with the module
 that is to replace the value; everywhere else the value passes untouched and owns no parameters:
 
-    without a method      layers/ffn/dense/{kernel, bias}
-    with AdaKron          layers/ffn/dense/{kernel, bias}
-                          layers/ffn_dense@adakron/{down_1, down_2, up}/{kernel, bias}
+    without a method      layers/3/ffn/dense/{kernel, bias}
+    with AdaKron          layers/3/ffn/dense/{kernel, bias}
+                          layers/3/ffn/ffn_dense@adakron/{down_1, down_2, up}/{kernel, bias}
 
 so a base parameter never changes its name, and a name holds an `@` exactly when a method put it there.
 """
 
 import dataclasses
 import enum
+import functools
+import itertools
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from adakron_jax.architectures import paths
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.paths import is_stacked
+from adakron_jax.architectures.paths import layer_of
 
 Leaves = dict[str, Any]
 ALL_LAYERS = "all"
@@ -95,8 +98,8 @@ class Method:
     A subclass is a frozen dataclass whose fields are its hyper-parameters; they are checked on construction.
 
     Attributes:
-      layers: which layers its modules are in, `all` or from one to another, `6-11`; the first is 0. The method is asked
-        about an encoder of these layers alone, which it counts from 0.
+      layers: which layers its modules are in, `all` or their numbers, `6-11` or `0-3,8`; the first is 0. The method is
+        asked about an encoder of these layers alone, which it counts from 0.
     """
 
     name: ClassVar[str]
@@ -127,22 +130,23 @@ class Method:
         """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
         return is_own(path)
 
-    def layer_range(self, config: EncoderConfig) -> range:
-        """The layers that its modules are in.
+    def layer_numbers(self, config: EncoderConfig) -> tuple[int, ...]:
+        """The layers that its modules are in, ascending.
 
         Raises:
           ValueError: the encoder has no such layers, or the method trains leaves of the encoder in every layer.
         """
+        return _layer_numbers(self, config)
+
+    def seen_of(self, config: EncoderConfig) -> EncoderConfig:
+        """The encoder of its layers alone, about which the method is asked."""
+        return dataclasses.replace(config, num_layers=len(self.layer_numbers(config)))
+
+    def counted(self, layer: Any, config: EncoderConfig) -> Any:
+        """The number of one of its layers, which may be traced, among its layers alone."""
         if self.layers == ALL_LAYERS:
-            return range(config.num_layers)
-        first, _, last = self.layers.partition("-")
-        fine = first.isdecimal() and (last or first).isdecimal()
-        chosen = range(int(first), int(last or first) + 1) if fine else range(0)
-        fine = len(chosen) > 0 and chosen[-1] < config.num_layers
-        require(fine, "layers", self.layers, f"{ALL_LAYERS}, or a range like 6-11 within 0-{config.num_layers - 1}")
-        everywhere = not self.splices(config) or any(map(self.trains, _LEAVES_OF_A_LAYER))
-        require(not everywhere, "layers", self.layers, f"{ALL_LAYERS}, as {self.name} trains the layers themselves")
-        return chosen
+            return layer
+        return jnp.searchsorted(jnp.asarray(self.layer_numbers(config)), layer)
 
     def extra_losses(
         self, logits: Float[Array, "*batch labels"], again: Callable[[], Float[Array, "*batch labels"]]
@@ -155,7 +159,8 @@ class Method:
         """A simpler method, and the leaves [path -> array] with which it computes the same.
 
         Args:
-          leaves: all of the encoder's, at paths that begin with `encoder/`; others pass untouched.
+          leaves: all of the encoder's, at paths that begin with `encoder/`; others pass untouched. Those of the method
+            are in the layers that it is in.
 
         Raises:
           ValueError: there is no simpler method.
@@ -164,25 +169,49 @@ class Method:
         raise ValueError(f"method {self.name} cannot be fused; accepted: {', '.join(fusable())}")
 
 
-def of_layers(config: EncoderConfig, chosen: range) -> EncoderConfig:
-    """The encoder of some layers alone."""
-    return dataclasses.replace(config, num_layers=len(chosen))
+@functools.cache
+def _layer_numbers(method: Method, config: EncoderConfig) -> tuple[int, ...]:
+    if method.layers == ALL_LAYERS:
+        return tuple(range(config.num_layers))
+    ranges = [re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip()) for part in method.layers.split(",")]
+    numbers = [range(int(part[1]), int(part[2] or part[1]) + 1) if part else range(0) for part in ranges]
+    chosen = tuple(sorted(set(itertools.chain(*numbers))))
+    fine = all(numbers) and chosen[-1] < config.num_layers
+    accepted = f"{ALL_LAYERS}, or numbers like 6-11 or 0-3,8 within 0-{config.num_layers - 1}"
+    require(fine, "layers", method.layers, accepted)
+    of_these = dataclasses.replace(config, num_layers=len(chosen))
+    everywhere = not method.splices(of_these) or any(map(method.trains, _LEAVES_OF_A_LAYER))
+    require(not everywhere, "layers", method.layers, f"{ALL_LAYERS}, as {method.name} trains the layers themselves")
+    return chosen
+
+
+def layers_named(numbers: Collection[int], layers: int) -> str:
+    """The numbers of layers as `Method.layers` has them, of an encoder with so many.
+
+    >>> layers_named([0, 1, 2, 3, 8], 12)
+    '0-3,8'
+    """
+    if len(set(numbers)) == layers:
+        return ALL_LAYERS
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def layers_without(missing: Collection[int], layers: int) -> str:
+    """Likewise, of all layers but these."""
+    return layers_named([layer for layer in range(layers) if layer not in missing], layers)
 
 
 def fuse(method: Method, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-    """`method.fuse` in the layers that the method is in; the others' leaves stay."""
-    chosen = method.layer_range(config)
-    if len(chosen) == config.num_layers:
-        return method.fuse(leaves, config)
-    part = slice(chosen.start, chosen.stop)
-    base = {path: np.array(leaf) for path, leaf in leaves.items() if is_stacked(path) and not is_own(path)}
-    simpler, fused = method.fuse(
-        {**leaves, **{path: leaf[part] for path, leaf in base.items()}}, of_layers(config, chosen)
-    )
-    for path, leaf in base.items():
-        leaf[part] = fused[path]
-    has_modules = any(is_stacked(path) and is_own(path) for path in fused)
-    return dataclasses.replace(simpler, layers=method.layers if has_modules else ALL_LAYERS), {**fused, **base}
+    """`method.fuse`; what has modules left has them in the same layers."""
+    simpler, fused = method.fuse(leaves, config)
+    has_modules = any(layer_of(path) is not None and is_own(path) for path in fused)
+    return dataclasses.replace(simpler, layers=method.layers if has_modules else ALL_LAYERS), fused
 
 
 def fusable() -> list[str]:
@@ -218,11 +247,11 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
 
 # Of every kind, one leaf of a layer that a method may train.
 _LEAVES_OF_A_LAYER = (
-    *(f"{paths.ATTENTION_NORM}/scale", f"{paths.FFN_NORM}/scale"),
-    *(f"{paths.QUERY}/bias", f"{paths.FFN_DENSE}/kernel"),
+    *(f"{paths.ATTENTION_NORM}/scale".format(i=0), f"{paths.FFN_NORM}/scale".format(i=0)),
+    *(f"{paths.QUERY}/bias".format(i=0), f"{paths.FFN_DENSE}/kernel".format(i=0)),
 )
 
-# The dense whose output passes a site: the path of its kernel and bias.
+# The dense whose output passes a site: the path, with `{i}` for the layer, of its kernel and bias.
 DENSES = {
     Site.QUERY: paths.QUERY,
     Site.KEY: paths.KEY,
@@ -233,16 +262,16 @@ DENSES = {
 }
 _MODULES = {
     Site.EMBEDDINGS: paths.EMBEDDINGS,
-    Site.ATTENTION_OUTPUT: paths.LAYERS,
+    Site.ATTENTION_OUTPUT: paths.LAYER,
     Site.FFN_INNER: paths.FFN,
     Site.FFN_HIDDEN: paths.FFN,
     Site.FFN_DENSE: paths.FFN,
-    Site.FFN_OUTPUT: paths.LAYERS,
+    Site.FFN_OUTPUT: paths.LAYER,
 }
 
 
 def path_of(site: Site, method: str) -> str:
-    """The path, with a slash at its end, of the leaves that a method of this name has at a site."""
+    """The path, with `{i}` for the layer and a slash at its end, of the leaves of a method of this name at a site."""
     return f"{_MODULES.get(site, paths.ATTENTION)}/{site}@{method}/"
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.files import write_whole
@@ -46,7 +45,7 @@ def batch_step(
       base: pretrained leaves; the others are random.
       dtype: what the model computes in; None for float32.
     """
-    model = SequenceClassifier(encoder, method, dtype, num_labels=2, unroll=unrolls())
+    model = SequenceClassifier(encoder, method, dtype, num_labels=2)
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split_params(jax.tree.map(jnp.array, params), is_trainable(method))
     frozen = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), frozen)

@@ -12,7 +12,6 @@ import numpy as np
 from adakron_jax import adapter, files
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.forward import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS, Task
@@ -129,11 +128,11 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     problem = run.task.problem  # of a regression without the unit that a run found
     if (card.task, card.problem.name, card.problem.labels) != (run.task.name, problem.name, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
-    model = model.clone(dtype=run.config.dtype, unroll=unrolls())
+    model = model.clone(dtype=run.config.dtype)
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(run.config.precision)
-        placed = on_device(params, model.unroll)  # here, so that one run's are on the device at a time
+        placed = on_device(params, model)  # here, so that one run's are on the device at a time
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
         if not np.isfinite(logits).all():

@@ -1,13 +1,15 @@
-"""Paths of the parameter tree, the same for every architecture: `encoder/layers/ffn/dense/kernel`.
+"""Paths of the parameter tree, the same for every architecture: `encoder/layers/3/ffn/dense/kernel`.
 
-Leaves below LAYERS are stacked, one layer after another along the first axis.
+Paths in a layer have `{i}` in place of the layer's number, from 0: `FFN_DENSE.format(i=3)`.
 """
+
+import re
 
 ENCODER = "encoder"
 EMBEDDINGS = f"{ENCODER}/embeddings"
-LAYERS = f"{ENCODER}/layers"
-ATTENTION = f"{LAYERS}/attention"
-FFN = f"{LAYERS}/ffn"
+LAYER = f"{ENCODER}/layers/{{i}}"
+ATTENTION = f"{LAYER}/attention"
+FFN = f"{LAYER}/ffn"
 
 # Dense layers.
 PROJECTION = f"{EMBEDDINGS}/projection"  # from the embeddings' width to the layers', where they differ
@@ -18,14 +20,30 @@ POOLER = "pooler"
 
 # LayerNorms: of the embeddings, and after each block's residual.
 EMBEDDINGS_NORM = f"{EMBEDDINGS}/norm"
-ATTENTION_NORM, FFN_NORM = f"{LAYERS}/attention_norm", f"{LAYERS}/ffn_norm"
+ATTENTION_NORM, FFN_NORM = f"{LAYER}/attention_norm", f"{LAYER}/ffn_norm"
 
 # Tables.
 WORD, POSITION, TOKEN_TYPE = f"{EMBEDDINGS}/word", f"{EMBEDDINGS}/position", f"{EMBEDDINGS}/token_type"
 
 CLASSIFIER = "classifier"
 
+_LAYER = re.compile(LAYER.format(i=r"(\d+)") + "/")
 
-def is_stacked(path: str) -> bool:
-    """Whether the leaf at `path` has a first axis of layers."""
-    return path.startswith(f"{LAYERS}/")
+
+def layer_of(path: str) -> int | None:
+    """The number of the layer that the leaf at `path` is in; None of one outside the layers.
+
+    >>> layer_of("encoder/layers/3/ffn/dense/kernel")
+    3
+    """
+    found = _LAYER.match(path)
+    return int(found[1]) if found else None
+
+
+def without_layer(path: str) -> str:
+    """The path with `{i}` in place of the layer's number.
+
+    >>> without_layer("encoder/layers/3/ffn/dense/kernel")
+    'encoder/layers/{i}/ffn/dense/kernel'
+    """
+    return _LAYER.sub(f"{LAYER}/", path)

@@ -18,7 +18,7 @@ class Stored(NamedTuple):
     """How a leaf of ours lies in a checkpoint.
 
     Attributes:
-      name: of the tensor, without prefix; `{i}` is the layer's number, `{next}` that of the layer after it.
+      name: of the tensor, without prefix; in a table `{i}` is the layer's number, `{next}` that of the layer after it.
       transposed: whether a dense layer's [out, in], where ours is [in, out].
       last: the last layer's tensor, where its name is another.
       part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along its first axis.
@@ -30,12 +30,10 @@ class Stored(NamedTuple):
     part: int = 0
     of: int = 1
 
-    def names(self, layers: int) -> list[str]:
-        """One a layer, or one."""
-        if "{" not in self.name:
-            return [self.name]
-        names = [self.name.format(i=i, next=i + 1) for i in range(layers)]
-        return [*names[:-1], self.last or names[-1]]
+    def of_layer(self, i: int, layers: int) -> "Stored":
+        """The tensor of one of so many layers."""
+        name = self.last if self.last and i == layers - 1 else self.name.format(i=i, next=i + 1)
+        return self._replace(name=name)
 
     def take(self, tensor: np.ndarray) -> np.ndarray:
         """The leaf's part of the tensor, in our layout; ValueError if it does not divide into so many parts."""
@@ -71,7 +69,8 @@ class Architecture:
       unsaid: key -> what a `config.json` that lacks it means. What is not here must be said: a silent default would be
         a silent error, where published values are not those of the configuration class.
       accepted: key -> the values that are computed here, the first of which is meant where the key is missing.
-      stored: our leaf -> its place in a checkpoint; leaves that a configuration does not have may be among them.
+      stored: our leaf, with `{i}` for its layer -> its place in a checkpoint; leaves that a configuration does not have
+        may be among them.
       foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
       form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
       pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.

@@ -17,9 +17,7 @@ from adakron_jax.bank.rows import Shape
 from adakron_jax.bank.stack import Stack, padded_outputs
 from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.forward import on_device
 from adakron_jax.hub.models import locate
 from adakron_jax.params import flatten
 from adakron_jax.problems import Prediction
@@ -77,7 +75,7 @@ class AdapterBank:
         self.tokenizer = Tokenizer(folder, self.config.vocab_size)
         leaves = pretrained.read(folder, self.config)
         self.fingerprint = pretrained.fingerprint(leaves)
-        self.base = flatten(on_device(leaves, unrolls()))
+        self.base = jax.device_put(leaves)
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = rows.shapes(self.config.max_length)
@@ -137,7 +135,7 @@ class AdapterBank:
         self._prepared.add((model, longest))
 
     def _model(self, card: Card) -> SequenceClassifier:
-        return card.classifier(unroll=unrolls()).clone(num_labels=padded_outputs(card.problem.outputs))
+        return card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)
@@ -182,8 +180,10 @@ class AdapterBank:
             examples = encode(self.tokenizer, [text], [max_length])
             for some in _batched(names, rows.COPIES[-1]):
                 members = [self.members[name] for name in some]
-                numbers, batch = rows.copies(examples, np.array([member.number for member in members]))
-                logits = np.asarray(members[0].stack.logits(numbers, batch))[:, 0]
+                shape = Shape(1, rows.row_length(int(examples.lengths[0])))
+                copies = next(size for size in rows.COPIES if size >= len(members))
+                numbers = rows.numbers(copies, np.array([member.number for member in members]))
+                logits = np.asarray(members[0].stack.logits(numbers, rows.fill(shape, examples, np.array([0]))))
                 for name, member, values in zip(some, members, logits, strict=False):
                     answers[name] = _prediction(member, values)
         return {name: answers[name] for name in self.names}
@@ -195,18 +195,18 @@ class AdapterBank:
         queues: dict[tuple[int, int], list[int]] = {}
         for i, (member, length) in enumerate(zip(members, examples.lengths, strict=True)):
             queues.setdefault((id(member.stack), rows.row_length(int(length))), []).append(i)
-        under_way: list[tuple[list[int], jax.Array, np.ndarray]] = []
+        under_way: list[tuple[list[int], jax.Array]] = []
 
         def finished() -> tuple[list[int], np.ndarray]:
-            ids, logits, (row, _, slot) = under_way.pop(0)
-            return ids, np.asarray(logits)[row, slot]
+            ids, logits = under_way.pop(0)
+            return ids, np.asarray(logits)[: len(ids)]
 
         for (_, seq), queue in queues.items():
-            for shape, taken, places in rows.batches(examples.lengths[queue], self.shapes[seq]):
-                ids = [queue[i] for i in taken]
-                batch = rows.fill(shape, examples, np.array(ids), places)
-                numbers = rows.numbers(shape, np.array([members[i].number for i in ids]), places)
-                under_way.append((ids, members[ids[0]].stack.logits(numbers, (*batch, None)), places))
+            for shape, taken in rows.batches(len(queue), self.shapes[seq]):
+                ids = queue[taken]
+                batch = rows.fill(shape, examples, np.array(ids))
+                numbers = rows.numbers(shape.rows, np.array([members[i].number for i in ids]))
+                under_way.append((ids, members[ids[0]].stack.logits(numbers, batch)))
                 self._count(shape, examples.lengths[ids])
                 if len(under_way) > 1:
                     yield finished()

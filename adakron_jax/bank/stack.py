@@ -7,12 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from adakron_jax.adapter import is_portable
-from adakron_jax.architectures.paths import is_stacked
 from adakron_jax.bank.rows import Shape
-from adakron_jax.encoders.apart import OWN, Layout, PerExample, neutral
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import PerShape
@@ -23,8 +21,6 @@ GROWTH = 16  # a stack grows by one part in this many
 WIDTH = 8  # outputs of a padded head: a power of this
 
 Leaves = dict[str, Any]
-# Packed rows, where the examples lie, and perhaps which rows are spread: the layout is then of the spread rows.
-Batch = tuple[Packed, Layout, Array | np.ndarray | None]
 
 
 def padded_outputs(outputs: int) -> int:
@@ -38,7 +34,7 @@ def padded_outputs(outputs: int) -> int:
 class Stack:
     """Adapters of one method with its fields, and of one form of head; heads are padded to one number of outputs.
 
-    A leaf is kept as [adapters, ...], of the layers as a list of one such array a layer.
+    A leaf is kept as [adapters, ...].
 
     Attributes:
       model: what they all are adapters of.
@@ -58,13 +54,7 @@ class Stack:
         self._forward = PerShape(jax.jit(functools.partial(_forward, model=model)))
 
     def _zeros(self, adapters: int) -> Leaves:
-        def zeros(shape: tuple[int, ...]) -> Array:
-            return jnp.zeros((adapters, *shape))
-
-        return {
-            path: [zeros(shape[1:]) for _ in range(shape[0])] if is_stacked(path) else zeros(shape)
-            for path, shape in self.shapes.items()
-        }
+        return {path: jnp.zeros((adapters, *shape)) for path, shape in self.shapes.items()}
 
     @property
     def compilations(self) -> int:
@@ -88,10 +78,10 @@ class Stack:
         one = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
         self._put.compiled(one, jax.ShapeDtypeStruct((), np.int32), stacked)
         for shape in shapes:
-            numbers = described(shape.numbers())
+            numbers = jax.ShapeDtypeStruct((shape.rows,), np.int32)
             self._select.compiled((numbers, stacked))
-            own = jax.eval_shape(_select, (numbers, stacked))
-            self._forward.compiled(described(self.frozen), own, described((*shape.blank(), None)))
+            selected = jax.eval_shape(_select, (numbers, stacked))
+            self._forward.compiled(described(self.frozen), (selected, described(shape.blank())))
 
     def put(self, leaves: Mapping[str, np.ndarray], number: int | None = None) -> int:
         """Takes in an adapter, in the place of `number` or in a free one; returns its number."""
@@ -105,12 +95,11 @@ class Stack:
     @property
     def first_layer(self) -> int:
         """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
-        return self.model.method.layer_range(self.model.config).start
+        return self.model.method.layer_numbers(self.model.config)[0]
 
-    def logits(self, numbers: PerExample, batch: Batch) -> Float[Array, "rows slots outputs"]:
-        """Of a batch, whose examples are answered by the adapters of these numbers."""
-        own = self._select((numbers, self.leaves))
-        return self._forward(self.frozen, own, batch)
+    def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows outputs"]:
+        """Of each row by the adapter of its number, or of a single row by each adapter."""
+        return self._forward(self.frozen, (self._select((numbers, self.leaves)), inputs))
 
 
 def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -119,32 +108,30 @@ def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
-    def put(leaf: Any, new: Array) -> Any:
-        if isinstance(leaf, list):
-            return list(map(put, leaf, new))
-        return leaf.at[number].set(new)
-
-    return {path: put(leaf, new[path]) for path, leaf in stacked.items()}
+    return {path: leaf.at[number].set(new[path]) for path, leaf in stacked.items()}
 
 
-def _select(numbers_and_stacked: tuple[PerExample, Leaves]) -> Leaves:
-    """The leaves of the examples' adapters, each a `PerExample`."""
+def _select(numbers_and_stacked: tuple[Int[Array, " rows"], Leaves]) -> Leaves:
+    """The leaves [rows, ...] of the rows' adapters."""
     numbers, stacked = numbers_and_stacked
-
-    def select(leaf: Array) -> PerExample:
-        return PerExample(*(leaf.at[part].get(mode="promise_in_bounds") for part in numbers))
-
-    return jax.tree.map(select, stacked)
+    return {path: leaf.at[numbers].get(mode="promise_in_bounds") for path, leaf in stacked.items()}
 
 
-def _forward(frozen: Leaves, own: Leaves, batch: Batch, *, model: SequenceClassifier) -> Any:
-    inputs, layout, spread = batch
-    read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
-    unused = {
-        path: [neutral(path, layer) for layer in leaf] if isinstance(leaf, list) else neutral(path, leaf)
-        for path, leaf in own.items()
-    }
-    variables = {"params": unflatten({**frozen, **unused}), OWN: unflatten(own) | {"apart": layout.apart(read)}}
+def _forward(
+    frozen: Leaves, selected_and_inputs: tuple[Leaves, Packed], *, model: SequenceClassifier
+) -> Float[Array, "rows outputs"]:
+    """The plain model, mapped over adapters and their rows; over adapters alone, if there is but one row.
+
+    What no adapter has a part in, such as the layers below their first, is then computed once.
+    """
+    selected, inputs = selected_and_inputs
+
+    def one(leaves: Leaves, row: Packed) -> Array:
+        row = jax.tree.map(lambda x: x[None], row)
+        return model.apply({"params": unflatten({**frozen, **leaves})}, row)[0, 0]
+
+    if single := len(inputs.tokens) == 1:
+        inputs = jax.tree.map(lambda x: x[0], inputs)
     # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
     with jax.default_matmul_precision("float32"):
-        return model.apply(variables, inputs, True, spread)
+        return jax.vmap(one, in_axes=(0, None if single else 0))(selected, inputs)

@@ -41,31 +41,25 @@ class Attention(Part):
         def by_head(y: Array) -> Float[Array, "rows heads seq head_dim"]:
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
 
-        def attend(
-            module: Any, queries: Array, keys: Array, values: Array, at_places: Places, places: Places, **context: Any
-        ) -> Float[Array, "rows queries hidden"]:
-            attended = KeysValues(
-                keys=self.turn(by_head(keys), places, layer),
-                values=by_head(values),
-                mask=self.sees(at_places, places, layer)[:, None],
-            )
-            attended = module(attended, segments=places.segments, **context)
-            wide = jnp.promote_types(queries.dtype, jnp.float32)
-            scaled = self.turn(by_head(queries), at_places, layer) / math.sqrt(config.head_dim)
-            scores = jnp.einsum("rhqd,rhkd->rhqk", scaled, attended.keys, preferred_element_type=wide)
-            if attended.gate is not None:
-                scores = scores * attended.gate
-            scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
-            weights = jax.nn.softmax(scores).astype(attended.values.dtype)
-            weights = drop(weights, context["deterministic"])
-            if attended.gate is not None:
-                weights = weights * attended.gate.astype(weights.dtype)
-            return jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
-
-        drop = Dropout(config.attention_dropout)
         queries = project(Site.QUERY, at, at_places)
         keys, values = project(Site.KEY, x, places), project(Site.VALUE, x, places)
-        context = self.at(Site.KEYS_VALUES, attend, queries, keys, values, at_places, places, inputs=x, **everywhere)
+        attended = KeysValues(
+            keys=self.turn(by_head(keys), places, layer),
+            values=by_head(values),
+            mask=self.sees(at_places, places, layer)[:, None],
+        )
+        attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=places.segments, **everywhere)
+        wide = jnp.promote_types(queries.dtype, jnp.float32)
+        scaled = self.turn(by_head(queries), at_places, layer) / math.sqrt(config.head_dim)
+        scores = jnp.einsum("rhqd,rhkd->rhqk", scaled, attended.keys, preferred_element_type=wide)
+        if attended.gate is not None:
+            scores = scores * attended.gate
+        scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
+        weights = jax.nn.softmax(scores).astype(attended.values.dtype)
+        weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
+        if attended.gate is not None:
+            weights = weights * attended.gate.astype(weights.dtype)
+        context = jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
         y = self.dense(config.hidden_size, "dense", self.biases)(context)
         return self.splice(Site.ATTENTION_DENSE, y, inputs=context, segments=at_places.segments, **everywhere)

@@ -4,6 +4,7 @@ One table a model type, in `architectures.py`, says where each tensor of a check
 `from_checkpoint` brings tensors in, `to_checkpoint` gives our leaves their published names and layouts back.
 """
 
+import collections
 import functools
 import hashlib
 import re
@@ -15,7 +16,7 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
-from adakron_jax.architectures.paths import CLASSIFIER, is_stacked
+from adakron_jax.architectures.paths import CLASSIFIER, layer_of, without_layer
 from adakron_jax.architectures.tables import Stored
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
@@ -36,17 +37,22 @@ def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
 @functools.cache
 def table(config: EncoderConfig) -> Mapping[str, Stored]:
     """Our leaves of the pretrained part, each with its place in a checkpoint."""
-    return {path: stored for path, stored in config.architecture.stored.items() if path in _shapes(config)}
+    layers = config.num_layers
+    known = {
+        path.format(i=i): stored.of_layer(i, layers)
+        for path, stored in config.architecture.stored.items()
+        for i in (range(layers) if "{i}" in path else [0])
+    }
+    return {path: stored for path, stored in known.items() if path in _shapes(config)}
 
 
-def names(path: str, config: EncoderConfig) -> list[str]:
-    """Published names, prefix included, of the tensors that hold the base leaf at `path`: one a layer, or one."""
-    prefix = config.architecture.prefix
-    return [prefix + name for name in table(config)[path].names(config.num_layers)]
+def published_name(path: str, config: EncoderConfig) -> str:
+    """The name, prefix included, of the tensor that holds the base leaf at `path`."""
+    return config.architecture.prefix + table(config)[path].name
 
 
 def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
-    """Maps the tensors of a checkpoint to path -> array, with layers stacked and kernels laid [in, out].
+    """Maps the tensors of a checkpoint to path -> array, kernels laid [in, out].
 
     Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
     among the leaves: a new head begins with them.
@@ -57,18 +63,15 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
     found, problems = _without_foreign(tensors, config)
     leaves, used = _pretrained_head(tensors, config), set()
     for path, stored in table(config).items():
-        parts, shape = [], _stored_shape(path, config)
-        for name in stored.names(config.num_layers):
-            part = found.get(name)
-            if part is None:
-                problems.append(f"missing {name}")
-            elif part.shape != shape:
-                problems.append(f"misshapen {name} {part.shape}, expected {shape}")
-            else:
-                parts.append(stored.take(part))
-            used.add(name)
-        if not problems:
-            leaves[path] = np.stack(parts) if is_stacked(path) else parts[0]
+        name, shape = stored.name, _stored_shape(path, config)
+        tensor = found.get(name)
+        if tensor is None:
+            problems.append(f"missing {name}")
+        elif tensor.shape != shape:
+            problems.append(f"misshapen {name} {tensor.shape}, expected {shape}")
+        else:
+            leaves[path] = stored.take(tensor)
+        used.add(name)
     problems += [f"unexpected {name}" for name in sorted(found.keys() - used)]
     refuse(dict.fromkeys(problems))
     return {path: leaf.astype(np.float32, copy=False) for path, leaf in leaves.items()}
@@ -100,7 +103,7 @@ def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -
 def _stored_shape(path: str, config: EncoderConfig) -> tuple[int, ...]:
     """The shape of one tensor of a checkpoint that holds the leaf at `path`."""
     stored, shape = table(config)[path], _shapes(config)[path]
-    first, *others = reversed(shape[-2:]) if stored.transposed else shape[1:] if is_stacked(path) else shape
+    first, *others = reversed(shape) if stored.transposed else shape
     return (first * stored.of, *others)
 
 
@@ -115,9 +118,9 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     for path, leaf in leaves.items():
         leaf, stored = np.asarray(leaf), table(config)[path]
         leaf = np.swapaxes(leaf, -1, -2) if stored.transposed else leaf
-        for name, part in zip(names(path, config), leaf if is_stacked(path) else [leaf], strict=True):
-            pieces.setdefault(name, {})[stored.part] = part
-            whole[name] = stored.of
+        name = published_name(path, config)
+        pieces.setdefault(name, {})[stored.part] = leaf
+        whole[name] = stored.of
     refuse(f"incomplete {name}" for name, parts in pieces.items() if len(parts) < whole[name])
     joined = {name: np.concatenate([parts[k] for k in sorted(parts)]) for name, parts in pieces.items()}
     # What lies in memory in another order than row by row would be written as other numbers.
@@ -125,12 +128,21 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in leaves if not path.startswith(f"{CLASSIFIER}/")):
-        leaf = np.ascontiguousarray(leaves[path], dtype="<f4")
-        digest.update(f"{path} {leaf.shape}\n".encode())
-        digest.update(leaf.data)
+    """SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from.
+
+    A leaf of the layers counts as one array of all of them, one after another along a first axis and named without
+    number: so adapters in the world name their encoders.
+    """
+    digest, alike = hashlib.sha256(), collections.defaultdict(list)
+    for path in sorted(leaves, key=lambda path: layer_of(path) or 0):
+        if not path.startswith(f"{CLASSIFIER}/"):
+            alike[without_layer(path).replace("/{i}/", "/")].append(path)
+    for name in sorted(alike):
+        shape = np.shape(leaves[alike[name][0]])
+        shape = shape if layer_of(alike[name][0]) is None else (len(alike[name]), *shape)
+        digest.update(f"{name} {shape}\n".encode())
+        for path in alike[name]:
+            digest.update(np.ascontiguousarray(leaves[path], dtype="<f4").data)
     return digest.hexdigest()
 
 

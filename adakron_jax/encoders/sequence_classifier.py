@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.architectures.tables import Form
@@ -51,30 +51,24 @@ class SequenceClassifier(Part):
         token's last hidden state, `mean` the mean over the example's tokens.
       head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
         dense of the hidden size with that activation, and the projection.
-      unroll, remat, visible: as the encoder has them; Linen's own tools (`nn.tabulate`, `capture_intermediates`, `sow`)
-        need `visible`.
+      remat: as the encoder has it.
     """
 
     num_labels: int = 2
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
-    unroll: bool = False
     remat: bool = False
-    visible: bool = False
 
     @nn.compact
-    def __call__(
-        self, inputs: Packed, deterministic: bool = True, spread: Int[Array, " more"] | None = None
-    ) -> Float[Array, "rows slots labels"]:
-        """Logits of the example in each slot; with `spread`, as the encoder has it, of the rows' copies."""
+    def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
+        """Logits of the example in each slot."""
         parts = (self.config, self.method, self.dtype)
-        encoder = Encoder(*parts, unroll=self.unroll, remat=self.remat, visible=self.visible, name="encoder")
+        encoder = Encoder(*parts, remat=self.remat, name="encoder")
         architecture = self.config.architecture
-        read = inputs if spread is None else jax.tree.map(lambda x: x[spread], inputs)
         if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
-            pooled = segment_means(encoder(inputs, deterministic, spread=spread), read)
+            pooled = segment_means(encoder(inputs, deterministic), inputs)
         else:
-            pooled = encoder(inputs, deterministic, jnp.asarray(read.starts), spread)
+            pooled = encoder(inputs, deterministic, jnp.asarray(inputs.starts))
         if architecture.pooler and self.pooling == "pooler":
             pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
         form = architecture.form if self.head == "own" else Form(self.head)
@@ -88,14 +82,17 @@ class SequenceClassifier(Part):
 
     def shapes(self) -> dict[str, Any]:
         """The parameter tree as shapes, without computing anything."""
-        return jax.eval_shape(self.init, jax.random.key(0), blank(1, 1, 1))["params"]
+        return jax.eval_shape(self._initial, jax.random.key(0))
+
+    def _initial(self, key: Array) -> Any:
+        return self.init(key, blank(1, 1, 1), mutable="params")["params"]
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
         """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
 
         @jax.jit
         def initial(key: Array) -> dict[str, Array]:
-            leaves = flatten(self.init(key, blank(1, 1, 1))["params"])
+            leaves = flatten(self._initial(key))
             return {path: leaf for path, leaf in leaves.items() if wanted(path)}
 
         return initial(key)

@@ -20,7 +20,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
 from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
 from adakron_jax.methods import AdaKron, AdaMix
-from adakron_jax.splice import Site, path_of
+from adakron_jax.splice import ALL_LAYERS, Site, path_of, require
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 MARK = ".output.ExpertSoup.MoA_"
@@ -48,11 +48,9 @@ def read(folder: Path, base: Base) -> Imported:
         leaves = take(slots, own | {name: tensors[name] for name in head if name in tensors})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    mixed = f"{path_of(Site.FFN_DENSE, method.name)}down/"
-    for leaf in ("kernel", "bias"):
-        if isinstance(method, AdaMix):
-            experts = [leaves.pop(f"{mixed}{leaf}#{number}") for number in range(method.experts)]
-            leaves[f"{mixed}{leaf}"] = np.stack(experts, axis=1)
+    if isinstance(method, AdaMix):
+        for path in _mixed(method, config):
+            leaves[path] = np.stack([leaves.pop(f"{path}#{number}") for number in range(method.experts)])
     return Imported(method, leaves, base.problem(outputs))
 
 
@@ -72,8 +70,15 @@ def _method(own: Mapping[str, np.ndarray], config: EncoderConfig, where: str) ->
     raise ValueError(f"{where}: no {root}A1 and A2 (AdaKron), and no experts of {root}A (AdaMix)")
 
 
-def _roots(config: EncoderConfig) -> list[str]:
-    return [dense.removesuffix("dense") + "ExpertSoup" for dense in modules(config)[Site.FFN_DENSE]]
+def _roots(config: EncoderConfig) -> dict[int, str]:
+    names = modules(config)[Site.FFN_DENSE]
+    return {layer: dense.removesuffix("dense") + "ExpertSoup" for layer, dense in enumerate(names)}
+
+
+def _mixed(method: AdaMix, config: EncoderConfig) -> list[str]:
+    """Paths of the leaves that hold experts."""
+    down = f"{path_of(Site.FFN_DENSE, method.name)}down"
+    return [f"{down}/{leaf}".format(i=i) for i in range(config.num_layers) for leaf in ("kernel", "bias")]
 
 
 def expert_slots(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Slot]:
@@ -109,6 +114,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     """
     check_own(card, "a classifier of the authors' code")
     method, config, leaves = card.method, card.encoder, dict(leaves)
+    require(method.layers == ALL_LAYERS, "layers", method.layers, f"{ALL_LAYERS}, for the authors' code")
     fine = isinstance(method, AdaMix) or (
         isinstance(method, AdaKron) and len(method.factors) == 2 and method.place == "sequential"
     )
@@ -118,10 +124,8 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         )
     assert isinstance(method, AdaKron | AdaMix)
     if isinstance(method, AdaMix):
-        at = f"{path_of(Site.FFN_DENSE, method.name)}down/"
-        for leaf in ("kernel", "bias"):
-            experts = np.asarray(leaves[f"{at}{leaf}"])
-            leaves |= {f"{at}{leaf}#{number}": experts[:, number] for number in range(method.experts)}
+        for path in _mixed(method, config):
+            leaves |= {f"{path}#{number}": expert for number, expert in enumerate(np.asarray(leaves[path]))}
     tensors = put([*expert_slots(method, config), *own_head(config, card.problem.outputs)], leaves)
     for name in [name for name in tensors if name.endswith(f".{_EXPERT}.0.weight")]:
         part = name.removesuffix(f"{_EXPERT}.0.weight")

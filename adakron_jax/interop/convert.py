@@ -14,7 +14,6 @@ from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
 from adakron_jax.interop.heads import Base, in_own_unit
-from adakron_jax.interop.layers import in_every_layer
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
 
@@ -104,9 +103,8 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     if to == "huggingface":
         files = _fused_files(folder, card)
     else:
-        method, leaves = in_every_layer(card.method, in_own_unit(leaves, card.problem), card.encoder)
         writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
-        files = writers[to](dataclasses.replace(card, method=method), leaves)
+        files = writers[to](card, in_own_unit(leaves, card.problem))
     trained_in = Path(run) if folder != Path(run) else None
     files["README.md"] = model_card(card, out.name, _use(to, card, out.name), trained_in).encode()
     if others := sorted({path.name for path in out.glob("*")} - files.keys()):

@@ -82,7 +82,10 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
             "equal there; accepted: export --to huggingface, or our own format"
         )
     return {
-        site: [name.removesuffix(".weight") for name in pretrained.names(f"{path}/kernel", config)]
+        site: [
+            pretrained.published_name(f"{path}/kernel".format(i=i), config).removesuffix(".weight")
+            for i in range(config.num_layers)
+        ]
         for site, path in DENSES.items()
     }
 

@@ -1,13 +1,12 @@
 """Where the leaves of ours lie in somebody else's file: one table for reading and writing.
 
-    Slot("encoder/layers/attention/query@lora/lora_a", (Piece("...layer.0...lora_A.weight", (32, 4), TRANSPOSED), None))
+    Slot("encoder/layers/{i}/attention/query@lora/lora_a", {0: Piece("...layer.0...lora_A.weight", (32, 4)), 2: None})
 
-is a leaf [2, 32, r] of which the file has the first layer's tensor, [4, 32], and none of the second. If r is larger
-than 4, the rest is zero.
+are two leaves [32, r], of the layers 0 and 2, of which the file has the first. If r is larger than 4, the rest is zero.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -55,23 +54,30 @@ class Piece(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """A leaf of ours.
+    """A leaf of ours, or one of each of some layers.
 
     Attributes:
-      path: ours.
-      pieces: one a layer, None where the file has none; or, of a leaf that is not of layers, the only one.
-      fill: the values of a layer without a piece.
-      shape: of one layer, where the leaf is larger than the pieces; they lie at its beginning, and the rest is zero.
+      path: ours, `{i}` being the layer's number.
+      pieces: by the number of the layer, None where the file has none; or, of a leaf outside the layers, the only one.
+      fill: the values of a leaf without a piece.
+      shape: where the leaf is larger than the pieces; they lie at its beginning, and the rest is zero.
     """
 
     path: str
-    pieces: tuple[Piece | None, ...] | Piece
+    pieces: Mapping[int, Piece | None] | Piece
     fill: float = 0.0
     shape: tuple[int, ...] | None = None
 
     @property
     def all(self) -> Iterable[Piece]:
-        return (self.pieces,) if isinstance(self.pieces, Piece) else (piece for piece in self.pieces if piece)
+        return (self.pieces,) if isinstance(self.pieces, Piece) else filter(None, self.pieces.values())
+
+    @property
+    def by_path(self) -> Mapping[str, Piece | None]:
+        """Path of each leaf -> its piece."""
+        if isinstance(self.pieces, Piece):
+            return {self.path: self.pieces}
+        return {self.path.format(i=layer): piece for layer, piece in self.pieces.items()}
 
 
 def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
@@ -92,7 +98,7 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
             misshapen.append(f"misshapen {piece.name} {tensor.shape}, expected {piece.stored_shape}")
     unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known)]
     refuse(problem for kind in (misshapen, missing, unexpected) for problem in _shortened(kind))
-    return {slot.path: _leaf(slot, tensors) for slot in slots}
+    return {path: leaf for slot in slots for path, leaf in _leaves(slot, tensors)}
 
 
 def _shortened(problems: list[str]) -> list[str]:
@@ -101,33 +107,28 @@ def _shortened(problems: list[str]) -> list[str]:
     return [*problems[:_SHOWN], f"and {len(problems) - _SHOWN} more of this kind"]
 
 
-def _leaf(slot: Slot, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    def part(piece: Piece) -> np.ndarray:
-        return np.asarray(piece.taken(tensors[piece.name]), np.float32)
-
-    if isinstance(slot.pieces, Piece):
-        return part(slot.pieces)
+def _leaves(slot: Slot, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     shape = slot.shape or tuple(map(max, zip(*(piece.shape for piece in slot.all), strict=True)))
-    leaf = np.full((len(slot.pieces), *shape), slot.fill, np.float32)
-    for layer, piece in enumerate(slot.pieces):
+    for path, piece in slot.by_path.items():
+        leaf = np.full(shape, 0.0 if piece else slot.fill, np.float32)
         if piece:
-            leaf[(layer, *map(slice, piece.shape))] = part(piece)
-    return leaf
+            leaf[tuple(map(slice, piece.shape))] = piece.taken(tensors[piece.name])
+        yield path, leaf
 
 
 def put(slots: Sequence[Slot], leaves: Mapping[str, Any]) -> Leaves:
     """The inverse: the file's tensors from the leaves."""
-    tensors = {}
-    for slot in slots:
-        leaf = np.asarray(leaves[slot.path], np.float32)
-        pairs = [(slot.pieces, leaf)] if isinstance(slot.pieces, Piece) else zip(slot.pieces, leaf, strict=True)
-        tensors |= {piece.name: np.ascontiguousarray(piece.stored(part)) for piece, part in pairs if piece}
-    return tensors
+    return {
+        piece.name: np.ascontiguousarray(piece.stored(np.asarray(leaves[path], np.float32)))
+        for slot in slots
+        for path, piece in slot.by_path.items()
+        if piece
+    }
 
 
-def of_each(modules: Sequence[str], piece: Callable[[str], Piece]) -> tuple[Piece | None, ...]:
-    """One piece a layer, by the name of its module; none where the name is empty."""
-    return tuple(piece(module) if module else None for module in modules)
+def of_each(modules: Mapping[int, str], piece: Callable[[str], Piece]) -> dict[int, Piece | None]:
+    """The piece of each layer, by the name of its module; none where the name is empty."""
+    return {layer: piece(module) if module else None for layer, module in modules.items()}
 
 
 def used(*axes: np.ndarray) -> int:

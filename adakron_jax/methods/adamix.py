@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.arithmetic import promote
-from adakron_jax.splice import Leaves, Method, Site, Splice, path_of, register, require
+from adakron_jax.splice import Leaves, Method, Site, Splice, register, require
 
 Mixture = Literal["full", "partial"]
 
@@ -110,16 +110,17 @@ class _Mixed(Method):
         return 0.5 * (_divergence(second, first) + _divergence(first, second))
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-        plain = self.plain()
-        old, new = path_of(Site.FFN_DENSE, self.name), path_of(Site.FFN_DENSE, plain.name)
-        fused = {path: leaf for path, leaf in leaves.items() if not path.startswith(old)}
+        plain, fused = self.plain(), {}
         for path, leaf in leaves.items():
-            if path.startswith(old):
-                projection, kind = path.removeprefix(old).split("/")
-                projection = "down_1" if projection == "down" else projection
-                if projection in {f"down_{number}" for number in self.mixed()}:
-                    leaf = np.asarray(leaf).mean(axis=1)
-                fused[f"{new}{projection}/{kind}"] = leaf
+            at, found, rest = path.partition(f"@{self.name}/")
+            if not found:
+                fused[path] = leaf
+                continue
+            projection, kind = rest.split("/")
+            projection = "down_1" if projection == "down" else projection
+            if projection in {f"down_{number}" for number in self.mixed()}:
+                leaf = np.asarray(leaf).mean(axis=0)
+            fused[f"{at}@{plain.name}/{projection}/{kind}"] = leaf
         return plain, fused
 
 

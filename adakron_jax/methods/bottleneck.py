@@ -92,7 +92,7 @@ class Pfeiffer(Method):
       r: its width.
       places: the sub-layers that have one.
       activation: f.
-      scales: a factor on what the adapter of each layer adds, 0 where it has none; by default 1 everywhere.
+      scales: a factor on what the adapter of each layer adds; by default 1 everywhere.
     """
 
     name: ClassVar[str] = "pfeiffer"

@@ -29,8 +29,8 @@ class Update(Method):
 
     Attributes:
       targets: the projections that are updated.
-      scales: s of every target of the first layer, then of the second, and so on; where it is 0 there is no update. By
-        default s is the method's own everywhere.
+      scales: s of every target of the first layer, then of the second, and so on. By default s is the method's own
+        everywhere.
     """
 
     accepted: ClassVar[tuple[Site, ...]] = tuple(DENSES)
@@ -73,13 +73,11 @@ class Update(Method):
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
         shared = _below(leaves, path_of_shared(self.name))
         for site in map(Site, self.targets):
-            own, kernel = _below(leaves, path_of(site, self.name)), f"{DENSES[site]}/kernel"
-            products = [
-                self.product({name: leaf[layer] for name, leaf in own.items()}, shared, sizes(site, config))
-                for layer in range(config.num_layers)
-            ]
-            scale = np.broadcast_to(np.asarray(self.scale_of(site), np.float32), (config.num_layers,))[:, None, None]
-            fused[kernel] = fused[kernel] + scale * np.stack(products)
+            chosen = self.layer_numbers(config)
+            for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
+                added = _below(leaves, path_of(site, self.name).format(i=layer))
+                kernel = f"{DENSES[site]}/kernel".format(i=layer)
+                fused[kernel] = fused[kernel] + np.float32(scale) * self.product(added, shared, sizes(site, config))
         return Head(), fused
 
 

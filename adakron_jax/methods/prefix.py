@@ -34,7 +34,6 @@ class Prefix(Method):
       mid: its hidden width.
       shift_positions: whether the prefix takes the first `length` positions, so that the real tokens' begin after it,
         as in peft.
-      leave_out: layers, from 0, that have no prefix.
     """
 
     name: ClassVar[str] = "prefix"
@@ -42,55 +41,44 @@ class Prefix(Method):
     mlp: bool = True
     mid: int = 512
     shift_positions: bool = False
-    leave_out: tuple[int, ...] = ()
 
     def __post_init__(self):
         for field in ("length", "mid"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
-        fine = min(self.leave_out, default=0) >= 0 and len(set(self.leave_out)) == len(self.leave_out)
-        require(fine, "leave_out", self.leave_out, "layers from 0, each once")
 
     @property
     def first_position(self) -> int:
         return self.length if self.shift_positions else 0
 
-    def with_prefix(self, config: EncoderConfig) -> list[int]:
-        """The layers that have a prefix."""
-        layers = [layer for layer in range(config.num_layers) if layer not in self.leave_out]
-        fine = bool(layers) and len(layers) + len(self.leave_out) == config.num_layers
-        require(fine, "leave_out", self.leave_out, f"some of the layers 0 to {config.num_layers - 1}")
-        return layers
-
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        layers = tuple(self.with_prefix(config)) if self.leave_out else ()
-        module = functools.partial(Prepend, self.length, not self.mlp, dtype, layers=layers)
+        module = functools.partial(Prepend, self.length, not self.mlp, dtype)
         return {Site.KEYS_VALUES: Splice(module, label="prefix")}
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
         if not self.mlp:
             return None
-        layers = len(self.with_prefix(config))
-        module = functools.partial(Generator, self.length, self.mid, layers, config.hidden_size, dtype)
+        module = functools.partial(Generator, self.length, self.mid, config.num_layers, config.hidden_size, dtype)
         return Splice(module, label="prefix")
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
-        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config, self.with_prefix(config))
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, self.layer_numbers(config))
 
 
-def without_mlp(leaves: Leaves, method: str, config: EncoderConfig, layers: Sequence[int]) -> Leaves:
+def without_mlp(leaves: Leaves, method: str, layers: Sequence[int]) -> Leaves:
     """Puts the prefixes that the MLP gives to some layers in its place."""
     shared, site = path_of_shared(method), path_of(Site.KEYS_VALUES, method)
     names = ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
     embedding, w1, b1, w2, b2 = (np.asarray(leaves[shared + name]) for name in names)
-    given = by_layer(jnp.asarray(np.tanh(embedding @ w1 + b1) @ w2 + b2), len(layers))
-    prefixes = jnp.zeros((config.num_layers, *given.shape[1:]), given.dtype).at[jnp.asarray(layers)].set(given)
-    kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(shared)}
-    return kept | {f"{site}key": prefixes[:, 0], f"{site}value": prefixes[:, 1]}
+    prefixes = by_layer(np.tanh(embedding @ w1 + b1) @ w2 + b2, len(layers))
+    fused = {path: leaf for path, leaf in leaves.items() if not path.startswith(shared)}
+    for layer, (key, value) in zip(layers, prefixes, strict=True):
+        fused |= {f"{site}key".format(i=layer): key, f"{site}value".format(i=layer): value}
+    return fused
 
 
-def by_layer(prefixes: Float[Array, "length all"], layers: int) -> Float[Array, "layers 2 length d"]:
-    """Keys of layer i are the MLP's outputs 2 i, its values 2 i + 1."""
+def by_layer(prefixes: Float[Array | np.ndarray, "length all"], layers: int) -> Any:
+    """The prefixes [layers, 2, length, d]: keys of layer i are the MLP's outputs 2 i, its values 2 i + 1."""
     return prefixes.reshape(len(prefixes), layers, 2, -1).transpose(1, 2, 0, 3)
 
 
@@ -120,14 +108,12 @@ class Prepend(nn.Module):
       learned: whether it is the module's own, or the generator's.
       gate: builds a module called as `gate(x, segments)` [rows, seq, 1]. For each query, it scales the prefix's keys
         and values by the gate of the query's example.
-      layers: those that have a prefix, in order; none means all.
     """
 
     length: int
     learned: bool
     dtype: Any = None
     gate: Callable[..., nn.Module] | None = None
-    layers: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(
@@ -137,8 +123,7 @@ class Prepend(nn.Module):
             shape = (self.length, inputs.shape[-1])
             prefix = [self.param(name, nn.initializers.normal(1.0), shape) for name in ("key", "value")]
         else:
-            prefix = shared[jnp.searchsorted(jnp.asarray(self.layers), layer) if self.layers else layer]
-        present = jnp.any(jnp.asarray(self.layers) == layer) if self.layers else True
+            prefix = shared[layer]
 
         def prepend(x: Array, vectors: Array) -> Array:
             rows, heads, _, head_dim = x.shape
@@ -154,6 +139,6 @@ class Prepend(nn.Module):
         return KeysValues(
             keys=prepend(value.keys, prefix[0]),
             values=prepend(value.values, prefix[1]),
-            mask=jnp.pad(value.mask, longer, constant_values=present),
+            mask=jnp.pad(value.mask, longer, constant_values=True),
             gate=gate,
         )

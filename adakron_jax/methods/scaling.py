@@ -6,6 +6,7 @@ Hadamard (Chen et al. 2024):    the self-attention's output, times a vector, plu
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -14,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.paths import ATTENTION_NORM
+from adakron_jax.architectures.paths import ATTENTION_NORM, without_layer
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, register, require
@@ -70,11 +71,11 @@ class IA3(Method):
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = dict(leaves)
-        for site in map(Site, self.targets):
-            dense = DENSES[SCALED_INPUTS.get(site, site)]
-            scale = np.asarray(fused.pop(f"{path_of(site, self.name)}{self.leaf(site)}"))
+        for layer, site in itertools.product(self.layer_numbers(config), map(Site, self.targets)):
+            dense = DENSES[SCALED_INPUTS.get(site, site)].format(i=layer)
+            scale = np.asarray(fused.pop(f"{path_of(site, self.name)}{self.leaf(site)}".format(i=layer)))
             if site in SCALED_INPUTS:
-                fused[f"{dense}/kernel"] = fused[f"{dense}/kernel"] * scale[:, :, None]
+                fused[f"{dense}/kernel"] = fused[f"{dense}/kernel"] * scale[:, None]
             else:
                 _scale_outputs(fused, dense, scale)
         return Head(), fused
@@ -117,27 +118,29 @@ class Hadamard(Method):
         return {self.site: Splice(functools.partial(Affine, dtype), label="hadamard")}
 
     def trains(self, path: str) -> bool:
-        return super().trains(path) or path.startswith(f"{ATTENTION_NORM}/")
+        return super().trains(path) or without_layer(path).startswith(f"{ATTENTION_NORM}/")
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         if not config.architecture.biases:
             raise ValueError(f"method {self.name} cannot be fused: {config.model_type} has no bias to take up its own")
-        fused, dense = dict(leaves), DENSES[Site.ATTENTION_DENSE]
-        own = path_of(self.site, self.name)
-        weight, bias = np.asarray(fused.pop(f"{own}weight")), np.asarray(fused.pop(f"{own}bias"))
-        if self.place == "after_dense":
-            _scale_outputs(fused, dense, weight)
-            fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + bias
-        else:
-            kernel = np.asarray(fused[f"{dense}/kernel"])
-            fused[f"{dense}/kernel"] = kernel * weight[:, :, None]
-            fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + np.einsum("li,lio->lo", bias, kernel)
+        fused = dict(leaves)
+        for layer in self.layer_numbers(config):
+            dense = DENSES[Site.ATTENTION_DENSE].format(i=layer)
+            added = path_of(self.site, self.name).format(i=layer)
+            weight, bias = np.asarray(fused.pop(f"{added}weight")), np.asarray(fused.pop(f"{added}bias"))
+            if self.place == "after_dense":
+                _scale_outputs(fused, dense, weight)
+                fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + bias
+            else:
+                kernel = np.asarray(fused[f"{dense}/kernel"])
+                fused[f"{dense}/kernel"] = kernel * weight[:, None]
+                fused[f"{dense}/bias"] = fused[f"{dense}/bias"] + bias @ kernel
         return Head(), fused
 
 
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
-    """Scales the outputs of a stacked dense, with or without a bias, by [layers, out]."""
+    """Scales the outputs of a dense, with or without a bias."""
     kernel, bias = f"{dense}/kernel", f"{dense}/bias"
-    leaves[kernel] = leaves[kernel] * scale[:, None, :]
+    leaves[kernel] = leaves[kernel] * scale
     if bias in leaves:
         leaves[bias] = leaves[bias] * scale

@@ -105,4 +105,4 @@ class UniPELT(Method):
             "prefix" in self.parts, "parts", self.parts, "a prefix among them: gates follow the input, and do not fuse"
         )
         require(self.mlp, "mlp", self.mlp, "true: a prefix without its MLP is as simple as it can be")
-        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, config, range(config.num_layers))
+        return dataclasses.replace(self, mlp=False), without_mlp(leaves, self.name, self.layer_numbers(config))

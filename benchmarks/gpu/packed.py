@@ -24,7 +24,6 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data import packing, tokenizer
 from adakron_jax.data.tokenizer import Examples
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.forward import eval_step, of_split
@@ -44,7 +43,7 @@ OTHERS = 1000  # the first id of those that words are changed into
 def build(folder: Path, precision: str) -> tuple[SequenceClassifier, Tree, Tree]:
     """A classifier as training builds it, with an adapter that does something: trainable and frozen parameters."""
     encoder, dtype = EncoderConfig.from_folder(folder), jnp.bfloat16 if precision == "bf16" else None
-    model = SequenceClassifier(encoder, AdaKron(), dtype, unroll=unrolls())
+    model = SequenceClassifier(encoder, AdaKron(), dtype)
     base = pretrained.read(folder, encoder)
     params = graft(model.shapes(), base | model.fresh(jax.random.key(0), lambda path: path not in base))
     trainable, frozen = split_params(jax.tree.map(jnp.asarray, params), is_trainable(model.method))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text, encode
+from adakron_jax.bank.rows import Shape
+from adakron_jax.bank.stack import _forward
 from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import padded
@@ -142,13 +145,6 @@ def test_encoders_of_other_architectures_have_banks_too(model_type: str, name: s
     check_two(name, base, tmp_path)
 
 
-def test_on_an_accelerator_layers_are_stacked_and_in_a_loop(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    check_two("compacter", write_base(tmp_path / "base", tiny, "bert", layers=4), tmp_path)
-
-
 @pytest.fixture(scope="module")
 def mixed(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[AdapterBank, dict[str, Path]]:
     """A bank of adapters of two methods and all problems."""
@@ -211,6 +207,13 @@ def test_all_adapters_of_upper_layers_share_the_pass_below(
         for one, other in zip(found.values(), expected, strict=True):
             assert one.label == other.label
             np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-5)
+    # Of two layers the first is computed of one row, the second of as many as there are copies.
+    stack, one = bank.members["x"].stack, Shape(1, 16)
+    selected = {path: leaf[np.zeros(8, int)] for path, leaf in stack.leaves.items()}
+    traced = str(jax.make_jaxpr(functools.partial(_forward, model=stack.model))(stack.frozen, (selected, one.blank())))
+    first, second = (traced.count(f"f32[{rows}1,16,64]") for rows in ("", "8,"))
+    assert first > 0
+    assert second > 0
 
 
 def test_what_a_bank_cannot_take_is_named_and_changes_nothing(

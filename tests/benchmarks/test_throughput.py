@@ -82,7 +82,9 @@ def test_a_shape_is_an_encoder_that_nothing_has_to_be_downloaded_for(
     folder = shapes.locate("shape:roberta-large", tmp_path)
     encoder = EncoderConfig.from_folder(folder)
     assert encoder == dataclasses.replace(small, type_vocab_size=2)
-    assert pretrained.read(folder, encoder)["encoder/layers/attention/query/kernel"].std() == pytest.approx(0.02, rel=1)
+    assert pretrained.read(folder, encoder)["encoder/layers/1/attention/query/kernel"].std() == pytest.approx(
+        0.02, rel=1
+    )
     assert (folder / "vocab.txt").read_text() == (tiny / "vocab.txt").read_text()
     assert shapes.locate(str(tiny), tmp_path) == tiny
     with pytest.raises(ValueError, match="model is 'shape:nope'; accepted: shape:bert-base, shape:roberta-large"):

@@ -111,7 +111,7 @@ def test_tensors_of_several_leaves_are_joined_and_parted_again():
     tensors = adapter.to_tensors(leaves, Full(), MODERNBERT)
     width = MODERNBERT.hidden_size
     assert tensors["model.layers.1.attn.Wqkv.weight"].shape == (3 * width, width)
-    key = leaves["encoder/layers/attention/key/kernel"][1].T
+    key = leaves["encoder/layers/1/attention/key/kernel"].T
     np.testing.assert_array_equal(tensors["model.layers.1.attn.Wqkv.weight"][width : 2 * width], key)
     assert_equal(adapter.from_tensors(tensors, list(leaves), Full(), MODERNBERT), leaves)
     query = {path: leaf for path, leaf in leaves.items() if "query" in path}

@@ -54,27 +54,8 @@ def test_what_goes_out_comes_back(to: str, base: str, method: Method, fields: di
         model, other = (dataclasses.replace(x, method=method).classifier().shapes() for x in (card, again))
         assert flatten(model).keys() == flatten(other).keys()
     assert tree.keys() == leaves.keys()
-    skipped, chosen = unread(method, card), method.layer_range(card.encoder)
     for path, leaf in leaves.items():
-        found = tree[path]
-        if "/layers/" in path:
-            here = [i for i in range(len(leaf)) if (path, i) not in skipped]
-            found, leaf = found[[chosen[i] for i in here]], leaf[here]
-        np.testing.assert_array_equal(found.view(np.uint32), leaf.view(np.uint32), err_msg=path)
-
-
-def unread(method: Method, card: Card) -> set[tuple[str, int]]:
-    """Leaf and layer of what a scale of 0 or `leave_out` turns off: no file has it."""
-    off: set[tuple[str, int]] = set()
-    shapes = flatten(adapter.portable_shapes(card))
-    scales, targets = getattr(method, "scales", ()), getattr(method, "targets", ("",))
-    for layer in range(card.encoder.num_layers):
-        if layer in getattr(method, "leave_out", ()):
-            off |= {(path, layer) for path in shapes}
-        for number, target in enumerate(targets):
-            if scales and scales[layer * len(targets) + number] == 0:
-                off |= {(path, layer) for path in shapes if f"/{target}" in path or not target}
-    return off
+        np.testing.assert_array_equal(tree[path].view(np.uint32), leaf.view(np.uint32), err_msg=path)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

@@ -129,22 +129,27 @@ ENCODER_TREE = {
     "encoder/embeddings/position/embedding": (5, 4),
     "encoder/embeddings/norm/scale": (4,),
     "encoder/embeddings/norm/bias": (4,),
-    "encoder/layers/attention/query/kernel": (2, 4, 4),
-    "encoder/layers/attention/query/bias": (2, 4),
-    "encoder/layers/attention/key/kernel": (2, 4, 4),
-    "encoder/layers/attention/key/bias": (2, 4),
-    "encoder/layers/attention/value/kernel": (2, 4, 4),
-    "encoder/layers/attention/value/bias": (2, 4),
-    "encoder/layers/attention/dense/kernel": (2, 4, 4),
-    "encoder/layers/attention/dense/bias": (2, 4),
-    "encoder/layers/attention_norm/scale": (2, 4),
-    "encoder/layers/attention_norm/bias": (2, 4),
-    "encoder/layers/ffn/hidden/kernel": (2, 4, 6),
-    "encoder/layers/ffn/hidden/bias": (2, 6),
-    "encoder/layers/ffn/dense/kernel": (2, 6, 4),
-    "encoder/layers/ffn/dense/bias": (2, 4),
-    "encoder/layers/ffn_norm/scale": (2, 4),
-    "encoder/layers/ffn_norm/bias": (2, 4),
+} | {
+    path: shape
+    for i in range(2)
+    for path, shape in {
+        f"encoder/layers/{i}/attention/query/kernel": (4, 4),
+        f"encoder/layers/{i}/attention/query/bias": (4,),
+        f"encoder/layers/{i}/attention/key/kernel": (4, 4),
+        f"encoder/layers/{i}/attention/key/bias": (4,),
+        f"encoder/layers/{i}/attention/value/kernel": (4, 4),
+        f"encoder/layers/{i}/attention/value/bias": (4,),
+        f"encoder/layers/{i}/attention/dense/kernel": (4, 4),
+        f"encoder/layers/{i}/attention/dense/bias": (4,),
+        f"encoder/layers/{i}/attention_norm/scale": (4,),
+        f"encoder/layers/{i}/attention_norm/bias": (4,),
+        f"encoder/layers/{i}/ffn/hidden/kernel": (4, 6),
+        f"encoder/layers/{i}/ffn/hidden/bias": (6,),
+        f"encoder/layers/{i}/ffn/dense/kernel": (6, 4),
+        f"encoder/layers/{i}/ffn/dense/bias": (4,),
+        f"encoder/layers/{i}/ffn_norm/scale": (4,),
+        f"encoder/layers/{i}/ffn_norm/bias": (4,),
+    }.items()
 }
 BERT_TREE = {
     "encoder/embeddings/token_type/embedding": (2, 4),
@@ -164,12 +169,16 @@ ROBERTA_TREE = {
 
 def adakron_tree(place: str) -> dict[str, tuple[int, ...]]:
     return {
-        f"{place}@adakron/down_1/kernel": (2, 4, 3),
-        f"{place}@adakron/down_1/bias": (2, 3),
-        f"{place}@adakron/down_2/kernel": (2, 4, 2),
-        f"{place}@adakron/down_2/bias": (2, 2),
-        f"{place}@adakron/up/kernel": (2, 6, 4),
-        f"{place}@adakron/up/bias": (2, 4),
+        f"encoder/layers/{i}/{place}@adakron/{leaf}": shape
+        for i in range(2)
+        for leaf, shape in {
+            "down_1/kernel": (4, 3),
+            "down_1/bias": (3,),
+            "down_2/kernel": (4, 2),
+            "down_2/bias": (2,),
+            "up/kernel": (6, 4),
+            "up/bias": (4,),
+        }.items()
     }
 
 
@@ -180,10 +189,10 @@ SEQUENTIAL, PFEIFFER = AdaKron((3, 2)), AdaKron((3, 2), "pfeiffer")
     ("config", "method", "expected"),
     [
         (TINY_BERT, Head(), ENCODER_TREE | BERT_TREE),
-        (TINY_BERT, SEQUENTIAL, ENCODER_TREE | BERT_TREE | adakron_tree("encoder/layers/ffn/ffn_dense")),
-        (TINY_BERT, PFEIFFER, ENCODER_TREE | BERT_TREE | adakron_tree("encoder/layers/ffn_output")),
+        (TINY_BERT, SEQUENTIAL, ENCODER_TREE | BERT_TREE | adakron_tree("ffn/ffn_dense")),
+        (TINY_BERT, PFEIFFER, ENCODER_TREE | BERT_TREE | adakron_tree("ffn_output")),
         (TINY_ROBERTA, Head(), ENCODER_TREE | ROBERTA_TREE),
-        (TINY_ROBERTA, SEQUENTIAL, ENCODER_TREE | ROBERTA_TREE | adakron_tree("encoder/layers/ffn/ffn_dense")),
+        (TINY_ROBERTA, SEQUENTIAL, ENCODER_TREE | ROBERTA_TREE | adakron_tree("ffn/ffn_dense")),
     ],
     ids=["bert", "bert with adakron", "bert with adakron as the paper draws it", "roberta", "roberta with adakron"],
 )
@@ -195,7 +204,7 @@ def test_the_tree_of_a_classifier_is_this_one(config: Any, method: Any, expected
 @pytest.mark.parametrize(
     ("method", "learned", "left"),
     [
-        (SEQUENTIAL, {*adakron_tree("encoder/layers/ffn/ffn_dense"), "classifier/kernel", "classifier/bias"}, None),
+        (SEQUENTIAL, {*adakron_tree("ffn/ffn_dense"), "classifier/kernel", "classifier/bias"}, None),
         (Head(), {"classifier/kernel", "classifier/bias"}, None),
         (Full(), None, set()),
     ],

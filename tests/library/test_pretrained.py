@@ -49,10 +49,9 @@ def flax_checkpoint(config: EncoderConfig) -> bytes:
     """The weights as transformers' Flax classes laid them: kernels [in, out], a LayerNorm's `scale`."""
     leaves, tree = random_leaves(config), {}
 
-    def put(theirs: str, ours: str, kinds: Iterable[str], layer: int | None = None):
+    def put(theirs: str, ours: str, kinds: Iterable[str]):
         for kind in kinds:
-            leaf = leaves[f"{ours}/{kind}"]
-            tree[f"{config.model_type}/{theirs}/{kind}"] = leaf if layer is None else leaf[layer]
+            tree[f"{config.model_type}/{theirs}/{kind}"] = leaves[f"{ours}/{kind}"]
 
     dense, norm = ("kernel", "bias"), ("scale", "bias")
     put("embeddings/word_embeddings", "encoder/embeddings/word", ["embedding"])
@@ -61,12 +60,12 @@ def flax_checkpoint(config: EncoderConfig) -> bytes:
     put("embeddings/LayerNorm", "encoder/embeddings/norm", norm)
     for i in range(config.num_layers):
         for name in ("query", "key", "value"):
-            put(f"encoder/layer/{i}/attention/self/{name}", f"encoder/layers/attention/{name}", dense, i)
-        put(f"encoder/layer/{i}/attention/output/dense", "encoder/layers/attention/dense", dense, i)
-        put(f"encoder/layer/{i}/attention/output/LayerNorm", "encoder/layers/attention_norm", norm, i)
-        put(f"encoder/layer/{i}/intermediate/dense", "encoder/layers/ffn/hidden", dense, i)
-        put(f"encoder/layer/{i}/output/dense", "encoder/layers/ffn/dense", dense, i)
-        put(f"encoder/layer/{i}/output/LayerNorm", "encoder/layers/ffn_norm", norm, i)
+            put(f"encoder/layer/{i}/attention/self/{name}", f"encoder/layers/{i}/attention/{name}", dense)
+        put(f"encoder/layer/{i}/attention/output/dense", f"encoder/layers/{i}/attention/dense", dense)
+        put(f"encoder/layer/{i}/attention/output/LayerNorm", f"encoder/layers/{i}/attention_norm", norm)
+        put(f"encoder/layer/{i}/intermediate/dense", f"encoder/layers/{i}/ffn/hidden", dense)
+        put(f"encoder/layer/{i}/output/dense", f"encoder/layers/{i}/ffn/dense", dense)
+        put(f"encoder/layer/{i}/output/LayerNorm", f"encoder/layers/{i}/ffn_norm", norm)
     if config.model_type == "bert":
         put("pooler/dense", "pooler", dense)
         tree["cls/predictions/transform/dense/kernel"] = tree["cls/seq_relationship/kernel"] = np.ones((4, 4))
@@ -85,9 +84,9 @@ def write_shards(folder: Path, shards: list[Leaves]):
 
 def test_some_leaves_alone_get_their_published_names_and_layouts():
     leaves = random_leaves(ROBERTA)
-    kernel, norm = "encoder/layers/ffn/dense/kernel", "encoder/embeddings/norm/scale"
-    expected = {f"roberta.encoder.layer.{i}.output.dense.weight": leaves[kernel][i].T for i in (0, 1)}
-    found = pretrained.to_checkpoint({kernel: leaves[kernel], norm: leaves[norm]}, ROBERTA)
+    kernels, norm = [f"encoder/layers/{i}/ffn/dense/kernel" for i in (0, 1)], "encoder/embeddings/norm/scale"
+    expected = {f"roberta.encoder.layer.{i}.output.dense.weight": leaves[kernels[i]].T for i in (0, 1)}
+    found = pretrained.to_checkpoint({path: leaves[path] for path in (*kernels, norm)}, ROBERTA)
     assert_equal(found, expected | {"roberta.embeddings.LayerNorm.weight": leaves[norm]})
     assert all(tensor.flags.c_contiguous for tensor in found.values())
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adakron_jax.problems import Problem, make
+from adakron_jax.problems import Problem, from_json, make
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [-3.0, -1.0, -2.0]], np.float32)
 

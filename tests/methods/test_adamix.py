@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import flatten, unflatten
@@ -38,7 +39,7 @@ class Mixture:
     averaged: np.ndarray
 
 
-# Four layers, of which two are in the encoder's loop; one layer with two projections.
+# Four layers; one layer with two projections.
 @pytest.fixture(
     scope="module",
     params=[(AdaMix(EXPERTS, r=4), 4), (MAdaKron(EXPERTS, factors=(3, 2)), 1)],
@@ -59,8 +60,8 @@ def mixture(request: pytest.FixtureRequest) -> Mixture:
     projections = len(method.plain().factors)
     choices = np.array(list(itertools.product(range(EXPERTS), repeat=projections * layers)))
     choices = choices.reshape(-1, projections, layers)
-    sets = [plain_leaves(leaves, lambda i, x, c=c: x[np.arange(layers), c[i]]) for c in choices]
-    sets.append(plain_leaves(leaves, lambda i, x: x.mean(axis=1)))
+    sets = [plain_leaves(leaves, lambda i, layer, x, c=c: x[c[i, layer]]) for c in choices]
+    sets.append(plain_leaves(leaves, lambda i, layer, x: x.mean(axis=0)))
     stacked = {path: np.stack([each[path] for each in sets]) for path in sets[0]}
     base = {path: leaf for path, leaf in leaves.items() if not is_own(path)}
     serve = jax.vmap(lambda own: plain.apply({"params": unflatten(base | own)}, INPUTS))
@@ -68,16 +69,18 @@ def mixture(request: pytest.FixtureRequest) -> Mixture:
     return Mixture(np.asarray(jax.jit(train)(keys)), np.asarray(evaluated), np.array(possible), averaged)
 
 
-def plain_leaves(leaves: dict[str, np.ndarray], pick: Callable[[int, np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    """AdaKron's leaves, from what is picked of each projection's experts; projections are counted from 0."""
+def plain_leaves(
+    leaves: dict[str, np.ndarray], pick: Callable[[int, int | None, np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """AdaKron's leaves, from what is picked of the experts of each projection, counted from 0, and layer."""
     own = {}
     for path, leaf in leaves.items():
         if is_own(path):
             projection, kind = path.split("/")[-2:]
             if projection != "up":
                 number = int(projection.removeprefix("down").removeprefix("_") or 1)
-                projection, leaf = f"down_{number}", pick(number - 1, leaf)
-            own[f"encoder/layers/ffn/ffn_dense@adakron/{projection}/{kind}"] = leaf
+                projection, leaf = f"down_{number}", pick(number - 1, layer_of(path), leaf)
+            own[f"{path.partition('@')[0]}@adakron/{projection}/{kind}"] = leaf
     return own
 
 

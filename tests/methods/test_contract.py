@@ -39,8 +39,13 @@ def refusal(method: Method, config: EncoderConfig) -> str:
 
 
 CASES = [case for case in ALL if not refusal(*case)]
-# Loss and gradients on the two that are most unlike; logits alone tell of the others, in `tests/encoders`.
-DEEP = [(method, config) for method, config in CASES if config.model_type in ("bert", "modernbert")]
+# Loss and gradients on the two that are most unlike, five layers deep: the first, the last and those between are other
+# code. Logits alone tell of the others, in `tests/encoders`.
+DEEP = [
+    (method, dataclasses.replace(config, num_layers=5))
+    for method, config in CASES
+    if config.model_type in ("bert", "modernbert")
+]
 named = lambda case: f"{case[0].name}-{case[1].model_type}"  # noqa: E731
 SMALL = dataclasses.replace(CONFIGS[0], num_layers=1)
 LABELS = jnp.array([0, 2, 1, 2])

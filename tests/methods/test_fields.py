@@ -69,8 +69,6 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("pfeiffer", "places", ("output",), "one or more of attention, ffn"),
     ("pfeiffer", "activation", "own", ACTIVATIONS),
     ("pfeiffer", "scales", *NUMBERS),
-    ("prefix", "leave_out", (-1,), "layers from 0, each once"),
-    ("prefix", "leave_out", (1, 1), "layers from 0, each once"),
     ("prefix", "length", 0, "at least 1"),
     ("prefix", "mid", 0, "at least 1"),
     ("unipelt", "parts", (), "one or more of adapter, prefix, lora"),

@@ -13,7 +13,7 @@ import pytest
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, flatten, graft
-from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, is_own
+from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, fuse, is_own
 from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import BERT, packed_pairs
 
@@ -34,8 +34,8 @@ FIELDS: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "lora": [{"targets": DENSE, "r": 3, "alpha": 5.0}, {"r": 3, "scales": (1.0, 0.0, -0.5, 2.0)}],
-    "prefix": [{}, {"leave_out": (1,), "shift_positions": True}],
-    "vera": [{}, {"targets": ("key", "ffn_inner", "ffn_dense"), "r": 5, "scales": (1.0,) * 5 + (0.0,)}],
+    "prefix": [{}, {"layers": "1", "shift_positions": True}],
+    "vera": [{}, {"targets": ("key", "ffn_inner", "ffn_dense"), "r": 5, "scales": (1.0,) * 5 + (0.5,)}],
     "madakron": [{"mixture": "full"}, {"mixture": "partial"}],
 }
 CASES = [METHODS[name](**fields) for name in fusable() for fields in FIELDS.get(name, [{}])]
@@ -46,11 +46,10 @@ def random_leaves(shapes: Tree, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
 
     def leaf(path: str, shape: tuple[int, ...]) -> np.ndarray:
-        of_one_layer = shape[1:] if path.startswith("encoder/layers/") else shape
         x = rng.standard_normal(shape)
         if path.endswith("/bias"):
             x = 0.2 * x
-        elif len(of_one_layer) == 1:
+        elif len(shape) == 1:
             x = 1 + 0.2 * x
         else:
             x = x / np.sqrt(shape[-2])
@@ -87,7 +86,7 @@ class Setup:
 def setup(request: pytest.FixtureRequest) -> Setup:
     method = request.param
     leaves = random_leaves(model_of(method)[1])
-    return Setup(method, leaves, *method.fuse(dict(leaves), CONFIG))
+    return Setup(method, leaves, *fuse(method, dict(leaves), CONFIG))
 
 
 def test_merged_and_unmerged_logits_agree(setup: Setup) -> None:

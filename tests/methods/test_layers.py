@@ -1,6 +1,7 @@
 """A method in some layers only: its parameters, gradients, names and fused form are of these layers."""
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from adakron_jax import adapter
-from adakron_jax.architectures.paths import is_stacked
+from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, AdaMix, Houlsby, LoRA, Prefix
@@ -44,34 +45,42 @@ def test_added_leaves_are_of_the_chosen_layers_alone_or_the_method_refuses(name:
             SequenceClassifier(CONFIG, method).shapes()
         return
     shapes = flatten(SequenceClassifier(CONFIG, method).shapes())
-    assert shapes.keys() == whole.keys()
-    for path, leaf in shapes.items():
-        if is_stacked(path):
-            assert leaf.shape == ((2 if is_own(path) else 4), *whole[path].shape[1:]), path
+    assert shapes.keys() == {path for path in whole if not is_own(path) or layer_of(path) in (None, 1, 2)}
+    shared = [path for path in shapes if "shared@" in path]
+    assert all(shapes[path].shape == whole[path].shape for path in shapes.keys() - set(shared))
 
 
 @pytest.mark.parametrize(("method", "silent"), [(AdaKron((3, 2)), "up"), (LoRA(r=2), "lora_b")])
-@pytest.mark.parametrize("layers", ["0", "1-2", "3-3", "2-3"])
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("layers", ["0", "1-2", "3-3", "0,2-3"])
 def test_it_computes_as_with_modules_that_change_nothing_in_the_others(
-    method: Method, silent: str, layers: str, unroll: bool
+    method: Method, silent: str, layers: str
 ) -> None:
     some = dataclasses.replace(method, layers=layers)
-    chosen = some.layer_range(CONFIG)
+    chosen = (None, *some.layer_numbers(CONFIG))
     leaves = leaves_of(method)
-    for path in leaves:
-        if is_own(path) and silent in path:
-            leaves[path][[i for i in range(4) if i not in chosen]] = 0
-    part = slice(chosen.start, chosen.stop)
-    of_some = {path: leaf[part] if is_own(path) else leaf for path, leaf in leaves.items()}
-    expected = logits(method, leaves)
-    np.testing.assert_allclose(logits(some, of_some, unroll=unroll), expected, rtol=0, atol=1e-5)
+    for path, leaf in leaves.items():
+        if is_own(path) and silent in path and layer_of(path) not in chosen:
+            leaf[...] = 0
+    of_some = {path: leaf for path, leaf in leaves.items() if not is_own(path) or layer_of(path) in chosen}
+    np.testing.assert_allclose(logits(some, of_some), logits(method, leaves), rtol=0, atol=1e-5)
+
+
+def test_scales_are_of_the_chosen_layers_in_turn() -> None:
+    method = LoRA(r=2, scales=(2.0, 0.5, -1.0, 3.0), layers="0,2")
+    leaves = leaves_of(method)
+    everywhere = dataclasses.replace(method, scales=(1.0,) * 4)
+    scaled = dict(leaves)
+    modules = itertools.product((0, 2), ("query", "value"))
+    for (layer, target), scale in zip(modules, method.scales, strict=True):
+        path = f"encoder/layers/{layer}/attention/{target}@lora/lora_b"
+        scaled[path] = scale * scaled[path]
+    np.testing.assert_allclose(logits(method, leaves), logits(everywhere, scaled), rtol=0, atol=1e-5)
 
 
 def test_nothing_is_differentiated_below_the_first_chosen_layer() -> None:
     def flops(layers: str) -> float:
         method = AdaKron((3, 2), layers=layers)
-        model = SequenceClassifier(CONFIG, method, unroll=True)
+        model = SequenceClassifier(CONFIG, method)
         trainable, frozen = split_params(unflatten(leaves_of(method)), is_trainable(method))
 
         def loss(tree: Any) -> jax.Array:
@@ -84,19 +93,10 @@ def test_nothing_is_differentiated_below_the_first_chosen_layer() -> None:
     assert flops("3") < 0.7 * flops("all")
 
 
-def test_spread_rows_equal_rows_repeated_from_the_start() -> None:
-    method = AdaKron((3, 2), layers="2-3")
-    leaves, spread = leaves_of(method), jnp.array([1, 0, 1])
-    model = SequenceClassifier(CONFIG, method)
-    found = jax.jit(model.apply)({"params": unflatten(leaves)}, INPUTS, spread=spread)
-    repeated = jax.tree.map(lambda x: x[spread], INPUTS)
-    np.testing.assert_allclose(found, logits(method, leaves, repeated), rtol=0, atol=1e-6)
-
-
 def test_names_in_the_portable_adapter_keep_the_numbers_of_the_layers(tmp_path: Path) -> None:
     method = Prefix(length=2, mlp=False, layers="1-2")
     names = adapter.canonical([path for path in leaves_of(method) if is_own(path)], method, CONFIG)
-    assert sorted(sum(names.values(), [])) == [f"layer.{i}.prefix.{leaf}" for i in (1, 2) for leaf in ("key", "value")]
+    assert sorted(names.values()) == [f"layer.{i}.prefix.{leaf}" for i in (1, 2) for leaf in ("key", "value")]
     added = {path: leaf for path, leaf in leaves_of(method).items() if is_own(path)}
     tensors = adapter.to_tensors(added, method, CONFIG)
     back = adapter.from_tensors(tensors, list(added), method, CONFIG)
@@ -113,12 +113,12 @@ def test_the_fused_form_computes_the_same(method: Method) -> None:
     assert count(unflatten(fused)) <= count(unflatten(leaves))
 
 
-@pytest.mark.parametrize("layers", ["", "4", "2-1", "1-4", "-1", "one", "1-2-3"])
+@pytest.mark.parametrize("layers", ["", "4", "2-1", "1-4", "-1", "one", "1-2-3", "1,", "0,4"])
 def test_layers_that_are_not_there_are_refused(layers: str) -> None:
-    complaint = re.escape(f"method.layers is {layers!r}; accepted: all, or a range like 6-11 within 0-3")
+    complaint = re.escape(f"method.layers is {layers!r}; accepted: all, or numbers like 6-11 or 0-3,8 within 0-3")
     with pytest.raises(ValueError, match=complaint):
         SequenceClassifier(CONFIG, AdaKron(layers=layers)).shapes()
 
 
 def test_a_form_of_a_method_that_leaves_the_layers_alone_may_choose() -> None:
-    assert Houlsby(8, "adapterhub", layers="2-3").layer_range(CONFIG) == range(2, 4)
+    assert Houlsby(8, "adapterhub", layers="2-3").layer_numbers(CONFIG) == (2, 3)

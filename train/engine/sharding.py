@@ -19,9 +19,9 @@ AXES = ("data", "model")
 
 # Leaves of the encoder split over `model`, attention by heads and the FFN by hidden units; the rest is replicated.
 _RULES = (
-    (re.compile(r"attention/(query|key|value)/kernel$|ffn/hidden/kernel$"), P(None, None, "model")),
-    (re.compile(r"attention/(query|key|value)/bias$|ffn/hidden/bias$"), P(None, "model")),
-    (re.compile(r"(attention|ffn)/dense/kernel$"), P(None, "model", None)),
+    (re.compile(r"attention/(query|key|value)/kernel$|ffn/(hidden|gate)/kernel$"), P(None, "model")),
+    (re.compile(r"attention/(query|key|value)/bias$|ffn/hidden/bias$"), P("model")),
+    (re.compile(r"(attention|ffn)/dense/kernel$"), P("model", None)),
 )
 
 

@@ -13,9 +13,7 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import POOLING
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.encoder import unrolls
 from adakron_jax.encoders.sequence_classifier import OUTPUT_BIASES, SequenceClassifier
-from adakron_jax.forward import by_layer
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problems import Problem
@@ -53,16 +51,12 @@ def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> S
             f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
             f"false, of a {problem.name} problem"
         )
-    # A loop over layers compiles fast and is what accelerators want; on a CPU it costs a third of a step in copies.
-    # Unrolled, remat saves a CPU nothing: its temporaries were the same 5.3 MB, where in a loop 5.5 became 1.5.
-    unroll = unrolls() and not config.remat
     return SequenceClassifier(
         encoder,
         config.method,
         config.dtype,
         num_labels=problem.outputs,
         pooling=config.pooling,  # pyright: ignore[reportArgumentType]
-        unroll=unroll,
         remat=config.remat,
     )
 
@@ -95,14 +89,16 @@ def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardi
 
 
 def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: Shardings) -> list[Tree]:
-    """The frozen leaves of each run on the devices, in the model's precision; the pretrained ones are there once."""
+    """The frozen leaves of each run on the devices, in the model's precision; the pretrained ones are there once.
+
+    The step computes with them as they are: nothing of them is cast or cut there.
+    """
 
     def place(tree: Tree) -> Tree:
         return hosts.put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), tree), shardings.of(tree))
 
     frozen = [split_params(tree, is_trainable(model.method))[1] for tree in params]
-    base = split_params(frozen[0], is_own)[1]
-    base = place(by_layer(base) if model.unroll and shardings.mesh.size == 1 else base)
+    base = place(split_params(frozen[0], is_own)[1])
     return [merge_params(place(split_params(tree, is_own)[0]), base) for tree in frozen]
 
 

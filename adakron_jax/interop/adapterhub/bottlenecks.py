@@ -13,7 +13,7 @@ from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Piece, Slot, of_each, used
 from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
 from adakron_jax.methods.bottleneck import PLACES
-from adakron_jax.splice import Method, Site, path_of, path_of_shared
+from adakron_jax.splice import Method, Site, layers_without, path_of, path_of_shared
 
 # AdapterHub's names of activations -> ours; the first of several is written.
 ACTIVATIONS = {
@@ -57,22 +57,24 @@ def read(fields: Fields, config: EncoderConfig) -> Measured:
         fields.any_of("residual_before_ln", (True, False), default=True)
     fields.ignore("inv_adapter_reduction_factor", "dropout", "stochastic_depth", "init_weights", "init_weights_seed")
     activation = fields.any_of("non_linearity", ACTIVATIONS)
-    scaling, missing = fields.number("scaling", default=1.0), set(fields.wholes("leave_out"))
-    layers = range(config.num_layers)
-    scales = tuple(0.0 if layer in missing else float(scaling) for layer in layers)
-    scales = () if set(scales) == {1.0} else scales
+    scaling = fields.number("scaling", default=1.0)
+    missing = {layer for layer in fields.wholes("leave_out") if layer < config.num_layers}
+    layers = layers_without(missing, config.num_layers)
+    scales = () if scaling == 1 else (float(scaling),) * (config.num_layers - len(missing))
     widths = tuple(0 if layer in missing else each for layer, each in enumerate(_widths(fields, config)))
     if not places or not any(widths):
         raise fields.refuse(
             "mh_adapter, output_adapter and leave_out", (places, sorted(missing)), "an adapter somewhere"
         )
     if phm:
-        return _read_compacter(fields, (places, normed, activation), widths, scales, config)
+        others = {"scales": scales, "layers": layers}
+        return _read_compacter(fields, (places, normed, activation), widths, others, config)
     fields.ignore(*(key for key in fields.left if "phm" in key), "hypercomplex_nonlinearity")
     r = max(widths)
     if normed:
-        return Measured(Pfeiffer(r, places, activation, scales), widths)
-    return Measured(Houlsby(r, "adapterhub", places, "own" if activation == "silu" else activation, scales), widths)
+        return Measured(Pfeiffer(r, places, activation, scales, layers=layers), widths)
+    activation = "own" if activation == "silu" else activation
+    return Measured(Houlsby(r, "adapterhub", places, activation, scales, layers=layers), widths)
 
 
 def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
@@ -94,7 +96,7 @@ def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
 
 
 def _read_compacter(
-    fields: Fields, form: tuple[Any, ...], widths: tuple[int, ...], scales: tuple[float, ...], config: EncoderConfig
+    fields: Fields, form: tuple[Any, ...], widths: tuple[int, ...], others: Mapping[str, Any], config: EncoderConfig
 ) -> Measured:
     fields.must(
         factorized_phm_W=True, factorized_phm_rule=False, shared_W_phm=False, shared_phm_rule=True, phm_bias=True
@@ -107,8 +109,8 @@ def _read_compacter(
     reduction = config.hidden_size // width
     if set(widths) - {0, width} or config.hidden_size // reduction != width:
         raise fields.refuse("reduction_factor", widths, "one width of all layers, the hidden size over a whole number")
-    method = forms[form](reduction, fields.whole("phm_dim"), fields.whole("phm_rank"), scales)
-    method.splices(config)  # whether the width divides
+    method = forms[form](reduction, fields.whole("phm_dim"), fields.whole("phm_rank"), **others)
+    method.splices(method.seen_of(config))  # whether the width divides
     return Measured(method, widths)
 
 
@@ -119,11 +121,10 @@ def slots(measured: Measured, name: str, config: EncoderConfig, owner: Method | 
     method_name = owner.name if owner else method.name
     for place in _places(method):
         parents = [dense.removesuffix(".dense") for dense in names[_DENSES[place]]]
-        at, width = path_of(PLACES[place], method_name), {}
-        bases = []
-        for parent, each in zip(parents, measured.widths, strict=True):
-            bases.append(f"{parent}.adapters.{name}." if each else "")
-            width[bases[-1]] = each
+        at = path_of(PLACES[place], method_name)
+        chosen = (owner or method).layer_numbers(config)
+        bases = {i: f"{parents[i]}.adapters.{name}." if measured.widths[i] else "" for i in chosen}
+        width = {base: measured.widths[i] for i, base in bases.items()}
         for ours, theirs, is_down in (("down", "adapter_down.0", True), ("up", "adapter_up", False)):
 
             def piece(base: str, kind: str, theirs: str = theirs, is_down: bool = is_down, width: Any = width) -> Piece:
@@ -141,7 +142,7 @@ def slots(measured: Measured, name: str, config: EncoderConfig, owner: Method | 
                 pieces = of_each(bases, lambda base, kind=kind, piece=piece: piece(base, kind))
                 found.append(Slot(f"{at}{ours}/{leaf}", pieces))
         if owner:
-            found += gate_slots(at, [base and f"{base}gate" for base in bases], d)
+            found += gate_slots(at, {i: base and f"{base}gate" for i, base in bases.items()}, d)
     if isinstance(method, Compacter):
         rule = Piece(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
         found.append(Slot(f"{path_of_shared(method_name)}phm_rule", rule))
@@ -167,17 +168,17 @@ def measure(
             "method.form is 'google', which trains LayerNorms; accepted for AdapterHub, whose adapters cannot hold "
             "them: adapterhub"
         )
-    here = [not method.scales or method.scales[layer] != 0 for layer in range(config.num_layers)]
+    chosen = (owner or method).layer_numbers(config)
+    here = [layer in chosen for layer in range(config.num_layers)]
     if isinstance(method, Compacter):
         return Measured(method, tuple(config.hidden_size // method.reduction if each else 0 for each in here))
     widths = []
     for layer, there in enumerate(here):
         ends = [0]
-        for place in method.places:
-            at = path_of(PLACES[place], owner.name if owner else method.name)
-            axes = (("down/kernel", True), ("down/bias", False), ("up/kernel", False))
-            parts = [(np.asarray(leaves[f"{at}{leaf}"])[layer], turned) for leaf, turned in axes]
-            ends.append(used(*(part.T if turned else part for part, turned in parts)))
+        for place in method.places if there else ():
+            at = path_of(PLACES[place], (owner or method).name).format(i=layer)
+            down, bias, up = (np.asarray(leaves[f"{at}{leaf}"]) for leaf in ("down/kernel", "down/bias", "up/kernel"))
+            ends.append(used(down.T, bias, up))
         widths.append(max(ends) or method.r if there else 0)
     if max(widths) < method.r:  # as no file would say how wide ours is
         widths = [method.r if there else 0 for there in here]
@@ -187,11 +188,9 @@ def measure(
 def describe(measured: Measured, config: EncoderConfig) -> dict[str, Any]:
     """The description, of which `read` makes the same."""
     method, phm = measured.method, isinstance(measured.method, Compacter)
-    scales = set(method.scales) - {0.0} or {1.0}
+    scales = set(method.scales) or {1.0}
     if len(scales) > 1:
-        raise ValueError(
-            f"method.scales is {method.scales}; accepted for AdapterHub: one scale, with 0 for layers without"
-        )
+        raise ValueError(f"method.scales is {method.scales}; accepted for AdapterHub: one scale")
     places = _places(method)
     if isinstance(method, Compacter):
         activation = "gelu"

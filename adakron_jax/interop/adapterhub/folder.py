@@ -17,10 +17,9 @@ from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix
 from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
-from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora, unscaled
+from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import Base, Imported, tensors_of
-from adakron_jax.interop.peft import targets
 from adakron_jax.interop.peft.prefixes import join_prompts, split_prompts
 from adakron_jax.interop.slots import Slot, put, take
 from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, Pfeiffer, Prefix, UniPELT
@@ -81,12 +80,12 @@ def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Meth
         method, slots = read_unipelt(fields, name, config)
     elif kind == "prefix_tuning":
         fields.must(use_gating=False)
-        method = read_prefix(fields)
+        method = read_prefix(fields, config)
         slots = prefix_slots(method, name, config)
     elif kind == "lora":
         fields.must(use_gating=False)
-        method, missing = read_lora(fields, config)
-        slots = lora_slots(method, name, present(method.targets, missing, config), config)
+        method = read_lora(fields, config)
+        slots = lora_slots(method, name, present(method, config), config)
     else:
         raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, union")
     fields.done()
@@ -134,14 +133,11 @@ def _write_method(
                     "method.shift_positions is True; accepted for AdapterHub, where real tokens begin at position 0: "
                     "False"
                 )
-            return describe_prefix(method, gated=False), prefix_slots(method, name, config)
+            return describe_prefix(method, config, gated=False), prefix_slots(method, name, config)
         case LoRA():
-            by_site = targets.present(method, config)
-            return describe_lora(method, by_site, config), lora_slots(method, name, by_site, config)
+            return describe_lora(method, config), lora_slots(method, name, present(method, config), config)
         case IA3():
-            missing = unscaled(method, leaves, config)
-            by_site = present(method.targets, missing, config)
-            return describe_ia3(method, missing), lora_slots(method, name, by_site, config)
+            return describe_ia3(method, config), lora_slots(method, name, present(method, config), config)
     raise ValueError(
         f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
         "pfeiffer, prefix, unipelt"

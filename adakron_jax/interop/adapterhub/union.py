@@ -7,10 +7,11 @@ from typing import Any
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
-from adakron_jax.interop.adapterhub.updates import described, lora_slots, present, read_targets, writable
+from adakron_jax.interop.adapterhub.updates import described, lora_slots, present, read_targets
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.slots import Slot
 from adakron_jax.methods import Pfeiffer, UniPELT
+from adakron_jax.splice import ALL_LAYERS, require
 
 
 def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniPELT, list[Slot]]:
@@ -19,7 +20,7 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
     if not isinstance(parts, list):
         raise fields.refuse("configs", parts, "a list of descriptions")
     found: dict[str, dict[str, Any]] = {}
-    adapter, by_site = None, {}
+    adapter, missing = None, []
     for number, said in enumerate(parts):
         part = Fields(said, f"{fields.where}: configs[{number}]")
         if part.left.pop("use_gating", False) is not True:
@@ -29,11 +30,10 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
             adapter = bottlenecks.read(part, config)
             found["adapter"] = _adapter_fields(part, adapter)
         elif kind == "prefix_tuning":
-            found["prefix"] = _prefix_fields(part)
+            found["prefix"] = _prefix_fields(part, config)
         elif kind == "lora":
             part.must(composition_mode="add")
             targets, missing = read_targets(part, config)
-            by_site = present(targets, missing, config)
             found["lora"] = {"lora_r": part.whole("r"), "targets": targets}
             part.ignore("alpha")  # in whose place the gate stands
         else:
@@ -43,7 +43,8 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
         raise fields.refuse("configs", f"{len(parts)} parts", "one of a kind")
     order = [part for part in ("adapter", "prefix", "lora") if part in found]
     method = UniPELT(tuple(order), **{key: value for part in order for key, value in found[part].items()})
-    slots = lora_slots(method, name, by_site, config)
+    # A layer without one part of the three has zeros for it, which add nothing.
+    slots = lora_slots(method, name, present(method, config, missing), config) if "lora" in found else []
     if "prefix" in found:
         slots += prefix_slots(method, name, config)
     if adapter:
@@ -53,34 +54,33 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
 
 def _adapter_fields(part: Fields, adapter: bottlenecks.Measured) -> dict[str, Any]:
     method = adapter.method
-    plain = isinstance(method, Pfeiffer) and dataclasses.replace(method, scales=()) == Pfeiffer(method.r)
-    if not plain or set(method.scales) - {0.0, 1.0}:  # a layer without one has zeros, which add nothing
+    if not isinstance(method, Pfeiffer) or dataclasses.replace(method, layers=ALL_LAYERS) != Pfeiffer(method.r):
         raise part.refuse("the bottleneck", str(method), "seq_bn, unscaled")
     return {"r": max(adapter.widths)}
 
 
-def _prefix_fields(part: Fields) -> dict[str, Any]:
+def _prefix_fields(part: Fields, config: EncoderConfig) -> dict[str, Any]:
     if part.left.get("shared_gating", True) is not True:
         raise part.refuse("shared_gating", part.left["shared_gating"], "true")
-    prefix = read_prefix(part)
-    if prefix.leave_out:
-        raise part.refuse("leave_out", prefix.leave_out, "none, of the prefix of a union")
+    prefix = read_prefix(part, config)
+    if prefix.layers != ALL_LAYERS:
+        raise part.refuse("leave_out", f"all but {prefix.layers}", "none, of the prefix of a union")
     return {"length": prefix.length, "mlp": prefix.mlp, "mid": prefix.mid}
 
 
 def write_unipelt(
     method: UniPELT, leaves: Mapping[str, Any], name: str, config: EncoderConfig
 ) -> tuple[dict[str, Any], list[Slot]]:
+    require(method.layers == ALL_LAYERS, "layers", method.layers, f"{ALL_LAYERS}, of {method.name} for AdapterHub")
     parts, slots = [], []
     if "prefix" in method.parts:
-        parts.append(describe_prefix(method, gated=True))
+        parts.append(describe_prefix(method, config, gated=True))
         slots += prefix_slots(method, name, config)
     if "adapter" in method.parts:
         widths = bottlenecks.measure(Pfeiffer(method.r), leaves, config, method)
         parts.append(bottlenecks.describe(widths, config) | {"use_gating": True})
         slots += bottlenecks.slots(widths, name, config, method)
     if "lora" in method.parts:
-        by_site = present(tuple(map(writable, method.targets)), [], config)
         parts.append(described(method.targets, [], method.lora_r, method.lora_r, "add", "lora", gated=True))
-        slots += lora_slots(method, name, by_site, config)
+        slots += lora_slots(method, name, present(method, config), config)
     return {"architecture": "union", "configs": parts}, slots

@@ -1,9 +1,7 @@
 """LoRA and (IA)³ as AdapterHub has them, which calls both LoRA."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
-
-import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
@@ -11,22 +9,21 @@ from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
 from adakron_jax.methods import IA3, LoRA, UniPELT
 from adakron_jax.methods.lora import sizes
-from adakron_jax.splice import Site, path_of
+from adakron_jax.splice import Method, Site, layers_without, path_of
 
 _MATRICES = {"q": Site.QUERY, "k": Site.KEY, "v": Site.VALUE}
 
 
-def read_lora(fields: Fields, config: EncoderConfig) -> tuple[LoRA | IA3, list[int]]:
-    """The method, and the layers without."""
+def read_lora(fields: Fields, config: EncoderConfig) -> LoRA | IA3:
     scaling = fields.any_of("composition_mode", {"add": False, "scale": True})
     targets, missing = read_targets(fields, config)
     r, alpha = fields.whole("r"), fields.number("alpha")
+    layers = layers_without(missing, config.num_layers)
     if scaling:
         if (r, alpha) != (1, 1):
             raise fields.refuse("r and alpha", (r, alpha), "1 and 1, with the composition mode scale")
-        return IA3(targets), missing
-    scales = [0.0 if layer in missing else alpha / r for layer in range(config.num_layers) for _ in targets]
-    return LoRA(targets, r=r, alpha=alpha, scales=tuple(scales) if missing else ()), missing
+        return IA3(targets, layers=layers)
+    return LoRA(targets, r=r, alpha=alpha, layers=layers)
 
 
 def read_targets(fields: Fields, config: EncoderConfig) -> tuple[tuple[str, ...], list[int]]:
@@ -43,27 +40,37 @@ def read_targets(fields: Fields, config: EncoderConfig) -> tuple[tuple[str, ...]
 
 
 def left_out(fields: Fields, config: EncoderConfig) -> list[int]:
-    """The layers without an adapter."""
-    layers = fields.wholes("leave_out")
-    return sorted(layer for layer in set(layers) if layer < config.num_layers)
+    """The layers without an adapter; ValueError if that is all of them."""
+    missing = sorted(layer for layer in set(fields.wholes("leave_out")) if layer < config.num_layers)
+    if len(missing) == config.num_layers:
+        raise fields.refuse("leave_out", missing, "an adapter somewhere")
+    return missing
 
 
-def present(targets: tuple[str, ...], missing: list[int], config: EncoderConfig) -> dict[Site, list[str]]:
+def missing_of(method: Method, config: EncoderConfig) -> list[int]:
+    """The layers that a method is not in."""
+    return sorted(set(range(config.num_layers)) - set(method.layer_numbers(config)))
+
+
+def present(
+    method: LoRA | IA3 | UniPELT, config: EncoderConfig, missing: Collection[int] = ()
+) -> dict[Site, dict[int, str]]:
+    """Site -> layer of the method -> name of its module, "" in the `missing` ones."""
     names = modules(config)
     return {
-        site: ["" if layer in missing else name for layer, name in enumerate(names[site])]
-        for site in map(writable, targets)
+        site: {i: "" if i in missing else names[site][i] for i in method.layer_numbers(config)}
+        for site in map(writable, method.targets)
     }
 
 
 def lora_slots(
-    method: LoRA | IA3 | UniPELT, name: str, by_site: Mapping[Site, list[str]], config: EncoderConfig
+    method: LoRA | IA3 | UniPELT, name: str, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig
 ) -> list[Slot]:
     """Of LoRA, also UniPELT's with its gates, and of (IA)³."""
     slots = []
     for site, found in by_site.items():
         inputs, outputs = sizes(site, config)
-        names = [f"{module}.loras.{name}" if module else "" for module in found]
+        names = {layer: module and f"{module}.loras.{name}" for layer, module in found.items()}
         at = path_of(site, method.name)
         if isinstance(method, IA3):
             vector = of_each(names, lambda n, size=outputs: Piece(f"{n}.lora_B", (size,), "column"))
@@ -74,11 +81,11 @@ def lora_slots(
         b = of_each(names, lambda n, size=outputs, r=r: Piece(f"{n}.lora_B", (r, size), "transposed"))
         slots += [Slot(f"{at}lora_a", a), Slot(f"{at}lora_b", b)]
         if isinstance(method, UniPELT):
-            slots += gate_slots(at, [n and f"{n}.gate" for n in names], inputs)
+            slots += gate_slots(at, {layer: n and f"{n}.gate" for layer, n in names.items()}, inputs)
     return slots
 
 
-def gate_slots(at: str, names: list[str], inputs: int) -> list[Slot]:
+def gate_slots(at: str, names: Mapping[int, str], inputs: int) -> list[Slot]:
     return [
         Slot(f"{at}gate/kernel", of_each(names, lambda n: Piece(f"{n}.weight", (inputs, 1), "transposed"))),
         Slot(f"{at}gate/bias", of_each(names, lambda n: Piece(f"{n}.bias", (1,)))),
@@ -91,15 +98,12 @@ def writable(target: str) -> Site:
     return Site(target)
 
 
-def describe_lora(method: LoRA, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> dict[str, Any]:
-    layers = [{bool(names[layer]) for names in by_site.values()} for layer in range(config.num_layers)]
-    scales = set(method.scales or (method.own_scale,)) - {0.0}
-    if len(scales) > 1 or any(len(there) > 1 for there in layers):
+def describe_lora(method: LoRA, config: EncoderConfig) -> dict[str, Any]:
+    scales, missing = set(method.scales or (method.own_scale,)), missing_of(method, config)
+    if len(scales) > 1:
         raise ValueError(
-            f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale, with 0 for whole layers; or "
-            "export --to peft"
+            f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale; or export --to peft"
         )
-    missing = [layer for layer, there in enumerate(layers) if there == {False}]
     alpha = numerator(scales.pop(), method.r)
     return described([writable(each) for each in method.targets], missing, method.r, alpha, "add", "lora")
 
@@ -124,12 +128,6 @@ def described(
     }
 
 
-def unscaled(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> list[int]:
-    """The layers where every vector is still 1, as if there were none; not if that is all of them."""
-    vectors = [np.asarray(leaves[path_of(Site(each), method.name) + method.leaf(each)]) for each in method.targets]
-    ones = [layer for layer in range(config.num_layers) if all((vector[layer] == 1).all() for vector in vectors)]
-    return ones if len(ones) < config.num_layers else []
-
-
-def describe_ia3(method: IA3, missing: list[int]) -> dict[str, Any]:
+def describe_ia3(method: IA3, config: EncoderConfig) -> dict[str, Any]:
+    missing = missing_of(method, config)
     return described([writable(each) for each in method.targets], missing, r=1, alpha=1, mode="scale", init="ia3")

@@ -45,20 +45,27 @@ def read(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[KronA
     scale = {name: targets.by_pattern(alphas, name, alpha) / rank[name] for name in targets.names}
     shape, widest = [], []
     for site, names in targets.by_site.items():
-        kinds = [ranks(site, config, rank[name], factor, both) for name in names if name]
+        kinds = [ranks(site, config, rank[name], factor, both) for name in names.values() if name]
         if len({(a > 0, b > 0) for a, b in kinds}) > 1:
             raise fields.refuse(
                 "rank_pattern", pattern, f"ranks with which all layers of {site} have factors of one kind"
             )
         shape += shapes(site, config, factor)[0]
         widest += map(max, zip(*kinds, strict=True))
-    uniform, scales = scales_of(targets, scale, config)
-    method = KronA(targets.sites, tuple(shape), float(uniform), tuple(widest) if any(widest) else (), scales=scales)
+    uniform, scales = scales_of(targets, scale)
+    method = KronA(
+        targets.sites,
+        tuple(shape),
+        float(uniform),
+        tuple(widest) if any(widest) else (),
+        scales=scales,
+        layers=targets.layers,
+    )
     return method, slots(method, targets.by_site, rank, config)
 
 
 def slots(
-    method: KronA, by_site: Mapping[Site, list[str]], rank: Mapping[str, int], config: EncoderConfig
+    method: KronA, by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig
 ) -> list[Slot]:
     """Both factors of every target. The file has their transposes, so that a product's parts change places."""
     found = []
@@ -68,7 +75,7 @@ def slots(
         for (ours, theirs, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
             at = f"{path_of(site, method.name)}{ours}"
 
-            def pieces(kind: str, shape: Any, theirs: str = theirs, names: list[str] = names) -> Any:
+            def pieces(kind: str, shape: Any, theirs: str = theirs, names: Mapping[int, str] = names) -> Any:
                 return of_each(names, lambda name: Piece(f"{name}.{theirs}{kind}", shape(name), "transposed"))
 
             if width:
@@ -87,14 +94,14 @@ def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tu
       ValueError: no ranks and divisor give these factors.
     """
     rank, factor, both = _rule(method, config)
-    by_site, by_module, scale = present(method, config), {}, {}
+    by_site, by_module, scale = present(method, leaves, config), {}, {}
     for site, names in by_site.items():
-        scales = np.broadcast_to(method.scale_of(site), (config.num_layers,))
-        widths = _used_ranks(method, site, leaves) if any(method.ranks_of(site)) else [rank[site]] * config.num_layers
-        widths = widths if max(widths) == rank[site] else [rank[site]] * config.num_layers
-        for name, each, width in zip(names, scales, widths, strict=True):
+        scales = np.broadcast_to(method.scale_of(site), (len(names),))
+        widths = [_used_rank(method, site, layer, leaves) or rank[site] for layer in names]
+        widths = widths if max(widths) == rank[site] else [rank[site]] * len(names)
+        for name, s, width in zip(names.values(), scales, widths, strict=True):
             if name:
-                by_module[name], scale[name] = width, float(each)
+                by_module[name], scale[name] = width, float(s)
     alpha = {name: numerator(scale[name], r) for name, r in by_module.items()}
     r, common = (max(each, key=each.count) for each in (list(by_module.values()), list(alpha.values())))
     return {
@@ -109,14 +116,14 @@ def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tu
     }, slots(method, by_site, by_module, config)
 
 
-def _used_ranks(method: KronA, site: Site, leaves: Mapping[str, Any]) -> list[int]:
-    """The rank that each layer uses: what is all zero at the end is padding."""
-    at, found = path_of(site, method.name), []
+def _used_rank(method: KronA, site: Site, layer: int, leaves: Mapping[str, Any]) -> int:
+    """The rank that a layer uses, 0 if its factors are full: what is all zero at the end is padding."""
+    at, ranks = path_of(site, method.name).format(i=layer), [0]
     for name, rank in zip(("kron_a", "kron_b"), method.ranks_of(site), strict=True):
         if rank:
-            pairs = zip(np.asarray(leaves[f"{at}{name}_1"]), np.asarray(leaves[f"{at}{name}_2"]), strict=True)
-            found.append([used(left.T, right) or rank for left, right in pairs])
-    return list(map(max, zip(*found, strict=True)))
+            left, right = (np.asarray(leaves[f"{at}{name}_{number}"]) for number in (1, 2))
+            ranks.append(used(left.T, right) or rank)
+    return max(ranks)
 
 
 def _rule(method: KronA, config: EncoderConfig) -> tuple[dict[Site, int], int, bool]:

@@ -9,7 +9,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.slots import Leaves, Piece, Slot
 from adakron_jax.methods import Prefix
-from adakron_jax.splice import Site, path_of
+from adakron_jax.splice import ALL_LAYERS, Site, path_of
 
 PROMPTS = "prompt_embeddings"
 
@@ -31,10 +31,10 @@ def read_prefix(fields: Fields, config: EncoderConfig) -> tuple[Prefix, list[Slo
 def write_prefix(
     method: Prefix, leaves: Mapping[str, Any], config: EncoderConfig
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if not method.shift_positions or method.leave_out:
+    if not method.shift_positions or method.layers != ALL_LAYERS:
         raise ValueError(
-            f"method.shift_positions is {method.shift_positions} and method.leave_out {method.leave_out}; accepted for "
-            "peft, which counts the prefix among the positions of every layer: true and none"
+            f"method.shift_positions is {method.shift_positions} and method.layers {method.layers}; accepted for peft, "
+            f"which counts the prefix among the positions of every layer: true and {ALL_LAYERS}"
         )
     if method.mlp:
         fused, leaves = method.fuse(dict(leaves), config)
@@ -58,11 +58,13 @@ def split_prompts(prompts: np.ndarray, config: EncoderConfig, method: Prefix, ow
     Args:
       owner: the name of the method that the leaves are of.
     """
-    layers, at = method.with_prefix(config), path_of(Site.KEYS_VALUES, owner)
+    layers, at = method.layer_numbers(config), path_of(Site.KEYS_VALUES, owner)
     given = prompts.reshape(method.length, len(layers), 2, config.hidden_size).transpose(1, 2, 0, 3)
-    leaf = np.zeros((config.num_layers, *given.shape[1:]), np.float32)
-    leaf[layers] = given
-    return {f"{at}key": leaf[:, 0], f"{at}value": leaf[:, 1]}
+    return {
+        f"{at}{name}".format(i=layer): leaf
+        for layer, pair in zip(layers, given, strict=True)
+        for name, leaf in zip(("key", "value"), pair, strict=True)
+    }
 
 
 def join_prompts(
@@ -70,5 +72,6 @@ def join_prompts(
 ) -> np.ndarray:
     """The inverse [length, layers * 2 * hidden]."""
     at = path_of(Site.KEYS_VALUES, owner)
-    pair = np.stack([np.asarray(leaves[f"{at}{name}"], np.float32) for name in ("key", "value")], axis=1)
-    return np.ascontiguousarray(pair[method.with_prefix(config)].transpose(2, 0, 1, 3)).reshape(method.length, -1)
+    layers, names = method.layer_numbers(config), ("key", "value")
+    pairs = np.asarray([[leaves[f"{at}{name}".format(i=i)] for name in names] for i in layers], np.float32)
+    return np.ascontiguousarray(pairs.transpose(2, 0, 1, 3)).reshape(method.length, -1)

@@ -9,16 +9,18 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, matches
 from adakron_jax.interop.heads import modules
+from adakron_jax.methods import IA3
 from adakron_jax.methods.lora import Update
-from adakron_jax.splice import Site
+from adakron_jax.methods.scaling import SCALED_INPUTS
+from adakron_jax.splice import Site, layers_named, path_of
 
 
 class Targets:
     """The modules that `target_modules`, `layers_to_transform` and the like name.
 
     Attributes:
-      by_site: site -> names, one a layer, "" where the layer is not named.
-      sites: of `by_site`, as a method's `targets` say them.
+      by_site: site -> number of a layer in which a module is named -> the name, "" where it is another site's.
+      layers, sites: of `by_site`, as a method's `layers` and `targets` say them.
       names: all of them.
     """
 
@@ -36,9 +38,11 @@ class Targets:
             return not layers or (number is not None and int(number[1]) in layers)
 
         by_site = {site: [name if named(name) else "" for name in names] for site, names in known.items()}
-        self.by_site = {site: names for site, names in by_site.items() if any(names)}
+        numbers = [i for i, names in enumerate(zip(*by_site.values(), strict=True)) if any(names)]
+        self.by_site = {site: {i: names[i] for i in numbers} for site, names in by_site.items() if any(names)}
+        self.layers = layers_named(numbers, len(known[Site.QUERY]))
         self.sites = tuple(site.value for site in self.by_site)
-        self.names = [name for names in self.by_site.values() for name in names if name]
+        self.names = [name for names in self.by_site.values() for name in names.values() if name]
         if not self.names:
             raise ValueError(f"{fields.where}: target_modules names none of {known[Site.QUERY][0]} and its like")
 
@@ -60,28 +64,37 @@ class Targets:
         return patterns.get(next(ends, ""), default)
 
 
-def scales_of(targets: Targets, scale: Mapping[str, float], config: EncoderConfig) -> tuple[float, tuple[float, ...]]:
+def scales_of(targets: Targets, scale: Mapping[str, float]) -> tuple[float, tuple[float, ...]]:
     """The scale that all modules have, and `scales` as a method has them: none, if it is the same everywhere."""
-    names = [names[layer] for layer in range(config.num_layers) for names in targets.by_site.values()]
     first = scale[targets.names[0]]
-    if all(names) and set(scale.values()) == {first}:
+    if set(scale.values()) == {first}:
         return first, ()
-    return first, tuple(float(scale[name]) if name else 0.0 for name in names)
+    by_layer = zip(*(names.values() for names in targets.by_site.values()), strict=True)
+    return first, tuple(float(scale.get(name, first)) for names in by_layer for name in names)
 
 
-def present(method: Update, config: EncoderConfig) -> dict[Site, list[str]]:
-    """Site -> names of its modules, "" for a layer where the scale is 0."""
-    names = modules(config)
+def present(
+    method: Update | IA3, leaves: Mapping[str, Any], config: EncoderConfig, unused: float = 0.0
+) -> dict[Site, dict[int, str]]:
+    """Site -> layer -> name of its module, "" where all its leaves are `unused` throughout, as if there were none."""
+    names, chosen = modules(config), method.layer_numbers(config)
 
-    def of_site(target: str) -> list[str]:
-        scales = np.broadcast_to(method.scale_of(target), (config.num_layers,))
-        return [name if scale else "" for name, scale in zip(names[Site(target)], scales, strict=True)]
+    def is_used(site: Site, layer: int) -> bool:
+        at = path_of(site, method.name).format(i=layer)
+        return any(np.any(np.asarray(leaf) != unused) for path, leaf in leaves.items() if path.startswith(at))
 
-    return {Site(target): of_site(target) for target in method.targets}
+    sites = list(map(Site, method.targets))
+    used = {(site, layer) for site in sites for layer in chosen if is_used(site, layer)}
+    return {
+        site: {i: names[SCALED_INPUTS.get(site, site)][i] if (site, i) in used or not used else "" for i in chosen}
+        for site in sites
+    }
 
 
-def target_modules(by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[str]:
+def target_modules(by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig) -> list[str]:
     """Short names where they suffice, else the modules one by one."""
     last = {site: names[0].rpartition(".")[2] for site, names in modules(config).items()}
-    short = all(list(last.values()).count(last[site]) == 1 and all(names) for site, names in by_site.items())
-    return [last[site] for site in by_site] if short else [name for names in by_site.values() for name in names if name]
+    named = [name for names in by_site.values() for name in names.values() if name]
+    short = len(named) == len(by_site) * config.num_layers
+    short = short and all(list(last.values()).count(last[site]) == 1 for site in by_site)
+    return [last[site] for site in by_site] if short else named

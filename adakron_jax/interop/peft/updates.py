@@ -7,7 +7,6 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.heads import modules
 from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
 from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import IA3, LoRA, VeRA
@@ -29,21 +28,24 @@ def read_lora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[
         for name in targets.names
     }
     width = max(rank.values())
-    uniform, scales = scales_of(targets, scale, config)
-    method = LoRA(targets.sites, r=width, alpha=float(numerator(uniform, width)), scales=scales)
+    uniform, scales = scales_of(targets, scale)
+    alpha = float(numerator(uniform, width))
+    method = LoRA(targets.sites, r=width, alpha=alpha, scales=scales, layers=targets.layers)
     if not scales and method.own_scale != uniform:
-        method = LoRA(targets.sites, r=width, scales=(uniform,) * (config.num_layers * len(targets.sites)))
+        everywhere = (uniform,) * (len(method.layer_numbers(config)) * len(targets.sites))
+        method = LoRA(targets.sites, r=width, scales=everywhere, layers=targets.layers)
     return method, lora_slots(targets.by_site, rank, config)
 
 
 def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    by_site, rank, scale = present(method, config), {}, {}
+    by_site, rank, scale = present(method, leaves, config), {}, {}
     for site, names in by_site.items():
-        a, b = (np.asarray(leaves[f"{path_of(site, method.name)}{leaf}"]) for leaf in ("lora_a", "lora_b"))
-        scales = np.broadcast_to(method.scale_of(site), (config.num_layers,))
-        for layer, name in enumerate(names):
+        scales = np.broadcast_to(method.scale_of(site), (len(names),))
+        for (layer, name), s in zip(names.items(), scales, strict=True):
             if name:
-                rank[name], scale[name] = used(a[layer].T, b[layer]) or method.r, float(scales[layer])
+                at = path_of(site, method.name).format(i=layer)
+                a, b = (np.asarray(leaves[f"{at}{leaf}"]) for leaf in ("lora_a", "lora_b"))
+                rank[name], scale[name] = used(a.T, b) or method.r, float(s)
     if max(rank.values()) < method.r:  # as no file would say how wide ours is
         rank = dict.fromkeys(rank, method.r)
     alpha = {name: numerator(scale[name], rank[name]) for name in rank}
@@ -60,8 +62,8 @@ def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -
     }, lora_slots(by_site, rank, config)
 
 
-def lora_slots(by_site: Mapping[Site, list[str]], rank: Mapping[str, int], config: EncoderConfig) -> list[Slot]:
-    """A and B of every target; `by_site` has "" for a layer without."""
+def lora_slots(by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig) -> list[Slot]:
+    """A and B of every target; `by_site` has "" for a module that is not there."""
     slots = []
     for site, names in by_site.items():
         inputs, outputs = sizes(site, config)
@@ -76,14 +78,14 @@ def read_vera(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[
     r = fields.whole("r")
     fields.must(bias="none", fan_in_fan_out=False, save_projection=True)
     fields.ignore("vera_dropout", "d_initial", "init_weights", "projection_prng_key")
-    _, scales = scales_of(targets, dict.fromkeys(targets.names, 1.0), config)
-    return (method := VeRA(targets.sites, r, scales=scales)), vera_slots(method, targets.by_site, config)
+    method = VeRA(targets.sites, r, layers=targets.layers)
+    return method, vera_slots(method, targets.by_site, config)
 
 
 def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    if others := set(method.scales) - {0.0, 1.0}:
-        raise ValueError(f"method.scales has {min(others)}; accepted for peft's VeRA: 0 and 1")
-    by_site = present(method, config)
+    if others := set(method.scales) - {1.0}:
+        raise ValueError(f"method.scales has {min(others)}; accepted for peft's VeRA: 1")
+    by_site = present(method, leaves, config)
     return {
         "peft_type": "VERA",
         "r": method.r,
@@ -95,7 +97,7 @@ def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -
     }, vera_slots(method, by_site, config)
 
 
-def vera_slots(method: VeRA, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[Slot]:
+def vera_slots(method: VeRA, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig) -> list[Slot]:
     r, shared = method.r, path_of_shared(method.name)
     inputs, outputs = (max(sides) for sides in zip(*(sizes(site, config) for site in by_site), strict=True))
     slots = [
@@ -116,22 +118,21 @@ def read_ia3(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[M
     reading = {dense: site for site, dense in SCALED_INPUTS.items()}
     by_site = {}
     for site, names in targets.by_site.items():
-        ours = {reading.get(site) if is_input(name) else site for name in names if name}
+        ours = {reading.get(site) if is_input(name) else site for name in names.values() if name}
         if len(ours) > 1 or None in ours:
-            accepted = (
-                f"all layers of {names[0] or names[-1]} alike; of those before the last dense of a block, outputs"
-            )
+            first = next(filter(None, names.values()))
+            accepted = f"all layers of {first} alike; of those before the last dense of a block, outputs"
             raise fields.refuse("feedforward_modules", "what scales inputs", accepted)
         by_site[ours.pop()] = names
-    method = IA3(tuple(site.value for site in Site if site in by_site))
+    method = IA3(tuple(site.value for site in Site if site in by_site), layers=targets.layers)
     return method, ia3_slots(method, {Site(target): by_site[Site(target)] for target in method.targets}, config)
 
 
 def write_ia3(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    names, sites = modules(config), list(map(Site, method.targets))
-    by_site = {site: _scaled(method, site, names[SCALED_INPUTS.get(site, site)], leaves) for site in sites}
-    of_outputs = {name for site, each in by_site.items() if site not in SCALED_INPUTS for name in each if name}
-    of_inputs = {name for site, each in by_site.items() if site in SCALED_INPUTS for name in each if name}
+    by_site = present(method, leaves, config, unused=1.0)
+    named = {site: set(filter(None, names.values())) for site, names in by_site.items()}
+    of_outputs = {name for site in named.keys() - SCALED_INPUTS.keys() for name in named[site]}
+    of_inputs = {name for site in named.keys() & SCALED_INPUTS.keys() for name in named[site]}
     if both := of_outputs & of_inputs:
         raise ValueError(
             f"method.targets scales inputs and outputs of {min(both)}; accepted for peft's IA3: one of them"
@@ -143,14 +144,7 @@ def write_ia3(method: IA3, leaves: Mapping[str, Any], config: EncoderConfig) -> 
     }, ia3_slots(method, by_site, config)
 
 
-def _scaled(method: IA3, site: Site, names: list[str], leaves: Mapping[str, Any]) -> list[str]:
-    """The names, "" for a layer whose vector is still 1, as if there were none; not if that is all of them."""
-    vector = np.asarray(leaves[path_of(site, method.name) + method.leaf(site)])
-    kept = ["" if (each == 1).all() else name for each, name in zip(vector, names, strict=True)]
-    return kept if any(kept) else names
-
-
-def ia3_slots(method: IA3, by_site: Mapping[Site, list[str]], config: EncoderConfig) -> list[Slot]:
+def ia3_slots(method: IA3, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig) -> list[Slot]:
     slots = []
     for site, names in by_site.items():
         size = sizes(SCALED_INPUTS.get(site, site), config)[0 if site in SCALED_INPUTS else 1]
