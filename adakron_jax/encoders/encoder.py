@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core.scope import LazyRng
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.encoders import bert, modernbert
@@ -42,8 +43,8 @@ class Encoder(Part):
         everywhere = {"deterministic": deterministic, "shared": self.shared()}
         embeddings = FILES[self.config.architecture.encoder].Embeddings(*parts, name="embeddings")
         stream = embeddings(inputs, everywhere | {"layer": 0})
-        needed = "params" if self.is_initializing() else None if deterministic else "dropout"
-        keys = jax.random.split(self.make_rng(needed), self.config.num_layers) if needed else None
+        drawn = "params" if self.is_initializing() else None if deterministic else "dropout"
+        keys = jax.random.split(self.make_rng(drawn), self.config.num_layers) if drawn else None
         places = Places(inputs.segments, inputs.positions)
         return Layers(*parts, remat=self.remat, name="layers")(stream, places, everywhere, keys, starts)
 
@@ -53,8 +54,8 @@ class Layers(Part):
 
     Each is a pure function of its variables, jitted, so that layers alike are traced once for all of them. Where more
     than parameters may be written, they are submodules, so that Linen's own tools (`init`, `nn.tabulate`,
-    `capture_intermediates`, `sow`) see what is in them; dropout then draws other numbers. An `init` that may write
-    nothing but parameters makes them and computes nothing with them.
+    `capture_intermediates`, `sow`) see what is in them, with the same values and the same draws. An `init` that may
+    write nothing but parameters makes them and computes nothing with them.
     """
 
     remat: bool = False
@@ -71,11 +72,11 @@ class Layers(Part):
         """The last hidden states; `keys` are each layer's, of its initial values or of its dropout."""
         layers, chosen = self.config.num_layers, self.method.layer_numbers(self.config)
         written = False if self.scope is None else self.scope.mutable
-        if self.is_initializing():
+        if self.is_initializing() and written == "params":
             for number, leaves in enumerate(self.initial(keys, stream, everywhere)):
                 self.put_variable("params", str(number), leaves)
-            if written == "params":
-                return stream.x if starts is None else take(stream.x, starts)
+            return stream.x if starts is None else take(stream.x, starts)
+        drawn = "params" if self.is_initializing() else "dropout"
         run = {inside: self.traced_once(inside, everywhere) for inside in (False, True)}
         whole = True
         for number in range(layers):
@@ -84,7 +85,9 @@ class Layers(Part):
             whole = starts is None or number < layers - 1 or (inside and not self.method.pointwise)
             given = None if whole else starts
             if written:
-                layer = self.layer(inside, name=str(number))
+                layer: Any = self.layer(inside, name=str(number))
+                if keys is not None:  # as if the layer stood alone
+                    layer.scope.rngs = {**layer.scope.rngs, drawn: LazyRng.create(keys[number])}
                 stream = layer(stream, places, everywhere | {"layer": number}, given)
             else:
                 variables = {name: tree[str(number)] for name, tree in self.variables.items() if str(number) in tree}

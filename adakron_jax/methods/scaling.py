@@ -141,6 +141,6 @@ class Hadamard(Method):
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
     """Scales the outputs of a dense, with or without a bias."""
     kernel, bias = f"{dense}/kernel", f"{dense}/bias"
-    leaves[kernel] = leaves[kernel] * scale
+    leaves[kernel] = leaves[kernel] * scale[None]
     if bias in leaves:
         leaves[bias] = leaves[bias] * scale

@@ -43,14 +43,19 @@ def test_what_is_looked_into_computes_the_same_and_initial_values_are_those_of_f
         fresh = model.fresh(jax.random.key(0), lambda path: True)
         assert fresh.keys() == flatten(params).keys()
         jax.tree.map(np.testing.assert_array_equal, fresh, flatten(params))
-        logits = jax.jit(model.apply)({"params": params}, inputs)
-        seen, _ = jax.jit(lambda p: model.apply(p, inputs, mutable=["intermediates"]))({"params": params})  # noqa: B023
-        np.testing.assert_allclose(seen, logits, rtol=0, atol=1e-5)
+
+        @jax.jit
+        def logits(params: Any) -> Any:
+            settings = {"deterministic": False, "rngs": {"dropout": jax.random.key(1)}}
+            apply = functools.partial(model.apply, {"params": params}, inputs, **settings)  # noqa: B023
+            return apply(), apply(mutable=["intermediates"])[0]
+
+        np.testing.assert_allclose(*logits(params), rtol=0, atol=1e-5)
 
 
 def test_a_value_that_an_adapter_sows_is_there_for_every_layer() -> None:
     model, inputs = SequenceClassifier(BERT, Watching()), packed_pairs(BERT)
-    params = model.init(jax.random.key(0), inputs)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), inputs)["params"]
     _, state = model.apply({"params": params}, inputs, mutable=["intermediates"])
     layers = state["intermediates"]["encoder"]["layers"]
     assert list(layers) == [str(i) for i in range(BERT.num_layers)]
@@ -59,9 +64,9 @@ def test_a_value_that_an_adapter_sows_is_there_for_every_layer() -> None:
 
 def test_intermediates_are_captured_and_modules_tabulated() -> None:
     model, inputs = SequenceClassifier(BERT, AdaKron((2, 2))), packed_pairs(BERT)
-    params = model.init(jax.random.key(0), inputs)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), inputs)["params"]
     _, state = model.apply({"params": params}, inputs, capture_intermediates=True)
-    (context,) = state["intermediates"]["encoder"]["layers"]["1"]["attention"]["dense"]["__call__"]
-    assert context.shape == (2, 2, BERT.hidden_size)  # of the last layer, the first tokens
+    (context,) = state["intermediates"]["encoder"]["layers"]["0"]["attention"]["dense"]["__call__"]
+    assert context.shape == (2, 16, BERT.hidden_size)
     shown = model.tabulate(jax.random.key(0), inputs, console_kwargs={"width": 300, "force_terminal": False})
     assert all(f"encoder/layers/{i}/ffn/ffn_dense@adakron" in shown for i in range(BERT.num_layers))
