@@ -140,7 +140,8 @@ class Method:
 
     def seen_of(self, config: EncoderConfig) -> EncoderConfig:
         """The encoder of its layers alone, about which the method is asked."""
-        return dataclasses.replace(config, num_layers=len(self.layer_numbers(config)))
+        chosen = self.layer_numbers(config)
+        return config if len(chosen) == config.num_layers else dataclasses.replace(config, num_layers=len(chosen))
 
     def counted(self, layer: Any, config: EncoderConfig) -> Any:
         """The number of one of its layers, which may be traced, among its layers alone."""

@@ -73,7 +73,7 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
       ValueError: the method does not fuse into the encoder.
     """
     config = card.encoder
-    if not method.splices(config):
+    if not method.splices(method.seen_of(config)):
         return dict(leaves)
     try:
         simpler, leaves = fuse(method, dict(leaves), config)

@@ -32,7 +32,7 @@ def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
     """ValueError if the length or the method is not for this encoder."""
     if config.max_length > encoder.max_length:
         raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
-    config.method.splices(encoder)
+    config.method.splices(config.method.seen_of(encoder))
 
 
 def advise_pooling(config: RunConfig, base: Pretrained) -> None:
