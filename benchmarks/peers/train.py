@@ -3,16 +3,16 @@
 # pyright: reportMissingImports=false
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.throughput.protocol import Measured, dense_inputs, over_stdio, padded_batches
+from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, padded_batches, serve_trainer
 
 
 class AdaKron(nn.Module):
@@ -45,13 +45,13 @@ def with_adapters(model: Any) -> Any:
     import adapters
 
     adapters.init(model)
-    own = adapters.BnConfig(
+    bottleneck = adapters.BnConfig(
         mh_adapter=False,
         output_adapter=True,
         reduction_factor=model.config.hidden_size / 48,
         non_linearity="gelu",
     )
-    model.add_adapter("bottleneck", config=own)
+    model.add_adapter("bottleneck", config=bottleneck)
     model.train_adapter("bottleneck")
     return model
 
@@ -59,8 +59,8 @@ def with_adapters(model: Any) -> Any:
 def with_lora(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    own = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"])
-    return get_peft_model(model, own)
+    lora = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"])
+    return get_peft_model(model, lora)
 
 
 METHODS: dict[str, Callable[[Any], Any]] = {"adakron": with_adakron, "adapters": with_adapters, "lora": with_lora}
@@ -79,9 +79,7 @@ class Torch:
         self.model = METHODS[args.method](model).to(self.device).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.narrow = args.precision == "bf16"
-        if (
-            self.narrow
-        ):  # as ours: trainable parameters stay f32, frozen ones are kept in the precision they are used in
+        if self.narrow:  # as ours: trainable parameters stay f32, frozen ones are kept in the precision of their use
             for parameter in self.model.parameters():
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.bfloat16()
@@ -106,11 +104,8 @@ class Torch:
         return inputs if self.args.labels == 1 else inputs | {"labels": inputs["labels"].long()}
 
     def step(self, inputs: dict[str, torch.Tensor]) -> None:
-        self.step_by(self.forward, inputs)
-
-    def step_by(self, forward: Any, inputs: dict[str, torch.Tensor]) -> None:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.narrow):
-            loss = forward(**inputs).loss
+            loss = self.forward(**inputs).loss
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
@@ -120,44 +115,24 @@ class Torch:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def matmul(self, m: int, k: int, n: int) -> Callable[[], None]:
-        dtype = torch.bfloat16 if self.narrow else torch.float32
-        x, y = (torch.ones(*shape, dtype=dtype, device=self.device) for shape in ((m, k), (k, n)))
-
-        def once() -> None:
-            torch.matmul(x, y)
-            self.wait()
-
-        return once
-
-    def flops(self, inputs: dict[str, torch.Tensor]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            self.step_by(self.model, inputs)  # a compiled graph's matmuls are not counted
-        return counter.get_total_flops()
-
     def device_bytes(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--method", choices=METHODS, default="adakron")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--length", type=int, help="that everything is padded to; by default the batch's longest")
     parser.add_argument("--grouped", action="store_true", help="batches of examples of similar length")
-    parser.add_argument("--labels", type=int, required=True, help="1 for a regression")
-    parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--labels", type=int, default=2, help="1 for a regression")
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--precision", choices=("f32", "bf16"), required=True)
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: by autocast")
     parser.add_argument("--compile", action="store_true", help="the model by torch.compile")
     return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse()
-    over_stdio(lambda: Torch(args))
-
-
 if __name__ == "__main__":
-    main()
+    over_stdio(functools.partial(serve_trainer, lambda: Torch(parse())))

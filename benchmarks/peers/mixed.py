@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from benchmarks.throughput.protocol import answer_rounds
+from benchmarks.peers.protocol import over_stdio, serve_rounds
 
 Forward = Callable[[dict[str, torch.Tensor], list[int]], torch.Tensor]  # of a batch sorted by adapter
 
@@ -74,7 +74,7 @@ def predict(forward: Forward, tokenizer: Any, requests: list[tuple[int, str]], b
     return codes
 
 
-def main() -> None:
+def serve(asked: Any, answers: Any) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system", choices=("peft", "adapterhub", "loop"), required=True)
     parser.add_argument("--model", type=Path, required=True)
@@ -88,8 +88,8 @@ def main() -> None:
     forward = peft(args.model, adapters) if args.system == "peft" else None
     forward = forward or adapterhub(args.model, adapters, split=args.system == "adapterhub")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    answer_rounds(lambda: predict(forward, tokenizer, requests, args.batch_size))
+    serve_rounds(lambda: predict(forward, tokenizer, requests, args.batch_size), asked, answers)
 
 
 if __name__ == "__main__":
-    main()
+    over_stdio(serve)

@@ -1,0 +1,299 @@
+"""The training step and prediction, compiled for machines that are not here: what they hold, move, compute and cost.
+
+    python -m benchmarks.compiled --target h200 v5e v6e --model bert-base roberta-large --mesh data=1
+
+The compilers of NVIDIA's GPUs and of TPUs run without the device (`pip install .[compiled]`, in an environment of its
+own: jax would look for a GPU from then on; the two CUDA packages by `--no-deps`). Everything is compiled from shapes:
+the program's own functions, AdaKron, bf16, every device its own rows. Exit code 1 says that the step is not what it
+has to be:
+
+    the next state lies in the memory of the state before
+    nothing passes to or from the host
+    devices that share the rows exchange one gradient a step, a few scalars aside, and in no loop
+
+Times are estimates. Of an H200 each kernel costs the larger of its bytes at 4.3 TB/s and its matmuls at 790 TFLOP/s,
+both as measured there, and 2.5 us; of a TPU, the compiler's own cycles. What devices exchange costs its memory traffic.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import math
+import os
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.methods import AdaKron
+from adakron_jax.params import Tree, split_params
+from adakron_jax.problems import Classification
+from adakron_jax.splice import METHODS, Method, is_trainable, make_method
+from benchmarks.harness import write_json
+from benchmarks.hlo import Collective, Executable, Kernel
+from benchmarks.ours import dense_batch
+from train.engine import optim
+from train.engine.sharding import make_shardings
+from train.engine.step import Steps, TrainState, compile_steps, init_state
+from train.options.mesh import MeshShape, parse_mesh
+
+WORK = ("step", "predict")
+TOP = 10  # groups of operations that are listed
+SCALARS = 4096  # bytes that devices may exchange besides the gradient: loss, counts, random keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A machine to compile for.
+
+    Attributes:
+      peak: dense bf16 FLOP/s, by the maker's data sheet.
+      needs: the module that brings its compiler.
+      clock: of a TPU, from peak and matrix units: four of 128 x 128, or of 256 x 256.
+    """
+
+    platform: str
+    needs: str
+    peak: float
+    clock: float = 0.0
+
+    def seconds(self, kernel: Kernel) -> float:
+        if self.clock:
+            return kernel.cycles / self.clock
+        return max(kernel.bytes / 4.3e12, kernel.flops / 790e12) + 2.5e-6 * kernel.times
+
+
+TARGETS = {
+    "h200": Target("cuda", "jax_plugins.xla_cuda13", 989e12),
+    "v5e": Target("tpu", "libtpu", 197e12, 1.5e9),
+    "v6e": Target("tpu", "libtpu", 918e12, 1.75e9),
+}
+H200 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 4800000000000 l2_cache_size: 52428800
+  clock_rate_ghz: 1.98 device_memory_size: 150000000000 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 12 } runtime_version { major: 13 minor: 0 }
+device_description_str: "NVIDIA H200"
+"""
+
+
+def devices(name: str, count: int) -> Sequence[Any]:
+    """`count` devices of a target, to compile for; ValueError if its compiler is not installed."""
+    target = TARGETS[name]
+    if not _installed(target.needs):
+        raise ValueError(f"target is {name!r}: {target.needs} is not installed; accepted: pip install .[compiled]")
+    if target.platform == "cuda":
+        return topologies.get_topology_desc("", "cuda", target_config=H200, topology=f"1x1x{count}").devices
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud machine around us to ask
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a chip that only one process could have
+    chips = topologies.get_topology_desc(f"{name}:{'2x4' if count <= 8 else '16x16'}", "tpu").devices
+    if count > len(chips):
+        raise ValueError(f"mesh has {count} devices; accepted: at most {len(chips)} of {name}")
+    return chips[:count]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def steps_of_shapes(
+    encoder: EncoderConfig,
+    method: Method,
+    mesh: MeshShape,
+    chips: Sequence[Any],
+    remat: bool,
+    dtype: Any = jnp.bfloat16,
+) -> tuple[Steps, TrainState, Tree]:
+    """The program's own steps, jitted over the devices; state and frozen tree as shapes."""
+    model = SequenceClassifier(encoder, method, dtype, num_labels=2, remat=remat)
+    trainable, frozen = split_params(model.shapes(), is_trainable(method))
+    frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), frozen)
+    schedule = optim.linear_schedule(1e-4, 1000, 0.06)
+    optimizer = optim.adamw(0.1)
+    state = jax.eval_shape(lambda tree: init_state(tree, optimizer, schedule, 0), trainable)
+    shardings = make_shardings(mesh, encoder, chips)
+    return compile_steps(model, Classification.losses, optimizer, shardings, state, frozen), state, frozen
+
+
+def batch_of_shapes(rows: int, seq: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dense_batch(rows, seq))
+
+
+def matmul_flops(jaxpr: Any) -> int:
+    """FLOPs of all matmuls of a traced function, all devices together; those in a loop as often as it runs."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(sizes)
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(map(matmul_flops, _inner(equation.params.values())))
+    return total
+
+
+def _inner(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        value = getattr(value, "jaxpr", value)
+        if hasattr(value, "eqns"):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _inner(value)
+
+
+def faults(executable: Executable, state: TrainState, mesh: MeshShape) -> list[str]:
+    """What the compiled step is not, of what it has to be."""
+    wrong = [f"it exchanges with the host: {', '.join(host)}"] if (host := executable.host()) else []
+    leaves = len(jax.tree.leaves(state))
+    if executable.donated != leaves:
+        wrong.append(f"{executable.donated} leaves of the state are donated; accepted: all {leaves}")
+    shared = [one for one in executable.collectives() if over_data(one, mesh)]
+    for one in shared:
+        if one.kind not in ("all-reduce", "reduce-scatter") and one.bytes:
+            wrong.append(f"an {one.kind} of {one.bytes:,} bytes over data; accepted: all-reduces of the gradient")
+        if one.looped:
+            wrong.append(f"an {one.kind} of {one.bytes + one.other_bytes:,} bytes over data in a loop")
+    gradient = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trainable))
+    if (exchanged := sum(one.bytes for one in shared)) > gradient + SCALARS:  # scalars may be joined to it
+        wrong.append(f"{exchanged:,} bytes of arrays are exchanged over data; accepted: one gradient, {gradient:,}")
+    if (others := sum(one.other_bytes for one in shared)) > SCALARS:
+        wrong.append(f"{others:,} bytes of scalars and integers are exchanged; accepted: at most {SCALARS:,}")
+    return wrong
+
+
+def over_data(collective: Collective, mesh: MeshShape) -> bool:
+    """Whether it passes between devices with different rows."""
+    if not collective.groups:
+        return mesh.data > 1
+    return any(len({device // mesh.model for device in group}) > 1 for group in collective.groups)
+
+
+def groups(kernels: Iterable[Kernel], target: Target) -> list[dict[str, Any]]:
+    """What the operations of one name cost together, the most expensive first."""
+    seconds: dict[str, float] = defaultdict(float)
+    times: Counter[str] = Counter()
+    moved: Counter[str] = Counter()
+    for kernel in kernels:
+        seconds[kernel.operation] += target.seconds(kernel)
+        times[kernel.operation] += kernel.times
+        moved[kernel.operation] += kernel.bytes
+    return [
+        {"operation": name, "seconds": spent, "kernels": times[name], "bytes": moved[name]}
+        for name, spent in sorted(seconds.items(), key=lambda item: -item[1])
+    ]
+
+
+def figures(compiled: Any, flops: int, target: Target) -> dict[str, Any]:
+    """What is known of a compiled function that computes `flops` on each device."""
+    executable, memory = Executable(compiled.as_text()), compiled.memory_analysis()
+    kernels = executable.kernels()
+    seconds = sum(map(target.seconds, kernels))
+    return {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "kernels": sum(kernel.times for kernel in kernels),
+        "bytes": sum(kernel.bytes for kernel in kernels),
+        "exchanged_bytes": sum(one.bytes + one.other_bytes for one in executable.collectives()),
+        "flops": flops,
+        "cycles": sum(kernel.cycles for kernel in kernels),
+        "seconds": seconds,
+        "share_of_peak": flops / seconds / target.peak if seconds else 0.0,
+        "groups": groups(kernels, target),
+    }
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", nargs="+", choices=TARGETS, default=["h200", "v5e"], help="(default: h200 v5e)")
+    parser.add_argument("--model", nargs="+", choices=sorted(NAMED), default=["bert-base"], help="(default: bert-base)")
+    parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), help="(default: both)")
+    parser.add_argument("--mesh", default="data=1", help="devices, as --mesh of a run (default: %(default)s)")
+    parser.add_argument("--method", choices=sorted(METHODS), default=AdaKron.name, help="(default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=64, help="of a device (default: %(default)s)")
+    parser.add_argument("--seq", type=int, default=128, help="tokens of a row (default: %(default)s)")
+    parser.add_argument("--remat", action="store_true", help="compute a layer's values again instead of keeping them")
+    parser.add_argument("--top", type=int, default=TOP, help="groups of operations listed (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--text", type=Path, help="a folder for the compiled text")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parse(argv)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"  # there is nothing to try
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, and no other accelerator is asked
+    rows, wrong = [], []
+    try:
+        mesh = parse_mesh(given.mesh)
+        for target in given.target:
+            chips = devices(target, mesh.devices)
+            for model in given.model:
+                for name, line, faulty in compile_all(given, target, model, mesh, chips):
+                    rows.append(line)
+                    wrong += [f"{name}: {fault}" for fault in faulty]
+                    print(shown(line, given.top), flush=True)
+                    write_json(given.json, rows)
+    except ValueError as error:
+        print(f"compiled: {error}", file=sys.stderr)
+        return 2
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return int(bool(wrong))
+
+
+def compile_all(
+    given: argparse.Namespace, target: str, model: str, mesh: MeshShape, chips: Sequence[Any]
+) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+    """Compiles each of `--work`: a name, its figures, and what is wrong with it."""
+    encoder = NAMED[model]
+    steps, state, frozen = steps_of_shapes(encoder, make_method(given.method, {}), mesh, chips, given.remat)
+    batch = batch_of_shapes(given.rows * mesh.data, given.seq)
+    for work in given.work:
+        jitted, first = (steps.train.jitted, state) if work == "step" else (steps.evaluate.jitted, state.trainable)
+        traced, begun = jitted.trace(first, frozen, batch), time.perf_counter()
+        compiled = traced.lower().compile()
+        about = {"target": target, "model": model, "work": work, "mesh": str(mesh), "remat": given.remat}
+        about |= {"compile_seconds": time.perf_counter() - begun}
+        name = "-".join((target, model, work, str(mesh)))
+        if given.text:
+            given.text.mkdir(parents=True, exist_ok=True)
+            (given.text / f"{name}.hlo").write_text(compiled.as_text(), encoding="utf-8")
+        faulty = faults(Executable(compiled.as_text()), state, mesh) if work == "step" else []
+        yield name, about | figures(compiled, matmul_flops(traced.jaxpr) // mesh.devices, TARGETS[target]), faulty
+
+
+def shown(line: dict[str, Any], top: int) -> str:
+    """Figures in a line, and the groups that cost most below it."""
+    head = (
+        f"{line['target']} {line['model']} {line['work']} {line['mesh']}: {1e3 * line['seconds']:.1f} ms, "
+        f"{line['share_of_peak']:.0%} of peak; {line['flops'] / 1e12:.2f} TFLOP, {line['bytes'] / 1e9:.1f} GB, "
+        f"{line['kernels']:,} kernels, temporaries {line['temporary_bytes'] / 1e9:.2f} GB, arguments "
+        f"{line['argument_bytes'] / 1e9:.2f} GB, exchanged {line['exchanged_bytes'] / 1e6:.2f} MB; "
+        + (f"{line['cycles'] / 1e6:.1f} M cycles; " if line["cycles"] else "")
+        + f"compiled in {line['compile_seconds']:.0f} s"
+    )
+    lines = (
+        f"  {1e3 * group['seconds']:7.3f} ms {group['kernels']:5} kernels {group['bytes'] / 1e9:6.2f} GB  "
+        f"{group['operation']}"
+        for group in line["groups"][:top]
+    )
+    return "\n".join([head, *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

