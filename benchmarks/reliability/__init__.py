@@ -1,2 +1,1 @@
-"""Proofs of reliability: long forms of what `make test` shows in seconds. Each is a script; docs/reliability.md has the
-last figures."""
+"""Proofs of reliability: long forms of what `make test` shows in seconds; docs/reliability.md has the last figures."""

@@ -1,6 +1,6 @@
 """A run's folder with one of its files damaged: it is named, or the one before is used, never a wrong result.
 
-    python -m benchmarks.reliability.damage --cases 1000
+    python -m benchmarks.reliability damage --cases 1000
 
 Half of the cases damage a run that was stopped, and go on with it; half one that has ended, whose adapter is then read.
 A file is cut, emptied, deleted, or one of its bits is turned. What counts as good: exit code 2 and one line that names
@@ -11,10 +11,8 @@ import argparse
 import random
 import shutil
 import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +117,12 @@ def prove(scratch: Path, cases: int, first: int = 0) -> Counter:
     return ends
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="the first case's number")
-    given = parser.parse_args(argv)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-damage-") as scratch:
-        ends = prove(Path(scratch), given.cases, given.first)
-    print(f"{dict(ends)} of {given.cases} cases of a run of {LAST} steps, {time.monotonic() - begun:.0f} s")
-    return int(ends["bad"] > 0)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def main(given: argparse.Namespace, scratch: Path) -> bool:
+    ends = prove(scratch, given.cases, given.first)
+    print(f"{dict(ends)} of {given.cases} cases of a run of {LAST} steps")
+    return ends["bad"] == 0

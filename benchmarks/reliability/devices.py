@@ -1,6 +1,6 @@
 """Runs stopped on one number of devices and continued on another: what was saved is restored on any.
 
-    python -m benchmarks.reliability.devices --counts 1 2 4 8
+    python -m benchmarks.reliability devices --counts 1 2 4 8
 
 The devices are simulated on the CPU. A run is stopped half-way on each count and continued on each; where the program
 continues it, losses and trainable parameters must agree with an undisturbed run's on one device to 1e-5.
@@ -9,10 +9,6 @@ continues it, losses and trainable parameters must agree with an undisturbed run
 import argparse
 import os
 import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +30,15 @@ def apart(folder: Path, other: Path) -> float:
     return max(leaves, float(np.abs(ours - others).max()))
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8])
-    given = parser.parse_args(argv)
+
+
+def main(given: argparse.Namespace, scratch: Path) -> bool:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={max(given.counts)}"
-    begun, worst, failed = time.monotonic(), 0.0, []
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-devices-") as name, surroundings(Path(name)) as model:
-        scratch = Path(name)
-        whole, out = scratch / "whole", scratch / "out"
+    worst, failed, whole, out = 0.0, [], scratch / "whole", scratch / "out"
+    with surroundings(scratch) as model:
         ended = call(words(model, whole))
         assert ended.code == 0, ended
         for saved in given.counts:
@@ -63,9 +58,5 @@ def main(argv: Sequence[str]) -> int:
                 shutil.rmtree(out)
     pairs = len(given.counts) ** 2
     print(f"{pairs - len(failed)} of {pairs} pairs of {given.counts} devices, at most {worst:.1e} apart")
-    print(f"{failed or 'none failed'}; {time.monotonic() - begun:.0f} s")
-    return int(bool(failed))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print(failed or "none failed")
+    return not failed

@@ -1,6 +1,6 @@
 """Runs that are killed at random moments end as if they had not been: adapter, journal and result, byte for byte.
 
-    python -m benchmarks.reliability.kills --times 50 --runs single together workers
+    python -m benchmarks.reliability kills --times 50 --runs single together workers
 
 Each run is started, killed by SIGKILL at a moment drawn evenly over an undisturbed run's time, and started again, until
 it has been killed often enough; then it runs to its end. Of a grid with two workers it is drawn what is killed: all its
@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,20 +129,17 @@ def prove(kind: str, model: Path, scratch: Path, times: int, rng: random.Random)
     return kills, ended, wrong
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=int, default=50, help="kills of each kind of run (default: %(default)s)")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    given = parser.parse_args(argv)
-    code = 0
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-kills-") as name, surroundings(Path(name)) as model:
+
+
+def main(given: argparse.Namespace, scratch: Path) -> bool:
+    good = True
+    with surroundings(scratch) as model:
         for kind in given.runs:
-            kills, ended, wrong = prove(kind, model, Path(name), given.times, random.Random(given.seed))
+            kills, ended, wrong = prove(kind, model, scratch, given.times, random.Random(given.seed))
             print(f"{kind}: {kills} kills, {ended} runs ended, {wrong or 'all as undisturbed'}")
-            code |= bool(wrong)
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+            good &= not wrong
+    return good

@@ -1,6 +1,6 @@
 """Loaders under garbage: a file is read, or refused by a ValueError; nothing else, not for long, not with much memory.
 
-    python -m benchmarks.reliability.loaders --cases 100000
+    python -m benchmarks.reliability loaders --cases 100000
 
 Every case changes one file of a good folder, by its bytes or by its meaning, and reads the folder. A case that takes
 more than SECONDS, more memory than MEMORY, or raises anything but ValueError is printed and kept.
@@ -14,8 +14,6 @@ import shutil
 import signal
 import struct
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -264,20 +262,15 @@ def fuzz(scratch: Path, names: Sequence[str], cases: int, first: int = 0) -> dic
     return ends
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=100_000, help="of all files together (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first case's number")
     parser.add_argument("--file", nargs="+", choices=READERS, default=list(READERS))
-    given = parser.parse_args(argv)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-loaders-") as scratch:
-        ends = fuzz(Path(scratch), given.file, -(-given.cases // len(given.file)), given.first)
+
+
+def main(given: argparse.Namespace, scratch: Path) -> bool:
+    ends = fuzz(scratch, given.file, -(-given.cases // len(given.file)), given.first)
     for name, counter in ends.items():
         print(f"{name}: {', '.join(f'{end} {times:,}' for end, times in counter.most_common())}")
-    print(f"{sum(map(sum, (counter.values() for counter in ends.values()))):,} cases, {time.monotonic() - begun:.0f} s")
-    return int(any(counter.keys() - {"read", "refused"} for counter in ends.values()))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print(f"{sum(map(sum, (counter.values() for counter in ends.values()))):,} cases")
+    return not any(counter.keys() - {"read", "refused"} for counter in ends.values())

@@ -1,6 +1,6 @@
 """Processes that come to one folder at the same moment: exactly one works, the others say who it is.
 
-    python -m benchmarks.reliability.races --times 200 --programs 10
+    python -m benchmarks.reliability races --times 200 --programs 10
 
 The lock is tried `--times` times by two processes at once, and as often by four that come and go as fast as they can,
 so that one lets go, and its file with it, while others wait. The whole program is started twice at once `--programs`
@@ -11,10 +11,6 @@ import argparse
 import multiprocessing
 import os
 import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,27 +101,21 @@ def programs(model: Path, out: Path, times: int) -> list[str]:
     return wrong
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--programs", type=int, default=10)
-    given = parser.parse_args(argv)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-races-") as name:
-        folder = Path(name) / "run"
-        folder.mkdir()
-        held = at_once(folder, given.times)
-        total, broken = come_and_go(folder, given.times)
-        wrong: list[str] = []
-        if given.programs:
-            with surroundings(Path(name)) as model:
-                wrong = programs(model, Path(name) / "out", given.programs)
+
+
+def main(given: argparse.Namespace, scratch: Path) -> bool:
+    folder = scratch / "run"
+    folder.mkdir()
+    held = at_once(folder, given.times)
+    total, broken = come_and_go(folder, given.times)
+    wrong: list[str] = []
+    if given.programs:
+        with surroundings(scratch) as model:
+            wrong = programs(model, scratch / "out", given.programs)
     print(f"at once: {held.count(1)} of {given.times} times exactly one held the lock")
     print(f"coming and going: held {total} times, {broken} of them by two at once")
     print(f"the program, twice at once: {given.programs} times, wrong: {wrong or 'none'}")
-    print(f"{time.monotonic() - begun:.0f} s")
-    return int(held.count(1) < given.times or broken > 0 or bool(wrong))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return held.count(1) == given.times and not broken and not wrong

@@ -1,6 +1,6 @@
 """A machine that refuses from some step on: one line, the last checkpoint good, and once it relents, the right end.
 
-    sudo python -m benchmarks.reliability.refused --kinds full read-only files memory --points 40
+    sudo python -m benchmarks.reliability refused --kinds full read-only files memory --points 40
 
 The run's folder lies on a small tmpfs, which only root can mount. Each point draws a step of the run, and what is
 refused from then on. `full`: the disk is filled, up to a few bytes, so that whatever is written next does not find
@@ -15,7 +15,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,22 +149,15 @@ def prove(scratch: Path, kinds: Sequence[str], points: int) -> dict[str, Counter
     return ends
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SAYS, default=list(SAYS))
     parser.add_argument("--points", type=int, default=40, help="of each kind")
-    given = parser.parse_args(argv)
+
+
+def main(given: argparse.Namespace, scratch: Path) -> bool:
     if os.geteuid():
-        print("refused: only root can mount a disk of its own", file=sys.stderr)
-        return 2
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="adakron-jax-refused-") as scratch:
-        ends = prove(Path(scratch), given.kinds, given.points)
+        raise ValueError("not root, who alone can mount a disk of its own; accepted: sudo")
+    ends = prove(scratch, given.kinds, given.points)
     for kind, counter in ends.items():
         print(f"{kind}: {dict(counter)} of {given.points} points")
-    print(f"{time.monotonic() - begun:.0f} s")
-    return int(any(counter["bad"] for counter in ends.values()))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return not any(counter["bad"] for counter in ends.values())
