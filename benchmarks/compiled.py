@@ -116,7 +116,7 @@ def steps_of_shapes(
     method: Method,
     mesh: MeshShape,
     chips: Sequence[Any],
-    remat: bool,
+    remat: bool = False,
     dtype: Any = jnp.bfloat16,
 ) -> tuple[Steps, TrainState, Tree]:
     """The program's own steps, jitted over the devices; state and frozen tree as shapes."""

