@@ -1,5 +1,6 @@
 """A classifier on a pretrained encoder, from its name to a saved adapter: what one's own training loop needs."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from adakron_jax import adapter, splice
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
 from adakron_jax.params import Tree, flatten, split_params, unflatten
@@ -45,7 +46,8 @@ def from_pretrained(
       labels: how many, or their names; 1 of a regression.
       key: of the initial values of head and method.
       problem: `classification`, `multilabel` or `regression`.
-      pooling, head: what the head reads and is, as `SequenceClassifier` has it.
+      pooling, head: what the head reads and is, as `SequenceClassifier` has it. Of a checkpoint without the pooler that
+        is to be read, a new one trains within the head, of which a warning tells.
       dtype: the precision it computes in; None: float32.
 
     Raises:
@@ -54,8 +56,11 @@ def from_pretrained(
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     outputs = of_labels(labels, problem).outputs
-    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head)
     base = pretrained.read(folder, config)
+    if (reads := readable(pooling, head, config, base)) != (pooling, head):
+        pooling, head = reads
+        warnings.warn(f"{name} has no pooler: a new one trains, as the first dense of the head", stacklevel=2)
+    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
 

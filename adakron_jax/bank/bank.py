@@ -150,7 +150,7 @@ class AdapterBank:
             raise ValueError(f"adapter is {name!r}; accepted: {accepted}")
         return self.members[name]
 
-    def predict(self, requests: Sequence[tuple[str, Text]]) -> list[Prediction]:
+    def predict(self, requests: Sequence[tuple[str, Text]], *, with_logits: bool = False) -> list[Prediction]:
         """Answers every (name, text or pair of texts) by the adapter of that name.
 
         Raises:
@@ -162,7 +162,7 @@ class AdapterBank:
         examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
         answers: dict[int, Prediction] = {}
         for ids, logits in self._batches(members, examples):
-            answers |= {i: _prediction(members[i], values) for i, values in zip(ids, logits, strict=True)}
+            answers |= {i: _prediction(members[i], values, with_logits) for i, values in zip(ids, logits, strict=True)}
         return [answers[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Prediction]:
@@ -220,10 +220,10 @@ class AdapterBank:
         self.totals.positions += shape.rows * shape.seq
 
 
-def _prediction(member: Member, logits: np.ndarray) -> Prediction:
+def _prediction(member: Member, logits: np.ndarray, with_logits: bool = False) -> Prediction:
     """What a padded head's logits mean."""
     problem = member.card.problem
-    return problem.predictions(logits[None, : problem.outputs])[0]
+    return problem.predictions(logits[None, : problem.outputs], with_logits)[0]
 
 
 def _batched(names: list[str], size: int) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """`serve`: adapters of one encoder over HTTP."""
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--queue", type=int, help="texts that may wait (default: 1024)")
     parser.add_argument("--patience", type=float, help="milliseconds that a text waits for others (default: 3)")
     parser.add_argument("--hub", action="store_true", help="let clients add adapters from the hub")
+    parser.add_argument("--token-file", help="file with the token that requests must bear (default: ADAKRON_TOKEN's)")
+    parser.add_argument("--root-path", help="path under which a proxy shows the server, such as /adapters")
+    parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may ask, or *; may be repeated")
 
 
 def run(given: dict[str, Any]) -> int:
@@ -26,8 +30,9 @@ def run(given: dict[str, Any]) -> int:
     import uvicorn
 
     from adakron_jax import runtime
+    from adakron_jax.serving.access import check_origin, check_root_path, read_token
     from adakron_jax.serving.app import make_app
-    from adakron_jax.serving.start import make_engine
+    from adakron_jax.serving.engine import make_engine
 
     roots = [Path(adapter) for adapter in given["adapters"]]
     resident, queue, patience = given.get("resident", 256), given.get("queue", 1024), given.get("patience", 3.0)
@@ -36,14 +41,29 @@ def run(given: dict[str, Any]) -> int:
             raise ValueError(f"{name} is {value}; accepted: at least 1")
     if not 0 <= patience <= 1000:
         raise ValueError(f"patience is {patience}; accepted: 0 to 1000 milliseconds")
+    settings = {
+        "token": read_token(os.environ.get("ADAKRON_TOKEN"), given.get("token_file")),
+        "root_path": check_root_path(given.get("root_path", "")),
+        "origins": list(map(check_origin, given.get("cors", ()))),
+        "hub": given.get("hub", False),
+    }
     runtime.set_up()
+    _log_to_stderr()
     engine = make_engine(roots, given.get("base", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
-    app = make_app(engine, engine.shelf, token=os.environ.get("ADAKRON_TOKEN", ""), hub=given.get("hub", False))
     uvicorn.run(
-        app,
+        make_app(engine, **settings),
         host=given.get("host", "127.0.0.1"),
         port=given.get("port", 8000),
         timeout_graceful_shutdown=30,
         access_log=False,
     )
     return 0
+
+
+def _log_to_stderr() -> None:
+    """Shows what the server says of its adapters beside what uvicorn says."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(levelname)s:  %(message)s"))
+    log = logging.getLogger("adakron")
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)

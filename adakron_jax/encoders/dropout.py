@@ -14,11 +14,13 @@ _PARITY = 0x1BD11BDA
 
 
 def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
-    """32-bit words, those of `jax.random.bits` by a Threefry key.
+    """32-bit words, those of `jax.random.bits`, whatever implementation the key is of.
 
-    The 20 rounds of Threefry-2x32 (Salmon et al. 2011) on each word's number, written out: jax keeps them in a loop on
-    a CPU, which takes three times as long and cannot become one program with what uses the words.
+    Of a Threefry key: the 20 rounds of Threefry-2x32 (Salmon et al. 2011) on each word's number, written out: jax keeps
+    them in a loop on a CPU, which takes three times as long and cannot become one program with what uses the words.
     """
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        return jax.random.bits(key, shape, jnp.uint32)
     first, second = jax.random.key_data(key)
     keys = (first, second, first ^ second ^ jnp.uint32(_PARITY))
     number = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
@@ -51,7 +53,8 @@ class Dropout(nn.Module):
 
     Bernoulli draws through float32 cost a quarter of a training step on CPU. Here each element is decided by a word
     of few bits, and the scale uses the rate that such words really give, so that the expectation is exact. The mask
-    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them.
+    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them;
+    by keys of other implementations than Threefry, such as `rbg`, it may.
     """
 
     rate: float

@@ -16,13 +16,14 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
-from adakron_jax.architectures.paths import CLASSIFIER, layer_of, without_layer
+from adakron_jax.architectures.paths import CLASSIFIER, POOLER, layer_of, without_layer
 from adakron_jax.architectures.tables import Stored
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
 Leaves = dict[str, np.ndarray]
 
+_POOLER = (f"{POOLER}/kernel", f"{POOLER}/bias")
 # A LayerNorm's names of other times, brought to today's before the table is read.
 _RENAMES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 
@@ -55,14 +56,17 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
     """Maps the tensors of a checkpoint to path -> array, kernels laid [in, out].
 
     Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
-    among the leaves: a new head begins with them.
+    among the leaves: a new head begins with them. A pooler may be missing, as masked-language training saves none.
 
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
     """
     found, problems = _without_foreign(tensors, config)
     leaves, used = _pretrained_head(tensors, config), set()
-    for path, stored in table(config).items():
+    expected = table(config)
+    if not any(expected[path].name in found for path in _POOLER if path in expected):
+        expected = {path: stored for path, stored in expected.items() if path not in _POOLER}
+    for path, stored in expected.items():
         name, shape = stored.name, _stored_shape(path, config)
         tensor = found.get(name)
         if tensor is None:

@@ -1,6 +1,6 @@
 """An encoder and a classification head as one Flax module."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.architectures.tables import Form
 from adakron_jax.encoders.dropout import Dropout
@@ -110,6 +111,19 @@ class SequenceClassifier(Part):
         heads = (f"{POOLER}/", f"{CLASSIFIER}/")
         unread = {path for path in base if path.startswith(heads)} - flatten(shapes).keys()
         return graft(shapes, {path: leaf for path, leaf in leaves.items() if path not in unread})
+
+
+def readable(
+    pooling: Pooling, head: HeadForm, config: EncoderConfig, base: Collection[str]
+) -> tuple[Pooling, HeadForm]:
+    """What a new head reads and is on pretrained leaves of these paths.
+
+    Where they lack a pooler that it was to read, as after masked-language training, the pooler is new and trains: it is
+    then the first dense of a head of the form `tanh` on the first token, which computes what both would.
+    """
+    if pooling == "pooler" and config.architecture.pooler and f"{POOLER}/kernel" not in base:
+        return "first", "tanh" if head in ("own", "linear") else head
+    return pooling, head
 
 
 def segment_means(x: Float[Array, "rows seq hidden"], inputs: Packed) -> Float[Array, "rows slots hidden"]:

@@ -2,112 +2,63 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+import jax.numpy as jnp
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from adakron_jax.bank.bank import Text
-from adakron_jax.data.labels import SURROGATE
-from adakron_jax.hub.adapters import locate_adapter
-from adakron_jax.problems import Prediction, Problem
-from adakron_jax.serving.engine import Busy, Engine
-from adakron_jax.serving.limits import Bearer, BodyLimit
+from adakron_jax import __version__
+from adakron_jax.serving.access import Bearer, Behind
+from adakron_jax.serving.engine import Busy, Engine, Failed
+from adakron_jax.serving.folders import UnknownAdapter, shown_base
+from adakron_jax.serving.limits import BodyLimit, Limits
+from adakron_jax.serving.messages import (
+    AsTextEmbeddingsInference,
+    Described,
+    Fault,
+    Health,
+    Info,
+    Label,
+    Refused,
+    Source,
+    ToAdapter,
+    ToAny,
+    complaint,
+)
 from adakron_jax.serving.metrics import CONTENT_TYPE, Measured, Metrics
-from adakron_jax.serving.shelf import Entry, Shelf, UnknownAdapter
+from adakron_jax.serving.server import Server
 
 log = logging.getLogger("adakron.serving")
 _OPEN = {"/health"}  # what needs no token
+_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (400, 401, 404, 413, 422, 500, 503)}
+router = APIRouter(responses=_FAULTS)
 
-Texts = str | list[str] | list[tuple[str, str]]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a request may ask for.
-
-    Attributes:
-      body: bytes.
-      texts: of one request.
-      characters: of one text; what is longer than the adapter reads is cut, what is longer than this is refused.
-    """
-
-    body: int = 2**20
-    texts: int = 256
-    characters: int = 20_000
+def _server(request: Request) -> Server:
+    return request.app.state.server
 
 
-class Parameters(BaseModel):
-    """How many labels to give, the most probable first."""
-
-    model_config = ConfigDict(extra="forbid")
-    top_k: Annotated[int, Field(ge=1)] | None = None
-
-
-class ToAdapter(BaseModel):
-    """Texts for the adapter that the path names: one, several, or pairs."""
-
-    inputs: Texts
-    parameters: Parameters = Parameters()
-
-
-class ToAny(ToAdapter):
-    """Texts, and the name of an adapter."""
-
-    adapter: str
-
-
-class Source(BaseModel):
-    """Where an adapter is: a folder below those served, or `hub:OWNER/NAME`."""
-
-    model_config = ConfigDict(extra="forbid")
-    source: str
-
-
-class Label(BaseModel):
-    """A label and its probability; of a regression the number, whose label is `LABEL_0`."""
-
-    label: str
-    score: float
-
-
-class Described(BaseModel):
-    """An adapter that is served."""
-
-    name: str
-    method: str
-    problem: str
-    labels: list[str]
-    task: str
-    max_length: int
-    resident: bool
-
-
-class Fault(BaseModel):
-    """What is wrong, in one line."""
-
-    error: str
-
-
-_FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (400, 401, 404, 413, 422, 503)}
+Serving = Annotated[Server, Depends(_server)]
 
 
 def make_app(
     engine: Engine,
-    shelf: Shelf,
     *,
     limits: Limits = Limits(),  # noqa: B008
     token: str = "",
     hub: bool = False,
+    origins: Sequence[str] = (),
+    root_path: str = "",
     seconds_between_scans: float = 2.0,
 ) -> FastAPI:
     """The application.
@@ -115,160 +66,195 @@ def make_app(
     Args:
       token: that requests must bear; empty for none.
       hub: whether adapters may be fetched from the hub.
+      origins: of other servers' pages, which browsers then let ask here; `*` for all.
+      root_path: under which a proxy shows the server.
       seconds_between_scans: of the adapters' folders.
     """
-    metrics, ready = Metrics(engine, shelf), asyncio.Event()
+    server = Server(engine, limits, hub, Metrics(engine))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        app.state.watching = asyncio.create_task(_watch(shelf, ready, seconds_between_scans))
+        server.watching = asyncio.create_task(_watch(server, seconds_between_scans))
         yield
-        app.state.watching.cancel()
+        server.watching.cancel()
         await asyncio.to_thread(engine.stop)
 
-    app = FastAPI(title="AdaKron-JAX", summary="Many adapters on one encoder", lifespan=lifespan, responses=_FAULTS)
+    app = FastAPI(
+        title="AdaKron-JAX",
+        summary="Many adapters on one encoder",
+        version=__version__,
+        lifespan=lifespan,
+    )
+    app.state.server = server
+    app.include_router(router)
     app.add_middleware(BodyLimit, most=limits.body)
     if token:
         app.add_middleware(Bearer, token=token, unguarded=_OPEN)
-    app.add_middleware(Measured, metrics=metrics)  # the last is the outermost
+    app.add_middleware(LastResort)
+    if origins:
+        methods, headers = ("GET", "HEAD", "POST", "PUT", "DELETE"), ("Authorization", "Content-Type")
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)
+    app.add_middleware(Behind, root_path=root_path)
+    app.add_middleware(Measured, metrics=server.metrics)  # the last is the outermost
     _add_faults(app)
-
-    async def answer(name: str, body: ToAdapter) -> list[list[Label]]:
-        if not ready.is_set():
-            raise Busy("the server is compiling; see GET /health")
-        texts = _checked(body.inputs, limits)
-        predictions = await engine.predict(name, texts)
-        return [_labels(entry.card.problem, prediction, body.parameters.top_k) for entry, prediction in predictions]
-
-    @app.post("/predict")
-    async def predict(body: ToAny) -> list[list[Label]] | list[Label]:
-        """Labels of one text, the most probable first, or a list of such lists for several."""
-        labels = await answer(body.adapter, body)
-        return labels[0] if isinstance(body.inputs, str) else labels
-
-    @app.post("/adapters/{name}")
-    async def predict_as_the_hub(name: str, body: ToAdapter) -> list[list[Label]]:
-        """As the hub's inference API answers: a list for every text, of one text too."""
-        return await answer(name, body)
-
-    @app.get("/adapters")
-    async def adapters() -> list[Described]:
-        """What is served."""
-        return [_described(name, entry, name in engine.used) for name, entry in sorted(shelf.entries.items())]
-
-    @app.put("/adapters/{name}")
-    async def add(name: Name, body: Source) -> Described:
-        """Serves an adapter under a name, in place of any that has it."""
-        if not ready.is_set():
-            raise Busy("the server is compiling; see GET /health")
-        folder = await asyncio.to_thread(_locate, body.source, shelf.roots, hub)
-        return _described(name, await asyncio.to_thread(shelf.add, name, folder), False)
-
-    @app.delete("/adapters/{name}", status_code=204)
-    async def remove(name: str) -> None:
-        """Serves an adapter no more, until its files change."""
-        shelf.remove(name)
-
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        """Whether everything is compiled, and requests will be answered at once."""
-        if not ready.is_set() or app.state.watching.done():
-            raise Busy("the server is compiling" if not ready.is_set() else "the folders are no longer watched")
-        return {"status": "ready"}
-
-    @app.get("/metrics", response_class=Response)
-    async def show_metrics() -> Response:
-        """For Prometheus."""
-        return Response(metrics.page(), media_type=CONTENT_TYPE)
-
     return app
 
 
-async def _watch(shelf: Shelf, ready: asyncio.Event, seconds: float) -> None:
+async def _watch(server: Server, seconds: float) -> None:
     """Looks for adapters again and again; after the first time the server is ready."""
+    last = ""
     while True:
-        begun, changed = time.perf_counter(), []
+        begun, changed, problem = time.perf_counter(), [], ""
         try:
-            changed = await asyncio.to_thread(shelf.scan)
+            changed = await asyncio.to_thread(server.engine.folders.scan)
         except OSError as error:
-            log.warning("adapters cannot be looked for: %s", error)
-        ready.set()
+            problem = str(error)
+        if problem and problem != last:
+            log.warning("adapters cannot be looked for: %s", problem)
+        if changed:
+            log.info("%d adapters are served, %d of them new", len(server.engine.folders.entries), len(changed))
+        last = problem
+        server.ready.set()
         # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.
         took = 0.0 if changed else time.perf_counter() - begun
         await asyncio.sleep(max(seconds, 20 * took))
 
 
-def _fault(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": " ".join(text.split())}, status, headers)
-
-
 def _add_faults(app: FastAPI) -> None:
     """Every refusal is one line of JSON."""
 
+    def fault(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": " ".join(text.split())}, status, headers)
+
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return _fault(422, f"{where}: {first['msg']}".encode(errors="replace").decode())
+        of_body = any(first["loc"][:1] == ("body",) for first in error.errors())
+        return fault(422, complaint(error.errors(), request.headers.get("content-type"), of_body))
 
     @app.exception_handler(UnknownAdapter)
     async def unknown(request: Request, error: UnknownAdapter) -> JSONResponse:
-        return _fault(404, str(error))
-
-    @app.exception_handler(ValueError)
-    async def wrong(request: Request, error: ValueError) -> JSONResponse:
-        return _fault(422, str(error))
+        return fault(404, str(error))
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:
-        return _fault(503, str(error), {"Retry-After": "1"})
+        return fault(503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(Failed)
+    async def failed(request: Request, error: Failed) -> JSONResponse:
+        return fault(500, str(error))
 
     @app.exception_handler(StarletteHTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
-        return _fault(error.status_code, str(error.detail), dict(error.headers or {}))
+        return fault(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-def _checked(inputs: Texts, limits: Limits) -> Sequence[Text]:
-    """The texts of a request; a fault of 413 or 422 if there are too many, or one is too long or no text."""
-    texts: list[Text] = [inputs] if isinstance(inputs, str) else list(inputs)
-    if not 1 <= len(texts) <= limits.texts:
-        raise HTTPException(413 if texts else 422, f"inputs are {len(texts)} texts; accepted: 1 to {limits.texts}")
-    for number, text in enumerate(texts):
-        for part in (text,) if isinstance(text, str) else text:
-            if len(part) > limits.characters:
-                raise HTTPException(
-                    413, f"text {number} has {len(part)} characters; accepted: at most {limits.characters}"
-                )
-            if SURROGATE.search(part):
-                raise HTTPException(422, f"text {number} holds half a character; accepted: Unicode")
-    return texts
+class LastResort:
+    """ASGI middleware that logs what nothing else has caught, and answers 500."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        begun = False
+
+        async def sent(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except Exception:
+            if begun or scope["type"] != "http":
+                raise
+            log.exception("%s %s raised an error", scope["method"], scope["path"])
+            await JSONResponse({"error": "an error within the server, whose log has it"}, 500)(scope, receive, send)
 
 
-def _labels(problem: Problem, prediction: Prediction, top_k: int | None) -> list[Label]:
-    return [Label(label=label, score=score) for label, score in problem.served(prediction)[:top_k]]
+@router.post("/predict")
+async def predict(body: ToAny, server: Serving) -> list[list[Label]] | list[Label]:
+    """Labels of one text, the most probable first, or a list of such lists for several."""
+    labels = await server.answer(body.adapter, body.texts(), body.parameters)
+    return labels[0] if isinstance(body.inputs, str) else labels
 
 
-def _described(name: str, entry: Entry, resident: bool) -> Described:
-    card, problem = entry.card, entry.card.problem
-    return Described(
-        name=name,
-        method=card.method.name,
-        problem=problem.name,
-        labels=list(problem.labels),
-        task=card.task,
-        max_length=card.max_length,
-        resident=resident,
+@router.post("/adapters/{name}")
+async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> list[list[Label]]:
+    """As the hub's inference API answers: a list for every text, of one text too."""
+    return await server.answer(name, body.texts(), body.parameters)
+
+
+@router.post("/adapters/{name}/predict")
+async def predict_as_text_embeddings_inference(
+    name: str, body: AsTextEmbeddingsInference, server: Serving
+) -> list[list[Label]] | list[Label]:
+    """As `/predict` of text-embeddings-inference reads and answers: `["a", "b"]` is a pair there."""
+    labels = await server.answer(name, body.texts(), body.parameters)
+    return labels if body.is_batch else labels[0]
+
+
+@router.get("/adapters")
+async def adapters(server: Serving) -> list[Described | Refused]:
+    """What is served, and what cannot be."""
+    folders = server.engine.folders
+    served = {name: server.described(name, entry) for name, entry in folders.entries.items()}
+    refused = {name: Refused(name=name, error=refusal.reason) for name, refusal in folders.refused.items()}
+    return [described for _, described in sorted((refused | served).items())]
+
+
+@router.get("/adapters/{name}")
+async def adapter(name: str, server: Serving) -> Described:
+    """One adapter that is served; 404 says why another is not."""
+    return server.described(name, server.engine.folders[name])
+
+
+@router.put("/adapters/{name}")
+async def add(name: Name, body: Source, server: Serving) -> Described:
+    """Serves an adapter under a name, in place of any that has it."""
+    server.check_ready()
+    return await asyncio.to_thread(server.add, name, body.source)
+
+
+@router.delete("/adapters/{name}", status_code=204)
+async def remove(name: str, server: Serving) -> None:
+    """Serves an adapter no more, until its files change."""
+    server.engine.folders.remove(name)
+
+
+@router.head("/health")
+@router.get("/health")
+async def health(server: Serving) -> Health:
+    """Whether everything is compiled, and requests will be answered at once."""
+    server.check_ready()
+    if server.watching is None or server.watching.done():
+        raise Busy("the folders are no longer watched")
+    return Health()
+
+
+@router.get("/info")
+async def info(server: Serving) -> Info:
+    """The encoder, and what requests may ask for."""
+    engine, limits = server.engine, server.limits
+    return Info(
+        version=__version__,
+        model_id=shown_base(engine.base),
+        model_sha=engine.bank.fingerprint,
+        model_dtype=jnp.dtype(jnp.float32).name,
+        max_concurrent_requests=engine.queue_limit,
+        max_input_length=engine.bank.config.max_length,
+        max_client_batch_size=limits.texts,
+        auto_truncate=True,
+        max_characters=limits.characters,
+        max_body_bytes=limits.body,
+        adapters=len(engine.folders.entries),
+        refused=len(engine.folders.refused.keys() - engine.folders.entries.keys()),
+        resident=len(engine.used),
+        max_resident=engine.resident,
     )
 
 
-def _locate(source: str, roots: Sequence[Path], hub: bool) -> Path:
-    """The folder of an adapter that a client may name."""
-    if source.startswith("hub:"):
-        if not hub:
-            raise HTTPException(422, "source is on the hub; accepted: a folder, unless the server runs with --hub")
-        return locate_adapter(source)
-    folder = Path(source.replace("\0", "")).resolve()
-    if not any(folder.is_relative_to(root.resolve()) for root in roots):
-        raise HTTPException(422, f"source is {source!r:.200}; accepted: a folder below those that are served")
-    return locate_adapter(str(folder))
+@router.get("/metrics", response_class=Response)
+async def show_metrics(server: Serving) -> Response:
+    """For Prometheus."""
+    return Response(server.metrics.page(), media_type=CONTENT_TYPE)

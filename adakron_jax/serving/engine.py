@@ -1,23 +1,34 @@
-"""The one thread that owns the bank: it takes requests as they come, a batch at a time."""
+"""The one thread that works with the bank: it takes requests as they come, a batch at a time."""
 
 import asyncio
 import collections
 import dataclasses
+import logging
+import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from adakron_jax import adapter
+from adakron_jax.adapter import Card
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
 from adakron_jax.problems import Prediction
-from adakron_jax.serving.shelf import Entry, Shelf, Stamp, stamp
+from adakron_jax.serving.folders import FILES, AdapterFolders, Stamp, UnknownAdapter, stamp
 
+log = logging.getLogger("adakron.serving")
 AT_ONCE = 256  # texts that the bank is asked at once
 FULL = 64  # texts that are not kept waiting for others
+ROOM = 16  # adapters that may be added to those there are at first before a stack has to grow, which compiles
 
 
 class Busy(Exception):
     """It cannot be answered now, but may be soon: the queue is full, or an adapter is being replaced."""
+
+
+class Failed(Exception):
+    """An adapter raised an error, or gave no finite numbers, on texts that are valid."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +37,15 @@ class _Item:
 
     name: str
     text: Text
-    waiting: asyncio.Future[tuple[Entry, Prediction]]
+    with_logits: bool
+    waiting: asyncio.Future[Prediction]
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, result: tuple[Entry, Prediction] | Exception) -> None:
+    def settle(self, result: Prediction | Exception) -> None:
         self.loop.call_soon_threadsafe(_settle, self.waiting, result)
 
 
-def _settle(waiting: asyncio.Future, result: tuple[Entry, Prediction] | Exception) -> None:
+def _settle(waiting: asyncio.Future, result: Prediction | Exception) -> None:
     if waiting.done():  # whoever asked has gone
         return
     if isinstance(result, Exception):
@@ -46,13 +58,23 @@ class Engine:
     """Answers texts in batches.
 
     Attributes:
+      base: the encoder's name.
       queue_limit: texts that may wait.
       resident: adapters kept in the bank; the least recently used ones leave.
       patience: seconds that a text waits for others to share its batch.
     """
 
-    def __init__(self, bank: AdapterBank, shelf: Shelf, *, queue_limit: int, resident: int, patience: float):
-        self.bank, self.shelf = bank, shelf
+    def __init__(
+        self,
+        bank: AdapterBank,
+        folders: AdapterFolders,
+        base: str,
+        *,
+        queue_limit: int,
+        resident: int,
+        patience: float,
+    ):
+        self.bank, self.folders, self.base = bank, folders, base
         self.queue_limit, self.resident, self.patience = queue_limit, resident, patience
         self.used: collections.OrderedDict[str, Stamp] = collections.OrderedDict()
         self._queue: collections.deque[_Item] = collections.deque()
@@ -75,17 +97,17 @@ class Engine:
         """Texts in the queue."""
         return len(self._queue)
 
-    async def predict(self, name: str, texts: Sequence[Text]) -> list[tuple[Entry, Prediction]]:
-        """The predictions of an adapter, and which it was.
+    async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Prediction]:
+        """The predictions of an adapter.
 
         Raises:
-          UnknownAdapter: there is none of that name.
-          Busy: the texts do not fit the queue, or the adapter is being replaced.
-          ValueError: the adapter cannot be loaded.
+          UnknownAdapter: there is none of that name, or it cannot be served.
+          Busy: there is no room for the texts in the queue, or the adapter is being replaced.
+          Failed: the adapter raised an error.
         """
-        self.shelf[name]
+        self.folders[name]
         loop = asyncio.get_running_loop()
-        items = [_Item(name, text, loop.create_future(), loop) for text in texts]
+        items = [_Item(name, text, with_logits, loop.create_future(), loop) for text in texts]
         with self._changed:
             if self._stopping or len(self._queue) + len(items) > self.queue_limit:
                 raise Busy(f"{len(self._queue)} texts are waiting; accepted: {self.queue_limit} at most")
@@ -117,27 +139,53 @@ class Engine:
             return taken
 
     def _answer(self, items: Sequence[_Item]) -> None:
-        entries: dict[str, Entry] = {}
-        ready = []
+        """Settles all items; where a batch raises, adapter by adapter, so that one harms no other's requests."""
+        by_name: dict[str, list[_Item]] = {}
         for item in items:
+            by_name.setdefault(item.name, []).append(item)
+        for name in list(by_name):
             try:
-                if item.name not in entries:
-                    entries[item.name] = self._load(item.name)
-                ready.append(item)
-            except (KeyError, ValueError, Busy) as error:
-                item.settle(error)
-        predictions = self.bank.predict([(item.name, item.text) for item in ready])
-        for item, prediction in zip(ready, predictions, strict=True):
-            item.settle((entries[item.name], prediction))
+                self._load(name)
+            except Exception as error:
+                if not isinstance(error, UnknownAdapter | Busy):
+                    error = _failure(name, error)
+                for item in by_name.pop(name):
+                    item.settle(error)
+        error = self._predict([item for some in by_name.values() for item in some])
+        if error is not None and len(by_name) > 1:
+            log.warning("a batch of %d adapters raised %r; they are asked one by one", len(by_name), error)
+        for name, some in by_name.items() if error is not None else ():
+            guilty = error if len(by_name) == 1 else self._predict(some)
+            if guilty is not None:
+                failure = _failure(name, guilty)
+                for item in some:
+                    item.settle(failure)
 
-    def _load(self, name: str) -> Entry:
+    def _predict(self, items: Sequence[_Item]) -> Exception | None:
+        """Settles the items, or gives what the bank raised."""
+        with_logits = any(item.with_logits for item in items)
+        try:
+            predictions = self.bank.predict([(item.name, item.text) for item in items], with_logits=with_logits)
+        except Exception as error:
+            return error
+        failures: dict[str, Failed] = {}
+        for item, prediction in zip(items, predictions, strict=True):
+            if all(map(math.isfinite, (prediction.score, *prediction.probabilities.values()))):
+                item.settle(prediction)
+                continue
+            if item.name not in failures:
+                failures[item.name] = _failure(item.name, ValueError("its predictions are no finite numbers"))
+            item.settle(failures[item.name])
+        return None
+
+    def _load(self, name: str) -> None:
         """Brings an adapter into the bank as it is on disk now, in place of one long unused if there are many.
 
         Raises:
           Busy: it is being replaced at this moment.
-          ValueError: it cannot be loaded.
+          UnknownAdapter: it cannot be loaded.
         """
-        entry = self.shelf[name]
+        entry = self.folders[name]
         if self.used.get(name) != entry.stamp:
             while name not in self.used and len(self.used) >= self.resident:
                 oldest = next(iter(self.used))
@@ -145,13 +193,65 @@ class Engine:
                 del self.used[oldest]
             try:
                 self.bank.add(name, entry.folder)
-            except ValueError:
+            except (ValueError, OSError) as error:
                 if name not in self.used:
-                    if stamp(entry.folder) != entry.stamp:
-                        raise Busy(f"adapter {name!r} is being replaced") from None
-                    raise
+                    raise self._cannot_load(name, error) from None
                 # Half replaced: the old one answers until the new one is whole.
             else:
                 self.used[name] = entry.stamp
         self.used.move_to_end(name)
-        return entry
+
+    def _cannot_load(self, name: str, error: Exception) -> Exception:
+        """What whoever asks for an adapter is told that is not in memory and cannot be loaded."""
+        entry, refusal = self.folders[name], self.folders.refused.get(name)
+        if refusal is not None:
+            return UnknownAdapter(f"adapter {name!r} cannot be served: {refusal.reason}")
+        if stamp(entry.folder) != entry.stamp:
+            return Busy(f"adapter {name!r} is being replaced")
+        self.folders.refuse(name, entry, error)
+        try:
+            self.folders[name]
+        except UnknownAdapter as unknown:
+            return unknown
+        return Busy(f"adapter {name!r} is being replaced")
+
+
+def _failure(name: str, error: Exception) -> Failed:
+    """What clients are told of an error whose whole story is in the log."""
+    log.error("adapter %r raised an error; its requests are answered with 500", name, exc_info=error)
+    return Failed(f"adapter {name!r:.200} raised an error on valid texts; the server's log says which")
+
+
+def make_engine(roots: Sequence[Path], base: str = "", *, queue_limit: int, resident: int, patience: float) -> Engine:
+    """The engine over adapters in folders; nothing is compiled before the folders are scanned.
+
+    Args:
+      base: the encoder; by default that of the first adapter that can be read.
+
+    Raises:
+      ValueError: a folder does not exist, there is no adapter to say which encoder, or that cannot be read.
+    """
+    for root in roots:
+        if not root.is_dir():
+            raise ValueError(f"{root}: no such folder; accepted: an adapter's, a run's, or one with many of them")
+    folders = AdapterFolders(roots, "")
+    at_first = folders.folders()
+    base = base or _first_base(roots[0], at_first.values())
+    bank = AdapterBank(base)
+
+    def prepare(card: Card) -> None:
+        bank.prepare(card, min(resident, len(at_first) + ROOM))
+
+    folders.fingerprint, folders.prepare = bank.fingerprint, prepare
+    return Engine(bank, folders, base, queue_limit=queue_limit, resident=resident, patience=patience)
+
+
+def _first_base(root: Path, folders: Iterable[Path]) -> str:
+    """The encoder of the first adapter whose card can be read."""
+    problem = f"{root}: no adapter in it; accepted: adapters, or --base to wait for some"
+    for folder in folders:
+        try:
+            return adapter.read_card(folder / FILES[0]).base
+        except ValueError as error:
+            problem = str(error)
+    raise ValueError(problem)

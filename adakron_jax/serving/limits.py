@@ -1,10 +1,42 @@
-"""Who may ask, and how much."""
+"""How much one request may ask for."""
 
-import hmac
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+
+from adakron_jax.bank.bank import Text
+from adakron_jax.data.labels import SURROGATE
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a request may ask for.
+
+    Attributes:
+      body: bytes.
+      texts: of one request.
+      characters: of one text; what is longer than the adapter reads is cut, what is longer than this is refused.
+    """
+
+    body: int = 2**20
+    texts: int = 256
+    characters: int = 20_000
+
+    def check(self, texts: Sequence[Text]) -> None:
+        """A fault of 413 or 422 if there are too many texts, or one is too long or no text."""
+        if not 1 <= len(texts) <= self.texts:
+            raise HTTPException(413 if texts else 422, f"inputs are {len(texts)} texts; accepted: 1 to {self.texts}")
+        for number, text in enumerate(texts):
+            for part in (text,) if isinstance(text, str) else text:
+                if len(part) > self.characters:
+                    raise HTTPException(
+                        413, f"text {number} has {len(part)} characters; accepted: at most {self.characters}"
+                    )
+                if SURROGATE.search(part):
+                    raise HTTPException(422, f"text {number} holds half a character; accepted: Unicode")
 
 
 class BodyLimit:
@@ -34,18 +66,3 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         return await self.app(scope, replay, send)
-
-
-class Bearer:
-    """ASGI middleware that answers 401 to whoever does not bear the token, but for `unguarded` paths."""
-
-    def __init__(self, app: Any, token: str, unguarded: Collection[str]):
-        self.app, self.expected, self.unguarded = app, f"Bearer {token}".encode(), unguarded
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] not in self.unguarded:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self.expected):
-                refusal = JSONResponse({"error": "no valid bearer token"}, 401, {"WWW-Authenticate": "Bearer"})
-                return await refusal(scope, receive, send)
-        return await self.app(scope, receive, send)

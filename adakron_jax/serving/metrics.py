@@ -6,7 +6,6 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from adakron_jax.serving.engine import Engine
-from adakron_jax.serving.shelf import Shelf
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -19,7 +18,7 @@ class Metrics:
       seconds: of a request, by endpoint.
     """
 
-    def __init__(self, engine: Engine, shelf: Shelf):
+    def __init__(self, engine: Engine):
         self.registry = CollectorRegistry()
         self.requests = Counter("adakron_requests", "Requests answered", ["endpoint", "status"], registry=self.registry)
         self.seconds = Histogram(
@@ -29,7 +28,7 @@ class Metrics:
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
             registry=self.registry,
         )
-        bank = engine.bank
+        bank, folders = engine.bank, engine.folders
         for name, text, read in (
             ("batches", "Batches computed", lambda: bank.totals.batches),
             ("batch_examples", "Texts in all batches", lambda: bank.totals.examples),
@@ -37,7 +36,8 @@ class Metrics:
             ("batch_positions", "Tokens and padding in all batches", lambda: bank.totals.positions),
             ("batch_fill", "Share of all positions that were tokens", lambda: bank.totals.fill),
             ("queue", "Texts that wait", lambda: engine.waiting),
-            ("adapters", "Adapters served", lambda: len(shelf.entries)),
+            ("adapters", "Adapters served", lambda: len(folders.entries)),
+            ("refused_adapters", "Adapters that cannot be served", lambda: len(folders.refused)),
             ("resident_adapters", "Adapters in memory", lambda: len(bank.members)),
             ("compilations", "Programs compiled", lambda: bank.compilations),
         ):

@@ -152,10 +152,22 @@ def test_dropout_drops_at_its_rate_and_keeps_the_expectation(rate: float) -> Non
     assert abs(np.corrcoef(rows[:, 0:-1:2].ravel(), rows[:, 1::2].ravel())[0, 1]) < 0.02
 
 
-def test_the_random_words_are_those_of_jax() -> None:
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_the_random_words_are_those_of_jax(implementation: str) -> None:
     for seed, shape in ((0, (3, 7)), (12345, (2, 3, 5)), (2**32 - 1, (1000,))):
-        key = jax.random.fold_in(jax.random.key(seed), 7)
+        key = jax.random.fold_in(jax.random.key(seed, impl=implementation), 7)
         np.testing.assert_array_equal(random_words(key, shape), jax.random.bits(key, shape, jnp.uint32))
+
+
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_dropout_takes_keys_of_other_implementations(implementation: str) -> None:
+    drop, x = Dropout(0.5), jnp.ones((2, 40, 50))
+    key = jax.random.key(1, impl=implementation)
+    y = jax.jit(lambda key, x: drop.apply({}, x, False, rngs={"dropout": key}))(key, x)
+    assert abs(float(y.mean()) - 1) < 0.1
+    parts = jax.vmap(lambda x: drop.apply({}, x, False, rngs={"dropout": key}))(x)
+    np.testing.assert_array_equal(parts.shape, x.shape)
+    assert abs(float(parts.mean()) - 1) < 0.1
 
 
 def test_a_rows_dropout_does_not_depend_on_how_many_rows_there_are() -> None:

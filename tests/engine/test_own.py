@@ -220,6 +220,6 @@ def test_a_multilabel_head_starts_at_how_often_each_label_holds(tiny: Path, pool
     holds = np.zeros((98, 3), bool)
     holds[0, 0], holds[::2, 1] = True, True
     config = RunConfig(text=("text",), data="a.csv", task="tags", model=str(tiny), pooling=pooling, max_length=32)
-    params = initial_params(config, make_model(config, problem, base.encoder), problem, base, holds)
+    params = initial_params(config, make_model(config, problem, base), problem, base, holds)
     bias = flatten(params)["classifier/bias"]
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), [0.02, 0.5, 0.01], rtol=1e-5)

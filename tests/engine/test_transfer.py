@@ -32,7 +32,7 @@ def start(tiny: Path, out: Path, task: str, method: Method, init_from: str = "")
     """All leaves with which a run would begin."""
     config = RunConfig(task, str(tiny), "mini", str(out), method=method, max_length=32, limit_train=8, limit_eval=8)
     problem, base = TASKS[task].problem, Pretrained(config.model)
-    model = make_model(config, problem, base.encoder)
+    model = make_model(config, problem, base)
     config = dataclasses.replace(config, init_from=init_from)
     return flatten(initial_params(config, model, problem, base, np.zeros(8, np.int32)))
 

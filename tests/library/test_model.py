@@ -162,3 +162,20 @@ def test_a_fused_model_computes_the_same_and_what_does_not_fuse_is_named(made: t
 def test_labels_that_are_none_are_refused(tiny: Path, settings: dict[str, Any], complaint: str):
     with pytest.raises(ValueError, match=complaint):
         ak.from_pretrained(str(tiny), METHOD, **settings, key=KEY)
+
+
+def test_an_encoder_without_a_pooler_is_read_without_one_or_gets_a_new_one_that_trains(tiny: Path, tmp_path: Path):
+    folder = tmp_path / "headless"
+    shutil.copytree(tiny, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: x for name, x in tensors.items() if "pooler" not in name}, folder / "model.safetensors")
+    for pooling in ("mean", "first"):  # a warning would fail the test
+        model, params = ak.from_pretrained(str(folder), METHOD, pooling=pooling, key=KEY)
+        assert (model.pooling, model.head, "pooler" in params) == (pooling, "own", False)
+    with pytest.warns(UserWarning, match="headless has no pooler: a new one trains, as the first dense of the head"):
+        model, params = ak.from_pretrained(str(folder), METHOD, key=KEY)
+    assert "classifier/dense/kernel" in flatten(ak.split_params(params, METHOD)[0])
+    ak.save_adapter(tmp_path / "adapter", model, params, base=str(folder))
+    again, loaded = ak.load_adapter(tmp_path / "adapter")
+    logits = [model.apply({"params": tree}, batch()) for model, tree in ((model, params), (again, loaded))]
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-6)

@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 
 from adakron_jax.methods import AdaKron, LoRA
-from adakron_jax.serving.app import Limits, make_app
-from adakron_jax.serving.engine import Engine
-from adakron_jax.serving.start import make_engine
+from adakron_jax.serving.app import make_app
+from adakron_jax.serving.engine import Engine, make_engine
+from adakron_jax.serving.limits import Limits
 from tests.bank.test_bank import BINARY, PROBLEMS, write_adapter
 
 SCAN = 0.05  # seconds between looks at the folder
@@ -60,7 +60,7 @@ def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
     of_engine |= {key: settings.pop(key) for key in list(settings) if key in of_engine}
     wait = settings.pop("wait", True)
     engine = make_engine([folder], str(base), **of_engine)
-    app = make_app(engine, engine.shelf, seconds_between_scans=SCAN, **settings)
+    app = make_app(engine, seconds_between_scans=SCAN, **settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -10,8 +10,7 @@ import pytest
 from huggingface_hub import InferenceClient, constants
 
 from adakron_jax.bank import AdapterBank
-from adakron_jax.serving.engine import Busy
-from adakron_jax.serving.start import make_engine
+from adakron_jax.serving.engine import make_engine
 from tests.serving.conftest import Served, serving, wait_for
 
 JSON = {"Content-Type": "application/json"}
@@ -61,30 +60,62 @@ def test_the_hub_s_own_client_is_a_client(served: Served, bank: AdapterBank, mon
     assert same([[{"label": one.label, "score": one.score} for one in found]], expected(bank, "kron-1", TEXTS[:1]))
 
 
-def test_it_describes_itself(served: Served) -> None:
+def test_it_describes_itself(served: Served, tiny: Path) -> None:
     listed = {one["name"]: one for one in served.client.get("/adapters").json()}
     assert sorted(listed) == ["kron-0", "kron-1", "kron-2", "kron-3", "lora"]
     assert listed["kron-2"]["problem"] == "multilabel"
     assert listed["kron-2"]["labels"] == ["red", "green", "blue"]
     paths = served.client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/predict", "/adapters", "/adapters/{name}", "/health", "/metrics"}
+    assert set(paths) == {
+        "/predict",
+        "/adapters",
+        "/adapters/{name}",
+        "/adapters/{name}/predict",
+        "/health",
+        "/info",
+        "/metrics",
+    }
     assert "swagger" in served.client.get("/docs").text
     assert served.client.get("/health").json() == {"status": "ready"}
+    assert (served.client.head("/health").status_code, served.client.head("/health").content) == (200, b"")
+    assert served.client.get("/adapters/kron-2").json() == listed["kron-2"]
+    info = served.client.get("/info").json()
+    assert (info["adapters"], info["refused"], info["max_client_batch_size"]) == (5, 0, 8)
+    assert info["model_id"] == tiny.name
 
 
 @pytest.mark.parametrize(
     ("body", "status", "complaint"),
     [
         ({"inputs": "x", "adapter": "kron_0"}, 404, "adapter is 'kron_0'; accepted: kron-0"),
-        ({"inputs": "x", "adapter": "zzz"}, 404, "adapter is 'zzz'; accepted: one of 5 names"),
+        ({"inputs": "x", "adapter": "zzz"}, 404, "adapter is 'zzz'; accepted: the 5 that GET /adapters lists"),
         ({"inputs": "x"}, 422, "adapter: Field required"),
-        ({"inputs": 3, "adapter": "lora"}, 422, "inputs"),
-        ({"inputs": [["a", "b", "c"]], "adapter": "lora"}, 422, "inputs"),
+        ({"inputs": 3, "adapter": "lora"}, 422, "inputs: 3; accepted: a text, a list of texts, or a list of pairs"),
+        ({"inputs": None, "adapter": "lora"}, 422, "inputs: null; accepted: a text"),
+        ({"inputs": {"text": "a"}, "adapter": "lora"}, 422, "inputs: an object; accepted: a text"),
+        ({"inputs": ["x", None], "adapter": "lora"}, 422, "inputs: text 1 is null; accepted"),
+        ({"inputs": ["x", True], "adapter": "lora"}, 422, "inputs: text 1 is true; accepted"),
+        ({"inputs": ["x", 1.5], "adapter": "lora"}, 422, "inputs: text 1 is 1.5; accepted"),
+        ({"inputs": [["a", "b"], "c"], "adapter": "lora"}, 422, "inputs: text 1 is 'c' among pairs; accepted"),
+        ({"inputs": [["a", "b", "c"]], "adapter": "lora"}, 422, "inputs: pair 0 holds 3 texts; accepted"),
+        ({"inputs": [["a", None]], "adapter": "lora"}, 422, "inputs: pair 0 holds null; accepted"),
         ({"inputs": [], "adapter": "lora"}, 422, "inputs are 0 texts; accepted: 1 to 8"),
         ({"inputs": ["x"] * 9, "adapter": "lora"}, 413, "inputs are 9 texts; accepted: 1 to 8"),
         ({"inputs": ["x", "y" * 501], "adapter": "lora"}, 413, "text 1 has 501 characters; accepted: at most 500"),
         ({"inputs": "y" * 20_000, "adapter": "lora"}, 413, "the body is too large; accepted: 10000 bytes at most"),
-        ({"inputs": "x", "adapter": "lora", "parameters": {"top": 1}}, 422, "parameters.top: Extra inputs"),
+        (
+            {"inputs": "x", "adapter": "lora", "parameters": {"top": 1}},
+            422,
+            "parameters: 'top' is no field; accepted: top_k, function_to_apply, truncate",
+        ),
+        *(
+            (
+                {"inputs": "x", "adapter": "lora", field: 1},
+                422,
+                f"body: {field!r} is no field; accepted: inputs, parameters, adapter",
+            )
+            for field in ("raw_scores", "truncate", "top_k", "function_to_apply", "options")
+        ),
     ],
 )
 def test_a_bad_request_is_told_why_in_one_line(
@@ -97,7 +128,13 @@ def test_a_bad_request_is_told_why_in_one_line(
 
 
 def test_what_is_no_json_or_of_no_size_is_refused(served: Served) -> None:
-    assert served.client.post("/predict", content=b"{").status_code == 422
+    broken = served.client.post("/predict", content=b'{"inputs": ', headers=JSON)
+    assert broken.status_code == 422
+    assert broken.json()["error"].startswith("body: no JSON at character ")
+    for headers, said in (({}, "is missing"), ({"Content-Type": "text/plain; charset=utf-8"}, "is 'text/plain'")):
+        unread = served.client.post("/predict", content=b'{"inputs": "x", "adapter": "lora"}', headers=headers)
+        assert unread.status_code == 422
+        assert unread.json()["error"] == f"Content-Type {said}; accepted: application/json"
     half = served.client.post("/predict", content=rb'{"inputs": "\ud800", "adapter": "lora"}', headers=JSON)
     assert half.status_code == 422
     assert "text 0 holds half a character" in half.json()["error"]
@@ -127,6 +164,7 @@ def test_adapters_are_put_and_deleted_by_clients(served: Served, bank: AdapterBa
     for source, complaint in {
         str(shelf / "lora"): "a folder below those that are served",
         str(served.folder / "nothing"): "no adapter there",
+        "kron-1/../../elsewhere": "a folder below those that are served",
         "hub:acme/adapter": "unless the server runs with --hub",
     }.items():
         answer = served.client.put("/adapters/again", json={"source": source})
@@ -143,7 +181,7 @@ def test_more_adapters_than_stay_resident_are_served(served: Served, bank: Adapt
 
 def test_texts_for_more_adapters_than_stay_resident_compile_nothing(shelf: Path, tiny: Path) -> None:
     engine = make_engine([shelf], str(tiny), queue_limit=64, resident=2, patience=0.3)
-    engine.shelf.scan()
+    engine.folders.scan()
     compiled = engine.bank.compilations
     engine.start()
 
@@ -180,26 +218,3 @@ def test_a_full_queue_says_when_to_come_again(shelf: Path, tiny: Path) -> None:
         refused = [answer for answer in answers if answer.status_code == 503]
         assert {answer.status_code for answer in answers} == {200, 503}
         assert all(answer.headers["retry-after"] == "1" for answer in refused)
-
-
-def test_an_adapter_half_replaced_is_asked_for_again_and_a_damaged_one_is_refused(
-    shelf: Path, tiny: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(shelf / "lora", tmp_path / "all" / "lora")
-    engine = make_engine([tmp_path / "all"], str(tiny), queue_limit=4, resident=4, patience=0.0)
-    engine.shelf.scan()
-    engine.start()
-    (tmp_path / "all" / "lora" / "adapter.json").write_bytes((shelf / "kron-0" / "adapter.json").read_bytes())
-    with pytest.raises(Busy, match="'lora' is being replaced"):
-        asyncio.run(engine.predict("lora", ["x"]))
-    engine.shelf.scan()
-    with pytest.raises(ValueError, match=r"adapter\.safetensors"):
-        asyncio.run(engine.predict("lora", ["x"]))
-    engine.stop()
-
-
-def test_a_token_is_asked_for_where_one_is_set(shelf: Path, tiny: Path) -> None:
-    with serving(shelf, tiny, token="secret") as served:
-        assert served.ask("lora", "x").status_code == 401
-        assert served.client.get("/adapters", headers={"Authorization": "Bearer other"}).status_code == 401
-        assert served.client.get("/adapters", headers={"Authorization": "Bearer secret"}).status_code == 200

@@ -80,6 +80,9 @@ def test_it_fetches_from_the_hub_answers_what_is_under_way_and_ends_when_told_to
         (["."], r"\.: no adapter in it; accepted: adapters, or --base"),
         ([".", "--queue", "0"], "queue is 0; accepted: at least 1"),
         ([".", "--patience", "-1"], "patience is -1.0; accepted: 0 to 1000 milliseconds"),
+        ([".", "--token-file", "none"], r"token-file is 'none', which cannot be read \(FileNotFoundError\)"),
+        ([".", "--root-path", "x/"], "root-path is 'x/'; accepted: a path such as /adapters"),
+        ([".", "--cors", "a.example"], "cors is 'a.example'; accepted: https://HOST"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_line(

@@ -91,7 +91,7 @@ def train_and_evaluate(
             hosts.check_same("the data", lambda: data.digest)
             hosts.check_same("the encoder", lambda: shared.model.fingerprint)
             problem = data.task.problem
-            model = make_model(lead, problem, encoder)
+            model = make_model(lead, problem, shared.model)
             targets = data.train.labels
             params = [initial_params(config, model, problem, shared.model, targets) for config in configs]
             frozen = place_frozen(params, model, shardings)
@@ -201,6 +201,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
     best = read_evaluation(best_of(records, data.best_by), data.task.scored)
     last = read_evaluation(records[-1], data.task.scored)
     trainable = run.checkpoints.restore_best(best.step, state.trainable)
+    pooling, head = shared.model.reads(config.pooling)
     card = adapter.Card(
         method=config.method,
         task=config.task,
@@ -210,7 +211,8 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         encoder=shared.model.encoder,
         scores=best.scores,
         max_length=config.max_length,
-        pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        pooling=pooling,
+        head=head,
         texts=data.task.texts,
         label=data.task.label,
     )

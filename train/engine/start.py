@@ -36,27 +36,31 @@ def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
 
 
 def advise_pooling(config: RunConfig, base: Pretrained) -> None:
-    """Says so where the encoder was trained to have its texts read in another way."""
+    """Says so where the encoder was trained to have its texts read in another way, or lacks the pooler to read."""
     if base.pooling and config.pooling == "pooler":
         terminal.say(
             f"{base.name} is a sentence encoder whose pooler was never trained ({POOLING} says {base.pooling}); "
             f"--pooling {base.pooling} learns faster"
         )
+    elif base.reads(config.pooling)[0] != config.pooling:
+        terminal.say(f"{base.name} has no pooler: a new one trains, as the first dense of the head")
 
 
-def make_model(config: RunConfig, problem: Problem, encoder: EncoderConfig) -> SequenceClassifier:
+def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> SequenceClassifier:
     """The classifier in the run's precision; ValueError if the method has no loss for the problem."""
     if problem.independent and isinstance(config.method, AdaMix | MAdaKron) and config.method.consistency:
         raise ValueError(
             f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
             f"false, of a {problem.name} problem"
         )
+    pooling, head = base.reads(config.pooling)
     return SequenceClassifier(
-        encoder,
+        base.encoder,
         config.method,
         config.dtype,
         num_labels=problem.outputs,
-        pooling=config.pooling,  # pyright: ignore[reportArgumentType]
+        pooling=pooling,
+        head=head,
         remat=config.remat,
     )
 
@@ -142,7 +146,8 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     if (reached(config) and not adds_frozen) or (card := check_start(config, base)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])
-    agree = (card.problem.name, card.problem.labels, card.pooling) == (problem.name, problem.labels, config.pooling)
+    agree = (card.problem.name, card.problem.labels) == (problem.name, problem.labels)
+    agree = agree and (card.pooling, card.head) == base.reads(config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
     terminal.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")

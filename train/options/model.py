@@ -2,12 +2,14 @@
 
 import functools
 import json
+import typing
 from pathlib import Path
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import POOLING
 from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, readable
 from adakron_jax.hub import models
 
 
@@ -42,6 +44,10 @@ class Pretrained:
         modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
         words = [word for key, word in modes.items() if said.get(key) is True]
         return words[0] if len(words) == 1 else ""
+
+    def reads(self, pooling: str) -> tuple[Pooling, HeadForm]:
+        """What a new head reads and is, if it is to have this pooling."""
+        return readable(typing.cast(Pooling, pooling), "own", self.encoder, self.leaves)
 
     @functools.cached_property
     def leaves(self) -> pretrained.Leaves:

@@ -1,0 +1,105 @@
+"""What the endpoints have in common: the engine, the limits, and whether it is ready."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub.constants import HF_HUB_CACHE
+from starlette.exceptions import HTTPException
+
+from adakron_jax.bank.bank import Text
+from adakron_jax.hub.adapters import locate_adapter
+from adakron_jax.serving import answers
+from adakron_jax.serving.access import without_paths
+from adakron_jax.serving.engine import Busy, Engine
+from adakron_jax.serving.folders import Entry
+from adakron_jax.serving.limits import Limits
+from adakron_jax.serving.messages import Described, Label, Parameters
+from adakron_jax.serving.metrics import Metrics
+
+
+@dataclasses.dataclass
+class Server:
+    """One server.
+
+    Attributes:
+      hub: whether adapters may be fetched from the hub.
+      ready: set once the folders have been looked at, and everything is compiled.
+      watching: looks at the folders again and again.
+    """
+
+    engine: Engine
+    limits: Limits
+    hub: bool
+    metrics: Metrics
+    ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    watching: asyncio.Task[None] | None = None
+
+    async def answer(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[list[Label]]:
+        """Labels of every text, by the adapter of this name."""
+        self.check_ready()
+        self.limits.check(texts)
+        if not parameters.truncate:
+            await asyncio.to_thread(self._check_tokens, name, texts)
+        function = parameters.function_to_apply
+        predictions = await self.engine.predict(name, texts, with_logits=function is not None)
+        return [answers.labels(prediction, function, parameters.top_k) for prediction in predictions]
+
+    def check_ready(self) -> None:
+        """Busy before everything is compiled."""
+        if not self.ready.is_set():
+            raise Busy("the server is compiling; see GET /health")
+
+    def _check_tokens(self, name: str, texts: Sequence[Text]) -> None:
+        """A fault of 413 if a text would be cut."""
+        most = self.engine.folders[name].card.max_length
+        for number, text in enumerate(texts):
+            columns = [[part] for part in ((text,) if isinstance(text, str) else text)]
+            if self.engine.bank.tokenizer.encode(columns, most).cut:
+                raise HTTPException(413, f"text {number} has more than {most} tokens; accepted: so many, or truncate")
+
+    def described(self, name: str, entry: Entry) -> Described:
+        card, refusal = entry.card, self.engine.folders.refused.get(name)
+        return Described(
+            name=name,
+            method=card.method.name,
+            problem=card.problem.name,
+            labels=list(card.problem.labels),
+            task=card.task,
+            max_length=card.max_length,
+            resident=name in self.engine.used,
+            error=refusal and f"is served as it was before: {refusal.reason}",
+        )
+
+    def add(self, name: str, source: str) -> Described:
+        """Serves what a client names; a fault of 422 if it may not be, or there is no adapter that can be."""
+        folders = self.engine.folders
+        try:
+            return self.described(name, folders.add(name, _locate(source, folders.roots, self.hub)))
+        except ValueError as error:
+            known = (*(root.resolve() for root in folders.roots), HF_HUB_CACHE, Path.home())
+            raise HTTPException(422, without_paths(str(error), {str(path): "" for path in known})) from None
+
+
+def _locate(source: str, roots: Sequence[Path], hub: bool) -> Path:
+    """The folder of an adapter that a client may name: on the hub, or below the folders served."""
+    if source.startswith("hub:"):
+        if not hub:
+            raise ValueError("source is on the hub; accepted: a folder, unless the server runs with --hub")
+        return locate_adapter(source)
+    named = source.replace("\0", "")
+    below = [path for root in roots for given in (root / named, Path(named)) if (path := _within(given, root))]
+    if not below:
+        raise ValueError(f"source is {source!r:.200}; accepted: a folder below those that are served")
+    for folder in below:
+        with contextlib.suppress(ValueError):
+            return locate_adapter(str(folder))
+    raise ValueError(f"source is {source!r:.200}; no adapter there; accepted: the folder of an adapter, or of a run")
+
+
+def _within(path: Path, root: Path) -> Path | None:
+    """The path without links, if it is below the folder."""
+    resolved = path.resolve()
+    return resolved if resolved.is_relative_to(root.resolve()) else None
