@@ -1,5 +1,6 @@
 """`export`: an adapter for other programs, or the classifier that it makes of its encoder."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def add_flags(parser: Parser) -> None:
 def run(given: dict[str, Any]) -> int:
     from adakron_jax.interop.convert import export_adapter
 
-    files = export_adapter(given["run"], given["to"], Path(given["out"]), given.get("model"))
-    print(f"{given['out']}: {', '.join(files)}")
+    exported = export_adapter(given["run"], given["to"], Path(given["out"]), given.get("model"))
+    print(f"{given['out']}: {', '.join(exported.files)}")
+    if exported.not_held:
+        print(f"adakron: note: {exported.not_held}", file=sys.stderr)
     return 0

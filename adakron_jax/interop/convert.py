@@ -1,11 +1,15 @@
 """Adapters from one format into another: what `import` and `export` do."""
 
 import dataclasses
+import shlex
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from adakron_jax import adapter
+from adakron_jax import adapter, problems
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.paths import POOLER
 from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_json, write_whole
 from adakron_jax.hub.adapters import locate_adapter
@@ -16,7 +20,9 @@ from adakron_jax.interop.adapterhub import folder as adapterhub
 from adakron_jax.interop.heads import Base, in_own_unit
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
+from adakron_jax.problems import Problem
 
+_SHOWN = 20  # labels in a line
 FORMATS = ("huggingface", "peft", "adapterhub", "authors")
 _READERS: dict[str, Any] = {
     "huggingface": huggingface.read,
@@ -39,7 +45,7 @@ def format_of(folder: Path) -> str:
         raise ValueError(
             f"{folder}/adapter_config.json has no peft_type and no model_class; accepted: peft's, AdapterHub's"
         )
-    for file in (huggingface.WEIGHTS, huggingface.PICKLED):
+    for file in (huggingface.WEIGHTS, f"{huggingface.WEIGHTS}.index.json", huggingface.PICKLED):
         if (folder / file).is_file():
             own = authors.is_authors(authors.tensors_of(folder, huggingface.WEIGHTS, huggingface.PICKLED))
             return "authors" if own else "huggingface"
@@ -49,24 +55,38 @@ def format_of(folder: Path) -> str:
     )
 
 
-def import_adapter(folder: Path, model: str, out: Path) -> Card:
+def import_adapter(
+    folder: Path,
+    model: str,
+    out: Path,
+    labels: Sequence[str] = (),
+    problem: str = "",
+    warn: Callable[[str], Any] = warnings.warn,
+) -> Card:
     """Reads another program's adapter or classifier, and writes it as a portable adapter.
 
     Args:
       folder: as the other program saved it.
       model: the encoder it was trained on, as `locate` takes it.
       out: the folder to write.
+      labels, problem: what the head predicts, where the folder does not say it.
+      warn: told in a line where the folder names another encoder.
 
     Raises:
       ValueError: something in it is damaged, not supported, or does not fit the encoder.
     """
     kind = format_of(folder)
-    base = Base.read(locate(model))
+    base = Base.read(locate(model), problem)
     read = _READERS[kind](folder, base)
+    if not _same_name(read.trained_on, model, base):
+        warn(
+            f"{folder} names {read.trained_on} as its base, and {model} is given: shapes are alike, and cannot tell "
+            "whether it is the same"
+        )
     card = Card(
         method=read.method,
         task=f"imported from {kind}",
-        problem=read.problem,
+        problem=_as_told(read.problem, labels, problem),
         base=model,
         fingerprint=base.fingerprint,
         encoder=base.config,
@@ -75,11 +95,40 @@ def import_adapter(folder: Path, model: str, out: Path) -> Card:
         pooling=read.pooling,
         head=read.head,
     )
+    missing = flatten(card.classifier().shapes()).keys() - base.leaves.keys() - read.leaves.keys()
+    if any(path.startswith(f"{POOLER}/") for path in missing):
+        raise ValueError(f"{model} has no pooler, which the head of {folder} reads; accepted: an encoder with one")
     adapter.save(out, graft(adapter.portable_shapes(card), read.leaves), card)
     return card
 
 
-def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> list[str]:
+def _as_told(read: Problem, labels: Sequence[str], kind: str) -> Problem:
+    """The problem with what the user says of it; ValueError if that is not for the head."""
+    if not labels and not kind:
+        return read
+    asked = problems.kind_of(kind or read.name)
+    told = asked(tuple(labels)) if labels else asked.of_count(read.outputs)
+    if not labels and told.labels:
+        told = asked(read.output_names)
+    if told.outputs != read.outputs:
+        raise ValueError(f"problem is {told.described()}; accepted: one of {read.outputs} outputs, as the head has")
+    return told
+
+
+def _same_name(recorded: str, model: str, base: Base) -> bool:
+    """Whether a folder's name for its base may be that of the encoder given; their last parts are compared."""
+    known = (model, str(locate(model)), str(base.said.get("_name_or_path") or ""))
+    return not recorded or Path(recorded).name.lower() in {Path(name).name.lower() for name in known if name}
+
+
+class Exported(NamedTuple):
+    """The files written, and what they do not hold."""
+
+    files: list[str]
+    not_held: str
+
+
+def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> Exported:
     """Writes an adapter for another program; each file appears whole.
 
     Args:
@@ -87,9 +136,6 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
       to: one of FORMATS.
       out: the folder to write, which holds nothing else.
       model: where the encoder is, if not where the adapter says.
-
-    Returns:
-      The names of the files.
 
     Raises:
       ValueError: the format has no equal of the method or the head, or the encoder is another.
@@ -106,7 +152,8 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
         writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
         files = writers[to](card, in_own_unit(leaves, card.problem))
     trained_in = Path(run) if folder != Path(run) else None
-    files["README.md"] = model_card(card, out.name, _use(to, card, out.name), trained_in).encode()
+    said = "\n\n".join(filter(None, (_use(to, card, out.name), not_held(to, card.problem))))
+    files["README.md"] = model_card(card, out.name, said, trained_in).encode()
     if others := sorted({path.name for path in out.glob("*")} - files.keys()):
         raise ValueError(
             f"{out} holds {others[0]} already; accepted: a folder that is new, empty, or of an earlier export"
@@ -114,7 +161,18 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> li
     out.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         write_whole(out / name, contents)
-    return sorted(files)
+    return Exported(sorted(files), not_held(to, card.problem))
+
+
+def not_held(to: str, problem: Problem) -> str:
+    """What a format does not say of a problem, in a line with what `import` then has to be told; empty if nothing."""
+    if to not in ("peft", "authors") or problem.outputs == 1 and not problem.labels:
+        return ""
+    names = " ".join(shlex.quote(label) for label in problem.labels[:_SHOWN]) + " ..." * (len(problem.labels) > _SHOWN)
+    return (
+        f"the format {to} holds neither label names nor the kind of problem; import it with --problem {problem.name} "
+        f"--labels {names}"
+    )
 
 
 def _use(to: str, card: Card, name: str) -> str:

@@ -57,6 +57,11 @@ class Fields:
             raise self.refuse(name, value, "a text")
         return value
 
+    def name(self, name: str) -> str:
+        """A text that says nothing but a name; empty where there is none."""
+        value = self.left.pop(name, None)
+        return value if isinstance(value, str) else ""
+
     def any_of(self, name: str, accepted: Mapping[Any, Any] | Sequence[Any], default: Any = None) -> Any:
         """One of several values; what a mapping has for it."""
         value = self.left.pop(name, default)
@@ -107,16 +112,52 @@ class Fields:
                 raise ValueError(f"{self.where}: {name} is {value!r}, which is not known here; accepted: without it")
 
 
-def labels_of(label2id: Any, count: int, where: str) -> tuple[str, ...]:
-    """Label names in order of their codes; `LABEL_0`, ... where there are none."""
+def labels_of(said: Mapping[str, Any], count: int, where: str) -> tuple[str, ...]:
+    """Label names in order of their codes, as `id2label` says them, else `label2id`; `LABEL_0`, ... where neither does.
+
+    Codes may be numbers or texts. A table of nothing but `LABEL_0`, ..., which transformers writes of itself, says
+    nothing.
+
+    Raises:
+      ValueError: the codes are not 0 to `count - 1`, or the two disagree.
+    """
     if count > MOST_LABELS:
         raise ValueError(f"{where}: num_labels is {count:,}; accepted: at most {MOST_LABELS:,}")
-    if not label2id:
-        return tuple(f"LABEL_{code}" for code in range(count))
-    codes = list(label2id.values()) if isinstance(label2id, dict) else None
-    if codes is None or not all(isinstance(code, int) for code in codes) or sorted(codes) != list(range(count)):
-        raise ValueError(f"{where}: label2id is {label2id!r}; accepted: names with the codes 0 to {count - 1}")
-    return tuple(sorted(label2id, key=label2id.__getitem__))
+    default = tuple(f"LABEL_{code}" for code in range(count))
+    tables = {}
+    for key in ("id2label", "label2id"):
+        if not (table := said.get(key)):
+            continue
+        names = _by_code(table, key == "id2label")
+        if names is None or sorted(names) != list(range(count)):
+            raise ValueError(f"{where}: {key} is {table!r:.200}; accepted: names with the codes 0 to {count - 1}")
+        if (ordered := tuple(names[code] for code in range(count))) != default:
+            tables[key] = ordered
+    if len(set(tables.values())) > 1:
+        code, one, other = next(
+            (code, *pair) for code, pair in enumerate(zip(*tables.values(), strict=True)) if pair[0] != pair[1]
+        )
+        raise ValueError(
+            f"{where}: id2label says that {code} is {one!r}, label2id that it is {other!r}; accepted: the same in both"
+        )
+    return next(iter(tables.values()), default)
+
+
+def _by_code(table: Any, code_first: bool) -> dict[int, str] | None:
+    """Code -> name; None if the table is no such thing."""
+    pairs = table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else None
+    if pairs is None:
+        return None
+    names: dict[int, str] = {}
+    for left, right in pairs:
+        code, name = (left, right) if code_first or isinstance(table, list) else (right, left)
+        whole = isinstance(code, int) and not isinstance(code, bool)
+        if not (whole or (isinstance(code, str) and code.isascii() and code.isdigit())) or not isinstance(name, str):
+            return None
+        if int(code) in names:
+            return None
+        names[int(code)] = name
+    return names
 
 
 def matches(pattern: str, name: str, where: str) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import shards
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.files import read_json, read_tensors
@@ -17,6 +18,8 @@ from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 from adakron_jax.splice import DENSES, Method, Site
+
+WRAPPERS = ("module.", "_orig_mod.")  # what torch's DataParallel and its compiler put before every name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,30 +30,50 @@ class Base:
       config: its sizes.
       said: all that its `config.json` says.
       leaves: its pretrained leaves.
+      asked: the kind of problem, as the user says it, whatever `config.json` does; empty if nothing is said.
     """
 
     config: EncoderConfig
     said: Mapping[str, Any]
     leaves: Mapping[str, np.ndarray]
+    asked: str = ""
 
     @classmethod
-    def read(cls, folder: Path) -> "Base":
+    def read(cls, folder: Path, asked: str = "") -> "Base":
         config = EncoderConfig.from_folder(folder)
-        return cls(config, read_json(folder / "config.json"), pretrained.read(folder, config))
+        return cls(config, read_json(folder / "config.json"), pretrained.read(folder, config), asked)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         return pretrained.fingerprint(self.leaves)
 
-    def problem(self, outputs: int) -> Problem:
-        """The problem of a head of which only the number of outputs is known: the base may know the rest."""
-        several = self.said.get("problem_type") == Multilabel.transformers_type
+    def problem(self, outputs: int, where: str = "") -> Problem:
+        """The problem of a head of so many outputs, as far as `config.json` says it.
+
+        Args:
+          where: the `config.json`, if it is the head's; of a base, whose labels may be of another head, none.
+
+        Raises:
+          ValueError: it contradicts itself or the head, or says a regression of several numbers.
+        """
+        kind = self.said.get("problem_type")
+        if kind == Regression.transformers_type and outputs > 1 and self.asked in ("", Regression.name):
+            raise ValueError(
+                f"{where or 'config.json of the base'}: problem_type is 'regression', and the head has {outputs} "
+                "outputs; accepted: a regression of one number"
+            )
+        several = kind == Multilabel.transformers_type
         if outputs == 1 and not several:
             return Regression()
-        named = self.said.get("label2id")
-        label2id = named if isinstance(named, dict) and len(named) == outputs else None
-        labels = labels_of(label2id, outputs, "config.json of the base")
-        return (Multilabel if several else Classification)(labels)
+        tables = {key: self.said.get(key) for key in ("id2label", "label2id")}
+        if not where:
+            tables = {key: table for key, table in tables.items() if _sized(table) == outputs}
+            where = "config.json of the base"
+        return (Multilabel if several else Classification)(labels_of(tables, outputs, where))
+
+
+def _sized(table: Any) -> int:
+    return len(table) if isinstance(table, dict | list) else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +83,7 @@ class Imported:
     Attributes:
       method, problem, pooling, head: as a Card has them.
       leaves: path -> array, the head's among them.
+      trained_on: the name that the folder has of its base; empty if it has none.
     """
 
     method: Method
@@ -67,6 +91,7 @@ class Imported:
     problem: Problem
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
+    trained_on: str = ""
 
 
 def modules(config: EncoderConfig) -> dict[Site, list[str]]:
@@ -77,9 +102,12 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     """
     stored = config.architecture.stored
     if any(stored[f"{path}/kernel"].of > 1 for path in DENSES.values()):
+        kernels = (stored[f"{path}/kernel"] for path in DENSES.values())
+        joined = sorted({kernel.name.split(".")[-2] for kernel in kernels if kernel.of > 1})
         raise ValueError(
-            f"an adapter of {config.model_type}, whose checkpoints hold several projections as one matrix, has no "
-            "equal there; accepted: export --to huggingface, or our own format"
+            f"an adapter of {config.model_type}, whose checkpoints hold several projections as one matrix "
+            f"({', '.join(joined)}), has no equal; accepted: the classifier that it makes of its encoder (export --to "
+            "huggingface; of peft, merge_and_unload, save_pretrained and import)"
         )
     return {
         site: [
@@ -144,13 +172,35 @@ def in_own_unit(leaves: Mapping[str, Any], problem: Problem) -> Leaves:
 
 
 def tensors_of(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
-    """A safetensors file's tensors; ValueError says how to convert a pickled one."""
-    path = folder / file
-    if not path.is_file() and (folder / pickled).is_file():
+    """The tensors of a safetensors file, or of the shards that its index names, less what wrappers put before names.
+
+    Raises:
+      ValueError: there is no such file, it is damaged, or there is only a pickled one; with how to convert that.
+    """
+    path, index = folder / file, folder / f"{file}.index.json"
+    has_pickled = any((folder / name).is_file() for name in (pickled, f"{pickled}.index.json"))
+    if not path.is_file() and not index.is_file() and has_pickled:
         raise ValueError(
             f"{folder} has only {pickled}, a pickle, which is never loaded, since loading it can run code; where torch "
             'is installed, convert it with: python -c "import torch, safetensors.torch as s; '
             f"s.save_file({{k: v.clone().contiguous() for k, v in torch.load('{pickled}', weights_only=True)"
             f".items()}}, '{file}')\""
         )
-    return read_tensors(path)
+    try:
+        files = [path] if path.is_file() or not index.is_file() else [folder / shard for shard in shards(index)]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{index}: {error}") from None
+    return bare(path, ((name, tensor) for file in files for name, tensor in read_tensors(file).items()), WRAPPERS)
+
+
+def bare(path: Path, tensors: Iterable[tuple[str, np.ndarray]], prefixes: Sequence[str]) -> dict[str, np.ndarray]:
+    """The tensors by their names without any of the prefixes at the front; ValueError if two then have one name."""
+    named: dict[str, np.ndarray] = {}
+    for name, tensor in tensors:
+        short = name
+        while prefix := next((prefix for prefix in prefixes if short.startswith(prefix)), ""):
+            short = short.removeprefix(prefix)
+        if short in named:
+            raise ValueError(f"{path}: {name} is there twice; accepted: every tensor once")
+        named[short] = tensor
+    return named

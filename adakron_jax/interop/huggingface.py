@@ -3,6 +3,7 @@
 Out goes what fuses into the encoder; what comes in is full fine-tuning, or a head alone if the encoder is the base.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.folder import TOKENIZER_FILES
+from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.files import read_json
 from adakron_jax.interop.heads import Base, Imported, check_own, outputs_of, own_head, tensors_of
 from adakron_jax.interop.slots import put, take
@@ -29,6 +32,8 @@ CLASSES = {
     "electra": "Electra",
     "modernbert": "ModernBert",
 }
+_POOLING = "classifier_pooling"
+_POOLINGS: dict[Pooling, str] = {"mean": "mean", "first": "cls"}
 # What a base's configuration says of its own making, or of code to run; nothing of it holds for another classifier.
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params")
 # Method -> the formats that take it as it is.
@@ -44,13 +49,17 @@ def read(folder: Path, base: Base) -> Imported:
     """A classifier of the base's architecture.
 
     Raises:
-      ValueError: a file is missing or damaged, or it is of another architecture or size.
+      ValueError: a file is missing or damaged, or it is of another architecture or size, or no sequence classifier.
     """
     own = Base(base.config, read_json(folder / "config.json"), {})
+    where = str(folder / "config.json")
     if (model_type := own.said.get("model_type")) != base.config.model_type:
         raise ValueError(
             f"{folder}: model_type is {model_type!r}; accepted: that of the base, {base.config.model_type}"
         )
+    accepted = f"{CLASSES[base.config.model_type]}ForSequenceClassification"
+    if (architectures := own.said.get("architectures")) not in (None, [], [accepted]):
+        raise ValueError(f"{where}: architectures is {architectures!r}; accepted: {accepted}")
     path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
     outputs = outputs_of(tensors, base.config, str(path))
     slots = own_head(base.config, outputs)
@@ -61,9 +70,22 @@ def read(folder: Path, base: Base) -> Imported:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     encoder = {path: leaf for path, leaf in encoder.items() if path not in head}
+    problem, pooling = own.problem(outputs, where), _pooling(own)
     if pretrained.fingerprint(encoder) == base.fingerprint:
-        return Imported(Head(), head, own.problem(outputs))
-    return Imported(Full(), encoder | head, own.problem(outputs))
+        return Imported(Head(), head, problem, pooling)
+    return Imported(Full(), encoder | head, problem, pooling)
+
+
+def _pooling(own: Base) -> Pooling:
+    """What the classifier's head reads: where its `config.json` says another than the base's, that."""
+    said = (
+        own.said.get(_POOLING, own.config.pooling) if "pooling" in own.config.architecture.keys else own.config.pooling
+    )
+    if said not in _POOLINGS.values():
+        raise ValueError(f"config.json: {_POOLING} is {said!r}; accepted: {', '.join(_POOLINGS.values())}")
+    return (
+        "pooler" if said == own.config.pooling else next(ours for ours, theirs in _POOLINGS.items() if theirs == said)
+    )
 
 
 def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, Any]:
@@ -89,6 +111,20 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
     return leaves
 
 
+def _with_pooler(card: Card, leaves: Mapping[str, Any]) -> tuple[Card, Mapping[str, Any]]:
+    """A `tanh` head on the first token as the pooler and the projection that it is, where the architecture has them."""
+    if not card.encoder.architecture.pooler or (card.pooling, card.head) != ("first", "tanh"):
+        return card, leaves
+    moved = {f"{CLASSIFIER}/dense/": f"{POOLER}/", f"{CLASSIFIER}/out_proj/": f"{CLASSIFIER}/"}
+
+    def name(path: str) -> str:
+        old = next((old for old in moved if path.startswith(old)), "")
+        return moved.get(old, "") + path.removeprefix(old)
+
+    kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(f"{POOLER}/")}
+    return dataclasses.replace(card, pooling="pooler", head="own"), {name(path): leaf for path, leaf in kept.items()}
+
+
 def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
     """The files of the classifier that an adapter makes of its encoder.
 
@@ -100,9 +136,12 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
     Raises:
       ValueError: method or head have no equal in a plain classifier.
     """
-    check_own(card, "a Hugging Face classifier")
+    card, leaves = _with_pooler(card, fused(card.method, leaves, card))
     config, problem = card.encoder, card.problem
-    leaves = fused(card.method, leaves, card)
+    pooled = {}
+    if "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
+        card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}
+    check_own(card, "a Hugging Face classifier")
     head = own_head(config, problem.outputs)
     paths = {slot.path for slot in head}
     encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
@@ -115,6 +154,7 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
         "label2id": {name: code for code, name in enumerate(names)},
         "problem_type": problem.transformers_type,
     }
+    said |= pooled
     tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
     return tokenizer | {
         "config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n",

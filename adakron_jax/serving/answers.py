@@ -3,25 +3,24 @@
 import numpy as np
 from starlette.exceptions import HTTPException
 
-from adakron_jax.problems import Prediction
+from adakron_jax.problems import Prediction, Problem
 from adakron_jax.serving.messages import Function, Label
 
 
-def labels(prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:
+def labels(problem: Problem, prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:
     """Labels by falling score, or a regression's number.
 
     Args:
       function: applied to the logits, which the prediction then has; None for what the adapter was trained for.
       top_k: how many labels, at most; None for all.
     """
-    if not prediction.probabilities:
-        if function not in (None, "none"):
-            raise HTTPException(422, f"function_to_apply is {function!r}; accepted of a regression: none")
-        return [Label(label="LABEL_0", score=prediction.score)]
-    scores = list(prediction.probabilities.values())
-    if function is not None:
+    if not problem.labels and function not in (None, "none"):
+        raise HTTPException(422, f"function_to_apply is {function!r}; accepted of a {problem.name}: none")
+    if function is None or not problem.labels:
+        ordered = problem.served(prediction)
+    else:
         scores = _applied(function, np.asarray(prediction.logits, np.float64)).tolist()
-    ordered = sorted(zip(prediction.probabilities, scores, strict=True), key=lambda pair: -pair[1])
+        ordered = sorted(zip(problem.labels, scores, strict=True), key=lambda pair: -pair[1])
     return [Label(label=label, score=score) for label, score in ordered[:top_k]]
 
 

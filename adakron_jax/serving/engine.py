@@ -14,12 +14,13 @@ from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
-from adakron_jax.problems import Prediction
+from adakron_jax.problems import Prediction, Problem
 from adakron_jax.serving.folders import FILES, AdapterFolders, Stamp, UnknownAdapter, stamp
 
 log = logging.getLogger("adakron.serving")
 AT_ONCE = 256  # texts that the bank is asked at once
 FULL = 64  # texts that are not kept waiting for others
+Answer = tuple[Problem, Prediction]
 ROOM = 16  # adapters that may be added to those there are at first before a stack has to grow, which compiles
 
 
@@ -38,14 +39,14 @@ class _Item:
     name: str
     text: Text
     with_logits: bool
-    waiting: asyncio.Future[Prediction]
+    waiting: asyncio.Future[Answer]
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, result: Prediction | Exception) -> None:
+    def settle(self, result: Answer | Exception) -> None:
         self.loop.call_soon_threadsafe(_settle, self.waiting, result)
 
 
-def _settle(waiting: asyncio.Future, result: Prediction | Exception) -> None:
+def _settle(waiting: asyncio.Future, result: Answer | Exception) -> None:
     if waiting.done():  # whoever asked has gone
         return
     if isinstance(result, Exception):
@@ -97,8 +98,8 @@ class Engine:
         """Texts in the queue."""
         return len(self._queue)
 
-    async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Prediction]:
-        """The predictions of an adapter.
+    async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Answer]:
+        """The predictions of an adapter, and the problem that they are of.
 
         Raises:
           UnknownAdapter: there is none of that name, or it cannot be served.
@@ -171,7 +172,7 @@ class Engine:
         failures: dict[str, Failed] = {}
         for item, prediction in zip(items, predictions, strict=True):
             if all(map(math.isfinite, (prediction.score, *prediction.probabilities.values()))):
-                item.settle(prediction)
+                item.settle((self.bank.members[item.name].card.problem, prediction))
                 continue
             if item.name not in failures:
                 failures[item.name] = _failure(item.name, ValueError("its predictions are no finite numbers"))

@@ -45,7 +45,7 @@ class Server:
             await asyncio.to_thread(self._check_tokens, name, texts)
         function = parameters.function_to_apply
         predictions = await self.engine.predict(name, texts, with_logits=function is not None)
-        return [answers.labels(prediction, function, parameters.top_k) for prediction in predictions]
+        return [answers.labels(problem, each, function, parameters.top_k) for problem, each in predictions]
 
     def check_ready(self) -> None:
         """Busy before everything is compiled."""

@@ -43,7 +43,8 @@ def read(folder: Path, base: Base) -> Imported:
         raise ValueError(f"the base is a {config.model_type}; accepted for AdapterHub: {', '.join(CLASSES)}")
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
     fields.any_of("model_class", [CLASSES[config.model_type] + kind for kind in _KINDS])
-    fields.ignore("model_name", "version", "config_id")
+    trained_on = fields.name("model_name")
+    fields.ignore("version", "config_id")
     name = fields.text("name")
     method, slots = _read_method(Fields(fields.left.pop("config", None), f"{fields.where}: config"), name, config)
     fields.done()
@@ -56,7 +57,7 @@ def read(folder: Path, base: Base) -> Imported:
         assert isinstance(method, Prefix | UniPELT)
         leaves |= split_prompts(leaves.pop(FLAT), config, as_prefix(method), method.name)
     head = read_head(folder, config)
-    return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head)
+    return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head, trained_on)
 
 
 def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -52,11 +52,11 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     name, said = fields.left.pop("name", None), fields.left.pop("config", None)
     if said is None:
         outputs = fields.whole("num_labels")
-        problem = _problem(Classification, fields.left.pop("label2id", None), outputs, fields.where)
+        problem = _problem(Classification, _tables(fields), outputs, fields.where)
         found = problem, own_head(config, outputs), "pooler", "own"
     else:
         found = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
-        fields.ignore("num_labels", "label2id")
+        fields.ignore("num_labels", "label2id", "id2label")
     fields.done()
     problem, slots, pooling, form = found
     tensors = tensors_of(folder, WEIGHTS, PICKLED)
@@ -67,10 +67,14 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     return ReadHead(leaves, problem, pooling, form)
 
 
-def _problem(kind: type[Problem], label2id: Any, outputs: int, where: str) -> Problem:
+def _tables(fields: Fields) -> dict[str, Any]:
+    return {key: fields.left.pop(key, None) for key in ("id2label", "label2id")}
+
+
+def _problem(kind: type[Problem], tables: Mapping[str, Any], outputs: int, where: str) -> Problem:
     if outputs == 1 and not kind.independent:
         return Regression()
-    return kind(labels_of(label2id, outputs, where))
+    return kind(labels_of(tables, outputs, where))
 
 
 def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem, list[Slot], Pooling, HeadForm]:
@@ -86,7 +90,7 @@ def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem
         raise fields.refuse("use_pooler", True, f"false: {config.model_type} has no pretrained pooler")
     fields.must(bias=True)
     fields.ignore("activation_function", "dropout_prob")
-    problem = _problem(kind, fields.left.pop("label2id", None), outputs, fields.where)
+    problem = _problem(kind, _tables(fields), outputs, fields.where)
     fields.done()
     return problem, _flexible_slots(name, form, outputs, config), "pooler" if pooled else "first", form
 

@@ -14,7 +14,17 @@ from safetensors.numpy import save
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
+from adakron_jax.interop.heads import (
+    WRAPPERS,
+    Base,
+    Imported,
+    bare,
+    check_own,
+    modules,
+    outputs_of,
+    own_head,
+    tensors_of,
+)
 from adakron_jax.interop.peft import lokr, updates
 from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, split_prompts, write_prefix
 from adakron_jax.interop.peft.targets import Targets
@@ -24,6 +34,7 @@ from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
+_OUTSIDE = ("pooler.dense", "embeddings_project")  # dense layers besides those of the layers
 
 Read = Callable[[Fields, Targets, EncoderConfig], tuple[Method, list[Slot]]]
 Write = Callable[[Any, Mapping[str, Any], EncoderConfig], tuple[dict[str, Any], list[Slot]]]
@@ -49,13 +60,16 @@ def read(folder: Path, base: Base) -> Imported:
     """
     fields = Fields.read(folder / CONFIG)
     kind = fields.any_of("peft_type", [*READERS, "PREFIX_TUNING"])
+    if fields.left.get("task_type") is None:
+        fields.ignore("task_type")
     fields.must(task_type="SEQ_CLS")
-    fields.ignore("peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping")
+    trained_on = fields.name("base_model_name_or_path")
+    fields.ignore("peft_version", "revision", "inference_mode", "auto_mapping")
     saved = fields.texts("modules_to_save")
     if others := set(saved) - {"classifier", "score", "pre_classifier", "head"}:
         raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
     path = folder / WEIGHTS
-    tensors = {_short(name): tensor for name, tensor in tensors_of(folder, WEIGHTS, PICKLED).items()}
+    tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
     outputs = outputs_of(tensors, base.config, str(path))
     if kind == "PREFIX_TUNING":
         method, slots = read_prefix(fields, base.config)
@@ -63,17 +77,25 @@ def read(folder: Path, base: Base) -> Imported:
         targets = Targets(fields, modules(base.config), tensors)
         method, slots = READERS[kind](fields, targets, base.config)
     fields.done()
+    _refuse_others(tensors, base.config, str(path))
     try:
         leaves = take([*slots, *own_head(base.config, outputs)], tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, Prefix):
         leaves |= split_prompts(leaves.pop(PROMPTS), base.config, method)
-    return Imported(method, leaves, base.problem(outputs))
+    return Imported(method, leaves, base.problem(outputs), trained_on=trained_on)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else name.removeprefix("base_model.")
+def _refuse_others(tensors: Mapping[str, Any], config: EncoderConfig, where: str) -> None:
+    """ValueError if an adapter is on a dense layer that no method of ours reaches, as `all-linear` has it."""
+    outside = [f"{config.architecture.prefix}{name}" for name in _OUTSIDE]
+    if others := sorted(module for module in outside if any(name.startswith(f"{module}.") for name in tensors)):
+        reached = sorted({names[0].rpartition(".")[2] for names in modules(config).values()})
+        raise ValueError(
+            f"{where}: an adapter is on {', '.join(others)}, which no method here reaches; accepted: one on the layers' "
+            f"{', '.join(reached)} (exclude_modules), or the classifier that peft's merge_and_unload makes"
+        )
 
 
 def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
