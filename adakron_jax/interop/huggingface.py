@@ -51,7 +51,7 @@ def read(folder: Path, base: Base) -> Imported:
     Raises:
       ValueError: a file is missing or damaged, or it is of another architecture or size, or no sequence classifier.
     """
-    own = Base(base.config, read_json(folder / "config.json"), {})
+    own = Base(base.config, read_json(folder / "config.json"), {}, base.asked)
     where = str(folder / "config.json")
     if (model_type := own.said.get("model_type")) != base.config.model_type:
         raise ValueError(
@@ -78,14 +78,13 @@ def read(folder: Path, base: Base) -> Imported:
 
 def _pooling(own: Base) -> Pooling:
     """What the classifier's head reads: where its `config.json` says another than the base's, that."""
-    said = (
-        own.said.get(_POOLING, own.config.pooling) if "pooling" in own.config.architecture.keys else own.config.pooling
-    )
+    config = own.config
+    said = own.said.get(_POOLING, config.pooling)
+    if "pooling" not in config.architecture.keys or said == config.pooling:
+        return "pooler"
     if said not in _POOLINGS.values():
         raise ValueError(f"config.json: {_POOLING} is {said!r}; accepted: {', '.join(_POOLINGS.values())}")
-    return (
-        "pooler" if said == own.config.pooling else next(ours for ours, theirs in _POOLINGS.items() if theirs == said)
-    )
+    return next(ours for ours, theirs in _POOLINGS.items() if theirs == said)
 
 
 def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, Any]:

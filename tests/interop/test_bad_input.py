@@ -74,6 +74,16 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-lora-bert", said(CONFIG, target_modules=r"(\w|\w|.)*(\w|.|\w)*\d\d"), "takes too long to match"),
     ("peft-lora-bert", said(CONFIG, target_modules=["q_proj"]), "target_modules names none"),
     ("peft-lora-bert", said(CONFIG, task_type="TOKEN_CLS"), "task_type is 'TOKEN_CLS'"),
+    (
+        "peft-lora-bert",
+        tensors(PEFT, lambda x: x.update({"base_model.model.bert.pooler.dense.lora_A.weight": x[QUERY]})),
+        "an adapter is on bert.pooler.dense, which no method here reaches; accepted: one on the layers' ",
+    ),
+    (
+        "peft-lora-bert",
+        tensors(PEFT, lambda x: x.update({QUERY.removeprefix("base_model.model."): x[QUERY]})),
+        "is there twice; accepted: every tensor once",
+    ),
     ("peft-lora-bert", said(CONFIG, peft_type="BOFT"), "peft_type is 'BOFT', which is not supported; accepted: LORA"),
     ("peft-lora-bert", tensors(PEFT, lambda x: x.pop("base_model.model.classifier.weight")), "no classification head"),
     ("peft-lora-bert", contents(PEFT, lambda x: x[:-5]), "Error while deserializing header"),

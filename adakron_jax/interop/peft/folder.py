@@ -93,8 +93,8 @@ def _refuse_others(tensors: Mapping[str, Any], config: EncoderConfig, where: str
     if others := sorted(module for module in outside if any(name.startswith(f"{module}.") for name in tensors)):
         reached = sorted({names[0].rpartition(".")[2] for names in modules(config).values()})
         raise ValueError(
-            f"{where}: an adapter is on {', '.join(others)}, which no method here reaches; accepted: one on the layers' "
-            f"{', '.join(reached)} (exclude_modules), or the classifier that peft's merge_and_unload makes"
+            f"{where}: an adapter is on {', '.join(others)}, which no method here reaches; accepted: one on the "
+            f"layers' {', '.join(reached)} (exclude_modules), or the classifier that peft's merge_and_unload makes"
         )
 
 
