@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from adakron_jax.bank import AdapterBank as AdapterBank
     from adakron_jax.classifier import TextClassifier as TextClassifier
+    from adakron_jax.data.plan import pack as pack
     from adakron_jax.encoders.inputs import padded as padded
     from adakron_jax.methods import IA3 as IA3
     from adakron_jax.methods import AdaKron as AdaKron
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from adakron_jax.params import merge_params as merge_params
     from adakron_jax.params import param_labels as param_labels
     from adakron_jax.params import split_params as split_params
+    from adakron_jax.tokenizer import Tokenizer as Tokenizer
 
 # Module -> the names it has here. The same as above, where type checkers look.
 _HOMES = {
     "bank": ("AdapterBank",),
     "classifier": ("TextClassifier",),
+    "data.plan": ("pack",),
+    "tokenizer": ("Tokenizer",),
     "encoders.inputs": ("padded",),
     "methods": (
         *("AdaKron", "AdaMix", "BitFit", "Compacter", "CompacterPlusPlus", "Full", "Hadamard", "Head", "Houlsby"),

@@ -11,18 +11,19 @@ from jaxtyping import Float
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
+from adakron_jax.data.examples import Examples
 from adakron_jax.data.labels import SURROGATE
 from adakron_jax.data.table import Table
-from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
-from adakron_jax.forward import logits_of, on_device
 from adakron_jax.hub.models import locate
 from adakron_jax.methods import Full
 from adakron_jax.model import attach, fuse
 from adakron_jax.params import Tree, flatten, split_params
+from adakron_jax.predictor import logits_of, on_device
 from adakron_jax.problems import Prediction, Problem
 from adakron_jax.splice import is_own, is_trainable
+from adakron_jax.tokenizer import Tokenizer
 
 WINDOW = 8192  # texts that are sorted and packed at a time
 CHARACTERS = 2**24  # of them at most, or one text

@@ -143,7 +143,7 @@ def test_the_encoder_knows_no_method():
         ("jax.experimental.multihost_utils", "train.engine.hosts.arrays"),
         ("jax._src.distributed", "train.engine.hosts.membership"),
         ("datasets", "train.data.sources"),
-        ("transformers", "adakron_jax.data.tokenizer"),
+        ("transformers", "adakron_jax.tokenizer"),
         ("ray", "train.grid.cluster"),
         ("fastapi", "adakron_jax.serving.app"),
         ("uvicorn", "adakron_jax.cli.serve"),

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adakron_jax import adapter
+from adakron_jax import adapter, tokenizer
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.data import tokenizer
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier

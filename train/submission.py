@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from adakron_jax import adapter, files
-from adakron_jax.data.tokenizer import Examples
+from adakron_jax.data.examples import Examples
 from adakron_jax.encoders import pretrained
-from adakron_jax.forward import logits_of, on_device
+from adakron_jax.predictor import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS, Task
 from train.engine.shared import configure_jax

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,15 +13,19 @@ from jaxtyping import Float
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.bank import rows
-from adakron_jax.bank.rows import Shape
+from adakron_jax.bank.shapes import COPIES, shapes
 from adakron_jax.bank.stack import Stack, padded_outputs
-from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.data.batches import batches
+from adakron_jax.data.examples import Examples
+from adakron_jax.data.packing import Layout
 from adakron_jax.encoders import pretrained
+from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.hub.models import locate
 from adakron_jax.params import flatten
+from adakron_jax.predictor import by_batch
 from adakron_jax.problems import Prediction
+from adakron_jax.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]
 
@@ -78,7 +83,7 @@ class AdapterBank:
         self.base = jax.device_put(leaves)
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
-        self.shapes = rows.shapes(self.config.max_length)
+        self.shapes = shapes(self.config.max_length)
         self.totals = Totals()
         self._prepared: set[tuple[SequenceClassifier, int]] = set()
 
@@ -123,16 +128,16 @@ class AdapterBank:
 
         Another thread may do this while the bank is in use.
         """
-        model, longest = self._model(card), rows.row_length(card.max_length)
-        if (model, longest) in self._prepared:
+        model, wanted = self._model(card), shapes(card.max_length)
+        if (model, card.max_length) in self._prepared:
             return
         stack = self.stacks.get(model)
         if stack is None:
             stack = Stack(model, self.base)
             stack.reserve(adapters)
-        stack.warm(shape for seq, shapes in self.shapes.items() if seq <= longest for shape in shapes)
+        stack.warm(wanted)
         self.stacks[model] = stack
-        self._prepared.add((model, longest))
+        self._prepared.add((model, card.max_length))
 
     def _model(self, card: Card) -> SequenceClassifier:
         return card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
@@ -161,8 +166,9 @@ class AdapterBank:
             return []
         examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
         answers: dict[int, Prediction] = {}
-        for ids, logits in self._batches(members, examples):
-            answers |= {i: _prediction(members[i], values, with_logits) for i, values in zip(ids, logits, strict=True)}
+        for layout, logits in self._logits(members, examples):
+            some = zip(layout.ids.tolist(), logits, strict=True)
+            answers |= {i: _prediction(members[i], row, with_logits) for i, row in some}
         return [answers[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Prediction]:
@@ -178,57 +184,46 @@ class AdapterBank:
             groups.setdefault((id(member.stack), member.card.max_length), []).append(name)
         for (_, max_length), names in groups.items():
             examples = encode(self.tokenizer, [text], [max_length])
-            for some in _batched(names, rows.COPIES[-1]):
+            for start in range(0, len(names), COPIES[-1]):
+                some = names[start : start + COPIES[-1]]
                 members = [self.members[name] for name in some]
-                shape = Shape(1, rows.row_length(int(examples.lengths[0])))
-                copies = next(size for size in rows.COPIES if size >= len(members))
-                numbers = rows.numbers(copies, np.array([member.number for member in members]))
-                logits = np.asarray(members[0].stack.logits(numbers, rows.fill(shape, examples, np.array([0]))))
+                numbers = np.zeros(next(size for size in COPIES if size >= len(some)), np.int32)
+                numbers[: len(some)] = [member.number for member in members]
+                ((batch, _),) = batches(examples, self.shapes)
+                logits = np.asarray(members[0].stack.logits(numbers, batch.inputs))[:, 0]
                 for name, member, values in zip(some, members, logits, strict=False):
                     answers[name] = _prediction(member, values)
         return {name: answers[name] for name in self.names}
 
-    def _batches(
+    def _logits(
         self, members: Sequence[Member], examples: Examples
-    ) -> Iterator[tuple[list[int], Float[np.ndarray, "examples outputs"]]]:
-        """Examples' numbers and logits, batch by batch; the next batch is under way when one is given out."""
-        queues: dict[tuple[int, int], list[int]] = {}
-        for i, (member, length) in enumerate(zip(members, examples.lengths, strict=True)):
-            queues.setdefault((id(member.stack), rows.row_length(int(length))), []).append(i)
-        under_way: list[tuple[list[int], jax.Array]] = []
+    ) -> Iterator[tuple[Layout, Float[np.ndarray, "examples outputs"]]]:
+        """Batch by batch where the examples are, and their logits by their members."""
+        numbers = np.array([member.number for member in members], np.int32)
+        by_stack: dict[int, list[int]] = {}
+        for i, member in enumerate(members):
+            by_stack.setdefault(id(member.stack), []).append(i)
 
-        def finished() -> tuple[list[int], np.ndarray]:
-            ids, logits = under_way.pop(0)
-            return ids, np.asarray(logits)[: len(ids)]
+        def forward(inputs: Packed, layout: Layout) -> jax.Array:
+            of_rows = np.zeros(len(inputs.tokens), np.int32)
+            of_rows[layout.row] = numbers[layout.ids]
+            self._count(inputs, examples.lengths[layout.ids])
+            return members[layout.ids[0]].stack.logits(of_rows, inputs)
 
-        for (_, seq), queue in queues.items():
-            for shape, taken in rows.batches(len(queue), self.shapes[seq]):
-                ids = queue[taken]
-                batch = rows.fill(shape, examples, np.array(ids))
-                numbers = rows.numbers(shape.rows, np.array([members[i].number for i in ids]))
-                under_way.append((ids, members[ids[0]].stack.logits(numbers, batch)))
-                self._count(shape, examples.lengths[ids])
-                if len(under_way) > 1:
-                    yield finished()
-        while under_way:
-            yield finished()
+        packed = (batches(examples, self.shapes, np.array(ids)) for ids in by_stack.values())
+        return by_batch(forward, itertools.chain.from_iterable(packed))
 
-    def _count(self, shape: Shape, lengths: np.ndarray) -> None:
+    def _count(self, inputs: Packed, lengths: np.ndarray) -> None:
         self.totals.batches += 1
         self.totals.examples += len(lengths)
         self.totals.tokens += int(lengths.sum())
-        self.totals.positions += shape.rows * shape.seq
+        self.totals.positions += inputs.tokens.size
 
 
 def _prediction(member: Member, logits: np.ndarray, with_logits: bool = False) -> Prediction:
     """What a padded head's logits mean."""
     problem = member.card.problem
     return problem.predictions(logits[None, : problem.outputs], with_logits)[0]
-
-
-def _batched(names: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(names), size):
-        yield names[start : start + size]
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Text], max_lengths: Sequence[int]) -> Examples:

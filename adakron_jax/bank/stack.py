@@ -1,7 +1,7 @@
 """Adapters of one kind, stacked along an axis."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.adapter import is_portable
-from adakron_jax.bank.rows import Shape
-from adakron_jax.encoders.inputs import Packed
+from adakron_jax.compiled import PerShape
+from adakron_jax.data.batches import Shapes
+from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.forward import PerShape
 from adakron_jax.params import flatten, unflatten
 
 STEP = 8  # adapters by which a stack grows at least
@@ -68,7 +68,7 @@ class Stack:
             self.free += reversed(range(self.capacity, adapters))
             self.capacity = adapters
 
-    def warm(self, shapes: Iterable[Shape]) -> None:
+    def warm(self, shapes: Shapes) -> None:
         """Compiles what batches of these shapes take, and taking in another adapter; computes nothing."""
 
         def described(tree: Any) -> Any:
@@ -77,11 +77,13 @@ class Stack:
         stacked = described(self.leaves)
         one = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
         self._put.compiled(one, jax.ShapeDtypeStruct((), np.int32), stacked)
-        for shape in shapes:
-            numbers = jax.ShapeDtypeStruct((shape.rows,), np.int32)
-            self._select.compiled((numbers, stacked))
-            selected = jax.eval_shape(_select, (numbers, stacked))
-            self._forward.compiled(described(self.frozen), (selected, described(shape.blank())))
+        for seq, row_counts in shapes.row_counts.items():
+            for rows in row_counts:
+                numbers = jax.ShapeDtypeStruct((rows,), np.int32)
+                self._select.compiled((numbers, stacked))
+                selected = jax.eval_shape(_select, (numbers, stacked))
+                inputs = jax.eval_shape(lambda rows=rows, seq=seq: blank(rows, seq, shapes.slots(seq)))
+                self._forward.compiled(described(self.frozen), (selected, inputs))
 
     def put(self, leaves: Mapping[str, np.ndarray], number: int | None = None) -> int:
         """Takes in an adapter, in the place of `number` or in a free one; returns its number."""
@@ -97,7 +99,7 @@ class Stack:
         """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
         return self.model.method.layer_numbers(self.model.config)[0]
 
-    def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows outputs"]:
+    def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows slots outputs"]:
         """Of each row by the adapter of its number, or of a single row by each adapter."""
         return self._forward(self.frozen, (self._select((numbers, self.leaves)), inputs))
 
@@ -112,14 +114,14 @@ def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
 
 
 def _select(numbers_and_stacked: tuple[Int[Array, " rows"], Leaves]) -> Leaves:
-    """The leaves [rows, ...] of the rows' adapters."""
+    """The leaves of the adapters of these numbers."""
     numbers, stacked = numbers_and_stacked
     return {path: leaf.at[numbers].get(mode="promise_in_bounds") for path, leaf in stacked.items()}
 
 
 def _forward(
     frozen: Leaves, selected_and_inputs: tuple[Leaves, Packed], *, model: SequenceClassifier
-) -> Float[Array, "rows outputs"]:
+) -> Float[Array, "rows slots outputs"]:
     """The plain model, mapped over adapters and their rows; over adapters alone, if there is but one row.
 
     What no adapter has a part in, such as the layers below their first, is then computed once.
@@ -128,7 +130,7 @@ def _forward(
 
     def one(leaves: Leaves, row: Packed) -> Array:
         row = jax.tree.map(lambda x: x[None], row)
-        return model.apply({"params": unflatten({**frozen, **leaves})}, row)[0, 0]
+        return model.apply({"params": unflatten({**frozen, **leaves})}, row)[0]
 
     if single := len(inputs.tokens) == 1:
         inputs = jax.tree.map(lambda x: x[0], inputs)

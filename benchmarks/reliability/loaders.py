@@ -28,7 +28,6 @@ from safetensors.numpy import save_file
 from adakron_jax import adapter
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.table import SUFFIXES, Table
-from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.data.writer import writing
 from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_tensors
@@ -36,6 +35,7 @@ from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.methods import AdaKron, LoRA, Pfeiffer
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
+from adakron_jax.tokenizer import Tokenizer
 from benchmarks.tiny import write_tiny
 from train.data import own
 from train.data.own import Own

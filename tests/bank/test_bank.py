@@ -17,15 +17,14 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text, encode
-from adakron_jax.bank.rows import Shape
 from adakron_jax.bank.stack import _forward
-from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.inputs import padded
+from adakron_jax.encoders.inputs import blank, padded
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import Problem, make
 from adakron_jax.splice import METHODS, Method
+from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
 from tests.encoders.architectures import TINY
 
@@ -208,9 +207,10 @@ def test_all_adapters_of_upper_layers_share_the_pass_below(
             assert one.label == other.label
             np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-5)
     # Of two layers the first is computed of one row; of the second, its first tokens by as many adapters as there are.
-    stack, one = bank.members["x"].stack, Shape(1, 16)
+    stack = bank.members["x"].stack
     selected = {path: leaf[np.zeros(8, int)] for path, leaf in stack.leaves.items()}
-    traced = str(jax.make_jaxpr(functools.partial(_forward, model=stack.model))(stack.frozen, (selected, one.blank())))
+    forward = functools.partial(_forward, model=stack.model)
+    traced = str(jax.make_jaxpr(forward)(stack.frozen, (selected, blank(1, 16, 1))))
     assert "f32[1,16,64]" in traced
     assert "f32[8,1,1,64]" in traced
     assert "f32[8,1,16," not in traced

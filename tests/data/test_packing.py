@@ -1,156 +1,42 @@
-"""Packing: every example is there once, in its batch; the plan wastes as little as it can and says how much."""
+"""The packer and the fill: the longest first, each where there is room; what an example has goes to its slot."""
 
 import dataclasses
-import itertools
 
-import jax
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from adakron_jax.data.packing import ROW_MULTIPLE, best_shapes, first_fit, plan
-from adakron_jax.data.tokenizer import Examples
-
-
-def make_examples(lengths: list[int]) -> Examples:
-    """Examples whose tokens are their own number, so that a misplaced one shows."""
-    ids = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32) + 1
-    offsets = np.cumsum([0, *lengths])
-    return Examples(ids, ids % 2, offsets, np.arange(len(lengths), dtype=np.int32), 0)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.integers(1, 30), min_size=1, max_size=70),
-    st.integers(1, 5),
-    st.sampled_from([1, 2]),
-    st.sampled_from([1, 4]),
-)
-def test_every_example_is_in_its_batch_once_and_whole(lengths, groups, accumulate, multiple) -> None:
-    examples = make_examples(lengths)
-    its = plan(np.array(lengths), groups * accumulate, epochs=2, seed=1, accumulate=accumulate, multiple=multiple)
-    order = np.random.default_rng([1, 1]).permutation(len(lengths))
-    seen = []
-    for batch, layout, ids in its.batches(examples, epoch=1):
-        assert batch.inputs.tokens.shape[1:] in {(rows, its.row_length) for rows in its.row_counts}
-        assert batch.inputs.tokens.shape[1] % multiple == 0
-        for micro, column in np.argwhere(ids >= 0):
-            example, row, slot = ids[micro, column], layout.row[micro, column], layout.slot[micro, column]
-            start = batch.inputs.starts[micro, row, slot]
-            place = (micro, row, slice(start, start + lengths[example]))
-            assert (batch.inputs.tokens[place] == example + 1).all()
-            assert (batch.inputs.token_types[place] == (example + 1) % 2).all()
-            assert (batch.inputs.segments[place] == slot + 1).all()
-            assert (batch.inputs.positions[place] == np.arange(lengths[example])).all()
-            assert batch.labels[micro, row, slot] == example
-            assert batch.weights[micro, row, slot] == 1
-        assert batch.weights.sum() == (ids >= 0).sum()
-        assert np.count_nonzero(batch.inputs.segments) == sum(lengths[i] for i in ids[ids >= 0])
-        seen.extend(ids[ids >= 0])
-    np.testing.assert_array_equal(seen, order)
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.sampled_from([1, 2]), st.permutations(range(4)))
-def test_rows_that_are_filled_apart_are_those_of_the_whole_batch(lengths, accumulate, order) -> None:
-    examples = make_examples(lengths)
-    its = plan(np.array(lengths), 4 * accumulate, seed=1, accumulate=accumulate, multiple=4)
-    hosts = [sorted(order[:1]), sorted(order[1:])]  # the quarters of the rows that each of two hosts has
-
-    def rows_of(quarters):
-        return lambda rows: np.concatenate([np.arange(rows).reshape(4, -1)[quarter] for quarter in quarters])
-
-    parts = [its.batches(examples, rows_here=rows_of(quarters)) for quarters in hosts]
-    for (whole, _, _), *of_hosts in zip(its.batches(examples), *parts, strict=True):
-        for quarters, (part, _, _) in zip(hosts, of_hosts, strict=True):
-            here = rows_of(quarters)(whole.weights.shape[1])
-            jax.tree.map(lambda x, y, here=here: np.testing.assert_array_equal(x, y[:, here]), part, whole)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(1, 3), st.sampled_from([1, 2, 8]))
-def test_the_shapes_are_the_cheapest_there_are(rows, shapes, multiple) -> None:
-    rows = np.array(rows)
-    found = best_shapes(rows, shapes, multiple)
-    rounded = -(-rows // multiple) * multiple
-    cost = lambda counts: sum(min(c for c in counts if c >= r) for r in rounded)  # noqa: E731
-    choices = ((*few, rounded.max()) for n in range(shapes) for few in itertools.combinations(sorted(set(rounded)), n))
-    assert cost(found) == min(map(cost, choices))
-    assert len(found) <= shapes
+from adakron_jax.data.packing import fill, first_fit
+from tests.data.test_plan import make_examples
 
 
 def test_first_fit_puts_the_longest_first_into_the_first_row_with_room() -> None:
-    layout = first_fit(np.array([[3, 8, 5, 2, 0]]), 10, slots=4)
-    np.testing.assert_array_equal(layout.row, [[1, 0, 1, 0, -1]])
-    np.testing.assert_array_equal(layout.start, [[5, 0, 0, 8, -1]])
-    np.testing.assert_array_equal(layout.slot, [[1, 0, 0, 1, -1]])
-    np.testing.assert_array_equal(layout.rows, [2])
+    bins = first_fit(np.array([[3, 8, 5, 2, 0]]), 10, slots=4)
+    np.testing.assert_array_equal(bins.row, [[1, 0, 1, 0, -1]])
+    np.testing.assert_array_equal(bins.start, [[5, 0, 0, 8, -1]])
+    np.testing.assert_array_equal(bins.slot, [[1, 0, 0, 1, -1]])
+    np.testing.assert_array_equal(bins.rows, [2])
 
 
 def test_a_row_takes_no_more_examples_than_it_has_slots() -> None:
-    layout = first_fit(np.array([[3, 8, 2, 2, 2]]), 10, slots=2)
-    np.testing.assert_array_equal(layout.row, [[1, 0, 0, 1, 2]])
-    np.testing.assert_array_equal(layout.slot, [[0, 0, 1, 1, 0]])
+    bins = first_fit(np.array([[3, 8, 2, 2, 2]]), 10, slots=2)
+    np.testing.assert_array_equal(bins.row, [[1, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(bins.slot, [[0, 0, 1, 1, 0]])
 
 
-def test_runs_of_other_seeds_have_the_same_shapes_but_for_a_larger_last_one() -> None:
-    lengths = np.random.default_rng(0).integers(5, 60, 500)
-    plans = [plan(lengths, 32, epochs=2, seed=seed) for seed in range(6)]
-    for its in plans:
-        assert (its.row_length, its.slots) == (plans[0].row_length, plans[0].slots)
-        assert its.row_counts[:-1] == plans[0].row_counts[:-1]
-        assert its.row_counts[-1] >= plans[0].row_counts[-1]
-    assert len({its.row_counts for its in plans}) <= 3
-
-
-def test_skipping_steps_gives_the_rest_of_the_same_epoch() -> None:
-    examples = make_examples([3, 7, 2, 9, 4, 4, 1, 5])
-    its = plan(examples.lengths, 2, epochs=3, seed=5)
-    whole = [ids.tolist() for _, _, ids in its.batches(examples, epoch=2)]
-    assert [ids.tolist() for _, _, ids in its.batches(examples, epoch=2, skip=3)] == whole[3:]
-    assert [ids.tolist() for _, _, ids in its.batches(examples, epoch=1)] != whole
-
-
-def test_the_padding_fraction_is_that_of_the_batches_themselves() -> None:
-    rng = np.random.default_rng(0)
-    examples = make_examples(rng.integers(5, 60, 500).tolist())
-    its = plan(examples.lengths, 64, epochs=2, seed=0)
-    segments = [batch.inputs.segments for epoch in range(2) for batch, _, _ in its.batches(examples, epoch)]
-    padding = sum((s == 0).sum() for s in segments) / sum(s.size for s in segments)
-    assert its.padding_fraction == pytest.approx(padding)
-
-
-# Token lengths of GLUE's training sets at BERT's vocabulary: (mean, standard deviation, longest, examples), enough to
-# draw sets with their spread.
-GLUE = {"rte": (66, 34, 128, 2490), "mrpc": (53, 14, 103, 3668), "stsb": (28, 15, 126, 5749), "sst2": (13, 9, 66, 8000)}
-
-
-@pytest.mark.parametrize("task", GLUE)
-def test_padding_at_batch_64_is_at_most_15_percent_in_at_most_3_shapes(task: str) -> None:
-    mean, deviation, longest, examples = GLUE[task]
-    shape = (mean / deviation) ** 2
-    lengths = np.random.default_rng(0).gamma(shape, mean / shape, examples).round().clip(4, longest).astype(int)
-    its = plan(lengths, 64, epochs=3, seed=0)
-    assert its.padding_fraction <= 0.15
-    assert len(its.row_counts) <= 3
-    assert its.row_length % ROW_MULTIPLE == 0
-
-
-def test_a_batch_beyond_the_planned_ones_may_need_more_rows() -> None:
-    examples = make_examples([4] * 8 + [16] * 8)
-    narrow = dataclasses.replace(plan(examples.lengths, 8, multiple=2), row_length=16, slots=4, row_counts=(2,))
-    shapes = [batch.weights.shape for batch, _, _ in narrow.batches(examples)]
-    assert shapes == [(1, 2, 4), (1, 8, 4)]
+def test_a_row_is_as_long_and_has_as_many_slots_as_the_example_that_opens_it_says() -> None:
+    lengths = np.array([[3, 8, 4, 1], [4, 0, 0, 0]])
+    bins = first_fit(lengths, np.array([[4, 16, 4, 4]] * 2), np.array([[1, 2, 1, 1]] * 2))
+    np.testing.assert_array_equal(bins.row, [[1, 0, 0, 2], [0, -1, -1, -1]])
+    np.testing.assert_array_equal(bins.row_lengths, [[16, 4, 4, 0], [4, 0, 0, 0]])
+    np.testing.assert_array_equal(bins.layout(0, np.arange(10, 14)).ids, [10, 11, 12, 13])
 
 
 def test_several_labels_and_a_weight_an_example_go_to_its_slot() -> None:
     labels = np.array([[True, False, True], [False, False, True]])
     weights = np.array([0.5, 2.0], np.float32)
     examples = dataclasses.replace(make_examples([3, 5]), labels=labels, weights=weights)
-    ((batch, layout, ids),) = plan(examples.lengths, 2).batches(examples)
-    assert batch.labels.shape == (*batch.weights.shape, 3)
-    for micro, column in np.argwhere(ids >= 0):
-        place = (micro, layout.row[micro, column], layout.slot[micro, column])
-        assert batch.labels[place].tolist() == labels[ids[micro, column]].tolist()
-        assert batch.weights[place] == weights[ids[micro, column]]
+    layout = first_fit(examples.lengths[None], 8, 2).layout(0, np.arange(2))
+    batch = fill(examples, layout, 2, 8, 2)
+    assert batch.labels.shape == (*batch.weights.shape, 3) == (2, 2, 3)
+    for example, row, slot in zip(layout.ids, layout.row, layout.slot, strict=True):
+        assert batch.labels[row, slot].tolist() == labels[example].tolist()
+        assert batch.weights[row, slot] == weights[example]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adakron_jax.data.tokenizer import Examples
+from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem, make
 from train.data.glue import TASKS
 from train.data.parts import Drawing, divide, hold_fold, hold_out

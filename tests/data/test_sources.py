@@ -15,8 +15,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table
-from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.tokenizer import Tokenizer
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS
 

@@ -39,13 +39,13 @@ PAIRS = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2")}
 DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
-from adakron_jax import forward
+from adakron_jax.compiled import PerShape
 from train.__main__ import main
 from train.engine import hosts, loop
 from train.engine.run import Crew
 
 number, at, text, late, *words = sys.argv[1:]
-taken, step, compiled = [], Crew.step, forward.PerShape.compiled
+taken, step, compiled = [], Crew.step, PerShape.compiled
 
 def step_and_send(crew, *args):
     taken.append(crew)
@@ -65,7 +65,7 @@ def compiled_and_kept(steps, *args):
 hosts.agreement.SHARED_SECONDS = 1.0
 if late:
     loop.SAVE_SECONDS = 0.0
-Crew.step, forward.PerShape.compiled = step_and_send, compiled_and_kept
+Crew.step, PerShape.compiled = step_and_send, compiled_and_kept
 sys.exit(main(words))
 """
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 IN_SECONDS = 0.3  # at most, beyond what Python itself takes to start
 DOCUMENTED = [
     *(ak.from_pretrained, ak.fuse, ak.save_adapter, ak.load_adapter, ak.padded),
-    *(ak.split_params, ak.merge_params, ak.param_labels, KronAdapter, ak.TextClassifier),
+    *(ak.split_params, ak.merge_params, ak.param_labels, KronAdapter, ak.TextClassifier, ak.Tokenizer, ak.pack),
 ]
 
 

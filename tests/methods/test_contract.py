@@ -9,10 +9,10 @@ import pytest
 
 from adakron_jax import methods
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.forward import PerShape
 from adakron_jax.params import budget, count, flatten, merge_params, split_params, unflatten
 from adakron_jax.problems import Classification
 from adakron_jax.splice import METHODS, Method, Site, is_trainable, make_method, register

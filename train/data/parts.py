@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from adakron_jax.data.tokenizer import Examples
+from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem
 from adakron_jax.problems.problem import Targets
 from train.data.task import Task

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from adakron_jax.data.examples import Examples
 from adakron_jax.data.labels import SURROGATE, short
 from adakron_jax.data.table import Table, printable
-from adakron_jax.data.tokenizer import Examples, Tokenizer
 from adakron_jax.files import cache_folder, write_whole
+from adakron_jax.tokenizer import Tokenizer
 from train.data import sources
 from train.data.task import Task
 from train.terminal import Line

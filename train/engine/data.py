@@ -5,9 +5,8 @@ import hashlib
 import math
 from typing import Any
 
-from adakron_jax.data import packing
-from adakron_jax.data.packing import Plan
-from adakron_jax.data.tokenizer import Examples
+from adakron_jax.data.examples import Examples
+from adakron_jax.data.plan import SHAPES, Plan, plan
 from train.data.parts import Parts
 from train.data.task import Task
 from train.engine.load import described
@@ -15,16 +14,7 @@ from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.terminal import say
 
-EVAL_BATCH = 256  # examples of an evaluation batch
-STEPS_A_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Examples in their own order, and how they are packed."""
-
-    examples: Examples
-    plan: Plan
+STEPS_PER_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +29,8 @@ class Data:
 
     task: Task
     train: Examples
-    dev: dict[str, Split]
-    test: dict[str, Split]
+    dev: dict[str, Examples]
+    test: dict[str, Examples]
     best_by: str
     record: dict[str, Any]
     batch_size: int
@@ -58,8 +48,7 @@ class Data:
     def digest(self) -> str:
         """SHA-256 of all examples, of every part in its order."""
         digest = hashlib.sha256()
-        splits = [split.examples for split in (*self.dev.values(), *self.test.values())]
-        for examples in (self.train, *splits):
+        for examples in (self.train, *self.dev.values(), *self.test.values()):
             for array in (examples.tokens, examples.token_types, examples.offsets, examples.labels, examples.weights):
                 digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
         return digest.hexdigest()
@@ -79,17 +68,13 @@ def read_data(config: RunConfig, shared: Shared) -> Data:
     return Data(
         task=task,
         train=parts.train,
-        dev={name: _split(examples, config) for name, examples in parts.validation.items()},
-        test={name: _split(examples, config) for name, examples in parts.test.items()},
+        dev=dict(parts.validation),
+        test=dict(parts.test),
         best_by=task.best_by if config.best_by == "auto" else config.best_by,
         record=record_of(config, parts),
         batch_size=config.batch_size,
         epochs=config.epochs,
     )
-
-
-def _split(examples: Examples, config: RunConfig) -> Split:
-    return Split(examples, packing.plan(examples.lengths, EVAL_BATCH, shapes=1, multiple=config.mesh_shape.data))
 
 
 def record_of(config: RunConfig, parts: Parts) -> dict[str, Any]:
@@ -103,12 +88,12 @@ def record_of(config: RunConfig, parts: Parts) -> dict[str, Any]:
 
 def make_plan(config: RunConfig, data: Data) -> Plan:
     """How the training examples of a run are packed, in the order of its seed."""
-    return packing.plan(
+    return plan(
         data.train.lengths,
         config.batch_size,
         epochs=config.epochs,
         seed=config.seed,
         accumulate=config.accumulate,
-        shapes=min(packing.SHAPES, math.ceil(data.total_steps / STEPS_A_SHAPE)),
+        shapes=min(SHAPES, math.ceil(data.total_steps / STEPS_PER_SHAPE)),
         multiple=config.mesh_shape.data,
     )

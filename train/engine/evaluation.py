@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.data.packing import Batch
-from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.data.batches import batches, shape_for_all
+from adakron_jax.data.examples import Examples
+from adakron_jax.data.packing import Layout
+from adakron_jax.encoders.inputs import Packed
 from adakron_jax.evaluation import assess
 from adakron_jax.files import write_whole
-from adakron_jax.forward import of_split
+from adakron_jax.predictor import in_order, positions
+from adakron_jax.tokenizer import Tokenizer
 from train.data.task import metric_of
 from train.engine import hosts
-from train.engine.data import Data, Split
+from train.engine.data import Data
 from train.engine.run import Crew, Run
 from train.engine.step import TrainState
 from train.options.config import RunConfig
@@ -70,7 +73,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
         logits = predict(run, state, crew.data.dev[name], crew)
         if not np.isfinite(logits).all():
             raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
-        scores = task.score(crew.data.dev[name].examples.labels, logits)
+        scores = task.score(crew.data.dev[name].labels, logits)
         record |= {metric + suffix: score for metric, score in scores.items()}
         collapsed |= task.problem.collapsed(logits)
     record["collapsed"] = collapsed
@@ -94,17 +97,15 @@ def score_once(run: Run, state: TrainState, crew: Crew) -> dict[str, float]:
     data, scores = crew.data, {}
     for name, suffix in data.task.test_splits.items():
         logits = predict(run, state, data.test[name], crew)
-        scores |= {
-            metric + suffix: score for metric, score in data.task.score(data.test[name].examples.labels, logits).items()
-        }
+        scores |= {metric + suffix: score for metric, score in data.task.score(data.test[name].labels, logits).items()}
     return scores
 
 
 def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -> None:
     """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on what chose it."""
     data = crew.data
-    split = next(iter((data.test or data.dev).values()))
-    examples, logits = split.examples, predict(run, state, split, crew)
+    examples = next(iter((data.test or data.dev).values()))
+    logits = predict(run, state, examples, crew)
 
     def text(i: int) -> tuple[str, ...]:
         return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
@@ -115,10 +116,13 @@ def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -
     write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
 
-def predict(run: Run, state: TrainState, split: Split, crew: Crew) -> np.ndarray:
-    """Logits [examples, labels] of a whole split."""
+def predict(run: Run, state: TrainState, examples: Examples, crew: Crew) -> np.ndarray:
+    """Logits [examples, labels]."""
+    rows, shards = crew.shardings.rows, crew.shardings.mesh.shape["data"]
 
-    def logits(batch: Batch) -> Any:
-        return crew.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(batch, crew.shardings.batch))
+    def forward(inputs: Packed, layout: Layout) -> Any:
+        del layout
+        return crew.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(inputs, rows))
 
-    return of_split(logits, split.examples, split.plan, hosts.rows_here(crew.shardings.batch))
+    shape = shape_for_all(examples.lengths, shards * positions(), multiple=shards)
+    return in_order(forward, batches(examples, shape, rows_here=hosts.rows_here(rows)), len(examples))

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table, printable
-from adakron_jax.data.tokenizer import Examples
 from train.data import own, sources, tokens
 from train.data.glue import TASKS
 from train.data.own import Own

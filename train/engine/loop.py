@@ -155,7 +155,7 @@ def train_to(
     here = hosts.rows_here(crew.shardings.batch)
     batches = zip(*(run.plan.batches(data.train, epoch, skip, here) for run in runs), strict=True)
     for parts in itertools.islice(batches, end - step):
-        state, metrics = crew.step(state, [batch for batch, _, _ in parts])
+        state, metrics = crew.step(state, parts)
         step += 1
         settle()
         pending = step, metrics

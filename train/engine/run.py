@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adakron_jax.data.packing import Batch, Plan, side_by_side
+from adakron_jax.data.packing import Batch, side_by_side
+from adakron_jax.data.plan import Plan
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.splice import is_own
 from train.engine import hosts

@@ -40,6 +40,11 @@ class Shardings:
         """Arrays [micro, rows, ...]: rows are divided."""
         return NamedSharding(self.mesh, P(None, "data"))
 
+    @property
+    def rows(self) -> NamedSharding:
+        """Arrays [rows, ...], divided alike."""
+        return NamedSharding(self.mesh, P("data"))
+
     def stacked(self, sharding: NamedSharding) -> NamedSharding:
         """That of such arrays along a new first axis, which is not divided."""
         return NamedSharding(self.mesh, P(None, *sharding.spec))

@@ -12,9 +12,10 @@ import optax
 from flax import struct
 from jaxtyping import Array, Int, UInt32
 
+from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
+from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.forward import PerShape, eval_step
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.splice import is_own
 from train.engine.optim import LinearSchedule
@@ -96,6 +97,11 @@ def train_step(
     return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
 
+def eval_step(trainable: Tree, frozen: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
+    """Logits [rows, slots, labels], without dropout."""
+    return model.apply({"params": merge_params(trainable, frozen)}, inputs)  # pyright: ignore[reportReturnType]
+
+
 def of_several(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
     """A step of several runs, whose states, batches and leaves that their method added lie along a first axis.
 
@@ -162,7 +168,7 @@ def compile_steps(
     )
     evaluate = jax.jit(
         functools.partial(eval_step, model=model),
-        in_shardings=(at_state.trainable, at_frozen, shardings.batch),
+        in_shardings=(at_state.trainable, at_frozen, shardings.rows),
         out_shardings=shardings.replicated,
     )
     return Steps(PerShape(train), PerShape(together), PerShape(evaluate))

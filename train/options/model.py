@@ -7,10 +7,10 @@ from pathlib import Path
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import POOLING
-from adakron_jax.data.tokenizer import Tokenizer
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, readable
 from adakron_jax.hub import models
+from adakron_jax.tokenizer import Tokenizer
 
 
 class Pretrained:

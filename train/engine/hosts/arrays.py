@@ -30,33 +30,35 @@ def on_all_devices(config: RunConfig) -> RunConfig:
 
 
 def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
-    """From the rows of arrays [micro, rows, ...] to the numbers of those that lie on this host, ascending."""
+    """From the number of an array's rows, its axis `data`, to those that lie on this host, ascending."""
+    axis = sharding.spec.index("data")
 
     def numbers(rows: int) -> np.ndarray:
-        places = sharding.addressable_devices_indices_map((1, rows)).values()
-        spans = {place[1].indices(rows)[:2] for place in places if place is not None}
+        places = sharding.addressable_devices_indices_map((1,) * axis + (rows,)).values()
+        spans = {place[axis].indices(rows)[:2] for place in places if place is not None}
         return np.concatenate([np.arange(*span) for span in sorted(spans)])
 
     return np.arange if alone() else numbers
 
 
 def put_rows(batch: Any, sharding: NamedSharding) -> Any:
-    """Arrays [micro, rows here, ...] of every host as arrays [micro, rows, ...] of all of them."""
+    """Arrays of every host that have its rows alone, as arrays with the rows of all; rows are the axis `data`."""
     if alone():
         return jax.device_put(batch, sharding)
-    shards = sharding.mesh.shape["data"]
+    axis, shards = sharding.spec.index("data"), sharding.mesh.shape["data"]
     of_shards = len(rows_here(sharding)(shards))
 
     def put(array: np.ndarray) -> jax.Array:
-        rows = array.shape[1] // of_shards * shards
+        rows = array.shape[axis] // of_shards * shards
         here = rows_here(sharding)(rows)
 
         def part(place: Any) -> np.ndarray:
-            start, stop, _ = place[1].indices(rows)
+            start, stop, _ = place[axis].indices(rows)
             begin = int(np.searchsorted(here, start))
-            return array[:, begin : begin + stop - start]
+            return array[(slice(None),) * axis + (slice(begin, begin + stop - start),)]
 
-        return jax.make_array_from_callback((array.shape[0], rows, *array.shape[2:]), sharding, part)
+        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
+        return jax.make_array_from_callback(shape, sharding, part)
 
     return jax.tree.map(put, batch)
 

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as Fast
 from tokenizers import models, pre_tokenizers, processors
 
-from adakron_jax.data.tokenizer import Tokenizer
+from adakron_jax.tokenizer import Tokenizer
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "▁film", "b", "▁"]
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -43,3 +44,17 @@ def test_pieces_alone_are_refused_with_what_is_accepted(tmp_path: Path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
     with pytest.raises(ValueError, match="no usable tokenizer; accepted: tokenizer.json, vocab.txt, vocab.json$"):
         Tokenizer(tmp_path, 20)
+
+
+def test_texts_alone_are_one_column_and_labels_go_with_them(tiny: Path):
+    tokenizer = Tokenizer.from_pretrained(str(tiny))
+    alone, column = (
+        tokenizer.encode(["one two", "three"], 32, labels=[1, 0]),
+        tokenizer.encode([["one two", "three"]], 32),
+    )
+    np.testing.assert_array_equal(alone.tokens, column.tokens)
+    assert (alone.labels.tolist(), alone.labels.dtype) == ([1, 0], np.int32)
+    assert column.labels.tolist() == [0, 0]
+    assert tokenizer.encode(["one"], 32, labels=[0.5]).labels.dtype == np.float32
+    with pytest.raises(ValueError, match="1 labels of 2 examples; accepted: one for each"):
+        tokenizer.encode(["one", "two"], 32, labels=[1])

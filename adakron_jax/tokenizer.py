@@ -1,4 +1,4 @@
-"""Texts to ids: a model folder's tokenizer, and tokenised examples."""
+"""Texts to ids: a model folder's tokenizer."""
 
 import copy
 import dataclasses
@@ -9,12 +9,15 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Num
 
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import TOKENIZER_FILES
+from adakron_jax.data.examples import Examples
+from adakron_jax.hub.models import locate
 
 ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
 CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
@@ -26,65 +29,14 @@ def ignore(done: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
-    """Tokenised examples, end to end.
-
-    Attributes:
-      tokens, token_types: ids of all examples one after another, special tokens included.
-      offsets: where each example begins, and where the last one ends [examples + 1].
-      labels: a problem's targets: codes or numbers [examples], or whether each label holds [examples, labels].
-      empty_texts, cut: how many texts were empty, and how many examples were cut.
-      weights: of each example in the loss [examples]; none at all if every one has weight 1.
-    """
-
-    tokens: np.ndarray
-    token_types: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-    empty_texts: int
-    cut: int = 0
-    weights: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each example."""
-        return np.diff(self.offsets)
-
-    def first(self, limit: int | Literal["all"]) -> "Examples":
-        """The first `limit` examples."""
-        if limit == "all" or limit >= len(self):
-            return self
-        end = self.offsets[limit]
-        return dataclasses.replace(
-            self,
-            tokens=self.tokens[:end],
-            token_types=self.token_types[:end],
-            offsets=self.offsets[: limit + 1],
-            labels=self.labels[:limit],
-            weights=self.weights[:limit],
-        )
-
-    def take(self, rows: Int[np.ndarray, " rows"]) -> "Examples":
-        """The examples with these numbers, in their order."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return dataclasses.replace(
-            self,
-            tokens=self.tokens[source],
-            token_types=self.token_types[source],
-            offsets=offsets,
-            labels=self.labels[rows],
-            weights=self.weights[rows] if len(self.weights) else self.weights,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class Tokenizer:
     """A model folder's tokenizer, read when it is first used: what is in the cache needs only its fingerprint.
+
+    >>> import adakron_jax as ak
+    >>> tokenizer = ak.Tokenizer.from_pretrained("bert-base-uncased")
+    >>> examples = tokenizer.encode(["so good", "so very bad"], max_length=128, labels=[1, 0])
+    >>> len(examples), examples.labels.tolist()
+    (2, [1, 0])
 
     Raises:
       ValueError: the folder has no tokenizer; on first use also: it cannot be read, or its vocabulary is larger than
@@ -115,18 +67,43 @@ class Tokenizer:
             raise ValueError(f"{self.folder}: the tokenizer has {len(fast)} tokens, the encoder only {self.vocab_size}")
         return fast
 
-    def encode(self, texts: Sequence[Sequence[str]], max_length: int, done: Callable[[int], None] = ignore) -> Examples:
+    @classmethod
+    def from_pretrained(cls, base: str) -> "Tokenizer":
+        """The tokenizer of an encoder: a folder, `pkg:NAME`, or a hub id.
+
+        Raises:
+          ValueError: there is no such encoder, or it has no tokenizer.
+        """
+        folder = locate(base)
+        return cls(folder, EncoderConfig.from_folder(folder).vocab_size)
+
+    def encode(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[str]],
+        max_length: int,
+        done: Callable[[int], None] = ignore,
+        *,
+        labels: Sequence[Any] | Num[np.ndarray, "examples ..."] | None = None,
+    ) -> Examples:
         """Texts as ids with special tokens, on all cores.
 
         Args:
-          texts: one column, or two of pairs.
+          texts: the texts, or columns of them: one, or two of pairs.
           max_length: tokens at which an example is cut, the longer text of a pair first.
           done: told how many examples are done, every now and then.
+          labels: a code or a number for each example, or for each label of a multilabel problem whether it holds; None:
+            all 0.
 
-        Returns:
-          The examples, whose labels are all 0.
+        Raises:
+          ValueError: there is not one label for each example.
         """
+        texts = [texts] if all(isinstance(text, str) for text in texts) else texts  # pyright: ignore[reportAssignmentType]
         rows, cutting = len(texts[0]), _cutting(self, max_length)
+        targets = np.zeros(rows, np.int32) if labels is None else np.asarray(labels)
+        if len(targets) != rows:
+            raise ValueError(f"{len(targets)} labels of {rows} examples; accepted: one for each")
+        if targets.dtype.kind in "if":
+            targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
         lengths, ids, types, cut = [np.zeros(1, np.int64)], [], [], 0
         for start, end in itertools.pairwise(_bounds(texts)):
             columns = [column[start:end] for column in texts]
@@ -140,7 +117,7 @@ class Tokenizer:
             tokens=np.concatenate([np.zeros(0, np.int32), *ids]),
             token_types=np.concatenate([np.zeros(0, np.int8), *types]),
             offsets=np.cumsum(np.concatenate(lengths)),
-            labels=np.zeros(rows, np.int32),
+            labels=targets,
             empty_texts=sum(not text.strip() for column in texts for text in column),
             cut=cut,
         )

@@ -1,0 +1,21 @@
+"""The shapes of the bank's batches: one example a row, since every example meets an adapter of its own."""
+
+from adakron_jax.data.batches import Shapes
+
+SHORTEST = 16  # tokens of the shortest row
+PER_OCTAVE = 4  # row lengths between one and its double; a sentence's row is then padded by a tenth
+POSITIONS = 1024  # tokens and padding of the largest batch, unless one row has more
+COPIES = (4, 8, 16, 32, 64)  # adapters that read one text at once
+
+
+def shapes(max_length: int) -> Shapes:
+    """All shapes for examples of at most `max_length` tokens: few, as a server compiles them all at its start.
+
+    Of each row length they are the largest batch, a quarter of it, and a single row.
+    """
+    lengths = [SHORTEST]
+    while lengths[-1] < max_length:
+        octave = 1 << (lengths[-1].bit_length() - 1)
+        lengths.append(lengths[-1] + octave // PER_OCTAVE)
+    most = {length: max(1, POSITIONS // length) for length in lengths}
+    return Shapes({length: sorted({1, max(1, rows // 4), rows}) for length, rows in most.items()}, packed=False)

@@ -1,0 +1,97 @@
+"""The predictor: batches in, logits out, with the examples in their own order."""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from adakron_jax.data.batches import batches, shapes_for_any
+from adakron_jax.data.examples import Examples
+from adakron_jax.data.packing import Batch, Layout
+from adakron_jax.encoders.inputs import Packed
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.params import Tree, merge_params, split_params
+
+POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
+WIDE_POSITIONS = 32768  # of an accelerator's
+
+Forward = Callable[[Packed, Layout], Array]  # of a batch, the logits [rows, slots, outputs]
+
+
+def positions() -> int:
+    """Tokens and padding of a full batch here."""
+    return POSITIONS.get(jax.default_backend(), WIDE_POSITIONS)
+
+
+def logits_of(
+    model: SequenceClassifier,
+    params: Tree,
+    examples: Examples,
+    done: Callable[[int], None] = lambda examples: None,
+) -> Float[np.ndarray, "examples outputs"]:
+    """Logits of examples of any number and lengths, by few compilations; several threads may call it at once.
+
+    Args:
+      done: told how many examples are done, now and then.
+    """
+    if not len(examples):
+        return np.zeros((0, model.num_labels), np.float32)
+    packed = batches(examples, shapes_for_any(examples.lengths, positions()))
+    return in_order(lambda inputs, _: _apply(params, inputs, model=model), packed, len(examples), done)
+
+
+def in_order(
+    forward: Forward,
+    packed: Iterable[tuple[Batch, Layout]],
+    examples: int,
+    done: Callable[[int], None] = lambda examples: None,
+) -> Float[np.ndarray, "examples outputs"]:
+    """The logits of examples by their numbers, from batches in which each of them, at least one, is once.
+
+    Args:
+      done: as `logits_of` takes it.
+    """
+    finished, logits = 0, np.zeros((examples, 0), np.float32)
+    for layout, part in by_batch(forward, packed):
+        if not finished:
+            logits = np.zeros((examples, part.shape[-1]), part.dtype)
+        logits[layout.ids] = part
+        finished += len(layout.ids)
+        done(finished)
+    return logits
+
+
+def by_batch(
+    forward: Forward, packed: Iterable[tuple[Batch, Layout]]
+) -> Iterator[tuple[Layout, Float[np.ndarray, "examples outputs"]]]:
+    """Each batch's layout, and the logits of its examples; a batch is fetched when the next one is under way."""
+    under_way: tuple[Layout, Array] | None = None
+    for following in itertools.chain(packed, [None]):
+        before, under_way = under_way, following and (following[1], forward(following[0].inputs, following[1]))
+        if before is not None:
+            layout, logits = before
+            yield layout, np.asarray(logits)[layout.row, layout.slot]
+
+
+def on_device(params: Tree, model: SequenceClassifier) -> Tree:
+    """The parameters on the device, frozen ones in the precision that the model computes in."""
+    trainable, frozen = split_params(params, model.method)
+    return jax.device_put(merge_params(trainable, jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen)))
+
+
+def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
+    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
+    narrow = model.dtype is not None and jax.numpy.dtype(model.dtype).itemsize < 4
+    with contextlib.nullcontext() if narrow else jax.default_matmul_precision("float32"):
+        return _compiled(params, inputs, model=model)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _compiled(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Any:
+    return model.apply({"params": params}, inputs)
