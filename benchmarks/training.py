@@ -108,9 +108,10 @@ class Bench:
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> Path:
     """Writes the token arrays of a training set, and the batches in the order of our seed 0."""
+    from adakron_jax.data.tokenizer import Tokenizer
+
     from adakron_jax.architectures.config import EncoderConfig
     from adakron_jax.data import packing
-    from adakron_jax.data.tokenizer import Tokenizer
     from train.data import tokens
 
     encoder, size = EncoderConfig.from_folder(folder), given.batch_size
