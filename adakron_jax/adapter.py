@@ -62,14 +62,38 @@ class Card:
     texts: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        if not isinstance(self.method, Method):
+            raise ValueError(f"method is {self.method!r}; accepted: a method, such as AdaKron()")
+        for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
+            if (value := getattr(self, name)) not in typing.get_args(accepted):
+                raise ValueError(f"{name} is {value!r}; accepted: {', '.join(typing.get_args(accepted))}")
+        for name, kind in (
+            ("task", str),
+            ("base", str),
+            ("fingerprint", str),
+            ("max_length", int),
+            ("scores", Mapping),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name} is {value!r}; accepted: of type {kind.__name__}")
+        if not 1 <= self.max_length <= (most := self.encoder.max_length):
+            raise ValueError(f"max_length is {self.max_length}; accepted: 1 to {most}, the encoder's")
+        if wrong := [name for name, score in self.scores.items() if not isinstance(score, int | float)]:
+            raise ValueError(f"scores has no number for {wrong[0]!r}")
+        for name in ("texts", "label"):
+            if not all(isinstance(column, str) for column in getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: names of columns")
+
     def classifier(self, **settings: Any) -> SequenceClassifier:
-        """The model that the card describes; `settings` are further fields, such as its `dtype`."""
+        """The model that the card describes, which carries it; `settings` are further fields, such as its `dtype`."""
         return SequenceClassifier(
             self.encoder,
             self.method,
             num_labels=self.problem.outputs,
             pooling=self.pooling,
             head=self.head,
+            card=self,
             **settings,
         )
 
@@ -136,15 +160,27 @@ def is_portable(method: Method) -> Callable[[str], bool]:
 
 
 def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
-    """Writes the adapter's folder from its portable leaves; each file appears whole."""
+    """Writes the adapter's folder from its portable leaves; each file appears whole.
+
+    Raises:
+      ValueError: a leaf is not all numbers.
+    """
     from safetensors.numpy import save as to_bytes
 
     method = {"name": card.method.name, **dataclasses.asdict(card.method)}
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
+    _check_finite(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
     write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    """ValueError names the tensors that are not all numbers."""
+    if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise ValueError(f"{', '.join(bad[:3])}{more}: not finite; accepted: numbers")
 
 
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
@@ -179,6 +215,7 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
         if size is not None and size < least:  # seen before anything of what is described is made
             raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
         tensors, metadata = read_described(path)
+        _check_finite(tensors)
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
         # They differ too where another adapter took this one's place between the two readings.
         if metadata.get("sha256") not in (None, _digest(tensors, said)):
@@ -247,16 +284,7 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
         if missing := fields.pop("leave_out", ()):  # what a prefix once said instead of `layers`
             fields["layers"] = layers_without(missing, said["encoder"].num_layers)
         said["method"] = make_method(fields.pop("name"), fields)
-        problem = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
-        for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
-            if said[name] not in typing.get_args(accepted):
-                raise ValueError(f"{name} is {said[name]!r}; accepted: {', '.join(typing.get_args(accepted))}")
-        for name, kind in (("task", str), ("base", str), ("fingerprint", str), ("max_length", int), ("scores", dict)):
-            if not isinstance(said[name], kind):
-                raise ValueError(f"{name} is {said[name]!r}; accepted: of type {kind.__name__}")
-        if unfit := [name for name, score in said["scores"].items() if not isinstance(score, int | float)]:
-            raise ValueError(f"scores has no number for {unfit[0]!r}")
-        said["problem"] = problem
+        said["problem"] = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         for name in ("texts", "label"):
             said[name] = tuple(said.get(name, ()))
         return Card(**said)

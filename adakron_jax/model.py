@@ -1,5 +1,6 @@
 """A classifier on a pretrained encoder, from its name to a saved adapter: what one's own training loop needs."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,11 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Sequence
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
 from adakron_jax.params import Tree, flatten, split_params, unflatten
-from adakron_jax.problems import of_labels
+from adakron_jax.problems import Problem, of_labels
 from adakron_jax.splice import Method
+
+PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
+MAX_LENGTH = 128  # tokens at which a text is cut, unless the encoder takes fewer
 
 
 def from_pretrained(
@@ -28,9 +32,11 @@ def from_pretrained(
     labels: int | Sequence[str] = 2,
     *,
     key: Array,
-    problem: str = "classification",
+    problem: str | Problem = "classification",
     pooling: Pooling = "pooler",
     head: HeadForm = "own",
+    max_length: int | None = None,
+    texts: Sequence[str] = (),
     dtype: Any = None,
 ) -> tuple[SequenceClassifier, Tree]:
     """A pretrained encoder with a method's modules and a classification head, and all its parameters.
@@ -43,26 +49,58 @@ def from_pretrained(
 
     Args:
       name: a hub id, a folder, or `pkg:NAME`, a model inside an installed package.
-      labels: how many, or their names; 1 of a regression.
+      labels: how many, or their names, which travel with the model; 1 of a regression.
       key: of the initial values of head and method.
-      problem: `classification`, `multilabel` or `regression`.
+      problem: `classification`, `multilabel` or `regression`, or a problem with all that belongs to it, labels or unit.
       pooling, head: what the head reads and is, as `SequenceClassifier` has it. Of a checkpoint without the pooler that
         is to be read, a new one trains within the head, of which a warning tells.
-      dtype: the precision it computes in; None: float32.
+      max_length: tokens at which a text is cut; by default 128, or what the encoder takes.
+      texts: names of the one or two columns that hold the texts.
+      dtype: the precision it computes in: `f32`, `bf16` or a floating type of JAX; None: float32.
 
     Raises:
       ValueError: there is no such model, or an argument is not for it.
     """
+    dtype, asked = precision(dtype), problem if isinstance(problem, Problem) else of_labels(labels, problem)
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
-    outputs = of_labels(labels, problem).outputs
     base = pretrained.read(folder, config)
     if (reads := readable(pooling, head, config, base)) != (pooling, head):
         pooling, head = reads
         warnings.warn(f"{name} has no pooler: a new one trains, as the first dense of the head", stacklevel=2)
-    model = SequenceClassifier(config, method, dtype, num_labels=outputs, pooling=pooling, head=head)
+    card = Card(
+        method=method,
+        task="",
+        problem=asked,
+        base=name,
+        fingerprint=pretrained.fingerprint(base),
+        encoder=config,
+        scores={},
+        max_length=min(MAX_LENGTH, config.max_length) if max_length is None else max_length,
+        pooling=pooling,
+        head=head,
+        texts=_columns(texts),
+    )
+    model = card.classifier(dtype=dtype)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
+
+
+def precision(dtype: Any) -> Any:
+    """A type that a model computes in, of its name or itself; ValueError if it is none."""
+    if dtype is None or isinstance(dtype, str) and dtype in PRECISIONS:
+        return PRECISIONS[dtype] if dtype else None
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"dtype is {dtype!r}; accepted: {', '.join(PRECISIONS)}, or a floating type of JAX")
+    return dtype
+
+
+def _columns(names: Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[SequenceClassifier, Tree]:
@@ -86,55 +124,65 @@ def save_adapter(
     model: SequenceClassifier,
     params: Mapping[str, Any],
     *,
-    base: str,
-    labels: int | Sequence[str] = 2,
-    problem: str = "classification",
-    max_length: int = 128,
-    texts: Sequence[str] = (),
-    task: str = "",
+    base: str = "",
+    labels: int | Sequence[str] | None = None,
+    problem: str | Problem | None = None,
+    max_length: int | None = None,
+    texts: Sequence[str] | None = None,
+    task: str | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> None:
     """Writes what was trained, and what the method added, as a portable adapter: a folder of two files.
 
+    What the adapter says of itself is what the model carries, unless it is said here.
+
     >>> import adakron_jax as ak
-    >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), key=jax.random.key(0))
-    >>> ak.save_adapter("reviews", model, params, base="bert-base-uncased", labels=["negative", "positive"])
-    >>> ak.TextClassifier.load("reviews").predict("a fine film").label in ("negative", "positive")
+    >>> labels = ["negative", "positive"]
+    >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), labels, key=jax.random.key(0))
+    >>> ak.save_adapter("reviews", model, params)
+    >>> ak.TextClassifier.load("reviews").predict("a fine film").label in labels
     True
 
     Args:
       base: the encoder's name, as `from_pretrained` took it.
-      labels, problem: as `from_pretrained` took them.
-      max_length: tokens at which a text is cut.
-      texts: names of the one or two columns that hold the texts.
+      labels, problem, max_length, texts: likewise.
       task: a name for what it was trained on.
       scores: metric -> value on a development set.
 
     Raises:
-      ValueError: the labels are not as many as the model's, or a frozen parameter is not the base's.
+      ValueError: the labels are not as many as the model's, a parameter is no number, or a frozen parameter is not the
+        base's.
     """
-    said = of_labels(labels, problem)
+    if model.card is None:
+        raise ValueError("model carries no card; accepted: one of from_pretrained, load_adapter or Card.classifier")
+    said = model.card.problem
+    if isinstance(problem, Problem):
+        said = problem
+    elif labels is not None or problem is not None:
+        named = (said.labels or 1) if labels is None else labels
+        said = of_labels(named, said.name if problem is None else problem, said)
     if said.outputs != model.num_labels:
         raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: as many")
-    leaves = pretrained.read(locate(base), model.config)
+    given = {"task": task, "max_length": max_length, "scores": None if scores is None else dict(scores)}
+    card = dataclasses.replace(
+        model.card,
+        method=model.method,
+        problem=said,
+        encoder=model.config,
+        pooling=model.pooling,
+        head=model.head,
+        base=base or model.card.base,
+        texts=model.card.texts if texts is None else _columns(texts),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    leaves = pretrained.read(locate(card.base), model.config)
     tree, frozen = split_params(params, adapter.is_portable(model.method))
     for path, leaf in flatten(frozen).items():
         if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
-            raise ValueError(f"{path} is frozen, and is not what {base} has; accepted: the base's, or the method Full")
-    card = Card(
-        method=model.method,
-        task=task,
-        problem=said,
-        base=base,
-        fingerprint=pretrained.fingerprint(leaves),
-        encoder=model.config,
-        scores=dict(scores or {}),
-        max_length=max_length,
-        pooling=model.pooling,
-        head=model.head,
-        texts=tuple(texts),
-    )
-    adapter.save(Path(folder), tree, card)
+            raise ValueError(
+                f"{path} is frozen, and is not what {card.base} has; accepted: the base's, or the method Full"
+            )
+    adapter.save(Path(folder), tree, dataclasses.replace(card, fingerprint=pretrained.fingerprint(leaves)))
 
 
 def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tuple[SequenceClassifier, Tree]:
@@ -142,7 +190,7 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tu
 
     >>> import adakron_jax as ak
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), key=jax.random.key(0))
-    >>> ak.save_adapter("reviews", model, params, base="bert-base-uncased")
+    >>> ak.save_adapter("reviews", model, params)
     >>> model, again = ak.load_adapter("reviews")
     >>> np.array_equal(again["classifier"]["kernel"], params["classifier"]["kernel"])
     True
@@ -150,18 +198,18 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tu
     Args:
       folder: an adapter's, or a run's.
       base: the encoder; by default the one that the adapter names.
-      dtype: the precision it computes in; None: float32.
+      dtype: as `from_pretrained` takes it.
 
     Raises:
       ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
     """
-    model, params, _ = attach(str(folder), base, dtype)
-    return model, params
+    model, params, card = attach(str(folder), base, dtype)
+    return model.clone(card=dataclasses.replace(card, base=base or card.base)), params
 
 
 def attach(run: str, base: str = "", dtype: Any = None) -> tuple[SequenceClassifier, Tree, Card]:
     """As `load_adapter`, with what the adapter says of itself."""
-    folder = locate_adapter(run)
+    dtype, folder = precision(dtype), locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base
     encoder = locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))

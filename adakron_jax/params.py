@@ -1,6 +1,7 @@
 """Parameter trees: plain nested dicts, named by paths such as `encoder/layers/3/ffn/dense/kernel`."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from adakron_jax.splice import Method, is_own, is_trainable
 
 Tree = dict[str, Any]
 # Which leaves train: those that a method trains, or those whose path satisfies a predicate.
+_TOP = re.compile(r"^(?:[^/]+/)*?(?=(?:encoder|pooler|classifier)/)")  # what stands before a classifier's tree
 Rule = Method | Callable[[str], bool]
 
 
@@ -43,8 +45,11 @@ def split_params(params: Mapping[str, Any], rule: Rule) -> tuple[Tree, Tree]:
 
 
 def predicate(rule: Rule) -> Callable[[str], bool]:
-    """Whether the leaf at a path trains."""
-    return is_trainable(rule) if isinstance(rule, Method) else rule
+    """Whether the leaf at a path trains; a method's rule looks at the path from the encoder or the head on."""
+    if not isinstance(rule, Method):
+        return rule
+    trains = is_trainable(rule)
+    return lambda path: trains(_TOP.sub("", path))
 
 
 def param_labels(params: Mapping[str, Any], rule: Rule) -> Tree:

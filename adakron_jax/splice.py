@@ -107,6 +107,20 @@ class Method:
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **settings: Any):
+        """Every method's fields are checked by their declared types, before the method looks at them itself."""
+        super().__init_subclass__(**settings)
+        if look := cls.__dict__.get("__post_init__"):
+
+            def check(self: Method) -> None:
+                _check_types(self)
+                look(self)
+
+            cls.__post_init__ = check
+
+    def __post_init__(self):
+        _check_types(self)
+
     @property
     def first_position(self) -> int:
         """The position of an example's first token: how many positions the method takes for itself."""
@@ -299,14 +313,22 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     accepted = [field.name for field in fields_of(METHODS[name])]
     if unknown := sorted(fields.keys() - set(accepted)):
         raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
-    hints = typing.get_type_hints(METHODS[name])
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    for key, value in values.items():
-        if hints[key] is float and fits(value, int):
-            values[key] = float(value)
-        elif not fits(value, hints[key]):
-            raise ValueError(f"method.{key} is {value!r}; accepted: {described(hints[key])}")
-    return METHODS[name](**values)
+    return METHODS[name](**fields)
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _check_types(method: Method) -> None:
+    """Makes tuples of a method's lists and floats of its whole numbers where they have to be; ValueError if unfit."""
+    for field in dataclasses.fields(method):
+        hint, value = _hints(type(method))[field.name], getattr(method, field.name)
+        value = tuple(value) if isinstance(value, list) else value
+        value = float(value) if hint is float and fits(value, int) else value
+        if not fits(value, hint):
+            accepted = f"{ALL_LAYERS}, or numbers like 6-11" if field.name == "layers" else described(hint)
+            raise ValueError(f"method.{field.name} is {value!r}; accepted: {accepted}")
+        object.__setattr__(method, field.name, value)
 
 
 def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:

@@ -22,6 +22,8 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax import runtime
     from adakron_jax.classifier import TextClassifier
     from adakron_jax.data import table
+    from adakron_jax.data.labels import decoded
+    from adakron_jax.data.table import printable
     from adakron_jax.data.texts import texts
     from adakron_jax.evaluation import assess, page, terminal
 
@@ -32,10 +34,14 @@ def run(given: dict[str, Any]) -> int:
     classifier = TextClassifier.load(given["run"])
     card, problem = classifier.card, classifier.problem
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
-    rows = table.read(given["data"], [*columns, *label])
+    rows = decoded(table.read(given["data"], [*columns, *label]))
     if not len(rows):
         raise ValueError(f"{given['data']}: no rows; accepted: at least one")
-    targets = problem.targets(problem.named(rows, label), label)
+    named = problem.named(rows, label)
+    if named is not rows:
+        pairs = ", ".join(f"{code} ({printable(name)})" for code, name in enumerate(problem.labels[:10]))
+        print(f"{label[0]}: taken for the codes of labels: {pairs}", file=sys.stderr)
+    targets = problem.targets(named, label)
     if problem.is_single(targets):
         raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
     read = texts(rows, columns)

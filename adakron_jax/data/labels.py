@@ -1,5 +1,7 @@
-"""Cells of label columns: how they are spelled, and what they can be read as."""
+"""Cells of label columns: how they are spelled, which spellings are one label, and what else they can be read as."""
 
+import ast
+import collections
 import json
 import math
 import re
@@ -7,12 +9,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from adakron_jax.data.table import Table
 
-INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_DECIMAL = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)  # no zero in front: 007 is a name
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell and UTF-8 cannot
+_ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[+-]?\d+(?:\.\d*)?|True|False|None"""
+_PRINTED = re.compile(rf"\s*\[\s*(?:(?:{_ITEM})(?:\s*,\s*|\s+|(?=\])))*\]\s*", re.DOTALL)  # a list, or NumPy's array
 _HOLDS = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
+
+
+def decoded(table: Table) -> Table:
+    """The rows with names in place of codes, in columns of which the source says all classes in order."""
+
+    def name(cell: Any, order: Sequence[str]) -> Any:
+        if isinstance(cell, list):
+            return [name(one, order) for one in cell]
+        return order[cell] if isinstance(cell, int) and cell in range(len(order)) else cell
+
+    for column, order in table.orders.items():
+        table = table.replaced(column, [name(cell, order) for cell in table[column]])
+    return table
 
 
 def each(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]:
@@ -25,25 +44,55 @@ def each(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]
         yield value
 
 
+def plain(cell: Any) -> Any:
+    """A cell without NumPy's types."""
+    if isinstance(cell, np.generic):
+        return cell.item()
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+
+def value_of(name: str) -> str:
+    """What all spellings of a label share: a number's value, a boolean's in lower case; else the name as it is."""
+    stripped = name.strip()
+    if match := _DECIMAL.fullmatch(stripped):
+        sign, whole, fraction = match.groups(default="")
+        value = f"{whole}.{fraction}".rstrip("0").rstrip(".") if fraction else whole
+        return f"-{value}" if sign == "-" and value != "0" else value
+    return stripped.lower() if stripped.lower() in ("true", "false") else name
+
+
+def is_whole(name: str) -> bool:
+    """Whether a label is a whole number."""
+    return value_of(name).removeprefix("-").isdecimal() and _DECIMAL.fullmatch(name.strip()) is not None
+
+
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Labels sorted; whole numbers by value."""
-    known = set(names)
-    by_value = all(map(INTEGER.fullmatch, known))
-    return tuple(sorted(known, key=lambda name: (int(name) if by_value else 0, name)))
+    """Labels sorted, numbers by value, each in the spelling that most of its names have."""
+    spellings: dict[str, list[str]] = {}
+    counts = collections.Counter(names)
+    for name in sorted(counts, key=lambda name: (-counts[name], len(name), name)):
+        spellings.setdefault(value_of(name), []).append(name)
+    by_value = all(map(_DECIMAL.fullmatch, spellings))
+    order = sorted(spellings, key=lambda value: (Decimal(value) if by_value else 0, spellings[value][0]))
+    return tuple(spellings[value][0] for value in order)
 
 
 def as_list(cell: Any) -> list[Any] | None:
-    """A list, or a text that is one in JSON."""
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            return None
-    return cell if isinstance(cell, list) else None
+    """A list, or a text that is one in JSON, or as Python and NumPy print it."""
+    cell = plain(cell)
+    if not isinstance(cell, str):
+        return cell if isinstance(cell, list) else None
+    if not cell.lstrip().startswith("["):
+        return None
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return [ast.literal_eval(item) for item in re.findall(_ITEM, cell)] if _PRINTED.fullmatch(cell) else None
 
 
 def as_number(cell: Any) -> float | None:
     """A finite number, or a text that spells one."""
+    cell = plain(cell)
     if isinstance(cell, str):
         return float(cell) if _NUMBER.fullmatch(cell.strip()) else None
     if isinstance(cell, bool) or not isinstance(cell, int | float | Decimal):
@@ -53,6 +102,7 @@ def as_number(cell: Any) -> float | None:
 
 def name_of(cell: Any) -> str:
     """The label that a cell names; ValueError if it is no text, number or boolean."""
+    cell = plain(cell)
     if isinstance(cell, str) and cell.strip() and not SURROGATE.search(cell):
         return cell
     if isinstance(cell, bool):
@@ -64,7 +114,7 @@ def name_of(cell: Any) -> str:
 
 def holds(cell: Any) -> bool:
     """Whether a cell says that a label holds; ValueError if it says neither."""
-    if (word := str(cell).strip().lower()) not in _HOLDS:
+    if (word := str(plain(cell)).strip().lower()) not in _HOLDS:
         raise ValueError(f"{short(cell)}; accepted: 0, 1, false, true")
     return _HOLDS[word]
 

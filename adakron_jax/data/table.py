@@ -235,15 +235,26 @@ def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[T
             refuse_twice(schema.names, str(path))
             names = schema.names if columns is None else columns
             types = {name: schema.field(name).type for name in names}
+            orders = {name: order for name, order in _class_names(schema.metadata).items() if name in names}
             for batch in file.iter_batches(min(size, max(1, total)), columns=list(names)):
                 numbers = range(done + 1, done + batch.num_rows + 1)
                 values = {name: _values(batch[name], str(path), done) for name in names}
                 done += batch.num_rows
-                yield Table(str(path), numbers, values, types, share=done / total)
+                yield Table(str(path), numbers, values, types, orders, share=done / total)
             if not total:
-                yield Table(str(path), [], {name: [] for name in names}, types)
+                yield Table(str(path), [], {name: [] for name in names}, types, orders)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{printable(str(path))}: {printable(str(error).splitlines()[0])}") from None
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """The classes by column that `datasets` notes in a file's schema, in order of their codes."""
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {name: feature.get("feature", feature) for name, feature in features.items()}
+        return {name: tuple(kind["names"]) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+    except (ValueError, KeyError, TypeError, AttributeError):  # another program's note
+        return {}
 
 
 def _values(column: Any, origin: str, before: int) -> list[Any]:

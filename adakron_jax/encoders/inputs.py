@@ -3,10 +3,13 @@
 import typing
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Shaped
+
+from adakron_jax.architectures.config import EncoderConfig
 
 
 @typing.no_type_check  # jax builds it of shapes and shardings too
@@ -43,10 +46,10 @@ class Places:
 
 def padded(
     input_ids: Int[Array | np.ndarray, "rows seq"],
-    attention_mask: Int[Array | np.ndarray, "rows seq"],
-    token_type_ids: Int[Array | np.ndarray, "rows seq"] | None = None,
+    attention_mask: Shaped[Array | np.ndarray, "..."],
+    token_type_ids: Int[Array | np.ndarray, "..."] | None = None,
 ) -> Packed:
-    """A right-padded batch, as tokenizers make it, in packed form: one example a row.
+    """A padded batch, as tokenizers make it, in packed form: one example a row, with its padding on either side.
 
     >>> inputs = padded(np.array([[101, 7592, 102], [101, 102, 0]]), np.array([[1, 1, 1], [1, 1, 0]]))
     >>> inputs.tokens.shape
@@ -55,16 +58,32 @@ def padded(
     Args:
       attention_mask: 1 at tokens, 0 at padding.
       token_type_ids: by default 0 everywhere.
+
+    Raises:
+      ValueError: they are of several shapes.
     """
-    rows, seq = input_ids.shape
-    mask = jnp.asarray(attention_mask)
+    for name, array in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+        if array is not None and array.shape != input_ids.shape:
+            raise ValueError(f"{name} is of shape {array.shape}; accepted: that of input_ids, {input_ids.shape}")
+    mask = jnp.asarray(attention_mask, bool).astype(jnp.int32)
     return Packed(
         tokens=jnp.asarray(input_ids),
         token_types=jnp.zeros_like(mask) if token_type_ids is None else jnp.asarray(token_type_ids),
         segments=mask,
-        positions=jnp.broadcast_to(jnp.arange(seq), (rows, seq)) * mask,
-        starts=jnp.zeros((rows, 1), jnp.int32),
+        positions=(jnp.cumsum(mask, axis=1) - 1) * mask,
+        starts=jnp.argmax(mask, axis=1, keepdims=True).astype(jnp.int32),
     )
+
+
+def check(inputs: Packed, config: EncoderConfig) -> None:
+    """ValueError where concrete input asks for rows that the encoder's tables do not have; traced input is not seen."""
+    rows = {"tokens": config.vocab_size, "positions": config.max_length, "token_types": config.type_vocab_size}
+    for name, count in rows.items():
+        array = getattr(inputs, name)
+        if count and not isinstance(array, jax.core.Tracer) and array.size:
+            low, high = int(array.min()), int(array.max())
+            if low < 0 or high >= count:
+                raise ValueError(f"{name} hold {low if low < 0 else high}; accepted: 0 to {count - 1}")
 
 
 def blank(rows: int, seq: int, slots: int) -> Packed:

@@ -1,5 +1,6 @@
 """An encoder and a classification head as one Flax module."""
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.architectures.tables import Form
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.encoder import Encoder
-from adakron_jax.encoders.inputs import Packed, blank
+from adakron_jax.encoders.inputs import Packed, blank, check
 from adakron_jax.encoders.module import Part, gelu
 from adakron_jax.params import flatten, graft
 
@@ -53,16 +54,20 @@ class SequenceClassifier(Part):
       head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
         dense of the hidden size with that activation, and the projection.
       remat: as the encoder has it.
+      card: what an adapter of this model says of itself: problem, labels, base. It computes nothing: models that differ
+        in it alone are equal, and share what is compiled.
     """
 
     num_labels: int = 2
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
     remat: bool = False
+    card: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @nn.compact
     def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
         """Logits of the example in each slot."""
+        check(inputs, self.config)
         parts = (self.config, self.method, self.dtype)
         encoder = Encoder(*parts, remat=self.remat, name="encoder")
         architecture = self.config.architecture

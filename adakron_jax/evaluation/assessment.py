@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from adakron_jax.evaluation.metrics import METRICS, Targets, counts, f1_by_label
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RESAMPLES, CONFIDENCE = 1000, 0.95
 BINS = 15  # of equal width, as Guo et al. 2017 have them
 MISTAKES = 20
+WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and what is kept of more
 
 Texts = str | Sequence[str]  # of an example: its one text, or its two
 
@@ -71,6 +72,7 @@ class Assessment:
       calibration_error: the mean distance of probability and share of right ones, over `bins`; 0 of a regression.
       bins: of probabilities: of the predicted label, or of every label of a multilabel problem; those with predictions.
       mistakes: the twenty surest, surest first.
+      pairs: of a classification of more than 160 labels, in place of `confusion`, what `confused` gives.
       points: of a regression, (target, prediction) of examples evenly taken, at most 2,000.
     """
 
@@ -84,6 +86,7 @@ class Assessment:
     bins: tuple[Bin, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     points: tuple[tuple[float, float], ...] = ()
+    pairs: tuple[tuple[str, str, int], ...] = ()
 
     def __getitem__(self, metric: str) -> float:
         """The value of a metric by its name."""
@@ -93,6 +96,8 @@ class Assessment:
     def confused(self) -> list[tuple[str, str, int]]:
         """(target, prediction, how often) of a classification's wrong predictions, most frequent first."""
         names = self.problem.labels
+        if not self.confusion:
+            return list(self.pairs)
         pairs = [
             (names[row], names[column], count)
             for row, line in enumerate(self.confusion)
@@ -110,6 +115,7 @@ class Assessment:
             **{name: [dataclasses.asdict(part) for part in getattr(self, name)] for name in parts},
             "confusion": self.confusion,
             "points": self.points,
+            **({"pairs": self.pairs} if self.pairs else {}),
             "problem": self.problem.as_json(),
         }
 
@@ -131,6 +137,7 @@ class Assessment:
             bins=tuple(Bin(**each) for each in values["bins"]),
             mistakes=tuple(Mistake(**{**each, "texts": tuple(each["texts"])}) for each in values["mistakes"]),
             points=tuple((float(target), float(prediction)) for target, prediction in values["points"]),
+            pairs=tuple((str(target), str(label), int(count)) for target, label, count in values.get("pairs", ())),
         )
 
 
@@ -193,10 +200,20 @@ def label_scores(
     )
 
 
-def confusion(labels: int, targets: np.ndarray, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """How often each target [row] was predicted as each label [column]."""
-    cells = np.bincount(targets * labels + predictions, minlength=labels**2)
-    return tuple(tuple(map(int, line)) for line in cells.reshape(labels, labels))
+def confusion(
+    labels: Sequence[str], targets: Int[np.ndarray, " examples"], predictions: Int[np.ndarray, " examples"]
+) -> dict[str, Any]:
+    """How often each target was predicted as each label: all of it, or of many labels the most frequent confusions."""
+    count = len(labels)
+    cells, often = np.unique(targets.astype(np.int64) * count + predictions, return_counts=True)
+    if count <= WHOLE:
+        matrix = np.zeros(count**2, np.int64)
+        matrix[cells] = often
+        return {"confusion": tuple(tuple(map(int, line)) for line in matrix.reshape(count, count))}
+    wrong = cells // count != cells % count
+    first = np.argsort(-often[wrong], kind="stable")[:PAIRS]
+    pairs = zip(cells[wrong][first].tolist(), often[wrong][first].tolist(), strict=True)
+    return {"pairs": tuple((labels[cell // count], labels[cell % count], times) for cell, times in pairs)}
 
 
 def calibration(

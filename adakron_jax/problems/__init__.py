@@ -24,9 +24,9 @@ def kind_of(name: str, *others: str) -> type[Problem]:
     return KINDS[name]
 
 
-def make(name: str, labels: Sequence[str] = (), **fields: Any) -> Problem:
+def make(kind: str, labels: Sequence[str] = (), **fields: Any) -> Problem:
     """A problem of a kind, by its fields; ValueError if they are not for it."""
-    return kind_of(name)(tuple(labels), **fields)
+    return kind_of(kind)(tuple(labels), **fields)
 
 
 def from_json(fields: Mapping[str, Any]) -> Problem:
@@ -36,9 +36,16 @@ def from_json(fields: Mapping[str, Any]) -> Problem:
     return make(fields["problem"], fields["labels"], **unit)
 
 
-def of_labels(labels: int | Sequence[str], name: str) -> Problem:
-    """The problem of so many labels, which are then named by their numbers, or of labels with names."""
+def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = None) -> Problem:
+    """The problem of so many labels, which are then named by their numbers, or of labels with names.
+
+    Where that asks nothing new of `before`, it is `before`, with its unit and its labels' names.
+    """
     kind = kind_of(name)
+    if isinstance(labels, bool | str):
+        raise ValueError(f"labels is {labels!r}; accepted: how many, or a list of their names")
+    if isinstance(before, kind) and labels == before.outputs:
+        return before
     return kind.of_count(labels) if isinstance(labels, int) else kind(tuple(labels))
 
 

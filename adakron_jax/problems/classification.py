@@ -2,18 +2,22 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.data.labels import INTEGER, each, in_order, listed, name_of, short
+from adakron_jax.data.labels import each, in_order, listed, name_of, plain, short, value_of
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, Texts, confusion, mistakes
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Labelled
 from adakron_jax.problems.problem import Logits, Targets
+
+_NUMBERED = re.compile(r"\s*[+-]?\d").match
+_COMMA = re.compile(r"[+-]?\d+,\d+").fullmatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +51,38 @@ class Classification(Labelled):
     ) -> Int[np.ndarray, " examples"]:
         if len(columns) > 1:
             raise ValueError(f"label is {' '.join(columns)}; accepted: one column")
-        codes = each(table, columns[0], lambda cell: self.codes([name_of(cell)])[0])
+        codes = each(table, columns[0], lambda cell: self.code_of(name_of(cell)))
         return np.fromiter(codes, np.int32, len(table))
 
     def named(self, table: Table, columns: Sequence[str]) -> Table:
-        """Codes are taken for such only where no label is a whole number itself.
+        """Codes are taken for such only where no label begins with a digit, and no cell is a label.
 
         Raises:
           ValueError: names the row whose cell is neither a name nor a code.
         """
         (column,) = columns
-        names, accepted = {name: name for name in self.labels}, self.labels
-        if not any(map(INTEGER.fullmatch, self.labels)):
-            names |= {str(code): name for code, name in enumerate(self.labels)}
-            accepted = [f"{code} ({name})" for code, name in enumerate(self.labels)]
-        for row, cell in enumerate(table[column]):
-            if str(cell) not in names:
+        cells, codes = table[column], {} if any(map(_NUMBERED, self.labels)) else dict(enumerate(self.labels))
+        names = [value_of(str(plain(cell))) for cell in cells]
+        by_code = {str(code): label for code, label in codes.items()}
+        if codes and by_code.keys() >= set(names):
+            return table.replaced(column, [by_code[name] for name in names])
+        accepted = [f"{code} ({label})" for code, label in codes.items()] or self.labels
+        for row, cell in enumerate(cells):
+            if not self.has(cell):
                 raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: {listed(accepted)}")
-        return table.replaced(column, [names[str(cell)] for cell in table[column]])
+        return table
+
+    def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        return each(table, columns[0], name_of)
+
+    def counts(self, targets: Targets) -> Int[np.ndarray, " labels"]:
+        return np.bincount(targets, minlength=len(self.labels))
+
+    def undrawn(self, targets: Targets) -> str:
+        labels, rows = np.unique(targets, return_counts=True)
+        commas = ", and numbers with a point for the comma" if all(map(_COMMA, self.labels)) else ""
+        reason = f", and labels that repeat: there are {len(labels):,} in {len(targets):,} rows{commas}"
+        return reason if 2 * (rows == 1).sum() > len(labels) else ""
 
     def is_single(self, targets: Targets) -> bool:
         return len(np.unique(targets)) < 2
@@ -105,13 +123,18 @@ class Classification(Labelled):
     def constant(self, targets: Targets) -> int:
         return int(np.bincount(targets).argmax())
 
+    def constant_loss(self, targets: Targets, weights: Float[np.ndarray, " examples"] | None) -> float:
+        shares = np.bincount(targets, weights=weights)
+        shares = shares[shares > 0] / shares.sum()
+        return float(-(shares * np.log(shares)).sum())
+
     def examine(
         self, targets: Targets, predictions: Targets, logits: Logits, texts: Callable[[int], Texts]
     ) -> dict[str, Any]:
         codes, surest = np.arange(len(self.labels)), self.probabilities(logits).max(-1)
         return {
             "labels": self._by_label(targets[:, None] == codes, predictions[:, None] == codes),
-            "confusion": confusion(len(self.labels), targets, predictions),
+            **confusion(self.labels, targets, predictions),
             **self._calibrated(surest, targets == predictions),
             "mistakes": mistakes(
                 np.where(targets == predictions, -1.0, surest),

@@ -1,19 +1,24 @@
 """What problems with named labels share."""
 
+import abc
+import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from adakron_jax.data.labels import listed, short
-from adakron_jax.data.table import printable
+from adakron_jax.data.labels import is_whole, listed, name_of, short, value_of
+from adakron_jax.data.table import Table, printable
 from adakron_jax.evaluation.assessment import Bin, LabelScores, calibration, label_scores
 from adakron_jax.problems.problem import Logits, Prediction, Problem, Targets
 
 SHOWN = 10  # labels that a line names
+MANY = 20  # whole numbers beyond which they may be amounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,12 @@ class Labelled(Problem):
     def __post_init__(self):
         if not self.labels:
             raise ValueError(f"labels of a {self.name} are []; accepted: names")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"labels are {list(self.labels)}; accepted: every label once")
+        if wrong := [label for label in self.labels if not isinstance(label, str)]:
+            raise ValueError(f"labels hold {wrong[0]!r}; accepted: texts")
+        if twice := [label for label, count in collections.Counter(self.labels).items() if count > 1]:
+            raise ValueError(
+                f"labels are {short(list(self.labels))}; accepted: every label once, and {short(twice[0])} is twice"
+            )
 
     @property
     def outputs(self) -> int:
@@ -40,15 +49,57 @@ class Labelled(Problem):
             raise ValueError(f"labels is {labels}; accepted: at least 1, or names")
         return cls(tuple(map(str, range(labels))))
 
-    def codes(self, names: Sequence[str]) -> list[int]:
-        """The codes of labels; ValueError names the first that is none."""
-        if unknown := [name for name in names if name not in self._codes]:
-            raise ValueError(f"{short(unknown[0])}; accepted: {listed(self.labels)}")
-        return [self._codes[name] for name in names]
+    def code_of(self, name: str) -> int:
+        """The code of a label in any of its spellings; ValueError if it is none."""
+        code = self._codes.get(name, self._codes.get(value_of(name)))
+        if code is None:
+            raise ValueError(f"{short(name)}; accepted: {listed(self.labels)}")
+        return code
+
+    def has(self, cell: Any) -> bool:
+        """Whether a cell names one of the labels."""
+        try:
+            self.code_of(name_of(cell))
+        except ValueError:
+            return False
+        return True
 
     @functools.cached_property
     def _codes(self) -> dict[str, int]:
-        return {name: code for code, name in enumerate(self.labels)}
+        codes = {name: code for code, name in enumerate(self.labels)}
+        return {value_of(name): code for name, code in codes.items()} | codes
+
+    @abc.abstractmethod
+    def counts(self, targets: Targets) -> Int[np.ndarray, " labels"]:
+        """How many examples have each label."""
+
+    @abc.abstractmethod
+    def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        """The labels that cells name, as they are spelled there."""
+
+    def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        labels = set(self.labels)
+        for name, count in collections.Counter(self.names_in(table, columns)).items():
+            if name not in labels:
+                label = self.labels[self.code_of(name)]
+                yield f"note: {short(name)} ({count:,} times) is the label {short(label)}, whose value is the same"
+
+    def notes(self, targets: Mapping[str, Targets]) -> Iterator[str]:
+        counts = {part: self.counts(labels) for part, labels in targets.items()}
+        total = sum(counts.values())
+        alike: dict[str, list[int]] = {}
+        for code, label in enumerate(self.labels):
+            folded = unicodedata.normalize("NFKC", label).casefold()
+            alike.setdefault(" ".join(folded.split()), []).append(code)
+        for codes in [codes for codes in alike.values() if len(codes) > 1][:SHOWN]:
+            names = ", ".join(f"{self.labels[code]!a} ({total[code]:,} rows)" for code in codes)
+            yield f"note: labels that differ by space, case or Unicode form alone: {names}"
+        for part, count in counts.items():
+            if missing := [self.labels[code] for code in np.flatnonzero(count == 0)]:
+                rows = "no training row has" if part == "train" else f"{part} has no row of"
+                yield f"note: {rows} {listed(missing)}"
+        if len(self.labels) > MANY and all(map(is_whole, self.labels)):
+            yield f"note: {len(self.labels)} whole numbers are taken for classes, not amounts (a regression)"
 
     def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
         labels, scores = self.decide(logits)

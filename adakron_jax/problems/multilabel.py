@@ -3,7 +3,8 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Labelled
 from adakron_jax.problems.problem import Logits, Targets
+
+MARKS = ";|"  # that may stand between labels in a text
+_ENTITY = re.compile(r"&#?\w+;")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +32,30 @@ class Multilabel(Labelled):
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Several columns, or lists in one."""
+        """Several columns, or lists in one; ValueError if texts in it look like several labels with a mark between."""
         if len(columns) > 1:
             return True
-        cells = table[columns[0]]
-        return any(isinstance(cell, list) for cell in cells) or all(as_list(cell) is not None for cell in cells)
+        (column,) = columns
+        cells = table[column]
+        if any(isinstance(cell, list) for cell in cells):
+            return True
+        if 2 * sum(as_list(cell) is not None for cell in cells) > len(cells):
+            return True
+        if column not in table.orders and (mark := _mark(cells)):
+            row = next(row for row, cell in enumerate(cells) if _has(cell, mark))
+            ways = f"the problem said to be multilabel, which parts it at {mark!r}, or a classification"
+            raise ValueError(f"{table.at(row)}: {column} is {short(cells[row])}; accepted: {ways}")
+        return False
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str]) -> "Multilabel":
-        """The labels are the columns' names, or all that the lists of one column name."""
+        """The labels are the columns' names, all that the lists of one column name, or the places in its lists."""
         if len(columns) > 1:
             return cls(tuple(columns))
-        labels = in_order(itertools.chain.from_iterable(each(table, columns[0], _names)))
+        lists = _lists(table, columns[0])
+        if width := _hot(lists):
+            return cls(tuple(map(str, range(width))))
+        labels = in_order(_names(table, columns[0], lists))
         if not labels:
             raise ValueError(
                 f"{table.origin}: {columns[0]} has no label at all; accepted: at least two labels, or a regression"
@@ -53,13 +69,27 @@ class Multilabel(Labelled):
             if set(columns) != set(self.labels):
                 raise ValueError(f"label is {' '.join(columns)}; accepted: {', '.join(self.labels)}")
             return np.stack([np.fromiter(each(table, name, holds), bool, len(table)) for name in self.labels], axis=-1)
+        (column,) = columns
+        lists = _lists(table, column)
+        if _hot(lists) == len(self.labels):
+            return np.array(lists, bool)
         held = np.zeros((len(table), len(self.labels)), bool)
-        for row, codes in enumerate(each(table, columns[0], lambda cell: self.codes(_names(cell)))):
+        rows = each(table.replaced(column, lists), column, lambda names: [self.code_of(name) for name in _named(names)])
+        for row, codes in enumerate(rows):
             held[row, codes] = True
         return held
 
+    def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        lists = [] if len(columns) > 1 else _lists(table, columns[0])
+        return iter(()) if not lists or _hot(lists) else _names(table, columns[0], lists)
+
+    def counts(self, targets: Targets) -> Int[np.ndarray, " labels"]:
+        return targets.sum(axis=0)
+
     @staticmethod
-    def losses(logits: Float[Array, "*batch labels"], targets: Shaped[Array, "*batch labels"]) -> Float[Array, "*b"]:
+    def losses(
+        logits: Float[Array, "*batch labels"], targets: Shaped[Array, "*batch labels"]
+    ) -> Float[Array, "*batch"]:
         import optax
 
         return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).mean(axis=-1)
@@ -92,11 +122,15 @@ class Multilabel(Labelled):
         labels = [tuple(self._held(row)) for row in self.predict(logits).tolist()]
         return labels, np.maximum(probabilities, 1 - probabilities).min(axis=-1).tolist()
 
-    def _held(self, row: Sequence[bool]) -> list[str]:
+    def _held(self, row: Iterable[bool]) -> list[str]:
         return list(itertools.compress(self.labels, row))
 
     def constant(self, targets: Targets) -> Bool[np.ndarray, " labels"]:
         return targets.mean(axis=0) > 0.5
+
+    def constant_loss(self, targets: Targets, weights: Float[np.ndarray, " examples"] | None) -> float:
+        share = np.clip(np.average(targets, axis=0, weights=weights), 1e-12, 1 - 1e-12)
+        return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
 
     def examine(
         self, targets: Targets, predictions: Targets, logits: Logits, texts: Callable[[int], Texts]
@@ -113,8 +147,48 @@ class Multilabel(Labelled):
         return "Calibration", reliability(assessment, salt, "probability of a label", "share that holds")
 
 
-def _names(cell: Any) -> list[str]:
-    """The labels that a cell names."""
-    if (cells := as_list(cell)) is None:
-        raise ValueError(f"{short(cell)}; accepted: a list of labels")
-    return [name_of(one) for one in cells]
+def _mark(cells: Sequence[Any]) -> str:
+    """What stands between several labels in the texts of a column that are no lists; empty if nothing does."""
+    return next((mark for mark in MARKS if any(_has(cell, mark) for cell in cells)), "")
+
+
+def _has(cell: Any, mark: str) -> bool:
+    parts = _ENTITY.sub("", cell).split(mark) if isinstance(cell, str) and as_list(cell) is None else ()
+    return sum(bool(part.strip()) for part in parts) > 1
+
+
+def _lists(table: Table, column: str) -> list[list[Any]]:
+    """The cells of a column as lists; ValueError names the row whose cell is none."""
+    mark = _mark(table[column])
+
+    def read(cell: Any) -> list[Any]:
+        if (listed := as_list(cell)) is not None:
+            return listed
+        if not mark or not isinstance(cell, str):
+            raise ValueError(f"{short(cell)}; accepted: a list of labels")
+        return [part.strip() for part in cell.split(mark) if part.strip()]
+
+    return list(each(table, column, read))
+
+
+def _hot(lists: Sequence[Sequence[Any]]) -> int:
+    """How many labels lists of 0 and 1 have, one place a label; 0 if they are no such lists."""
+    width = len(lists[0]) if lists else 0
+    if width < 2 or any(len(row) != width or not all(map(_is_bit, row)) for row in lists):
+        return 0
+    return width
+
+
+def _is_bit(cell: Any) -> bool:
+    return isinstance(cell, int | float) and cell in (0, 1)
+
+
+def _named(cells: Sequence[Any]) -> list[str]:
+    """The labels of a list; ValueError if it is one of 0 and 1 for each label, where others are not."""
+    if len(cells) > 2 and all(map(_is_bit, cells)):
+        raise ValueError(f"{short(list(cells))}; accepted: every label once, or 0 and 1 a label in lists of one length")
+    return [name_of(cell) for cell in cells]
+
+
+def _names(table: Table, column: str, lists: list[list[Any]]) -> Iterator[str]:
+    return itertools.chain.from_iterable(each(table.replaced(column, lists), column, _named))

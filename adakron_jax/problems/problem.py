@@ -121,6 +121,18 @@ class Problem(abc.ABC):
         """The rows, with codes of labels, where there may be such, replaced by their names."""
         return table
 
+    def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        """Lines on cells that are taken for a label which is spelled otherwise."""
+        return iter(())
+
+    def notes(self, targets: Mapping[str, Targets]) -> Iterator[str]:
+        """Lines on what may be a mistake in the labels of each part: `train`, and those that are evaluated."""
+        return iter(())
+
+    def undrawn(self, targets: Targets) -> str:
+        """Why no row may be taken from the training rows, for a message; empty if there is no reason."""
+        return ""
+
     def is_single(self, targets: Targets) -> bool:
         """Whether the targets are one class alone, so that scores say nothing."""
         return False
@@ -189,6 +201,10 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def constant(self, targets: Targets) -> Any:
         """The best prediction that is the same for all."""
+
+    @abc.abstractmethod
+    def constant_loss(self, targets: Targets, weights: Float[np.ndarray, " examples"] | None) -> float:
+        """The least mean loss of one prediction for all, of targets as `standardize` gives them."""
 
     # Evaluation
 

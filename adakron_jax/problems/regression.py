@@ -115,7 +115,8 @@ class Regression(Problem):
         return targets
 
     def predict(self, logits: Logits) -> Float[np.ndarray, " examples"]:
-        return self.mean + self.scale * logits[:, 0]
+        """In float64: a unit may be far finer than its mean."""
+        return self.mean + self.scale * logits[:, 0].astype(np.float64)
 
     def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
         return [None] * len(logits), self.predict(logits).tolist()
@@ -142,6 +143,10 @@ class Regression(Problem):
 
     def constant(self, targets: Targets) -> float:
         return float(targets.mean())
+
+    def constant_loss(self, targets: Targets, weights: Float[np.ndarray, " examples"] | None) -> float:
+        mean = np.average(targets, weights=weights)
+        return float(np.average(np.square(targets - mean), weights=weights))
 
     def examine(
         self, targets: Targets, predictions: Targets, logits: Logits, texts: Callable[[int], Texts]

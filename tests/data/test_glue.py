@@ -84,7 +84,7 @@ def test_a_class_is_predicted_by_its_largest_logit():
 
 
 def test_a_regression_predicts_its_single_logit_unchanged():
-    assert TASKS["stsb"].predict(np.array([[-0.5], [2.25], [7.0]])).tolist() == [-0.5, 2.25, 7.0]
+    assert TASKS["stsb"].problem.predict(np.array([[-0.5], [2.25], [7.0]])).tolist() == [-0.5, 2.25, 7.0]
 
 
 def test_score_gives_every_metric_of_the_task_as_plain_numbers():
@@ -102,12 +102,12 @@ def test_score_of_three_classes():
 
 def test_a_classifier_has_collapsed_when_every_answer_is_the_same():
     task = TASKS["mnli"]
-    assert task.collapsed(one_hot([1, 1, 1], 3))
-    assert task.collapsed(np.array([[0.1, 0.2, 0.0], [-5.0, 9.0, 3.0]]))
-    assert not task.collapsed(one_hot([1, 1, 2], 3))
+    assert task.problem.collapsed(one_hot([1, 1, 1], 3))
+    assert task.problem.collapsed(np.array([[0.1, 0.2, 0.0], [-5.0, 9.0, 3.0]]))
+    assert not task.problem.collapsed(one_hot([1, 1, 2], 3))
 
 
 def test_a_regression_has_collapsed_when_its_values_differ_by_rounding_only():
     task = TASKS["stsb"]
-    assert task.collapsed(np.array([[2.5], [2.5], [2.5000005]], np.float32))
-    assert not task.collapsed(np.array([[2.5], [2.5], [2.501]], np.float32))
+    assert task.problem.collapsed(np.array([[2.5], [2.5], [2.5000005]], np.float32))
+    assert not task.problem.collapsed(np.array([[2.5], [2.5], [2.501]], np.float32))

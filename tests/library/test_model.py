@@ -12,8 +12,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import adakron_jax as ak
+from adakron_jax import adapter
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.params import flatten
+from adakron_jax.problems import Regression
 from adakron_jax.splice import is_trainable
 
 KEY = jax.random.key(0)
@@ -121,17 +123,17 @@ def test_a_changed_frozen_parameter_and_a_wrong_number_of_labels_are_refused(
 ):
     model, params = made
     with pytest.raises(ValueError, match="labels is 2, and the model has 3"):
-        ak.save_adapter(tmp_path / "a", model, params, base=str(tiny))
+        ak.save_adapter(tmp_path / "a", model, params, labels=2)
     trainable, frozen = ak.split_params(params, METHOD)
     changed = ak.merge_params(trainable, jax.tree.map(lambda x: x + 1, frozen))
     with pytest.raises(ValueError, match="is frozen, and is not what .* has; accepted: the base's, or the method Full"):
-        ak.save_adapter(tmp_path / "a", model, changed, base=str(tiny), labels=3)
+        ak.save_adapter(tmp_path / "a", model, changed)
     assert not (tmp_path / "a").exists()
 
 
 def test_an_adapter_of_another_encoder_is_refused_with_both_named(made: tuple[Any, Any], tiny: Path, tmp_path: Path):
     model, params = made
-    ak.save_adapter(tmp_path / "adapter", model, params, base=str(tiny), labels=3)
+    ak.save_adapter(tmp_path / "adapter", model, params)
     shutil.copytree(tiny, tmp_path / "other")
     weights = tmp_path / "other" / "model.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
@@ -156,7 +158,14 @@ def test_a_fused_model_computes_the_same_and_what_does_not_fuse_is_named(made: t
         ({"labels": 0}, "labels is 0; accepted: at least 1, or names"),
         ({"labels": ["a", "a"]}, "accepted: every label once"),
         ({"labels": 2, "problem": "regression"}, "labels of a regression are 2; accepted: 1"),
+        ({"labels": "abc"}, "labels is 'abc'; accepted: how many, or a list of their names"),
+        ({"labels": ["a", 1]}, "labels hold 1; accepted: texts"),
         ({"problem": "ranking"}, "problem is 'ranking'; accepted: classification"),
+        ({"pooling": "avg"}, "pooling is 'avg'; accepted: pooler, first, mean"),
+        ({"head": "wide"}, "head is 'wide'; accepted: own, linear"),
+        ({"max_length": 10_000}, "max_length is 10000; accepted: 1 to "),
+        ({"dtype": "half"}, "dtype is 'half'; accepted: f32, bf16, or a floating type of JAX"),
+        ({"dtype": np.int32}, "accepted: f32, bf16"),
     ],
 )
 def test_labels_that_are_none_are_refused(tiny: Path, settings: dict[str, Any], complaint: str):
@@ -179,3 +188,111 @@ def test_an_encoder_without_a_pooler_is_read_without_one_or_gets_a_new_one_that_
     again, loaded = ak.load_adapter(tmp_path / "adapter")
     logits = [model.apply({"params": tree}, batch()) for model, tree in ((model, params), (again, loaded))]
     np.testing.assert_allclose(*logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["adakron", ak.AdaKron], ids=str)
+def test_what_is_no_method_is_refused(tiny: Path, method: Any):
+    with pytest.raises(ValueError, match=r"method is .*; accepted: a method, such as AdaKron\(\)"):
+        ak.from_pretrained(str(tiny), method, key=KEY)
+
+
+def test_a_precision_may_be_named(tiny: Path):
+    model, _ = ak.from_pretrained(str(tiny), METHOD, key=KEY, dtype="bf16")
+    assert model.dtype == jnp.bfloat16
+
+
+PROBLEMS = {
+    "classification": {"labels": ["no", "yes"]},
+    "multilabel": {"labels": ["late", "rude"], "problem": "multilabel"},
+    "regression": {"problem": Regression(mean=1.7e9, scale=20.0)},
+}
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_model_carries_what_its_adapter_says_and_loading_then_saving_changes_no_byte(
+    tiny: Path, tmp_path: Path, kind: str
+):
+    settings: dict[str, Any] = {"max_length": 24, "texts": ["review"], "pooling": "mean", **PROBLEMS[kind]}
+    model, params = ak.from_pretrained(str(tiny), METHOD, **settings, key=KEY)
+    ak.save_adapter(tmp_path / "first", model, params, task="reviews", scores={"accuracy": 0.1 + 0.2})
+    card = adapter.read_card(tmp_path / "first" / "adapter.json")
+    assert (card.problem, card.max_length, card.texts) == (model.card.problem, 24, ("review",))
+    assert card.problem.unit == ((1.7e9, 20.0) if kind == "regression" else (0.0, 1.0))
+    ak.save_adapter(tmp_path / "again", *ak.load_adapter(tmp_path / "first"))
+    assert written(tmp_path / "again") == written(tmp_path / "first")
+
+
+def test_what_is_said_when_saving_goes_before_what_the_model_carries(made: tuple[Any, Any], tmp_path: Path):
+    ak.save_adapter(tmp_path / "a", *made, labels=["x", "y", "z"], problem="multilabel", max_length=9, texts="review")
+    card = adapter.read_card(tmp_path / "a" / "adapter.json")
+    assert (card.problem.labels, card.problem.name) == (("x", "y", "z"), "multilabel")
+    assert (card.max_length, card.texts, card.task) == (9, ("review",), "")
+
+
+def test_models_that_differ_in_what_they_carry_alone_share_what_is_compiled(made: tuple[Any, Any], tiny: Path):
+    other, _ = ak.from_pretrained(str(tiny), METHOD, labels=["d", "e", "f"], key=KEY)
+    assert (other, hash(other)) == (made[0], hash(made[0]))
+    assert other.card.problem.labels == ("d", "e", "f")
+
+
+def test_parameters_that_are_no_numbers_are_not_saved(made: tuple[Any, Any], tmp_path: Path):
+    model, params = made
+    trainable, frozen = ak.split_params(params, METHOD)
+    trainable["classifier"]["bias"] = jnp.array([0.0, jnp.nan, 0.0])
+    with pytest.raises(ValueError, match="classifier.bias: not finite; accepted: numbers"):
+        ak.save_adapter(tmp_path / "a", model, ak.merge_params(trainable, frozen))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_tree_under_a_prefix_is_parted_like_the_tree_itself(made: tuple[Any, Any]):
+    _, params = made
+    plain, below = ak.split_params(params, METHOD), ak.split_params({"params": params}, METHOD)
+    assert [flatten(tree).keys() for tree in below] == [{f"params/{path}" for path in flatten(tree)} for tree in plain]
+
+
+def test_padding_on_the_left_changes_no_logit(made: tuple[Any, Any]):
+    model, params = made
+    ids = np.array([[0, 0, 2, 6, 3], [2, 7, 8, 9, 3]])
+    left = ak.padded(ids, (ids > 0).astype(np.int32))
+    right = ak.padded(np.array([[2, 6, 3, 0, 0], [2, 7, 8, 9, 3]]), np.array([[1, 1, 1, 0, 0], [1] * 5]))
+    logits = [model.apply({"params": params}, inputs) for inputs in (left, right)]
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"tokens": np.array([[2, 10_000, 3]])}, "tokens hold 10000; accepted: 0 to "),
+        ({"tokens": np.array([[2, -1, 3]])}, "tokens hold -1; accepted: 0 to "),
+        ({"positions": np.array([[0, 1, 900]])}, "positions hold 900; accepted: 0 to "),
+        ({"token_types": np.array([[0, 5, 0]])}, "token_types hold 5; accepted: 0 to "),
+    ],
+)
+def test_input_that_the_tables_do_not_hold_is_refused(made: tuple[Any, Any], changed: dict[str, Any], complaint: str):
+    model, params = made
+    inputs = ak.padded(np.array([[2, 7, 3]]), np.ones((1, 3), np.int32)).replace(**changed)
+    with pytest.raises(ValueError, match=complaint):
+        model.apply({"params": params}, inputs)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"attention_mask is of shape \(1, 2\); accepted: that of input_ids, \(1, 3\)"):
+        ak.padded(np.array([[2, 7, 3]]), np.ones((1, 2), np.int32))
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"factors": 48}, "method.factors is 48; accepted: a list of int"),
+        ({"factors": [12.5]}, r"method.factors is \(12.5,\); accepted: a list of int"),
+        ({"layers": [1, 2]}, r"method.layers is \(1, 2\); accepted: all, or numbers like 6-11"),
+    ],
+)
+def test_a_method_s_field_of_another_type_is_refused(fields: dict[str, Any], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        ak.AdaKron(**fields)
+    assert ak.AdaKron([12, 4]) == ak.AdaKron((12, 4))  # pyright: ignore[reportArgumentType]

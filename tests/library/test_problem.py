@@ -1,5 +1,6 @@
 """What logits mean: labels, sets of labels, numbers."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,3 +56,27 @@ def test_it_is_read_back_from_json(problem: Problem):
 def test_what_cannot_be_is_refused(fields: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         make(**fields)
+
+
+def test_a_regression_far_from_0_has_a_fine_unit():
+    problem = make("regression", mean=1.7e9, scale=20.0)
+    logits = np.array([[-1.0], [0.0], [0.125]], np.float32)
+    assert problem.predict(logits).tolist() == [1.7e9 - 20, 1.7e9, 1.7e9 + 2.5]
+    assert [score for _, score in [problem.served(each)[0] for each in problem.predictions(logits)]] == [
+        1.7e9 - 20,
+        1.7e9,
+        1.7e9 + 2.5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "targets", "logits"),
+    [
+        (make("classification", ("a", "b")), np.array([0, 0, 0, 1]), np.log([[0.75, 0.25]] * 4)),
+        (make("multilabel", ("a",)), np.array([[True], [False], [False], [False]]), np.full((4, 1), -np.log(3))),
+        (make("regression"), np.array([1.0, -1.0, 3.0, 1.0], np.float32), np.ones((4, 1))),
+    ],
+)
+def test_the_loss_of_one_prediction_for_all_is_the_least_that_it_can_have(problem, targets, logits):
+    losses = problem.losses(jnp.asarray(logits, jnp.float32), jnp.asarray(targets))
+    assert problem.constant_loss(targets, None) == pytest.approx(float(losses.mean()), rel=1e-6)

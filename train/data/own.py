@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adakron_jax.data import table
+from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import SUFFIXES, Table, printable
 from adakron_jax.problems import infer
 from train.data import sources
 from train.data.task import Task
 from train.data.tokens import content
-from train.terminal import Line
+from train.terminal import Line, say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,8 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
         if said:
             rows[name] = _read(own, said)
     problem = infer(rows["train"], own.label, own.problem)
+    for line in problem.respelled(rows["train"], own.label):
+        say(line)
     digest = hashlib.sha256(f"{problem.as_json()}".encode())
     for name, part in rows.items():
         digest.update(f"{name} {content(part)}\n".encode())
@@ -92,4 +95,4 @@ def _read_files(paths: Sequence[Path], columns: Sequence[str]) -> Table:
     for path in paths:
         with (line := Line(f"reading {path.name}", 100)):
             parts.append(table.read(path, columns, watch=lambda read: line.show(round(100 * read), 0.0, "%")))  # noqa: B023
-    return sources.joined(parts, str(paths[0].parent))
+    return decoded(sources.joined(parts, str(paths[0].parent)))

@@ -103,7 +103,8 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
         left, rows[name] = _apart(left, mask)
     for name, taken in rows.items():
         if not len(taken):
-            raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: a share that takes at least one")
+            least = f"a share that takes at least one{task.problem.undrawn(whole.labels)}"
+            raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
     train = (whole.take(left) if rows else whole).first(drawing.limit_train)
     problem = task.problem.fitted(train.labels)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.data import table
+from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import SUFFIXES, Table, require
 from adakron_jax.hub.models import hub_is_reachable
 from train.data.glue import BOUNDS
@@ -62,7 +63,7 @@ def joined(parts: Sequence[Table], origin: str) -> Table:
     if len(parts) == 1:
         return parts[0]
     columns = {name: [cell for part in parts for cell in part[name]] for name in parts[0].columns}
-    return Table(origin, range(1, sum(map(len, parts)) + 1), columns)
+    return Table(origin, range(1, sum(map(len, parts)) + 1), columns, orders=parts[0].orders)
 
 
 def files(data: str, task: Task, split: str) -> list[Path]:
@@ -103,13 +104,10 @@ def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Tabl
     dataset, class_label = _load_hub(name, config, split)
     origin = " ".join(filter(None, (name, config, split)))
     require(columns, dataset.column_names, origin)
-    cells, orders = {}, {}
-    for column in columns:
-        cells[column] = dataset.data.table[column].to_pylist()
-        if isinstance(feature := dataset.features[column], class_label):
-            orders[column] = names = tuple(feature.names)
-            cells[column] = [names[code] if code in range(len(names)) else code for code in cells[column]]
-    return Table(origin, range(1, dataset.num_rows + 1), cells, orders=orders)
+    cells = {column: dataset.data.table[column].to_pylist() for column in columns}
+    features = {column: dataset.features[column] for column in columns}
+    orders = {column: tuple(kind.names) for column, kind in features.items() if isinstance(kind, class_label)}
+    return decoded(Table(origin, range(1, dataset.num_rows + 1), cells, orders=orders))
 
 
 def hub_splits(name: str, config: str) -> tuple[str, ...]:

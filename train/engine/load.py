@@ -145,3 +145,5 @@ def described(parts: Parts) -> Iterator[str]:
         again = f", of which {repeated:,} stand among the training rows too" if repeated else ""
         use = "choose the epoch" if name in parts.validation else "are scored once, at the end"
         yield f"{name}: {len(examples):,} rows {use}{again}"
+    evaluated = {name: examples.labels for name, examples in (parts.validation | parts.test).items()}
+    yield from map(printable, parts.task.problem.notes({"train": parts.train.labels, **evaluated}))

@@ -258,5 +258,7 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
     )
     if hosts.is_writer():
         result.write(config.folder)
-    screen.show_result(result, config, shared.model.encoder)
+    weights = data.train.weights if len(data.train.weights) else None
+    constant = data.task.problem.constant_loss(data.train.labels, weights)
+    screen.show_result(result, config, shared.model.encoder, records[-1]["train_loss"], constant)
     return result

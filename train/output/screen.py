@@ -61,8 +61,22 @@ def show_evaluation(
     say(f"{evaluation.epoch:>5}{evaluation.step:>8}{train_loss:>12.4f}{cells}{notes}")
 
 
-def show_result(result: Result, config: RunConfig, encoder: EncoderConfig) -> None:
-    """Prints the closing summary, with the paper's scores beside those of whole sets where it has them."""
+def advice(loss: float, constant: float) -> str:
+    """What may help a run that predicts the same for all, by its last training loss and the least of such a run."""
+    said = f"its training loss ended at {loss:.3g}, and one prediction for all has {constant:.3g}"
+    if loss > 1.1 * constant:
+        return f"{said}: a lower learning rate may help"
+    if loss < 0.9 * constant:
+        return f"{said}: it has learned its training rows; look at the rows that it is evaluated on"
+    return f"{said}: it has learned nothing yet; more epochs, a higher learning rate or another pooling may help"
+
+
+def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, loss: float, constant: float) -> None:
+    """Prints the closing summary, with the paper's scores beside those of whole sets where it has them.
+
+    Args:
+      loss, constant: the last training loss, and the least that one prediction for all has.
+    """
     examples, best, last = result.train_examples, result.best, result.last
     scarce = low_resource(config, examples)
     published = {} if scarce or config.limit_eval != "all" else paper_scores(config, encoder)
@@ -88,10 +102,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig) -> No
         waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
         say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result.best_by}")
     if result.collapsed:
-        say(
-            "COLLAPSED: at the end every example gets the same prediction; a lower learning rate or another seed may "
-            "help"
-        )
+        say(f"COLLAPSED: at the end every example gets the same prediction; {advice(loss, constant)}")
     say(
         f"{speed.examples_per_second:.0f} examples/s, {100 * speed.padding_fraction:.1f} % padding, "
         f"{result.compilations.train} compilations of the training step; {seconds.train:.0f} s training, "
