@@ -18,7 +18,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.hub.models import locate
 from adakron_jax.methods import Full
-from adakron_jax.model import attach, fuse
+from adakron_jax.model import attach, check_finite, fuse
 from adakron_jax.params import Tree, flatten, split_params
 from adakron_jax.predictor import logits_of, on_device
 from adakron_jax.problems import Prediction, Problem
@@ -150,6 +150,7 @@ class TextClassifier:
     def save(self, folder: str | Path) -> None:
         """Writes the portable adapter's folder."""
         tree, _ = split_params(self.params, adapter.is_portable(self.model.method))
+        check_finite(tree)
         adapter.save(Path(folder), tree, self.card)
 
 

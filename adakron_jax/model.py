@@ -99,6 +99,13 @@ def precision(dtype: Any) -> Any:
     return dtype
 
 
+def check_finite(params: Mapping[str, Any]) -> None:
+    """ValueError names the parameters that are not all numbers."""
+    if wrong := [path for path, leaf in flatten(params).items() if not np.isfinite(np.asarray(leaf)).all()]:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{', '.join(wrong[:3])}{more}: not finite; accepted: numbers")
+
+
 def _columns(names: Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -182,6 +189,7 @@ def save_adapter(
             raise ValueError(
                 f"{path} is frozen, and is not what {card.base} has; accepted: the base's, or the method Full"
             )
+    check_finite(tree)
     adapter.save(Path(folder), tree, dataclasses.replace(card, fingerprint=pretrained.fingerprint(leaves)))
 
 

@@ -313,22 +313,28 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
     accepted = [field.name for field in fields_of(METHODS[name])]
     if unknown := sorted(fields.keys() - set(accepted)):
         raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
-    return METHODS[name](**fields)
+    return METHODS[name](**{key: _typed(METHODS[name], key, value) for key, value in fields.items()})
 
 
 _hints = functools.cache(typing.get_type_hints)
 
 
+def _typed(method: type[Method], name: str, value: Any) -> Any:
+    """A field's value, of a list a tuple, of a whole number a float where it has to be; ValueError if it is unfit."""
+    hint = _hints(method)[name]
+    value = tuple(value) if isinstance(value, list) else value
+    if hint is float and fits(value, int):
+        return float(value)
+    if not fits(value, hint):
+        accepted = f"{ALL_LAYERS}, or numbers like 6-11" if name == "layers" else described(hint)
+        raise ValueError(f"method.{name} is {value!r}; accepted: {accepted}")
+    return value
+
+
 def _check_types(method: Method) -> None:
-    """Makes tuples of a method's lists and floats of its whole numbers where they have to be; ValueError if unfit."""
+    """Holds the fields to their declared types."""
     for field in dataclasses.fields(method):
-        hint, value = _hints(type(method))[field.name], getattr(method, field.name)
-        value = tuple(value) if isinstance(value, list) else value
-        value = float(value) if hint is float and fits(value, int) else value
-        if not fits(value, hint):
-            accepted = f"{ALL_LAYERS}, or numbers like 6-11" if field.name == "layers" else described(hint)
-            raise ValueError(f"method.{field.name} is {value!r}; accepted: {accepted}")
-        object.__setattr__(method, field.name, value)
+        object.__setattr__(method, field.name, _typed(type(method), field.name, getattr(method, field.name)))
 
 
 def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:

@@ -67,9 +67,10 @@ class Classification(Labelled):
         if codes and by_code.keys() >= set(names):
             return table.replaced(column, [by_code[name] for name in names])
         accepted = [f"{code} ({label})" for code, label in codes.items()] or self.labels
-        for row, cell in enumerate(cells):
-            if not self.has(cell):
-                raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: {listed(accepted)}")
+        wrong = [row for row, cell in enumerate(cells) if not self.has(cell)]
+        if wrong:
+            row = next((row for row in wrong if names[row] not in by_code), wrong[0])
+            raise ValueError(f"{table.at(row)}: {column} is {short(cells[row])}; accepted: {listed(accepted)}")
         return table
 
     def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,10 +119,10 @@ class Multilabel(Labelled):
 
     def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
         probabilities = self.probabilities(logits)
-        labels = [tuple(self._held(row)) for row in self.predict(logits).tolist()]
+        labels = [tuple(self._held(row)) for row in self.predict(logits)]
         return labels, np.maximum(probabilities, 1 - probabilities).min(axis=-1).tolist()
 
-    def _held(self, row: Iterable[bool]) -> list[str]:
+    def _held(self, row: Bool[np.ndarray, " labels"]) -> list[str]:
         return list(itertools.compress(self.labels, row))
 
     def constant(self, targets: Targets) -> Bool[np.ndarray, " labels"]:

@@ -36,7 +36,7 @@ CARD = Card(
     fingerprint="0123456789abcdef",
     encoder=BERT,
     scores={"accuracy": 0.1 + 0.2, "f1": 1e-17},
-    max_length=5,
+    max_length=3,
 )
 Leaves = dict[str, np.ndarray]
 
@@ -120,7 +120,7 @@ def test_the_folder_holds_two_files_that_say_what_they_are(saved: Path):
         "targets": {"mean": 0.0, "scale": 1.0},
         "pooling": "pooler",
         "head": "own",
-        "max_length": 5,
+        "max_length": 3,
         "texts": [],
         "label": [],
         "base": "acme/tiny-bert",
