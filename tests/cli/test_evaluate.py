@@ -51,13 +51,33 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_labels_may_be_given_by_their_codes(adapter: Path, tmp_path: Path):
-    """As GLUE's files have them."""
+def test_labels_may_be_given_by_their_codes(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As GLUE's files have them; it is said."""
     coded = [(text, str(int(label == "positive"))) for text, label in ROWS]
     for name, rows in (("named", ROWS), ("coded", coded)):
         data = write(tmp_path / f"{name}.csv", rows)
         assert main(["evaluate", str(adapter), data, "--json", str(tmp_path / f"{name}.json")]) == 0
+        said = "label: taken for the codes of labels: 0 (negative), 1 (positive)\n"
+        assert (said in capsys.readouterr().err) == (name == "coded")
     assert (tmp_path / "coded.json").read_bytes() == (tmp_path / "named.json").read_bytes()
+
+
+def test_the_labels_of_json_are_those_of_a_csv(tiny: Path, tmp_path: Path):
+    folder = save(tmp_path / "adapter", tiny, ["false", "true"], "classification", "review")
+    write(tmp_path / "texts.csv", [(text, str(label == "positive")) for text, label in ROWS])
+    records = [json.dumps({"review": text, "label": label == "positive"}) for text, label in ROWS]
+    (tmp_path / "values.jsonl").write_text("\n".join(records))
+    for name in ("texts.csv", "values.jsonl"):
+        assert main(["evaluate", str(folder), str(tmp_path / name), "--json", str(tmp_path / f"{name}.out")]) == 0
+    assert (tmp_path / "texts.csv.out").read_bytes() == (tmp_path / "values.jsonl.out").read_bytes()
+
+
+def test_numbers_are_never_codes_of_labels_that_are_numbers(tiny: Path, tmp_path: Path):
+    folder = save(tmp_path / "adapter", tiny, ["1.0", "2.0", "3.0"], "classification", "review")
+    data = write(tmp_path / "data.csv", [(text, str(1 + i % 2)) for i, (text, _) in enumerate(ROWS)])
+    assert main(["evaluate", str(folder), data, "--json", str(tmp_path / "out.json")]) == 0
+    labels = json.loads((tmp_path / "out.json").read_text())["labels"]
+    assert {each["label"]: each["support"] for each in labels} == {"1.0": 2, "2.0": 2, "3.0": 0}
 
 
 def test_pairs_of_texts_and_numbers_in_their_unit(tiny: Path, tmp_path: Path):

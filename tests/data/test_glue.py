@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from adakron_jax.evaluation.metrics import METRICS
 from train.data.glue import BOUNDS, TASKS
+from train.data.task import metric_of
 
 # 10 examples: 4 true positives, 3 true negatives, 1 false positive, 2 false negatives.
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 1])
@@ -111,3 +113,11 @@ def test_a_regression_has_collapsed_when_its_values_differ_by_rounding_only():
     task = TASKS["stsb"]
     assert task.problem.collapsed(np.array([[2.5], [2.5], [2.5000005]], np.float32))
     assert not task.problem.collapsed(np.array([[2.5], [2.5], [2.501]], np.float32))
+
+
+def test_the_metric_of_a_score_is_looked_up_by_its_whole_name():
+    assert metric_of("f1") is METRICS["f1"]
+    assert metric_of("accuracy_mismatched") is METRICS["accuracy"]
+    assert metric_of("macro_f1_mismatched") is METRICS["macro_f1"]
+    with pytest.raises(KeyError):
+        metric_of("accuracy_of_another_kind")

@@ -117,3 +117,15 @@ def test_as_json_it_has_metrics_at_the_top_and_comes_back_whole(made):
 def test_no_examples_are_refused():
     with pytest.raises(ValueError, match="no examples to evaluate"):
         assess(THREE, np.zeros(0, np.int32), np.zeros((0, 3), np.float32), [])
+
+
+def test_of_thousands_of_labels_the_most_frequent_confusions_are_kept():
+    problem = make("classification", tuple(f"label {code}" for code in range(3000)))
+    targets = np.arange(3000).repeat(2)
+    told = np.where(targets % 2 == 1, targets, 0)
+    assessed = assess(problem, targets, np.eye(3000, dtype=np.float32)[told], [""] * 6000)
+    text = json.dumps(assessed.as_json())
+    assert len(text) < 2**20
+    assert assessed.confusion == ()
+    assert assessed.confused[0] == ("label 2", "label 0", 2)
+    assert Assessment.from_json(json.loads(text), problem) == assessed

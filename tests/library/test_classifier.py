@@ -35,7 +35,7 @@ def make(folder: Path, tiny: Path, kind: str = "classification", method: Method 
     rng = np.random.default_rng(0)
     trainable = jax.tree.map(lambda x: x + rng.normal(0, 0.5, x.shape).astype(np.float32), trainable)
     params = ak.merge_params(trainable, frozen)
-    ak.save_adapter(folder, model, params, base=str(tiny), **SETTINGS[kind], max_length=32, **more)
+    ak.save_adapter(folder, model, params, max_length=32, **more)
     return folder
 
 
@@ -143,6 +143,14 @@ def test_evaluating_on_its_own_predictions_is_perfect(kind: str, tiny: Path, tmp
     scores = classifier.evaluate(iter(TEXTS), labels).scores
     first = {"classification": "accuracy", "multilabel": "subset_accuracy", "regression": "pearson"}[kind]
     assert scores[first] == pytest.approx(1)
+
+
+def test_labels_may_be_numpy_s(tiny: Path, tmp_path: Path):
+    classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, labels=["0", "1", "2"]))
+    codes = np.arange(len(TEXTS)) % 3
+    assert classifier.evaluate(TEXTS, codes).scores == classifier.evaluate(TEXTS, list(map(str, codes))).scores
+    with pytest.raises(ValueError, match="row 0: label is '3'; accepted: 0, 1, 2"):
+        classifier.evaluate(TEXTS[:1], np.array([3]))
 
 
 def test_a_fused_classifier_predicts_the_same_and_can_be_saved(tiny: Path, tmp_path: Path):

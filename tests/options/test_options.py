@@ -18,7 +18,7 @@ from train.options.command import parse, parse_command
 from train.options.config import RunConfig, options
 from train.options.flags import make_parser
 from train.options.recipes import OWN, RECIPES, paper_scores
-from train.output.screen import show_result
+from train.output.screen import advice, show_result
 
 GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
 FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in GRIDS)
@@ -468,6 +468,14 @@ def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
     assert ("73.8" in said) == shown
     assert told in said
     assert ("low-resource" in said) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(2.0, "a lower learning rate"), (0.69, "has learned nothing yet"), (0.1, "has learned its training")],
+)
+def test_the_advice_for_a_collapsed_run_looks_at_its_loss(loss: float, said: str):
+    assert said in advice(loss, 0.693)
 
 
 def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse):
