@@ -322,9 +322,9 @@ _hints = functools.cache(typing.get_type_hints)
 def _typed(method: type[Method], name: str, value: Any) -> Any:
     """A field's value, of a list a tuple, of a whole number a float where it has to be; ValueError if it is unfit."""
     hint = _hints(method)[name]
-    value = tuple(value) if isinstance(value, list) else value
     if hint is float and fits(value, int):
         return float(value)
+    value = tuple(value) if isinstance(value, list) else value
     if not fits(value, hint):
         accepted = f"{ALL_LAYERS}, or numbers like 6-11" if name == "layers" else described(hint)
         raise ValueError(f"method.{name} is {value!r}; accepted: {accepted}")

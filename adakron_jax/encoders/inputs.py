@@ -3,10 +3,10 @@
 import typing
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Int, Shaped
 
 from adakron_jax.architectures.config import EncoderConfig
@@ -80,7 +80,7 @@ def check(inputs: Packed, config: EncoderConfig) -> None:
     rows = {"tokens": config.vocab_size, "positions": config.max_length, "token_types": config.type_vocab_size}
     for name, count in rows.items():
         array = getattr(inputs, name)
-        if count and not isinstance(array, jax.core.Tracer) and array.size:
+        if count and not isinstance(array, Tracer) and array.size:
             known = np.asarray(array)  # within a trace too, which would take its methods for its own
             low, high = int(known.min()), int(known.max())
             if low < 0 or high >= count:

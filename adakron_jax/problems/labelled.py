@@ -86,7 +86,7 @@ class Labelled(Problem):
 
     def notes(self, targets: Mapping[str, Targets]) -> Iterator[str]:
         counts = {part: self.counts(labels) for part, labels in targets.items()}
-        total = sum(counts.values())
+        total = np.sum(list(counts.values()), axis=0)
         alike: dict[str, list[int]] = {}
         for code, label in enumerate(self.labels):
             folded = unicodedata.normalize("NFKC", label).casefold()

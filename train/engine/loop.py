@@ -260,5 +260,5 @@ def conclude(run: Run, state: TrainState, crew: Crew, counts: Parameters, shared
         result.write(config.folder)
     weights = data.train.weights if len(data.train.weights) else None
     constant = data.task.problem.constant_loss(data.train.labels, weights)
-    screen.show_result(result, config, shared.model.encoder, records[-1]["train_loss"], constant)
+    screen.show_result(result, config, shared.model.encoder, screen.advice(records[-1]["train_loss"], constant))
     return result

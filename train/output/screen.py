@@ -71,11 +71,11 @@ def advice(loss: float, constant: float) -> str:
     return f"{said}: it has learned nothing yet; more epochs, a higher learning rate or another pooling may help"
 
 
-def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, loss: float, constant: float) -> None:
+def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advised: str = "") -> None:
     """Prints the closing summary, with the paper's scores beside those of whole sets where it has them.
 
     Args:
-      loss, constant: the last training loss, and the least that one prediction for all has.
+      advised: what may help, were the run collapsed.
     """
     examples, best, last = result.train_examples, result.best, result.last
     scarce = low_resource(config, examples)
@@ -102,7 +102,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, loss:
         waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
         say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result.best_by}")
     if result.collapsed:
-        say(f"COLLAPSED: at the end every example gets the same prediction; {advice(loss, constant)}")
+        say("; ".join(filter(None, ("COLLAPSED: at the end every example gets the same prediction", advised))))
     say(
         f"{speed.examples_per_second:.0f} examples/s, {100 * speed.padding_fraction:.1f} % padding, "
         f"{result.compilations.train} compilations of the training step; {seconds.train:.0f} s training, "
