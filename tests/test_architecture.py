@@ -173,7 +173,8 @@ def asks_the_kind(source: str) -> Iterator[int]:
             asks = asked and any(isinstance(part, ast.Name) and part.id in classes for part in within)
         else:
             asks = isinstance(node, ast.MatchClass) and getattr(node.cls, "id", "") in classes
-            asks |= isinstance(node, ast.Attribute) and node.attr == "kind"
+            of_array = getattr(getattr(node, "value", None), "attr", "") == "dtype"  # NumPy's, which is another
+            asks |= isinstance(node, ast.Attribute) and node.attr == "kind" and not of_array
         if asks:
             yield node.lineno
 
