@@ -32,7 +32,7 @@ class Ours:
         self.data = read_data(self.config, shared)
         self.plan = make_plan(self.config, self.data)
         problem = self.data.task.problem
-        self.model = make_model(self.config, problem, shared.model.encoder)
+        self.model = make_model(self.config, problem, shared.model)
         params = initial_params(self.config, self.model, problem, shared.model, self.data.train.labels)
         (self.frozen,) = place_frozen([params], self.model, self.shardings)
         self.state = initial_state(self.config, params, self.data, self.shardings)
@@ -44,11 +44,10 @@ class Ours:
         return self.steps.train.compilations
 
     def batches(self) -> Iterator[Measured]:
-        examples = self.data.train
         for epoch in count():
-            for batch, _, ids in self.plan.batches(examples, epoch):
-                ids = ids[ids >= 0]
-                yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
+            for batch in self.plan.batches(self.data.train, epoch):
+                examples, tokens = (int((array > 0).sum()) for array in (batch.weights, batch.inputs.segments))
+                yield Measured(batch, examples, tokens, batch.inputs.tokens.size)
 
     def dense(self, rows: int, seq: int) -> Any:
         return dense_batch(rows, seq, self.data.train.labels.dtype)

@@ -108,18 +108,17 @@ class Bench:
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> Path:
     """Writes the token arrays of a training set, and the batches in the order of our seed 0."""
-    from adakron_jax.data.tokenizer import Tokenizer
-
     from adakron_jax.architectures.config import EncoderConfig
-    from adakron_jax.data import packing
+    from adakron_jax.data.plan import plan
+    from adakron_jax.tokenizer import Tokenizer
     from train.data import tokens
 
     encoder, size = EncoderConfig.from_folder(folder), given.batch_size
     cut = Tokenizer(folder, encoder.vocab_size)
     examples = tokens.load(given.data, TASKS[task], "train", cut, padded_length(task))
-    plan = packing.plan(examples.lengths, size, seed=0)
+    bins = plan(examples.lengths, size, seed=0).bins
     epochs = -(-(1 + given.rounds * given.steps) // -(-len(examples) // size))
-    order = np.concatenate([plan.bins(examples.lengths, epoch)[0] for epoch in range(epochs)])
+    order = np.concatenate([bins(examples.lengths, epoch)[0] for epoch in range(epochs)])
     arrays = {name: getattr(examples, name) for name in ("tokens", "token_types", "offsets", "labels")}
     np.savez(path, order=order, pad_id=encoder.pad_id, **arrays)
     return path
