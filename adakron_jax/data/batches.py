@@ -7,10 +7,9 @@ cost least in all.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import ROW_MULTIPLE, STRETCH, Batch, Layout, fill, first_fit
@@ -86,18 +85,18 @@ def opened_rows(
     return accepted[opened], slots[opened]
 
 
-def cost(row_lengths: Int[np.ndarray, "*bins rows"]) -> Any:
-    """What rows cost to compute, in tokens: attention doubles it at 1,024."""
-    return (row_lengths * (1 + row_lengths / 1024)).sum(axis=-1)
+def costs(row_lengths: Int[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
+    """What each row costs to compute, in tokens: attention doubles it at 1,024."""
+    return row_lengths * (1 + row_lengths / 1024)
 
 
 def cut(row_lengths: Int[np.ndarray, " rows"], row_counts: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int]]:
     """The cheapest batches of all rows: the first row of each, and how many it has room for."""
-    rows = row_lengths.tolist()
+    rows, of_rows = row_lengths.tolist(), costs(row_lengths).tolist()
     least, chosen = [0.0] * (len(rows) + 1), [0] * len(rows)  # for the rows from each one on
     for begin in reversed(range(len(rows))):
-        row = rows[begin] * (1 + rows[begin] / 1024)
-        choices = ((n * row + BATCH_COST + least[min(begin + n, len(rows))], n) for n in row_counts[rows[begin]])
+        cost, counts = of_rows[begin], row_counts[rows[begin]]
+        choices = ((n * cost + BATCH_COST + least[min(begin + n, len(rows))], n) for n in counts)
         least[begin], chosen[begin] = min(choices)
     begin = 0
     while begin < len(rows):
@@ -120,7 +119,7 @@ def shapes_for_any(lengths: Int[np.ndarray, " examples"], positions: int) -> Sha
     choices = [Shapes({length: counts[length] for length in powers[shortest:]}) for shortest in range(len(powers))]
     row_lengths, slots = map(np.stack, zip(*(opened_rows(draft, shapes) for shapes in choices), strict=True))
     drafts = first_fit(np.tile(draft, (len(choices), 1)), row_lengths, slots)
-    return choices[cost(drafts.row_lengths).argmin()]
+    return choices[costs(drafts.row_lengths).sum(axis=1).argmin()]
 
 
 def shape_for_all(lengths: Int[np.ndarray, " examples"], positions: int, multiple: int = 1) -> Shapes:
@@ -135,7 +134,7 @@ def shape_for_all(lengths: Int[np.ndarray, " examples"], positions: int, multipl
         rows = len(lay(lengths, Shapes({length: (1,)}))[1])
         batches = -(-rows * length // positions)
         count = -(-rows // (batches * multiple)) * multiple
-        return cost(np.full(batches * count, length)), Shapes({length: (count,)})
+        return float(costs(np.full(batches * count, length)).sum()), Shapes({length: (count,)})
 
     shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
     choices = map(shape, range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE))

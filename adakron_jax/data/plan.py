@@ -137,7 +137,7 @@ class Plan:
             rows = next((count for count in self.row_counts if count >= needed), more)
             shape = rows, self.row_length, self.slots
             micro = [fill(examples, layout, *shape, rows_here) for layout in layouts]
-            yield jax.tree.map(lambda *arrays: np.stack(arrays) if len(arrays) > 1 else arrays[0][None], *micro)
+            yield jax.tree.map(lambda first, *rest: np.stack((first, *rest)) if rest else first[None], *micro)
 
 
 def plan(
