@@ -23,8 +23,9 @@ def add_flags(parser: Parser) -> None:
 def run(given: dict[str, Any]) -> int:
     from adakron_jax.interop.convert import export_adapter
 
-    exported = export_adapter(given["run"], given["to"], Path(given["out"]), given.get("model"))
-    print(f"{given['out']}: {', '.join(exported.files)}")
-    if exported.not_held:
-        print(f"adakron: note: {exported.not_held}", file=sys.stderr)
+    def note(line: str) -> None:
+        print(f"adakron: note: {line}", file=sys.stderr)
+
+    files = export_adapter(given["run"], given["to"], Path(given["out"]), given.get("model"), note)
+    print(f"{given['out']}: {', '.join(files)}")
     return 0

@@ -5,7 +5,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from adakron_jax import adapter, problems
 from adakron_jax.adapter import Card
@@ -121,14 +121,9 @@ def _same_name(recorded: str, model: str, base: Base) -> bool:
     return not recorded or Path(recorded).name.lower() in {Path(name).name.lower() for name in known if name}
 
 
-class Exported(NamedTuple):
-    """The files written, and what they do not hold."""
-
-    files: list[str]
-    not_held: str
-
-
-def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> Exported:
+def export_adapter(
+    run: str, to: str, out: Path, model: str | None = None, note: Callable[[str], Any] = lambda line: None
+) -> list[str]:
     """Writes an adapter for another program; each file appears whole.
 
     Args:
@@ -136,6 +131,10 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> Ex
       to: one of FORMATS.
       out: the folder to write, which holds nothing else.
       model: where the encoder is, if not where the adapter says.
+      note: told in a line what the format does not hold.
+
+    Returns:
+      The names of the files.
 
     Raises:
       ValueError: the format has no equal of the method or the head, or the encoder is another.
@@ -161,7 +160,9 @@ def export_adapter(run: str, to: str, out: Path, model: str | None = None) -> Ex
     out.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         write_whole(out / name, contents)
-    return Exported(sorted(files), not_held(to, card.problem))
+    if lost := not_held(to, card.problem):
+        note(lost)
+    return sorted(files)
 
 
 def not_held(to: str, problem: Problem) -> str:

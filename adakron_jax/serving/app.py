@@ -206,6 +206,7 @@ async def adapters(server: Serving) -> list[Described | Refused]:
 @router.get("/adapters/{name}")
 async def adapter(name: str, server: Serving) -> Described:
     """One adapter that is served; 404 says why another is not."""
+    server.check_ready()
     return server.described(name, server.engine.folders[name])
 
 
