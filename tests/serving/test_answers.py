@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adakron_jax.problem import Prediction
+from adakron_jax.problems import Prediction
 from huggingface_hub import InferenceClient, constants
 
 from adakron_jax.bank import AdapterBank
