@@ -102,8 +102,9 @@ class Tokenizer:
         targets = np.zeros(rows, np.int32) if labels is None else np.asarray(labels)
         if len(targets) != rows:
             raise ValueError(f"{len(targets)} labels of {rows} examples; accepted: one for each")
-        if targets.dtype.kind in "if":
-            targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
+        for kind, stored in ((np.signedinteger, np.int32), (np.floating, np.float32)):
+            if np.issubdtype(targets.dtype, kind):
+                targets = targets.astype(stored)
         lengths, ids, types, cut = [np.zeros(1, np.int64)], [], [], 0
         for start, end in itertools.pairwise(_bounds(texts)):
             columns = [column[start:end] for column in texts]
