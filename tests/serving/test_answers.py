@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adakron_jax.problems import Prediction
 from huggingface_hub import InferenceClient, constants
 
 from adakron_jax.bank import AdapterBank
+from adakron_jax.problems import Prediction
 from tests.serving.conftest import Served
 
 
