@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,8 +12,10 @@ from jaxtyping import Float
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.data.examples import Examples
+from adakron_jax.data.frames import is_frame, of_frame
 from adakron_jax.data.labels import SURROGATE
 from adakron_jax.data.table import Table
+from adakron_jax.data.texts import texts as text_cells
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.hub.models import locate
@@ -86,19 +88,29 @@ class TextClassifier:
 
         Args:
           texts: a text, or a tuple of two texts that are read together; any iterable of texts or pairs, for a list; an
-            iterator of them, for an iterator that reads on only as it is read.
+            iterator of them, for an iterator that reads on only as it is read; or a frame of pandas, polars, pyarrow
+            or `datasets`, for a list, whose columns are those that the adapter names.
 
         Raises:
           ValueError: something is neither a text nor a pair of texts, or pairs and single texts are mixed.
         """
         if isinstance(texts, str | tuple):
             return next(self._stream(iter([texts]), with_logits))
-        stream = self._stream(iter(texts), with_logits)
+        stream = self._stream(self._examples(texts), with_logits)
         return stream if isinstance(texts, Iterator) else list(stream)
 
     def _stream(self, texts: Iterator[Text], with_logits: bool) -> Iterator[Prediction]:
         for columns in _windows(texts):
             yield from self.problem.predictions(self.logits(columns), with_logits)
+
+    def _examples(self, given: Any) -> Iterator[Text]:
+        """Texts or pairs of what `predict` is given, of a frame its text columns."""
+        if is_frame(given):
+            columns = text_cells(of_frame(given, names := self.card.texts or ("text",)), names)
+            return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
+        if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+            raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
+        return iter(given)
 
     def encode(self, columns: Sequence[Sequence[str]]) -> Examples:
         """The texts of examples, or their first and their second texts, as the model reads them."""
@@ -122,12 +134,14 @@ class TextClassifier:
         """Every metric of the problem, with its interval, and where predictions go wrong.
 
         Args:
+          texts: as `predict` takes several.
           labels: of each text its label, of a multilabel problem a list of labels, of a regression a number.
 
         Raises:
           ValueError: there is no text, not one label for each, or one that the problem does not have.
         """
-        texts, cells = list(texts), list(labels)
+        texts = list(self._examples(texts))
+        cells = [label.item() if isinstance(label, np.generic) else label for label in labels]
         if not texts or len(texts) != len(cells):
             raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
         expected = self.problem.targets(Table("labels", range(len(cells)), {"label": cells}), ("label",))

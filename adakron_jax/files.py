@@ -4,13 +4,18 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-MOST_JSON = 1 << 20  # bytes; descriptions are far smaller
+MOST_JSON = 1 << 24  # bytes; 24,000 classes with long names take a tenth of it
+_DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr)|/(?:dev|proc/self)/fd/\d+")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -57,15 +62,48 @@ def json_digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def check_writable(path: Path) -> None:
+    """ValueError unless a file can be written at a path: in a folder that is there, and no folder itself."""
+    try:
+        writable = not path.is_dir() and (path.exists() or path.resolve().parent.is_dir())
+    except (OSError, RuntimeError) as error:  # too long a name; links in a circle
+        raise ValueError(f"{str(path)!r:.200} cannot be written ({error!s:.60}); accepted: a file's name") from None
+    if not writable:
+        raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
+
+
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A path aside to write to, renamed when the block ends without an error: the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """A path aside to write to, renamed when the block ends without an error: the file is there whole or not at all.
+
+    A link stays one, and the file that it leads to is replaced. What is no plain file, a pipe or a device, is written
+    into, at the end.
+    """
+    if _DESCRIPTOR.fullmatch(os.path.abspath(path)) or (path.exists() and not path.is_file()):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (aside := Path(folder) / "contents")
+            with aside.open("rb") as contents, _opened(path) as file:
+                shutil.copyfileobj(contents, file)
+        return
+    target = path.resolve()
+    aside = target.with_name(f".{target.name[:50]}.{os.getpid()}")
     try:
         yield aside
-        os.replace(aside, path)
+        os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """What is no plain file, to write into; an open file by its number just as it is, and not from its start."""
+    if not _DESCRIPTOR.fullmatch(name := os.path.abspath(path)):
+        return path.open("wb")
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    numbers = {"stdin": 0, "stdout": 1, "stderr": 2}
+    last = name.rpartition("/")[2]
+    return os.fdopen(os.dup(numbers[last] if last in numbers else int(last)), "wb")
 
 
 def write_whole(path: Path, contents: bytes) -> None:
@@ -74,6 +112,14 @@ def write_whole(path: Path, contents: bytes) -> None:
         aside.write_bytes(contents)
 
 
-def cache_folder() -> Path:
-    """Where tokens and compiled programs are kept between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adakron-jax"
+def cache_folder() -> Path | None:
+    """Where tokens and compiled programs are kept between runs; None where this user can keep nothing."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(home) / "adakron-jax"
+    if not folder.is_absolute():  # `~` of a user who has no home, or what the standard says to pass over
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None

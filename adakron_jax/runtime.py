@@ -18,8 +18,9 @@ def set_up() -> None:
 
 def keep_programs() -> None:
     """Lets compiled programs be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    unset = jax.config.jax_compilation_cache_dir is None  # pyright: ignore[reportAttributeAccessIssue]
+    if unset and (folder := cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
     # The small ones of a start too, which jax by itself would compile again each time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from adakron_jax import flags
 from adakron_jax.architectures.config import BERT_BASE
-from adakron_jax.cli import flags
-from adakron_jax.cli.paper import count
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.paper.sizes import count
 from adakron_jax.params import flatten
 from adakron_jax.splice import METHODS
 from tests.encoders.test_bert import BERT

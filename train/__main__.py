@@ -7,18 +7,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from adakron_jax import streams
 from train import faults, signals
 
 if TYPE_CHECKING:
     from train.options.command import Command
+    from train.options.config import RunConfig
 
 
 def main(argv: Sequence[str]) -> int:
+    streams.prepare()
     signals.listen()
     return _guarded(lambda: _run(argv))
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _guarded(run: Callable[[], int], config: "RunConfig | None" = None) -> int:
+    """Runs, and says in a line what the machine refuses, and whether the run of a configuration can go on."""
     try:
         return run()
     except KeyboardInterrupt:
@@ -26,7 +30,17 @@ def _guarded(run: Callable[[], int]) -> int:
     except Exception as error:
         if not (line := faults.refused(error)):
             raise
-        return _complain(f"{line}; the last checkpoint is kept", 2)
+        return _complain(line + _kept(config), 2)
+
+
+def _kept(config: "RunConfig | None") -> str:
+    from train.engine.folder import reached
+
+    try:
+        step = reached(config) if config else 0
+    except OSError:
+        return ""
+    return f"; the checkpoint of step {step:,} is kept" if step else ""
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -40,11 +54,11 @@ def _run(argv: Sequence[str]) -> int:
     except ValueError as error:
         return _complain(str(error), 2)
     if not command.launch.hosts:
-        return _run_one(command)
+        return _guarded(lambda: _run_one(command), command.runs[0])
     from train.engine import hosts
 
     try:
-        return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command)))
+        return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command), command.runs[0]))
     except ValueError as error:  # there are no such hosts
         return _complain(str(error), 2)
 

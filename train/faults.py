@@ -15,6 +15,8 @@ _REFUSED = {
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files",
     errno.ENOMEM: "out of memory",
+    errno.ENAMETOOLONG: "too long a name",
+    errno.ELOOP: "links in a circle",
 }
 # jax's, of an accelerator's memory as of the host's; Python's, where there is none for a thread's stack.
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|can't start new thread")

@@ -47,8 +47,7 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
     Raises:
       ValueError: no run, a damaged one, another encoder than a run's, or no test set for one.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"out is {str(out)!r}; accepted: a file in a folder that is there")
+    files.check_writable(out)
     runs = find(roots)
     ready = prepare(runs, data_name, model)  # all is read before the first answer, so that a mistake shows at once
     missing = {sheet.task.name for sheet in SHEETS if sheet.name not in ready}

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from adakron_jax import streams
 from train import signals
 
 
 def main(argv: Sequence[str]) -> int:
+    streams.prepare()
     signals.listen()
     try:
         _run(argv)
@@ -22,9 +24,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    from adakron_jax.cli.flags import Parser
+    from adakron_jax.flags import Parser
 
-    parser = Parser(prog="python -m train.submit", description="Writes a submission to the GLUE leaderboard.")
+    parser = Parser(prog="adakron submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
     parser.add_argument("--out", type=Path, default=Path("glue.zip"), help="the zip (default: glue.zip)")
     parser.add_argument("--data", default="", help="where the test sets are (default: where the run's data were)")

@@ -5,15 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
-from adakron_jax.files import write_whole
+from adakron_jax.files import check_writable, write_whole
+from adakron_jax.flags import Parser, add_model_flag
 
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
-    parser.add_argument("data", metavar="DATA", type=Path, help="a csv, tsv, jsonl or parquet file with labels")
+    parser.add_argument("data", metavar="DATA", type=Path, help="a csv, tsv, jsonl, json or parquet file with labels")
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="default: the run's, or label")
+    add_model_flag(parser)
+    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
 
@@ -28,13 +30,12 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.evaluation import assess, page, terminal
 
     for path in (given[name] for name in ("json", "page") if name in given):
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
+        check_writable(path)
     runtime.set_up()
-    classifier = TextClassifier.load(given["run"])
+    classifier = TextClassifier.load(given["run"], given.get("model", ""))
     card, problem = classifier.card, classifier.problem
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
-    rows = decoded(table.read(given["data"], [*columns, *label]))
+    rows = decoded(table.read(given["data"], [*columns, *label], True if "quoting" in given else None))
     if not len(rows):
         raise ValueError(f"{given['data']}: no rows; accepted: at least one")
     named = problem.named(rows, label)

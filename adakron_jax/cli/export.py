@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax.flags import Parser, add_model_flag
 
 
 def add_flags(parser: Parser) -> None:
@@ -17,7 +17,7 @@ def add_flags(parser: Parser) -> None:
         "the adapter alone",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
-    parser.add_argument("--model", metavar="BASE", help="the encoder, if it is not where the adapter says")
+    add_model_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax.flags import Parser
 from adakron_jax.problems import KINDS
 
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="as peft, AdapterHub, transformers or the authors' code saved it")
-    parser.add_argument("--model", required=True, metavar="BASE", help="the encoder it was trained on")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="the encoder it was trained on")
     parser.add_argument("--out", required=True, metavar="ADAPTER", help="the adapter's folder to write")
     parser.add_argument("--labels", nargs="+", help="their names in the order of their codes, where DIR has none")
     parser.add_argument("--problem", choices=KINDS, help="what the head predicts, where DIR does not say it")

@@ -1,14 +1,16 @@
-"""The library's commands: `python -m adakron_jax COMMAND`, or `adakron COMMAND`."""
+"""The commands: `adakron COMMAND`, or `python -m adakron_jax COMMAND`."""
 
 import importlib
+import importlib.util
 import keyword
-import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax import streams
+from adakron_jax.flags import Parser, unknown_argument
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
@@ -21,24 +23,36 @@ COMMANDS = {
     "push": "upload an adapter to the hub, with a model card",
     "serve": "answer by many adapters over HTTP",
 }
+# Of the program beside the library, which imports it: name -> its module, help.
+PROGRAM = {
+    "train": ("train.__main__", "fine-tune an encoder on a task or a table of your own"),
+    "report": ("train.report.__main__", "report all runs below a folder"),
+    "submit": ("train.submit", "answer GLUE's test sets for the leaderboard"),
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code: 0, 2 after one line on what is wrong, or 130 if it was stopped."""
+    if argv and argv[0] in PROGRAM:
+        return _of_program(PROGRAM[argv[0]][0]).main(argv[1:])
     parser = Parser(prog="adakron", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        command = subparsers.add_parser(name, help=text)
-        if name in argv[:1]:  # the others are not even imported
-            _module(name).add_flags(command)
+    commands = {name: subparsers.add_parser(name, help=text) for name, (_, text) in PROGRAM.items()}
+    commands |= {name: subparsers.add_parser(name, help=text) for name, text in COMMANDS.items()}
+    if argv and argv[0] in COMMANDS:  # the others are not even imported
+        _module(argv[0]).add_flags(commands[argv[0]])
     try:
-        given = vars(parser.parse_args(argv))
-        return _module(given.pop("command")).run(given)
+        flags, unknown = parser.parse_known_args(argv)
+        given = vars(flags)
+        command = given.pop("command")
+        if unknown:
+            raise unknown_argument(unknown[0], commands[command].flags)
+        return _module(command).run(given)
     except KeyboardInterrupt:
         print("adakron: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever reads stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard()
         return 0
     except (ValueError, OSError) as error:
         print(f"adakron: {' '.join(str(error).split())}", file=sys.stderr)
@@ -47,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def entry() -> NoReturn:
     """The program `adakron`; SIGTERM stops it as Ctrl-C does."""
+    streams.prepare()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main(sys.argv[1:]))
 
@@ -58,3 +73,18 @@ def _interrupt(number: int, frame: Any) -> None:
 def _module(command: str) -> Any:
     """The module of a command, which has an underscore after a name that Python keeps to itself."""
     return importlib.import_module(f"adakron_jax.cli.{command}{'_' * keyword.iskeyword(command)}")
+
+
+def _of_program(module: str) -> Any:
+    """A module of the program, from beside the library: not from a `train.py` in the working directory."""
+    package = module.partition(".")[0]
+    folder = Path(__file__).parents[2] / package
+    if package not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            package, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        if spec is None or spec.loader is None or not folder.is_dir():
+            raise ImportError(f"{folder} is not there; it is installed with the library")
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[package])
+    return importlib.import_module(module)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
-from adakron_jax.cli import paper
-from adakron_jax.cli.flags import Parser, add_method_flags, take_method
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.flags import Parser, add_method_flags, take_method
+from adakron_jax.paper import sizes
 from adakron_jax.params import budget
 from adakron_jax.splice import Method, is_trainable, make_method
 
@@ -23,7 +23,7 @@ def run(given: dict[str, Any]) -> int:
     if "paper" in given:
         if others := sorted(given.keys() - {"paper"}):
             raise ValueError(f"--{others[0]} is given with --paper; accepted: --paper alone")
-        print("\n".join(paper.lines()))
+        print("\n".join(sizes.lines()))
         return 0
     method, fields = take_method(given)
     made = make_method(method.name, fields)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax import streams
+from adakron_jax.flags import Parser, add_model_flag
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
@@ -21,17 +22,18 @@ def add_flags(parser: Parser) -> None:
         "file",
         nargs="?",
         metavar="FILE",
-        help="csv, tsv, jsonl or parquet; - or none: a text a line from stdin, of two texts with a tab between",
+        help="csv, tsv, jsonl, json or parquet; - or none: a text a line from stdin, of two texts with a tab between",
     )
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the table with columns prediction and score; csv, tsv, jsonl or parquet (default: JSON lines on stdout)",
+        help="the table with columns prediction and score; of any of these formats (default: JSON lines on stdout)",
     )
     parser.add_argument("--probabilities", action="store_true", help="of every label too")
-    parser.add_argument("--base", metavar="MODEL", help="the encoder (default: the one that the adapter names)")
+    add_model_flag(parser)
+    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
 
 
 def run(given: dict[str, Any]) -> int:
@@ -42,15 +44,20 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.data.writer import writing
 
     file, probabilities = given.get("file", "-"), "probabilities" in given
+    quoted = True if "quoting" in given else None
     if file != "-":
         table.check(Path(file))  # a mistake shows before the encoder is loaded
+    source = streams.source() if file == "-" else -1
+    if "out" not in given:
+        streams.demand_output()
     runtime.set_up()
     done = empty = cut = 0
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(writing(given["out"])) if "out" in given else None
-        classifier = TextClassifier.load(given["run"], given.get("base", ""))
+        write = stack.enter_context(writing(given["out"], quoted)) if "out" in given else None
+        classifier = TextClassifier.load(given["run"], given.get("model", ""))
         columns = given.get("text") or classifier.card.texts or ("text",)
-        parts = lines(sys.stdin.fileno(), columns, WINDOW) if file == "-" else table.parts(Path(file), size=WINDOW)
+        tables = lambda: table.parts(Path(file), size=WINDOW, quoted=quoted)  # noqa: E731
+        parts = lines(source, columns, WINDOW) if file == "-" else tables()
         show = stack.enter_context(progress(file))
         for part in parts:
             examples = classifier.encode(texts(part, columns))
@@ -80,12 +87,13 @@ def answered(part: "Table", logits: Any, problem: "Problem", probabilities: bool
 
 
 def print_lines(predictions: "list[Prediction]", probabilities: bool) -> None:
-    """JSON lines on stdout; on a terminal in ASCII, where no label can steer it."""
+    """JSON lines on stdout; in ASCII on a terminal, where no label can steer it, and in another encoding than UTF-8."""
+    ascii_only = not streams.takes_all()
     for prediction in predictions:
         record = {"label": prediction.label, "score": prediction.score}
         if probabilities:
             record["probabilities"] = prediction.probabilities
-        sys.stdout.write(json.dumps(record, ensure_ascii=sys.stdout.isatty()) + "\n")
+        sys.stdout.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
     sys.stdout.flush()
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax.flags import Parser
 from adakron_jax.hub.adapters import split_revision
 
 

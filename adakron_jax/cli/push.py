@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax.flags import Parser
 
 
 def add_flags(parser: Parser) -> None:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import Parser
+from adakron_jax.flags import Parser, add_model_flag
 
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("adapters", nargs="+", help="folders of adapters or runs, or folders of many of them")
-    parser.add_argument("--base", help="the encoder: a folder, pkg:NAME or a hub id (default: the first adapter's)")
+    add_model_flag(parser, "the encoder, if not that of the first adapter")
     parser.add_argument("--host", help="address to listen at (default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=int, help="port to listen at (default: 8000)")
     parser.add_argument("--resident", type=int, help="adapters of a kind kept in memory (default: 256)")
@@ -49,7 +49,7 @@ def run(given: dict[str, Any]) -> int:
     }
     runtime.set_up()
     _log_to_stderr()
-    engine = make_engine(roots, given.get("base", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
+    engine = make_engine(roots, given.get("model", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
     uvicorn.run(
         make_app(engine, **settings),
         host=given.get("host", "127.0.0.1"),

@@ -1,20 +1,16 @@
-"""Tables of csv, tsv, jsonl or parquet, by suffix, read whole or in parts.
+"""Tables of csv, tsv, jsonl, json or parquet, by suffix, read whole or in parts."""
 
-The standard library reads the text formats: pyarrow's readers guess types (`01` becomes 1, `NA` nothing) and cannot
-say on which line a row stands.
-"""
-
-import csv
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+from adakron_jax.data import formats
+from adakron_jax.data.formats import check, once, require
+from adakron_jax.messages import printable
+
 PART = 16_384  # rows read at a time
-_MAGIC = {b"PAR1": "parquet", b"PK\3\4": "a zip or a spreadsheet", b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,31 +50,17 @@ class Table:
         return dataclasses.replace(self, columns={**self.columns, column: values})
 
 
-def printable(text: str) -> str:
-    """A text with its control characters escaped, so that no file can steer a terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-def require(columns: Sequence[str], there: Sequence[str], origin: str) -> None:
-    """ValueError names the first of the columns that is not there, and those that are."""
-    if missing := [column for column in columns if column not in there]:
-        names = ", ".join(map(printable, there)) or "nothing"
-        raise ValueError(f"{printable(origin)} has no column {missing[0]!r}; there: {names}")
-
-
-def refuse_twice(header: Sequence[str], origin: str) -> None:
-    """ValueError names the first column that stands there twice."""
-    if twice := [name for i, name in enumerate(header) if name in header[:i]]:
-        raise ValueError(f"{printable(origin)}: has column {twice[0]!r} twice; accepted: every column once")
-
-
 def read(
     path: Path,
     columns: Sequence[str] | None = None,
-    quoted: bool = True,
+    quoted: bool | None = None,
     watch: Callable[[float], None] = lambda share: None,
 ) -> Table:
-    """A whole file; see `parts`. `watch` is told, every now and then, which share of it has been read."""
+    """A whole file; see `parts`.
+
+    Args:
+      watch: is told, every now and then, which share of the file has been read.
+    """
     numbers: list[int] = []
     whole: dict[str, list[Any]] = {}
     table = Table(str(path), [], {})
@@ -90,26 +72,31 @@ def read(
     return dataclasses.replace(table, numbers=numbers, columns=whole, share=1.0)
 
 
-def parts(path: Path, columns: Sequence[str] | None = None, size: int = PART, quoted: bool = True) -> Iterator[Table]:
+def parts(
+    path: Path, columns: Sequence[str] | None = None, size: int = PART, quoted: bool | None = None
+) -> Iterator[Table]:
     """The rows of a file in their order, at most `size` at a time; one empty table of a file without rows.
 
-    Blank lines are no rows. The columns of a jsonl file are the keys of its records so far.
+    Blank lines are no rows, but in a tsv of one column, where they are empty texts. The columns of a jsonl file are
+    the keys of its records so far. Of several columns of one name in csv and tsv, which nobody may ask for, all but the
+    first get a number behind.
 
     Args:
       columns: which of them; by default all.
-      quoted: whether quotes in csv and tsv enclose fields, or are part of them.
+      quoted: whether quotes in csv and tsv enclose fields, or are part of them; by default they do in csv alone.
 
     Raises:
       ValueError: the file is missing, not what its suffix says, or without a column; or the row of it that is ragged,
         not UTF-8 or not JSON.
     """
     kind = check(path)
-    if kind == ".parquet":
+    if kind == "parquet":
         tables = _parquet(path, columns, size)
-    elif kind == ".jsonl":
-        tables = _jsonl(path, size)
     else:
-        tables = _delimited(path, "\t" if kind == ".tsv" else ",", size, quoted)
+        tables = (
+            Table(str(path), numbers, values, share=share)
+            for numbers, values, share in _text(path, kind, columns, size, kind == "csv" if quoted is None else quoted)
+        )
     for table in tables:
         if columns is not None:
             require(columns, tuple(table.columns), table.origin)
@@ -117,111 +104,12 @@ def parts(path: Path, columns: Sequence[str] | None = None, size: int = PART, qu
         yield table
 
 
-def check(path: Path) -> str:
-    """The suffix, which says what is in the file; ValueError if there is no such file, or it says nothing."""
-    if not path.is_file():
-        raise ValueError(f"{printable(str(path))}: no such file; accepted: a csv, tsv, jsonl or parquet file")
-    if (kind := path.suffix.lower()) not in SUFFIXES:
-        raise ValueError(f"{printable(str(path))}: its name ends in {kind!r}; accepted: {', '.join(SUFFIXES)}")
-    return kind
-
-
-class _Lines:
-    """A text file's lines, at whichever kind of line end, decoded; `number` counts them, `share` says how far it is."""
-
-    def __init__(self, path: Path, file: BinaryIO):
-        self._path, self._file, self._read = printable(str(path)), file, 0
-        self._size = max(1, path.stat().st_size)
-        self.number = 0
-
-    @property
-    def share(self) -> float:
-        return self._read / self._size
-
-    def at(self, number: int) -> str:
-        return f"{self._path}, row {number}"
-
-    def __iter__(self) -> Iterator[str]:
-        for block in self._file:
-            if not self._read and (magic := next(filter(block.startswith, _MAGIC), None)):
-                raise ValueError(f"{self._path}: begins like {_MAGIC[magic]}; accepted: what its suffix says, in UTF-8")
-            self._read += len(block)
-            for line in block.splitlines(keepends=True):
-                self.number += 1
-                if b"\0" in line:
-                    raise ValueError(f"{self.at(self.number)}: has a byte of 0; accepted: text in UTF-8")
-                try:
-                    yield line.decode("utf-8-sig" if self.number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    at = f"{self.at(self.number)}: not UTF-8"
-                    raise ValueError(f"{at} ({error.reason} at byte {error.start})") from None
-
-
-def _delimited(path: Path, delimiter: str, size: int, quoted: bool) -> Iterator[Table]:
-    csv.field_size_limit(2**31 - 1)
-    with path.open("rb") as file:
-        lines = _Lines(path, file)
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        records = _fields(lines, csv.reader(iter(lines), delimiter=delimiter, quoting=quoting, strict=quoted))
-        _, header = next(records, (0, []))
-        if not header:
-            raise ValueError(f"{printable(str(path))}: no header; accepted: the columns' names in the first line")
-        refuse_twice(header, str(path))
-        table = Table(str(path), [], {name: [] for name in header})
-        for group in _grouped(records, size):
-            numbers, rows = zip(*group, strict=True)
-            columns = zip(header, map(list, zip(*rows, strict=True)), strict=True)
-            table = Table(str(path), numbers, dict(columns), share=lines.share)
-            yield table
-        if not len(table):
-            yield table
-
-
-def _fields(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """The records with the numbers of their first lines; the header is the first."""
-    width, number = 0, 1
-    try:
-        for fields in reader:
-            blank = len(fields) == 1 != width and not fields[0].strip()
-            if fields and not blank:
-                width = width or len(fields)
-                if len(fields) != width:
-                    raise ValueError(f"{lines.at(number)}: {len(fields)} fields; accepted: the header's {width}")
-                yield number, fields
-            number = lines.number + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"{lines.at(number)}: {error}; accepted: quotes around a whole field, two for one within"
-        ) from None
-
-
-def _jsonl(path: Path, size: int) -> Iterator[Table]:
-    header: dict[str, None] = {}
-    with path.open("rb") as file:
-        lines = _Lines(path, file)
-        for group in _grouped(_objects(lines), size):
-            header |= {key: None for _, record in group for key in record}
-            columns = {key: [record.get(key) for _, record in group] for key in header}
-            yield Table(str(path), [number for number, _ in group], columns, share=lines.share)
-    if not lines.number:
-        yield Table(str(path), [], {})
-
-
-def _objects(lines: _Lines) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{lines.at(lines.number)}: not JSON ({error})") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{lines.at(lines.number)}: {line.strip()[:40]!r}; accepted: a JSON object a line")
-        yield lines.number, record
-
-
-def _grouped(records: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    return iter(lambda: list(itertools.islice(records, size)), [])
+def _text(
+    path: Path, kind: formats.Format, columns: Sequence[str] | None, size: int, quoted: bool
+) -> Iterator[formats.Part]:
+    if kind in ("jsonl", "json"):
+        return (formats.lines_of_json if kind == "jsonl" else formats.array_of_json)(path, size)
+    return formats.delimited(path, "\t" if kind == "tsv" else ",", columns, size, quoted)
 
 
 def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Table]:
@@ -231,9 +119,8 @@ def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[T
     try:
         with parquet.ParquetFile(path) as file:
             schema, total, done = file.schema_arrow, file.metadata.num_rows, 0
-            require(columns or (), schema.names, str(path))
-            refuse_twice(schema.names, str(path))
-            names = schema.names if columns is None else columns
+            names = schema.names if columns is None else list(columns)
+            once(names, schema.names, str(path))
             types = {name: schema.field(name).type for name in names}
             orders = {name: order for name, order in _class_names(schema.metadata).items() if name in names}
             for batch in file.iter_batches(min(size, max(1, total)), columns=list(names)):

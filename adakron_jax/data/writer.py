@@ -1,41 +1,68 @@
-"""Tables written to csv, tsv, jsonl or parquet, by suffix: whole, or not at all."""
+"""Tables written to csv, tsv, jsonl, json or parquet, by suffix: whole, or not at all."""
 
 import contextlib
 import csv
+import gzip
+import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from adakron_jax.data.table import SUFFIXES, Table, printable
-from adakron_jax.files import appearing
+from adakron_jax.data.formats import GZIP, format_of, suffix_of
+from adakron_jax.data.table import Table
+from adakron_jax.files import appearing, check_writable
+from adakron_jax.messages import printable
 
 Add = Callable[[Table], None]
+_NO_FIELD = re.compile("[\t\r\n]")  # what no field of a tsv without quotes can hold
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Add]:
+def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
     """Gives a function that adds a table's rows to a new file, which appears when the block ends without an error.
 
         with writing(Path("answers.csv")) as add:
             for part in parts(Path("questions.csv")):
                 add(part)
 
+    Args:
+      quoted: whether quotes enclose fields that need it; by default they do in csv, and in tsv are part of the text.
+
     Raises:
       ValueError: the suffix is none of `SUFFIXES`, the folder is not there, a later table has other columns than the
-        first, or a value does not go into parquet.
+        first, or a value does not go into parquet, or not into a tsv without quotes.
     """
-    if (kind := path.suffix.lower()) not in SUFFIXES:
-        raise ValueError(f"{printable(str(path))}: its name ends in {kind!r}; accepted: {', '.join(SUFFIXES)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"{printable(str(path))}: accepted: a file's name in a folder that is there")
+    kind = format_of(path)
+    check_writable(path)
     with appearing(path) as aside:
-        if kind == ".parquet":
+        if kind == "parquet":
             with _to_parquet(aside) as add:
                 yield add
-        else:
-            with aside.open("w", encoding="utf-8", newline="") as file:
-                yield _to_jsonl(file) if kind == ".jsonl" else _to_text(file, "\t" if kind == ".tsv" else ",")
+            return
+        with _opened(aside, suffix_of(path).endswith(GZIP)) as file:
+            if kind == "jsonl":
+                yield _to_jsonl(file)
+            elif kind == "json":
+                file.write("[")
+                yield _to_json(file)
+                file.write("\n]\n")
+            elif kind == "tsv" and not quoted:
+                yield _to_plain_tsv(file)
+            else:
+                yield _to_text(file, "\t" if kind == "tsv" else ",")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, packed: bool) -> Iterator[io.TextIOBase]:
+    with contextlib.ExitStack() as stack:
+        if not packed:
+            yield stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+            return
+        disk = stack.enter_context(path.open("wb"))
+        file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=disk, mtime=0))
+        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
 
 
 def json_line(record: dict[str, Any]) -> str:
@@ -43,7 +70,7 @@ def json_line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, default=str) + "\n"
 
 
-def _to_jsonl(file: TextIO) -> Add:
+def _to_jsonl(file: io.TextIOBase) -> Add:
     def add(table: Table) -> None:
         for values in zip(*table.columns.values(), strict=True):
             file.write(json_line(dict(zip(table.columns, values, strict=True))))
@@ -51,27 +78,54 @@ def _to_jsonl(file: TextIO) -> Add:
     return add
 
 
+def _to_json(file: io.TextIOBase) -> Add:
+    between = "\n"
+
+    def add(table: Table) -> None:
+        nonlocal between
+        for values in zip(*table.columns.values(), strict=True):
+            file.write(between + json_line(dict(zip(table.columns, values, strict=True))).removesuffix("\n"))
+            between = ",\n"
+
+    return add
+
+
 class _UnixLines:
     """A file for `csv.writer`, which quotes a carriage return only where lines end in one."""
 
-    def __init__(self, file: TextIO):
+    def __init__(self, file: io.TextIOBase):
         self._file = file
 
     def write(self, line: str) -> None:
         self._file.write(line.removesuffix("\r\n") + "\n")
 
 
-def _to_text(file: TextIO, delimiter: str) -> Add:
+def _to_text(file: io.TextIOBase, delimiter: str) -> Add:
     writer = csv.writer(_UnixLines(file), delimiter=delimiter, lineterminator="\r\n")
+    return _by_rows(lambda table, rows: writer.writerows(rows))
+
+
+def _to_plain_tsv(file: io.TextIOBase) -> Add:
+    def write(table: Table, rows: Iterator[list[str]]) -> None:
+        for number, row in enumerate(rows):
+            if any(map(_NO_FIELD.search, row)):
+                at = table.at(number) if len(table) else table.origin
+                raise ValueError(f"{at}: a tab or a line's end in a field; accepted in a tsv: none, without --quoting")
+            file.write("\t".join(row) + "\n")
+
+    return _by_rows(write)
+
+
+def _by_rows(write: Callable[[Table, Iterator[list[str]]], None]) -> Add:
+    """Adds tables, the first with its header, by a function of them and their spelled rows."""
     header: list[str] = []
 
     def add(table: Table) -> None:
         if not header:
             header.extend(table.columns)
-            writer.writerow(header)
+            write(table, iter([header]))
         check_columns(table, header)
-        rows = zip(*table.columns.values(), strict=True)
-        writer.writerows([_spelled(value) for value in row] for row in rows)
+        write(table, ([_spelled(value) for value in row] for row in zip(*table.columns.values(), strict=True)))
 
     return add
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def locate(model: str) -> Path:
     return _locate(model, whole=True)
 
 
+def absolute(model: str) -> str:
+    """A model's name as it is the same from every working directory: a folder's path becomes an absolute one."""
+    return os.path.abspath(model) if model and not model.startswith("pkg:") and os.path.isdir(model) else model
+
+
 def locate_config(model: str) -> Path:
     """As `locate`, but of a hub's model nothing is downloaded except its `config.json`."""
     return _locate(model, whole=False)
@@ -25,7 +31,7 @@ def locate_config(model: str) -> Path:
 def _locate(model: str, whole: bool) -> Path:
     if model.startswith("pkg:"):
         return _in_package(model.removeprefix("pkg:"))
-    if model and Path(model).is_dir():
+    if model and os.path.isdir(model):
         return Path(model)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")

@@ -27,7 +27,8 @@ from safetensors.numpy import save_file
 
 from adakron_jax import adapter
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.data.table import SUFFIXES, Table
+from adakron_jax.data.formats import SUFFIXES
+from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.encoders import pretrained
 from adakron_jax.files import read_tensors

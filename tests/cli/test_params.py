@@ -102,7 +102,7 @@ def test_of_full_fine_tuning_all_learns_and_of_a_probe_nothing(capsys: pytest.Ca
         ("params --labels x", "invalid int value: 'x'"),
         ("params --labels 0", "labels is 0; accepted: at least 1"),
         ("params --labels -1", "labels is -1; accepted: at least 1"),
-        ("params --enc bert-base", "unrecognized arguments: --enc"),
+        ("params --enc bert-base", "unknown argument '--enc'; accepted: --encoder, or another"),
         ("count", "invalid choice: 'count'"),
         ("", "required: COMMAND"),
     ],

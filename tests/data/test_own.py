@@ -9,7 +9,7 @@ from adakron_jax.data.writer import writing
 from adakron_jax.problems import make
 from train.data.own import Own, load
 from train.data.parts import share
-from train.data.sources import MINI, has_split, table_name
+from train.data.sources import MINI, split_named, table_name
 
 REVIEWS = MINI / "reviews.csv"
 
@@ -40,8 +40,9 @@ def test_a_folder_has_splits_of_any_format(tmp_path: Path, suffix: str):
         write(tmp_path / f"{split}{suffix}", [split, "x"], [label, "a" if label == "b" else "b"])
     _, rows = load(own(tmp_path, validation="dev"))
     assert {name: part["text"][0] for name, part in rows.items()} == {"train": "train", "validation": "dev"}
-    assert has_split(str(tmp_path), "dev")
-    assert not has_split(str(tmp_path), "validation")
+    assert split_named(str(tmp_path), "dev") == "dev"
+    assert split_named(str(tmp_path), "validation") == "dev"
+    assert not split_named(str(tmp_path), "test")
 
 
 def test_another_file_may_take_the_place_of_a_split(tmp_path: Path):
@@ -49,7 +50,7 @@ def test_another_file_may_take_the_place_of_a_split(tmp_path: Path):
     task, rows = load(own(train, test=str(test)))
     assert rows["test"]["text"] == ["z"]
     assert task.problem.labels == ("0", "1")
-    assert not has_split(str(train), "test")
+    assert not split_named(str(train), "test")
 
 
 def test_the_fingerprint_is_of_the_data_and_what_they_mean(tmp_path: Path):
@@ -98,17 +99,15 @@ def test_columns_are_for_one_thing(fields: dict, message: str):
 
 def test_data_that_are_not_there_are_refused(tmp_path: Path):
     path = write(tmp_path / "a.csv", ["x", "y"], ["0", "1"])
-    with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a csv"):
+    with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a file, .csv"):
         load(own(tmp_path / "nowhere.csv"))
     with pytest.raises(ValueError, match=r"has no split 'train'; there: a\.csv"):
         load(own(tmp_path))
     with pytest.raises(ValueError, match=r"'dev' is no file, and .*a\.csv has no splits; accepted: a share, or a file"):
         load(own(path, validation="dev"))
-    with pytest.raises(ValueError, match=r"a\.csv has no column 'body'; there: text, label"):
+    with pytest.raises(ValueError, match=r"a\.csv has no column 'body'; there: 'text', 'label'"):
         load(own(path, texts=("body",)))
     with pytest.raises(ValueError, match="data is 'hub:'; accepted: hub:OWNER/NAME"):
         load(own("hub:"))
-    with pytest.raises(
-        ValueError, match="data 'hub:no/such': no/such is not in the cache and the hub cannot be reached"
-    ):
+    with pytest.raises(ValueError, match="data 'hub:no/such': not in the cache, and the hub cannot be reached"):
         load(own("hub:no/such"))

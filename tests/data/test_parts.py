@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem, make
 from train.data.glue import TASKS
-from train.data.parts import Drawing, divide, hold_fold, hold_out
+from train.data.parts import Drawing, divide, hold_fold, hold_out, unseen
 from train.data.task import Task
 
 
@@ -85,8 +85,37 @@ def test_the_training_rows_are_parted_into_three():
 def test_limits_cut_the_parts_and_never_move_a_row_from_one_to_another():
     whole = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1))
     few = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1, limit_train=30, limit_eval=9))
-    assert few.rows["train"] == whole.rows["train"][:30]
-    assert len(few.validation["validation"]) == 9
+    assert set(few.rows["train"]) < set(whole.rows["train"])
+    assert set(few.rows["validation"]) < set(whole.rows["validation"])
+    assert (len(few.rows["train"]), len(few.rows["validation"]), len(few.validation["validation"])) == (30, 9, 9)
+
+
+def test_limits_are_drawn_like_the_parts_from_a_sorted_table():
+    labels = [0] * 270 + [1] * 27 + [2] * 3
+    drawn = divide(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
+    counts = np.bincount(drawn.train.labels).tolist()
+    assert counts[2] >= 1
+    assert abs(counts[1] - 9) <= 2
+    assert sum(counts) == 100
+    assert drawn.rows["train"] == sorted(set(drawn.rows["train"]))
+    again = divide(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
+    assert again.rows == drawn.rows
+    assert divide(LETTERS, {"train": examples(labels)}, Drawing(0.1, limit_train=100, seed=1)).rows != drawn.rows
+
+
+def test_of_glue_a_limit_takes_the_first_rows():
+    labels = np.array([0, 0, 1, 1])
+    parts = divide(TASKS["rte"], {"train": examples(labels), "validation": examples(labels)}, Drawing(limit_train=3))
+    assert parts.train.labels.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("targets", "unseen_labels"),
+    [(np.array([0, 0, 2]), ["b"]), (np.array([[True, False, False]]), ["b", "c"]), (np.array([0, 1, 2]), [])],
+)
+def test_labels_without_a_row_are_named(targets: np.ndarray, unseen_labels: list[str]):
+    kind = "multilabel" if targets.ndim == 2 else "classification"
+    assert unseen(make(kind, ("a", "b", "c")), targets) == unseen_labels
 
 
 def test_rows_that_the_training_part_has_too_are_counted():

@@ -1,8 +1,10 @@
 """Tables of every format: the same rows whichever, and a message with the row where one is wrong."""
 
 import csv
+import gzip
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from adakron_jax.data import table
-from adakron_jax.data.table import SUFFIXES, Table
+from adakron_jax.data.formats import SUFFIXES
+from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 
 TEXTS = ['a "quoted", text', "two\nlines\r\nor three", "Zoë\u2028日本\ttab", " spaced ", "", "\u001b[31mred"]
 
 
-def write(path: Path, columns: dict[str, list[Any]]) -> Path:
+def write(path: Path, columns: dict[str, list[Any]], quoted: bool | None = None) -> Path:
     count = len(next(iter(columns.values())))
-    with writing(path) as add:
+    with writing(path, quoted) as add:
         add(Table("test", range(1, count + 1), columns))
     return path
 
@@ -34,15 +37,15 @@ def write_bytes(path: Path, contents: bytes) -> Path:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_written_is_read_back_whatever_the_format(tmp_path: Path, suffix: str):
     columns = {"text": TEXTS, "label": list("abcabc")}
-    found = table.read(write(tmp_path / f"a{suffix}", columns))
+    found = table.read(write(tmp_path / f"a{suffix}", columns, quoted=True), quoted=True)
     assert found.columns == columns
     assert len(found) == 6
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_parts_are_the_whole_in_order_with_the_same_row_numbers(tmp_path: Path, suffix: str):
-    path = write(tmp_path / f"a{suffix}", {"text": TEXTS, "n": [str(i) for i in range(6)]})
-    whole, several = table.read(path), list(table.parts(path, size=4))
+    path = write(tmp_path / f"a{suffix}", {"text": TEXTS, "n": [str(i) for i in range(6)]}, quoted=True)
+    whole, several = table.read(path, quoted=True), list(table.parts(path, size=4, quoted=True))
     assert [len(part) for part in several] == [4, 2]
     assert [number for part in several for number in part.numbers] == list(whole.numbers)
     assert [text for part in several for text in part["text"]] == TEXTS
@@ -71,10 +74,10 @@ def test_a_row_is_numbered_by_the_line_on_which_it_begins(tmp_path: Path):
     assert found.at(1) == f"{path}, row 7"
 
 
-def test_quotes_in_tsv_are_kept_where_they_are_said_to_be_part_of_the_text(tmp_path: Path):
+def test_quotes_in_tsv_are_part_of_the_text_unless_told_otherwise(tmp_path: Path):
     path = write_bytes(tmp_path / "a.tsv", b'text\tlabel\n"the "" cat"\t0\n')
-    assert table.read(path)["text"] == ['the " cat']
-    assert table.read(path, quoted=False)["text"] == ['"the "" cat"']
+    assert table.read(path)["text"] == ['"the "" cat"']
+    assert table.read(path, quoted=True)["text"] == ['the " cat']
 
 
 def test_a_csv_of_one_column_keeps_its_empty_texts(tmp_path: Path):
@@ -91,7 +94,7 @@ def test_jsonl_has_the_columns_of_all_records_and_none_where_one_lacks_a_key(tmp
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a{suffix}", {"review": ["a"], "e\u001bvil": ["b"]})
-    with pytest.raises(ValueError, match=r"has no column 'text'; there: review, e\\x1bvil$"):
+    with pytest.raises(ValueError, match=r"has no column 'text'; there: 'review', 'e\\x1bvil'$"):
         table.read(path, ["review", "text"])
     with pytest.raises(ValueError, match="has no column 'x'"):
         table.read(path)["x"]
@@ -114,7 +117,6 @@ def test_columns_without_rows_are_one_empty_table(tmp_path: Path, suffix: str):
         ("a.csv", b"a,b\n1,\0\n", r"a\.csv, row 2: has a byte of 0"),
         ("a.csv", b"", r"a\.csv: no header"),
         ("a.csv", b"\n \n", r"a\.csv: no header"),
-        ("a.csv", b"a,b,a\n", r"a\.csv: has column 'a' twice"),
         ("a.csv", b"PAR1...", r"a\.csv: begins like parquet; accepted: what its suffix says"),
         ("a.csv", b"PK\3\4...", r"a\.csv: begins like a zip or a spreadsheet"),
         ("a.jsonl", b"\x1f\x8b...", r"a\.jsonl: begins like gzip"),
@@ -140,7 +142,7 @@ def test_rows_before_a_damaged_one_can_be_read_in_parts(tmp_path: Path):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a csv"):
+    with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a file, .csv, "):
         table.read(tmp_path / "nowhere.csv")
 
 
@@ -170,7 +172,7 @@ def test_parquet_keeps_its_types_from_file_to_file(tmp_path: Path):
 
 def test_lists_and_nothing_are_spelled_in_a_text_format(tmp_path: Path):
     path = write(tmp_path / "a.tsv", {"tags": [["a", "b"], None], "yes": [True, 0.5]})
-    assert path.read_bytes() == b'tags\tyes\n"[""a"", ""b""]"\ttrue\n\t0.5\n'
+    assert path.read_bytes() == b'tags\tyes\n["a", "b"]\ttrue\n\t0.5\n'
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -217,3 +219,106 @@ def test_a_long_text_is_no_damage(tmp_path: Path):
     path = write(tmp_path / "a.csv", {"text": [text]})
     assert table.read(path)["text"] == [text]
     assert json.loads(io.StringIO(write(tmp_path / "a.jsonl", {"text": [text]}).read_text()).readline())["text"] == text
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".tsv.gz"])
+def test_a_tsv_has_as_many_rows_as_lines_whatever_is_in_them(tmp_path: Path, suffix: str):
+    texts = ['"an open quote', 'a "closed" one', '"so," she said: ""', "", "'", "\u2028"]
+    found = table.read(write(tmp_path / f"a{suffix}", {"text": texts}))
+    assert found["text"] == texts
+    with pytest.raises(ValueError, match="test, row 2: a tab or a line's end in a field; accepted in a tsv: none"):
+        write(tmp_path / f"b{suffix}", {"text": ["fine", "two\nlines"]})
+    assert not (tmp_path / f"b{suffix}").exists()
+
+
+def test_unnamed_and_doubled_columns_matter_only_where_they_are_asked_for(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.csv", b"text,label,,,label\nx,a,,1,b\n")
+    assert table.read(path, ["text"]).columns == {"text": ["x"]}
+    every = {"text": ["x"], "label": ["a"], "": [""], ".1": ["1"], "label.1": ["b"]}
+    assert table.read(path).columns == every
+    with pytest.raises(ValueError, match=r"a\.csv: has column 'label' twice; accepted: once"):
+        table.read(path, ["text", "label"])
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("text, label", "no column 'label'; there: 'text', ' label'$"),
+        (
+            "text;label",
+            r"no column 'text'; there: 'text;label'; its fields stand apart by ';'; accepted: commas, or tabs",
+        ),
+        ("Text,label", "no column 'text'; there: 'Text', 'label'$"),
+        (",".join(f"feature_{i}" for i in range(30_000)) + ",texts", "'text'; there: 'texts' and 30,000 more$"),
+        (",".join("x" * 1000 + str(i) for i in range(100)), "no column 'text'; there: 'xxx"),
+    ],
+)
+def test_of_many_columns_the_near_ones_are_named(tmp_path: Path, header: str, complaint: str):
+    path = write_bytes(tmp_path / "a.csv", f"{header}\na, b;c\n".encode())
+    with pytest.raises(ValueError, match=complaint) as refusal:
+        table.read(path, ["text", "label"])
+    assert len(str(refusal.value)) < 1100
+
+
+def test_a_ragged_row_below_one_column_names_the_header(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.csv", b"text;label\nfine;a\nwell, then;b\n")
+    with pytest.raises(ValueError, match=r"a\.csv, row 3: 2 fields; accepted: the header's 1, 'text;label'"):
+        table.read(path)
+
+
+def test_checks_of_a_header_are_linear(tmp_path: Path):
+    path = write_bytes(tmp_path / "a.csv", ",".join(f"f{i}" for i in range(100_000)).encode() + b"\n")
+    begun = time.process_time()
+    table.read(path)
+    table.read(path, ["f1", "f99999"])
+    assert time.process_time() - begun < 5  # of 100,000 squared, minutes
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1},\n {"b": "x"}]', '{"a": 1}\n{"b": "x"}\n', '\n[\n{"a": 1}, {"b": "x"}]\n'])
+def test_json_is_an_array_of_objects_or_an_object_a_line(tmp_path: Path, text: str):
+    found = table.read(write_bytes(tmp_path / "a.json", text.encode()))
+    assert found.columns == {"a": [1, None], "b": [None, "x"]}
+    assert list(found.numbers) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        ("a.json", b"[1]", r"a\.json, row 1: 1; accepted: a JSON object a row"),
+        ("a.json", b'[{"a": 1}', r"a\.json: not JSON"),
+        ("a.csv.gz", b"a,b\n", r"a\.csv\.gz: damaged gzip after row 0"),
+        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 999)[:-9], r"a\.csv\.gz: damaged gzip after row"),
+        ("a.csv", gzip.compress(b"a,b\n"), r"a\.csv: begins like gzip"),
+        ("a.gz", gzip.compress(b"a,b\n"), r"a\.gz: its name ends in '\.gz'; accepted: \.csv, .*with \.gz"),
+        ("x" * 300 + ".csv", None, "File name too long; accepted: a file"),
+        ("folder.csv", "folder", r"folder\.csv: a folder; accepted: a file"),
+        ("link.csv", "link", r"link\.csv: a link to what is not there; accepted: a file"),
+    ],
+)
+def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, contents: Any, message: str):
+    path = tmp_path / name
+    if contents == "folder":
+        path.mkdir()
+    elif contents == "link":
+        path.symlink_to("nowhere")
+    elif contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(ValueError, match=message) as refusal:
+        table.read(path)
+    assert len(str(refusal.value)) < 400
+
+
+def test_classes_that_parquet_names_are_read_by_their_names_in_their_order(tmp_path: Path):
+    features = {
+        "label": {"names": ["low", "high"], "_type": "ClassLabel"},
+        "text": {"dtype": "string", "_type": "Value"},
+    }
+    rows = pyarrow.table({"text": ["x", "y", "z"], "label": pyarrow.array([1, 0, -1], pyarrow.int64())})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(rows.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    found = table.read(tmp_path / "a.parquet")
+    assert (found["label"], found.orders) == (["high", "low", -1], {"label": ("low", "high")})
+    (part,) = table.parts(tmp_path / "a.parquet")  # a table that only passes through keeps what it has
+    assert part["label"] == [1, 0, -1]
+    parquet.write_table(rows.replace_schema_metadata({"huggingface": "[1]"}), tmp_path / "b.parquet")
+    assert table.read(tmp_path / "b.parquet")["label"] == [1, 0, -1]

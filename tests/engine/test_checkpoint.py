@@ -104,7 +104,7 @@ def test_what_the_machine_refuses_is_said_in_a_line(
         return 0
 
     assert _guarded(save) == 2
-    assert capsys.readouterr().err == f"train: {line}; the last checkpoint is kept\n"
+    assert capsys.readouterr().err == f"train: {line}\n"
 
 
 def test_a_mistake_of_ours_is_not_said_to_be_the_machine_s():

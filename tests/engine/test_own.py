@@ -180,7 +180,7 @@ def test_a_sentence_encoder_comes_with_advice_on_its_pooling(tiny: Path, tmp_pat
     ("rows", "flags", "message"),
     [
         ([["text", "label"], ["a", "x"], ["b", "x"]], [], "label has only 'x'; accepted: at least two labels"),
-        ([["text", "mood"], ["a", "x"]], [], "has no column 'label'; there: text, mood"),
+        ([["text", "mood"], ["a", "x"]], [], "has no column 'label'; there: 'text', 'mood'"),
         ([["text", "label"], ["a", "x"], ["b", ""]], [], "a.csv, row 3: label is empty"),
         ([["text", "label"], ["a", "x"], ["b"]], [], "a.csv, row 3: 1 fields; accepted: the header's 2"),
         ([["text", "label"], *[["a", x] for x in "xyz" * 9]], ["--limit-train", "1"], "1 training rows for 3 classes"),

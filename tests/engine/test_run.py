@@ -439,7 +439,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "data without the split": (without_split, ["no split 'train'", "there: validation.tsv"]),
     "an unknown training split": (flags("--train-split", "trane"), ["no split 'trane'", "there: train.tsv"]),
-    "a missing column": (with_rows(b"text\tlabel\nfine\t1\n"), ["train.tsv", "'sentence'", "there: text, label"]),
+    "a missing column": (with_rows(b"text\tlabel\nfine\t1\n"), ["train.tsv", "'sentence'", "there: 'text', 'label'"]),
     "a label out of range": (
         with_rows(b"sentence\tlabel\nfine\t1\nbad\t7\n"), ["train.tsv, row 3", "label", "'7'", "0 (negative)"],
     ),

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from adakron_jax.architectures.config import NAMED
-from adakron_jax.cli.paper import ROWS
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
+from adakron_jax.paper.sizes import ROWS
 from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder

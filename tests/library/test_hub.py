@@ -46,7 +46,7 @@ from adakron_jax.hub.models import locate, locate_config
 from adakron_jax.architectures.config import EncoderConfig
 from train.data.glue import TASKS
 from train.data.own import Own, load
-from train.data.sources import has_split, read
+from train.data.sources import split_named, read
 
 def answer(kind, name, split=None):
     if kind == "rows":
@@ -54,7 +54,7 @@ def answer(kind, name, split=None):
         return {"columns": rows.columns}
     if kind == "own":
         task, rows = load(Own("own", name, TASKS["rte"].texts, ("label",), validation="validation"))
-        others = has_split(name, "validation"), has_split(name, "dev")
+        others = bool(split_named(name, "validation")), bool(split_named(name, "dev"))
         return {"labels": task.labels, "rows": {name: part.columns for name, part in rows.items()}, "has": others}
     if kind == "config":
         return {"files": sorted(path.name for path in locate_config(name).iterdir())}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -419,13 +420,50 @@ def test_every_field_that_decides_numbers_makes_a_difference(name: str):
         "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
         "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
         "resume": "must", "text": ("b",), "label": ("b",), "problem": "regression", "validation": "0.2", "test": "0.2",
-        "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean",
+        "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean", "quoting": True,
     }  # fmt: skip
     config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
-    assert bool(differences) == (name not in ("out", "resume", "recipe", "mesh"))
-    assert options(config)[name].numbers == bool(differences)
+    # Of a table of one's own its rows decide, of which the run has a digest.
+    assert bool(differences) == (name not in ("out", "resume", "recipe", "mesh", "data"))
+    assert options(config)[name].numbers == (bool(differences) or name == "data")
     assert all(line.startswith(name) for line in differences)
+
+
+def test_places_may_be_spelled_in_several_ways():
+    glue = RunConfig(task="rte", data="folder", model="enc")
+    assert dataclasses.replace(glue, data="./folder", model=os.path.abspath("enc")).differences(saved_form(glue)) == []
+    assert len(dataclasses.replace(glue, data="other").differences(saved_form(glue))) == 1
+    table = RunConfig(task="a", data="a.csv", text=("a",), validation="b.csv")
+    moved = dataclasses.replace(table, data="elsewhere/a.csv", validation="elsewhere/b.csv")
+    assert moved.differences(saved_form(table)) == []
+    assert len(dataclasses.replace(table, validation="0.1").differences(saved_form(table))) == 1
+
+
+def test_a_relative_encoder_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "enc").mkdir()
+    (tmp_path / "enc/config.json").write_text((Path(__file__).parents[1] / "oracles/base-bert/config.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert parse(["--task", "rte", "--model", "./enc"]).model == str(tmp_path / "enc")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--lr", "3"], "unknown argument '--lr'; accepted: --learning-rate, or another"),
+        (["--epoch", "3"], "unknown argument '--epoch'; accepted: --epochs"),
+        (["--learning_rate=3"], "unknown argument '--learning_rate'; accepted: --learning-rate"),
+        (["--output_dir", "x"], "unknown argument '--output_dir'; accepted: --out"),
+        (["--qqqq"], "unknown argument '--qqqq'; accepted: --task, --model, --data, --out, or another"),
+        (["--folds", "0"], "folds is 0; accepted: at least 1"),
+        (["--folds", "-1"], "folds is -1; accepted: at least 1"),
+        (["--method", "lora", "--method.factors", "12", "4"], "method lora has no field factors; accepted: .*r, alpha"),
+    ],
+)
+def test_a_mistaken_flag_is_answered_by_the_near_one(bert: Parse, flags: list[str], complaint: str):
+    with pytest.raises(ValueError, match=complaint) as refusal:
+        bert(*flags)
+    assert len(str(refusal.value)) < 200
 
 
 def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):

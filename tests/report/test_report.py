@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from adakron_jax.architectures.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
-from adakron_jax.cli import paper
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
+from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
 from tests.conftest import write_result
 from tests.wellformed import Wellformed
@@ -25,7 +25,7 @@ from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
 from train.report.differences import differences, interval
-from train.report.paper import SCORES, paper_rows
+from train.report.paper import paper_rows
 from train.report.runs import read_folder
 from train.report.tables import EIGHT, tabulate
 from train.report.words import scarcity
@@ -392,14 +392,14 @@ def test_every_row_of_tables_1_and_2_has_scores():
     data = tomllib.loads(SCORES.read_text("utf-8"))
     there = [(row["table"], row["system"]) for row in data["row"]]
     configs = [(1, "AdaKron 48"), (2, "AdaKron 16")]
-    assert sorted([*there, *configs]) == sorted((row.table, row.system) for row in paper.ROWS if row.table < 3)
+    assert sorted([*there, *configs]) == sorted((row.table, row.system) for row in sizes.ROWS if row.table < 3)
     for row in data["row"]:
         assert len(row["scores"]) == len(data["tasks"]) == 8
         # Averages are of unrounded scores; UNIPELT (APL)'s is not what its scores give.
         slack = 0.7 if row["system"] == "UNIPELT (APL)" else 0.11
         assert row["average"] == pytest.approx(statistics.fmean(row["scores"]), abs=slack)
     factors = [tuple(its["factors"]) for its in data["table3"]["rte"]]
-    assert factors == [row.method.factors for row in paper.ROWS if row.table == 3 and isinstance(row.method, AdaKron)]
+    assert factors == [row.method.factors for row in sizes.ROWS if row.table == 3 and isinstance(row.method, AdaKron)]
 
 
 @pytest.mark.parametrize(("encoder", "metric"), [(BERT_BASE, "f1"), (ROBERTA_LARGE, "accuracy")])

@@ -2,12 +2,16 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from adakron_jax.data import table
+from adakron_jax.data.formats import suffix_of
 from adakron_jax.data.labels import decoded
-from adakron_jax.data.table import SUFFIXES, Table, printable
+from adakron_jax.data.table import Table
+from adakron_jax.files import MOST_JSON
+from adakron_jax.messages import printable
 from adakron_jax.problems import infer
 from train.data import sources
 from train.data.task import Task
@@ -26,6 +30,7 @@ class Own:
       problem: a kind, or `auto`.
       train: the split to train on.
       validation, test: a split or a file; empty where that part is drawn, or is none.
+      quoting: whether quotes in a tsv enclose fields, as they do in csv.
 
     Raises:
       ValueError: there are not one or two columns of texts, or a column has two uses.
@@ -39,6 +44,7 @@ class Own:
     train: str = "train"
     validation: str = ""
     test: str = ""
+    quoting: bool = False
 
     def __post_init__(self):
         if len(self.texts) not in (1, 2):
@@ -60,7 +66,17 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
     for name, said in (("validation", own.validation), ("test", own.test)):
         if said:
             rows[name] = _read(own, said)
+    if os.path.isdir(folder := Path(own.data)) and (
+        unused := sources.unused_files(folder, (own.train, *filter(None, (own.validation, own.test))))
+    ):
+        others = ", ".join(map(repr, unused))
+        say(f"warning: {printable(own.data)} has {others} too, unused; --validation and --test name splits")
     problem = infer(rows["train"], own.label, own.problem)
+    if (size := sum(map(len, problem.labels))) > MOST_JSON // 8:
+        raise ValueError(
+            f"{printable(own.data)}: names of {len(problem.labels):,} labels have {size:,} letters; accepted: at most "
+            f"{MOST_JSON // 8:,}, so that the adapter's description can be read"
+        )
     for line in problem.respelled(rows["train"], own.label):
         say(line)
     digest = hashlib.sha256(f"{problem.as_json()}".encode())
@@ -72,27 +88,22 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
 
 def _read(own: Own, split: str) -> Table:
     """The rows of a split, or of a file that is named in the place of one."""
-    columns = (*own.texts, *own.label)
-    if split != own.train and (Path(split).suffix.lower() in SUFFIXES or Path(split).is_file()):
-        return _read_files([Path(split)], columns)
+    if split != own.train and (suffix_of(Path(split)) or os.path.isfile(split)):
+        return _read_files([Path(split)], own)
     if own.data.startswith(sources.ON_HUB):
-        try:
-            return sources.read_hub(*sources.repository(own.data), split, columns)
-        except LookupError as error:
-            raise ValueError(
-                f"data {own.data!r}: {error}; accepted: a file, a folder with train.*, or another"
-            ) from None
+        return sources.read_hub(*sources.repository(own.data), split, (*own.texts, *own.label))
     folder = Path(own.data)
-    if folder.is_dir():
-        return _read_files(sources.split_files(folder, split), columns)
+    if os.path.isdir(folder):
+        return _read_files(sources.split_files(folder, split), own)
     if split != "train":
         raise ValueError(f"{split!r} is no file, and {printable(own.data)} has no splits; accepted: a share, or a file")
-    return _read_files([folder], columns)
+    return _read_files([folder], own)
 
 
-def _read_files(paths: Sequence[Path], columns: Sequence[str]) -> Table:
-    parts = []
+def _read_files(paths: Sequence[Path], own: Own) -> Table:
+    parts, quoted = [], True if own.quoting else None
     for path in paths:
         with (line := Line(f"reading {path.name}", 100)):
-            parts.append(table.read(path, columns, watch=lambda read: line.show(round(100 * read), 0.0, "%")))  # noqa: B023
+            watch = lambda read: line.show(round(100 * read), 0.0, "%")  # noqa: B023, E731
+            parts.append(table.read(path, (*own.texts, *own.label), quoted, watch))
     return decoded(sources.joined(parts, str(paths[0].parent)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem
@@ -35,7 +35,7 @@ class Drawing:
       validation, test: shares, of 1, that choose and that are scored at the end; 0 where other rows do.
       folds, fold: of so many equal parts, the one, from 1, that chooses instead of a share; 1 fold is none.
       seed: of the drawing.
-      limit_train, limit_eval: the first so many examples of each part.
+      limit_train, limit_eval: so many examples of each part: the first of GLUE's, of a table of one's own drawn ones.
     """
 
     validation: float = 0.0
@@ -106,10 +106,17 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
             least = f"a share that takes at least one{task.problem.undrawn(whole.labels)}"
             raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
-    train = (whole.take(left) if rows else whole).first(drawing.limit_train)
+    draw = bool(task.fingerprint)  # whether rows may stand in any order, sorted by label too
+    taken = limited(task.problem, whole.labels[left], drawing.limit_train, drawing.seed, draw)
+    left = left[taken]
+    train = whole if len(left) == len(whole) else whole.take(left)
     problem = task.problem.fitted(train.labels)
-    rows = {"train": left[: len(train)], **rows}
-    parts = {name: held[name].first(drawing.limit_eval) for name in (*task.dev_splits, *task.test_splits)}
+    rows, parts = {"train": left, **rows}, {}
+    for name in (*task.dev_splits, *task.test_splits):
+        taken = limited(task.problem, held[name].labels, drawing.limit_eval, drawing.seed, draw)
+        parts[name] = held[name] if len(taken) == len(held[name]) else held[name].take(taken)
+        if name in rows:
+            rows[name] = rows[name][taken]
     # Of splits that others have drawn, GLUE's, it is known.
     asked = parts if drawing.draws or task.fingerprint else {}
     known = _digests(train) if asked else np.zeros(0, np.int64)
@@ -138,6 +145,29 @@ def hold_fold(problem: Problem, targets: Targets, folds: int, fold: int, seed: i
     held = np.zeros(len(order), bool)
     held[order[fold - 1 :: folds]] = True
     return _leaving_each(problem, targets, held)
+
+
+def limited(
+    problem: Problem, targets: Targets, limit: int | Literal["all"], seed: int, draw: bool
+) -> Int[np.ndarray, " rows"]:
+    """Which rows, in their order, are among at most so many: the first, or drawn ones.
+
+    Of those drawn every stratum has about the same share, and a row at least while there are enough.
+    """
+    count = len(targets) if limit == "all" else min(limit, len(targets))
+    if count == len(targets) or not draw:
+        return np.arange(count)
+    order, rng = _by_stratum(problem, targets, seed)
+    _, firsts = np.unique(problem.strata(targets)[order], return_index=True)
+    firsts = firsts if len(firsts) <= count else firsts[:0]  # of a regression each value is a stratum
+    others = np.setdiff1d(np.arange(len(order)), firsts)
+    steps = np.floor((np.arange(count - len(firsts)) + rng.random()) * len(others) / max(1, count - len(firsts)))
+    return np.sort(order[np.concatenate([firsts, others[steps.astype(int)]])])
+
+
+def unseen(problem: Problem, targets: Targets) -> list[str]:
+    """The labels that no row of a part has."""
+    return [label for label, rows in zip(problem.labels, problem.carriers(targets), strict=False) if not len(rows)]
 
 
 def _by_stratum(problem: Problem, targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:

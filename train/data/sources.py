@@ -1,19 +1,25 @@
 """Where rows are: a split on the hub, in a folder, or in the built-in `mini`; GLUE's splits as their task has them."""
 
+import glob
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from adakron_jax.data import table
+from adakron_jax.data.formats import SUFFIXES, once, suffix_of
 from adakron_jax.data.labels import decoded
-from adakron_jax.data.table import SUFFIXES, Table, require
+from adakron_jax.data.table import Table
 from adakron_jax.hub.models import hub_is_reachable
+from adakron_jax.messages import listed, printable
 from train.data.glue import BOUNDS
 from train.data.task import Task
 
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
 ON_HUB = "hub:"  # how --data names a data set on the hub
+SPELLINGS = {"validation": ("validation", "valid", "val", "dev")}  # of a split's name
 
 
 def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
@@ -30,14 +36,10 @@ def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
     if data == "hub":
         try:
             rows = read_hub(HUB, task.name, split, columns)
-        except LookupError as error:
-            raise ValueError(
-                f"data 'hub': {error}; give --data a folder with TASK/SPLIT files, or fill the cache on a machine with "
-                "access and copy HF_HOME, or try --data mini"
-            ) from None
+        except Unreachable as error:
+            raise Unreachable(f"{error}; or give --data a folder with TASK/SPLIT files, or try --data mini") from None
     else:
-        # GLUE's own tsv files have quotes that belong to the texts.
-        parts = [table.read(path, columns, path.suffix != ".tsv") for path in files(data, task, split)]
+        parts = [table.read(path, columns) for path in files(data, task, split)]
         rows = joined(parts, f"{data}/{task.name}/{split}")
     return named(rows, task) if labelled else rows
 
@@ -63,7 +65,10 @@ def joined(parts: Sequence[Table], origin: str) -> Table:
     if len(parts) == 1:
         return parts[0]
     columns = {name: [cell for part in parts for cell in part[name]] for name in parts[0].columns}
-    return Table(origin, range(1, sum(map(len, parts)) + 1), columns, orders=parts[0].orders)
+    orders = {
+        name: order for name, order in parts[0].orders.items() if all(part.orders == parts[0].orders for part in parts)
+    }
+    return Table(origin, range(1, sum(map(len, parts)) + 1), columns, orders=orders)
 
 
 def files(data: str, task: Task, split: str) -> list[Path]:
@@ -80,30 +85,41 @@ def files(data: str, task: Task, split: str) -> list[Path]:
 def split_files(folder: Path, split: str) -> list[Path]:
     """The files of a split in a folder; ValueError says what is there instead."""
     if not (files := present_files(folder, split)):
-        others = sorted(path.name for path in folder.iterdir())
-        raise ValueError(f"{folder} has no split {split!r}; there: {', '.join(others) or 'nothing'}")
+        others = listed(sorted(path.name for path in folder.iterdir()), split, printable)
+        raise ValueError(f"{printable(str(folder))} has no split {split!r}; there: {others}")
     return files
+
+
+def unused_files(folder: Path, splits: Sequence[str]) -> list[str]:
+    """Names of a folder's files that look like splits and are none of these."""
+    taken = {path for split in splits for path in present_files(folder, split)}
+    likely = ("train", "test", *SPELLINGS["validation"])
+    return sorted({path.name for split in likely for path in present_files(folder, split)} - {p.name for p in taken})
 
 
 def present_files(folder: Path, split: str) -> list[Path]:
     """The file of a split in a folder, or its shards as the hub names them, of the first format that there are any."""
     for suffix in SUFFIXES[::-1]:
-        for pattern in (f"{split}{suffix}", f"{split}-[0-9]*-of-[0-9]*{suffix}"):
+        for pattern in (f"{glob.escape(split)}{suffix}", f"{glob.escape(split)}-[0-9]*-of-[0-9]*{suffix}"):
             if paths := sorted(folder.glob(pattern)):
                 return paths
     return []
+
+
+class Unreachable(ValueError):
+    """A data set is not in the cache, and the hub cannot be reached."""
 
 
 def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Table:
     """A split of a data set on the hub or in its cache, classes that it names by those names.
 
     Raises:
-      LookupError: it cannot be had.
-      ValueError: it has no such column.
+      Unreachable: it cannot be had now.
+      ValueError: there is no such data set, configuration, split or column, or it is damaged; the line says which.
     """
     dataset, class_label = _load_hub(name, config, split)
     origin = " ".join(filter(None, (name, config, split)))
-    require(columns, dataset.column_names, origin)
+    once(columns, dataset.column_names, origin)
     cells = {column: dataset.data.table[column].to_pylist() for column in columns}
     features = {column: dataset.features[column] for column in columns}
     orders = {column: tuple(kind.names) for column, kind in features.items() if isinstance(kind, class_label)}
@@ -111,24 +127,49 @@ def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Tabl
 
 
 def hub_splits(name: str, config: str) -> tuple[str, ...]:
-    """The splits of a data set on the hub or in its cache; LookupError if it cannot be had."""
+    """The splits of a data set on the hub or in its cache; raises as `read_hub`."""
     return tuple(_load_hub(name, config)[0])
 
 
 def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, type]:
     """A data set, by default of all splits, and the type of the columns whose classes have names."""
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     datasets.disable_progress_bars()
-    datasets.config.HF_HUB_OFFLINE |= not hub_is_reachable()  # pyright: ignore[reportAttributeAccessIssue]
+    reached = hub_is_reachable()
+    datasets.config.HF_HUB_OFFLINE |= not reached  # pyright: ignore[reportAttributeAccessIssue]
+    said = f"data {ON_HUB + name + (config and f':{config}')!r}"
     try:
         return datasets.load_dataset(name, config or None, split=split), datasets.ClassLabel
-    except (DatasetNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise LookupError(
-            f"{name} is not in the cache and the hub cannot be reached ({type(error).__name__})"
-        ) from None
+    except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, RuntimeError) as error:
+        cause = error
+        while isinstance(cause.__cause__, Exception):
+            cause = cause.__cause__
+        lost = isinstance(error, DatasetNotFoundError | ConnectionError | HfHubHTTPError)
+        if lost and not reached:
+            raise Unreachable(
+                f"{said}: not in the cache, and the hub cannot be reached; fill the cache on a machine with access and "
+                "copy HF_HOME"
+            ) from None
+        if isinstance(error, DatasetNotFoundError):
+            raise ValueError(
+                f"{said}: no such data set on the hub, or no access to it, which HF_TOKEN gives; accepted: "
+                f"{ON_HUB}OWNER/NAME or {ON_HUB}OWNER/NAME:CONFIG"
+            ) from None
+        raise ValueError(f"{said}: {_reason(error, cause)}") from None
+
+
+def _reason(error: Exception, cause: BaseException) -> str:
+    """What `datasets` says, in a line; what of our command it is about."""
+    text = " ".join(str(error).split())
+    if configs := re.search(r"(?:pick one among the available configs|Available): (\[.*?\])", text):
+        return f"the configuration has to be one of {configs[1]:.500}; accepted: {ON_HUB}OWNER/NAME:CONFIG"
+    if splits := re.search(r"Unknown split \"?(.*?)\"?\. Should be one of (\[.*?\])", text):
+        return f"no split {splits[1]!r}; accepted: {splits[2]:.500}"
+    because = " ".join(str(cause).split())
+    return f"{text:.300}" + (f" ({type(cause).__name__}: {because:.200})" if because not in text else "")
 
 
 def repository(data: str) -> tuple[str, str]:
@@ -142,20 +183,30 @@ def repository(data: str) -> tuple[str, str]:
 def is_table(data: str) -> bool:
     """Whether `--data` names a table of one's own: a file, a folder with a training split, or a data set on the hub."""
     path = Path(data)
-    by_name = data.startswith(ON_HUB) or path.suffix.lower() in SUFFIXES
-    return by_name or bool(data) and path.is_dir() and bool(present_files(path, "train"))
+    if data.startswith(ON_HUB) or suffix_of(path):
+        return True
+    return bool(data) and os.path.isdir(path) and bool(present_files(path, "train"))
 
 
 def table_name(data: str) -> str:
-    """What a run on this table is called: its file or folder, without what comes before and behind."""
+    """What a run on this table is called: its file or folder, without what comes before and behind, as a task's name.
+
+    >>> table_name("data/my reviews (1).csv")
+    'my-reviews-1'
+    """
     if data.startswith(ON_HUB):
-        return data.removeprefix(ON_HUB).rpartition("/")[2].replace(":", "-")
-    path = Path(data)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+        name = data.removeprefix(ON_HUB).rpartition("/")[2]
+    else:
+        path = Path(data)
+        name = path.name[: -len(suffix)] if (suffix := suffix_of(path)) else path.resolve().name
+    return re.sub(r"[^\w.]+", "-", name).strip("-.")[:80] or "table"
 
 
-def has_split(data: str, split: str) -> bool:
-    """Whether a folder has files of a split, or a data set on the hub that split; a file has none but its rows."""
+def split_named(data: str, split: str) -> str:
+    """How a folder, or a data set on the hub, calls a split; empty if it has none, as a file has none but its rows."""
+    spellings = SPELLINGS.get(split, (split,))
     if data.startswith(ON_HUB):
-        return split in hub_splits(*repository(data))
-    return Path(data).is_dir() and bool(present_files(Path(data), split))
+        there = hub_splits(*repository(data))
+        return next((name for name in spellings if name in there), "")
+    folder = Path(data)
+    return next((name for name in spellings if os.path.isdir(folder) and present_files(folder, name)), "")

@@ -1,23 +1,24 @@
 """Tables as token arrays: tokenised once, then cached."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.labels import SURROGATE, short
 from adakron_jax.data.table import Table, printable
+from adakron_jax.data.texts import texts
 from adakron_jax.files import cache_folder, write_whole
 from adakron_jax.tokenizer import Tokenizer
 from train.data import sources
 from train.data.task import Task
-from train.terminal import Line
+from train.terminal import Line, say
 
 VERSION = 3  # of what is in a cached file
 
@@ -36,7 +37,8 @@ def load(
     Args:
       data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
       max_length: tokens at which an example is cut, the longer text of a pair first.
-      cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`.
+      cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`, if that can
+        be written.
       labelled: False for a test set, whose labels, if it has any, are not looked at; they all become 0.
 
     Raises:
@@ -59,48 +61,59 @@ def of_table(rows: Table, task: Task, split: str, tokenizer: Tokenizer, max_leng
 
 @dataclasses.dataclass(frozen=True)
 class Making:
-    """How rows become examples, and the folder in which they are kept."""
+    """How rows become examples, and the folder in which they are kept, if there is one."""
 
     task: Task
     tokenizer: Tokenizer
     max_length: int
     labelled: bool
-    cache: Path
+    cache: Path | None
 
     def examples(self, split: str, digest: str, read: Callable[[], Table]) -> Examples:
         """The examples of the rows with a digest, from the cache if they are there."""
+        if self.cache is None:
+            return self.tokenise(read(), split)
         problem = self.task.problem
         said = (problem.name, problem.labels, self.task.texts, self.task.label, self.max_length, self.labelled)
         key = hashlib.sha256(f"{VERSION} {said} {self.tokenizer.fingerprint} {digest}".encode()).hexdigest()
-        path = self.cache / "tokens" / f"{self.task.name}-{split}-{key[:32]}.npz"
+        path = self.cache / "tokens" / f"{self.task.name[:40]}-{split}-{key[:32]}.npz"
         if path.is_file():
             return _read(path)
-        locks = self.cache / "locks"
-        for folder in (path.parent, locks):
-            folder.mkdir(parents=True, exist_ok=True)
         # Of the workers of a grid that come at once, one tokenises, and the others wait for it.
-        with FileLock(locks / path.stem):
+        with _locked(self.cache / "locks", path.stem):
             if path.is_file():
                 return _read(path)
             examples = self.tokenise(read(), split)
             buffer = io.BytesIO()
             np.savez(buffer, **dataclasses.asdict(examples))
-            write_whole(path, buffer.getvalue())
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, buffer.getvalue())
+            except OSError as error:  # a cache is never needed
+                say(f"warning: the tokens are not kept ({error})")
             return examples
 
     def tokenise(self, rows: Table, split: str) -> Examples:
         """Checks every text and label, and turns the texts into ids."""
         if not len(rows):
             raise ValueError(f"{printable(rows.origin)}: no rows; accepted: at least one")
-        for name in self.task.texts:
-            for row, text in enumerate(rows[name]):
-                if not isinstance(text, str) or SURROGATE.search(text):
-                    raise ValueError(f"{rows.at(row)}: {name} is {short(text)}; accepted: a text")
+        read = texts(rows, self.task.texts)
         labels = self.task.problem.targets(rows, self.task.label) if self.labelled else np.zeros(len(rows), np.int32)
         with (line := Line(f"tokenizing {split}", len(rows))):
-            texts = [rows[name] for name in self.task.texts]
-            examples = self.tokenizer.encode(texts, self.max_length, lambda done: line.show(done, line.rate(done)))
+            examples = self.tokenizer.encode(read, self.max_length, lambda done: line.show(done, line.rate(done)))
         return dataclasses.replace(examples, labels=labels)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Keeps other processes from the same work, where the folder lets a lock be made."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / name))
+        except OSError as error:
+            say(f"warning: no lock on the cache ({error})")
+        yield
 
 
 def _read(path: Path) -> Examples:

@@ -6,6 +6,7 @@ it notices only what breaks its own structures.
 """
 
 import asyncio
+import glob
 import hashlib
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath.gpath import PosixGPath
 
 from adakron_jax.params import Tree
 from train.engine import hosts
@@ -163,6 +165,13 @@ def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return hook
 
 
+class _Folder(PosixGPath):
+    """A path in which orbax finds its files whatever the path is called: `[v2]` in it is a name, not a pattern."""
+
+    def glob(self, pattern: str) -> "Iterator[_Folder]":
+        return map(self._new, glob.iglob(os.path.join(glob.escape(str(self)), pattern)))
+
+
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     # Where a folder cannot be made, threads that wait for it would keep the process alive for many minutes.
     threads = ocp.AsyncOptions(create_directories_asynchronously=False)
@@ -170,7 +179,7 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
     handler = ocp.StandardCheckpointHandler()
     try:
-        return ocp.CheckpointManager(folder.resolve(), options=options, item_handlers=handler)
+        return ocp.CheckpointManager(_Folder(folder.resolve()), options=options, item_handlers=handler)
     except ValueError as error:
         raise Damaged(f"{folder}: damaged checkpoint ({_reason(error)}); train anew in another folder") from None
 

@@ -1,6 +1,7 @@
 """A run's folder: whether it is this run's, how far the run has come there, and its checkpoints."""
 
 import json
+import os
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,7 @@ def finished(config: RunConfig) -> Result | None:
       ValueError: the folder is a file, or holds a run that `--resume` or the configuration does not allow here.
     """
     folder = config.folder
-    lowest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not lowest.is_dir():
-        raise ValueError(f"out is {str(folder)!r}, and {lowest} is a file; accepted: a folder, or a path to a new one")
+    _check_path(folder)
     saved = folder / "config.toml"
     if not saved.is_file():
         if config.resume == "must":
@@ -52,6 +51,27 @@ def finished(config: RunConfig) -> Result | None:
     if result.journal not in ("", journal.digest_of(folder)):
         raise ValueError(f"{folder / journal.FILE}: damaged: not what the run has recorded; give another --out")
     return result
+
+
+def _check_path(folder: Path) -> None:
+    """ValueError unless there is a folder at a path, or one can be made there."""
+    for path in (folder, *folder.parents):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ValueError(f"out is {str(folder)!r:.200}: {error.strerror}; accepted: another path") from None
+        if not os.path.isdir(path):
+            what = (
+                f"a link to {os.readlink(path)}, where nothing is"
+                if path.is_symlink() and not path.exists()
+                else "a file"
+            )
+            raise ValueError(
+                f"out is {str(folder)!r}, and {path} is {what}; accepted: a folder, or a path to a new one"
+            )
+        return
 
 
 def reached(config: RunConfig) -> int:

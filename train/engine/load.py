@@ -8,10 +8,11 @@ import numpy as np
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table, printable
+from adakron_jax.messages import listed
 from train.data import own, sources, tokens
 from train.data.glue import TASKS
 from train.data.own import Own
-from train.data.parts import SHARE, Drawing, Parts, divide, share
+from train.data.parts import SHARE, Drawing, Parts, divide, share, unseen
 from train.data.task import Task
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -88,6 +89,7 @@ def own_of(config: RunConfig) -> Own:
         train=config.train_split,
         validation=_choosing(config) if not drawing_of(config).draws else "",
         test=config.test if config.test != "none" and not share(config.test) else "",
+        quoting=config.quoting,
     )
 
 
@@ -108,7 +110,7 @@ def _choosing(config: RunConfig) -> str:
     """The share, split or file that chooses; `auto` where it is left to one of GLUE's tasks."""
     if config.validation != "auto" or not config.own:
         return config.validation
-    return "validation" if sources.has_split(config.data, "validation") else str(SHARE)
+    return sources.split_named(config.data, "validation") or str(SHARE)
 
 
 def _splits(config: RunConfig) -> Mapping[str, str]:
@@ -139,7 +141,11 @@ def _parted(config: RunConfig, task: Task, sets: Mapping[str, Examples]) -> Part
 
 def described(parts: Parts) -> Iterator[str]:
     """Lines on what a table turned out to ask, and how it was parted."""
-    yield f"{parts.task.name}: {parts.task.problem.described()}"
+    problem = parts.task.problem
+    yield f"{parts.task.name}: {problem.described()}"
+    for name, examples in ({"train": parts.train} | parts.validation | parts.test).items():
+        if lacking := unseen(problem, examples.labels):
+            yield f"warning: {name} has no row of {len(lacking)} of the {len(problem.labels)} labels: {listed(lacking)}"
     for name, examples in (parts.validation | parts.test).items():
         repeated = parts.repeated.get(name, 0)
         again = f", of which {repeated:,} stand among the training rows too" if repeated else ""

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from train.grid.worker import Begin, Crew, Gone, Message, Said, Stop
@@ -82,6 +84,14 @@ def _bounds(chips: int) -> str:
     return bounds[chips]
 
 
+def _found_again() -> dict[str, str]:
+    """What a process needs that looks for no package in its working directory, where a `train.py` may lie."""
+    folder = str(Path(__file__).parents[2])
+    if folder == sysconfig.get_path("purelib"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))}
+
+
 class Process:
     """A worker's process, and the pipe to it. It ends when this process does."""
 
@@ -89,12 +99,12 @@ class Process:
         """Starts it, in a folder, by default that of this process."""
         self._pipe, its = multiprocessing.Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "train.grid.process", str(its.fileno())],
+            [sys.executable, "-P", "-m", "train.grid.process", str(its.fileno())],
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **place.environment},
+            env={**os.environ, **_found_again(), **place.environment},
             cwd=folder,
             process_group=0,  # Ctrl-C is for who has started it, and who tells it to stop
         )

@@ -2,19 +2,21 @@
 
 import dataclasses
 import itertools
+import os
 import typing
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.cli.flags import read_method
+from adakron_jax.flags import read_method, unknown_argument
+from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import make_method
 from train.data.glue import SUITES, TASKS
 from train.data.sources import is_table, table_name
 from train.options.config import Launch, RunConfig, options
-from train.options.flags import make_parser, name_of
+from train.options.flags import make_parser
 from train.options.model import Pretrained
 from train.options.recipes import NAMES, OWN, load_toml, read_file, read_recipe, typed_in
 
@@ -56,7 +58,10 @@ def parse_command(argv: Sequence[str]) -> Command:
       ValueError: a flag or value is not accepted, by itself or in the grid's file, the model cannot be found, or two
         cells of a grid have one name.
     """
-    flags, unknown = make_parser().parse_known_args(argv)
+    parser = make_parser()
+    flags, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise unknown_argument(unknown[0], parser.flags)
     given = vars(flags)
     launch = Launch(**{name: given.pop(name) for name in options(Launch) if name in given})
     words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
@@ -71,15 +76,15 @@ def parse_command(argv: Sequence[str]) -> Command:
         methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
     learning_rates = [{"learning_rate": value} for value in values.pop("learning_rate", [])] or [{}]
     seeds = values.pop("seed", [RunConfig.seed])
-    folds = [values["fold"]] if "fold" in values else range(1, values.get("folds", RunConfig.folds) + 1)
-    if unknown:
-        accepted = [*map(name_of, options(RunConfig)), *map(name_of, options(Launch))]
-        accepted += [f"--method.{field.name}" for field in dataclasses.fields(methods[0][0])]
-        raise ValueError(f"unknown argument {unknown[0]!r}; accepted: {', '.join(accepted)}")
+    # Of no folds there is one run all the same, which refuses them.
+    folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
     name = values.get("recipe", RunConfig.recipe)
     own = {} if name in NAMES else read_file(Path(name))
-    model = Pretrained(({"model": RunConfig.model} | own | values)["model"])
+    values["model"] = absolute(({"model": RunConfig.model} | own | values)["model"])
+    if values.get("init_from"):
+        values["init_from"] = os.path.abspath(values["init_from"])
+    model = Pretrained(values["model"])
     runs = []
     for task, (method, fields), learning_rate, fold, seed in itertools.product(
         tasks, methods, learning_rates, folds, seeds

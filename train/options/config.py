@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import re
 import tomllib
 import typing
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import tomli_w
 
+from adakron_jax.data.formats import suffix_of
 from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
@@ -99,6 +101,7 @@ class RunConfig:
     label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", OWN)
     problem: str = option("auto", "what a table's labels ask for; auto looks at them", OWN, ("auto", *KINDS))
     test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", OWN)
+    quoting: bool = option(False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", OWN)
     weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0)
     warmup_ratio: float = option(0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION)
     accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)
@@ -116,8 +119,10 @@ class RunConfig:
     class_weights: str = option("none", "of the examples in the loss; balanced: all classes count the same", DATA,
                                 ("none", "balanced"))  # fmt: skip
     train_split: str = option("train", "the split to train on", DATA)
-    limit_train: Limit = option("all", "train on the first N examples", DATA, at_least=1)
-    limit_eval: Limit = option("all", "evaluate on the first N examples of each split", DATA, at_least=1)
+    limit_train: Limit = option(
+        "all", "train on N examples: the first, of a table of your own ones drawn by --split-seed", DATA, at_least=1
+    )
+    limit_eval: Limit = option("all", "evaluate on N examples of each split, likewise", DATA, at_least=1)
     best_by: str = option(
         "auto", "the metric that chooses the best evaluation, or last; auto: the task's first", EVALUATION
     )
@@ -159,6 +164,7 @@ class RunConfig:
                     value == word if isinstance(value, str) else known.at_least <= value < math.inf,
                     f"{word and f'{word}, or '}at least {known.at_least}",
                 )
+        self._check("quoting", self.own or not self.quoting, "false, but for a table of one's own")
         self._check("seed", 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
@@ -238,8 +244,21 @@ class RunConfig:
         return [
             f"{key} {before.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
             for key in sorted(here.keys() | before.keys())
-            if key not in free and here.get(key) != before.get(key)
+            if key not in free and not self._same(key, here.get(key), before.get(key))
         ]
+
+    def _same(self, key: str, here: Any, before: Any) -> bool:
+        """Whether two values of a field are one: places may be spelled in several ways.
+
+        Of a table of one's own its rows decide, which a run knows by their digest.
+        """
+        if here == before or not isinstance(here, str) or not isinstance(before, str):
+            return here == before
+        if self.own and key == "data":
+            return True
+        if self.own and key in ("validation", "test"):
+            return bool(suffix_of(Path(here)) and suffix_of(Path(before)))
+        return key in ("model", "data", "init_from") and os.path.abspath(here) == os.path.abspath(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from adakron_jax.cli.flags import Parser, add_method_fields
+from adakron_jax.flags import Parser, add_method_fields
 from adakron_jax.splice import METHODS, Method
 from train.options.config import Launch, RunConfig, word_of
 
@@ -14,8 +14,8 @@ from train.options.config import Launch, RunConfig, word_of
 def make_parser() -> Parser:
     """A parser of every field of RunConfig and Launch, in groups; only what is given is in what it returns."""
     parser = Parser(
-        prog="python -m train",
-        usage="python -m train --task TASK | --data TABLE --text COLUMN --label COLUMN [--FLAG VALUE ...]",
+        prog="adakron train",
+        usage="adakron train --task TASK | --data TABLE --text COLUMN --label COLUMN [--FLAG VALUE ...]",
         description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task, or on a table of your own. Several tasks, "
         "methods, learning rates, seeds or folds make a grid: a run for each combination, in a folder of its own below "
         "--out.",

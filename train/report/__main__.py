@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from adakron_jax import streams
 from adakron_jax.files import write_whole
 from train.report import formats, words
 from train.report.page import page
@@ -16,7 +17,8 @@ from train.report.tables import Table, tabulate
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.report", description="Reports all runs below a folder.")
+    streams.prepare()
+    parser = argparse.ArgumentParser(prog="adakron report", description="Reports all runs below a folder.")
     parser.add_argument("folder", type=Path, help="runs, in folders of their own at any depth")
     parser.add_argument("--out", type=Path, help="where to write report.md, .csv, .tex and .html (default: FOLDER)")
     given = parser.parse_args(argv)

@@ -4,15 +4,12 @@ import dataclasses
 import statistics
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 
-from adakron_jax.cli import paper
 from adakron_jax.methods import AdaKron
+from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
 from train.options.recipes import RECIPES
 from train.report.tables import Table
-
-SCORES = Path(__file__).with_name("paper_scores.toml")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +26,7 @@ def paper_rows(table: Table, method: Method) -> list[PaperRow]:
     if not table.comparable:
         return []
     data, found = tomllib.loads(SCORES.read_text(encoding="utf-8")), []
-    for row in paper.ROWS:
+    for row in sizes.ROWS:
         if row.encoder != table.named or row.method != method:
             continue
         if row.table == 3 and isinstance(method, AdaKron):

@@ -1,4 +1,4 @@
-"""Command-line flags of a method, `--method adakron --method.factors 12 4`, for whatever program wants them."""
+"""Command-line flags: a parser, and those of a method, `--method adakron --method.factors 12 4`, for any program."""
 
 import argparse
 import dataclasses
@@ -6,8 +6,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from adakron_jax.messages import near
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import METHODS, Method, make_method
+from adakron_jax.splice import METHODS, Method, fields_of, make_method
+
+_METHOD = "--method."
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,6 +21,36 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
+
+    @property
+    def flags(self) -> list[str]:
+        """The long flags that `--help` shows."""
+        shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
+        return [flag for action in shown for flag in action.option_strings if flag.startswith("--")]
+
+
+def unknown_argument(argument: str, flags: Sequence[str]) -> ValueError:
+    """What to raise for an argument that no flag takes: those that it may have meant, or else the first few."""
+    word = argument.partition("=")[0]
+    of_method = word.startswith(_METHOD)
+    prefix = _METHOD if of_method else "--"
+    known = [flag for flag in flags if flag.startswith(_METHOD) == of_method and flag != "--help"]
+    names = near(word.removeprefix(prefix), [flag.removeprefix(prefix) for flag in known])
+    means = [prefix + name for name in names] or [flag for flag in known if _initials(flag) == word.lstrip("-")]
+    if not word.startswith("-") or not means:
+        means = known if of_method else known[:4]
+    return ValueError(f"unknown argument {word!r:.100}; accepted: {', '.join(means)}, or another that --help lists")
+
+
+def _initials(flag: str) -> str:
+    """--learning-rate -> lr."""
+    return "".join(word[:1] for word in flag.lstrip("-").split("-"))
+
+
+def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if not where the adapter says") -> None:
+    """Adds `--model`; by its earlier name `--base` too, which `--help` no longer shows."""
+    parser.add_argument("--model", metavar="MODEL", help=f"{text}: a folder, pkg:NAME or a hub id")
+    parser.add_argument("--base", dest="model", help=argparse.SUPPRESS)
 
 
 def add_method_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +63,12 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
 def add_method_fields(parser: Any) -> None:
     """Adds `--method.FIELD` for every field of every registered method to a parser or a group of one."""
     common = [field.name for field in dataclasses.fields(Method)]
-    owners: dict[str, list[str]] = {}
+    methods_of: dict[str, list[str]] = {}
     for name, method in sorted(METHODS.items()):
         for field in (field for field in dataclasses.fields(method) if field.name not in common):
             shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-            owners.setdefault(field.name, []).append(f"{name} (default: {shown})")
-    for name, texts in owners.items():
+            methods_of.setdefault(field.name, []).append(f"{name} (default: {shown})")
+    for name, texts in methods_of.items():
         parser.add_argument(f"--method.{name}", nargs="+", metavar=name.upper(), help="; ".join(texts))
     said = f"layers that the method's modules are in, such as 6-11 (default: {Method.layers})"
     parser.add_argument("--method.layers", nargs="+", metavar="LAYERS", help=said)
@@ -56,18 +89,21 @@ def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Me
     """A method's class, and its fields from their words as `take_method` has them."""
     method = type(make_method(name, {}))
     hints = typing.get_type_hints(method)
+    accepted = [field.name for field in fields_of(method)]
     typed = {}
-    for name, words in fields.items():
-        hint = hints.get(name, str)
+    for field, words in fields.items():
+        if field not in accepted:
+            raise ValueError(f"method {method.name} has no field {field:.60}; accepted: {', '.join(accepted)}")
+        hint = hints[field]
         many = typing.get_origin(hint) is tuple
         kind = typing.get_args(hint)[0] if many else hint
         if not many and len(words) > 1:
-            raise ValueError(f"method.{name} is {' '.join(words)!r}; accepted: one value")
+            raise ValueError(f"method.{field} is {' '.join(words)!r}; accepted: one value")
         try:
             values = [_value(kind, word) for word in words]
         except ValueError:
-            raise ValueError(f"method.{name} is {' '.join(words)!r}; accepted: {kind.__name__}") from None
-        typed[name] = tuple(values) if many else values[0]
+            raise ValueError(f"method.{field} is {' '.join(words)!r}; accepted: {kind.__name__}") from None
+        typed[field] = tuple(values) if many else values[0]
     return method, typed
 
 

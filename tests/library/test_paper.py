@@ -5,9 +5,7 @@ from decimal import Decimal
 import pytest
 
 from adakron_jax.architectures.config import NAMED
-from adakron_jax.cli import paper
 from adakron_jax.cli.main import main
-from adakron_jax.cli.paper import CONVENTIONS, PAPERS, ROWS, Row, count, described, rounds_to
 from adakron_jax.cli.params import count_params
 from adakron_jax.methods import (
     IA3,
@@ -26,6 +24,8 @@ from adakron_jax.methods import (
     UniPELT,
     VeRA,
 )
+from adakron_jax.paper import sizes
+from adakron_jax.paper.sizes import CONVENTIONS, PAPERS, ROWS, Row, count, described, rounds_to
 from adakron_jax.splice import Method
 
 D, L = 768, 12
@@ -155,8 +155,8 @@ def test_the_command_prints_a_line_for_each_row(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("table", [1, 2])
 def test_what_does_not_agree_is_printed_so(monkeypatch: pytest.MonkeyPatch, table: int):
-    monkeypatch.setattr(paper, "ROWS", [Row(table, "LoRA", "bert-base", LoRA(), "0.4")])
-    *_, line = paper.lines()
+    monkeypatch.setattr(sizes, "ROWS", [Row(table, "LoRA", "bert-base", LoRA(), "0.4")])
+    *_, line = sizes.lines()
     assert line.split() == ["LoRA", "lora", "r=8", "294,912", "0.295", "0.4", "no"]
 
 

@@ -1,0 +1,5 @@
+"""The tables of the AdaKron paper (Braga et al. 2024): sizes by method in `sizes`, scores by task in SCORES."""
+
+from pathlib import Path
+
+SCORES = Path(__file__).with_name("scores.toml")  # on the development sets, but for what `configs/` has as `published`
