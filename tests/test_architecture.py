@@ -122,6 +122,11 @@ def test_the_library_never_imports_the_program():
     assert importers("train")
 
 
+def test_the_program_takes_nothing_of_the_library_s_commands():
+    assert not {module for module in importers("adakron_jax.cli") if within(module, "train")}
+    assert importers("adakron_jax.cli")
+
+
 def test_the_program_s_folders_import_downward_only():
     order = [f"train.{folder}" for folder in ("data", "options", "output", "engine", "grid")]
     for lower, upper in itertools.combinations(order, 2):

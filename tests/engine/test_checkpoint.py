@@ -137,3 +137,16 @@ def test_a_turned_bit_among_the_values_is_damage(tmp_path: Path, at: float):
     with pytest.raises(Damaged, match="best/3: damaged checkpoint"):
         checkpoints.restore_best(3, like)
     checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["[v2]", "a*b", "**", "q?x", "100%20#x"])
+def test_a_folder_may_be_called_anything(tmp_path: Path, name: str):
+    folder = tmp_path / name
+    folder.mkdir()
+    for trial in range(2):
+        checkpoints = Checkpoints(folder)
+        if not trial:
+            checkpoints.save_best(3, {"leaf": jnp.arange(2.0)})
+            checkpoints.wait()
+        assert checkpoints.restore_best(3, {"leaf": jnp.zeros(2)})["leaf"].tolist() == [0, 1]
+        checkpoints.close()
