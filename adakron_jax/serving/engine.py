@@ -43,7 +43,11 @@ class _Item:
     loop: asyncio.AbstractEventLoop
 
     def settle(self, result: Answer | Exception) -> None:
-        self.loop.call_soon_threadsafe(_settle, self.waiting, result)
+        try:
+            self.loop.call_soon_threadsafe(_settle, self.waiting, result)
+        except RuntimeError:
+            if not self.loop.is_closed():  # else whoever asked has gone with it
+                raise
 
 
 def _settle(waiting: asyncio.Future, result: Answer | Exception) -> None:
