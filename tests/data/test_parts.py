@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem, make
 from train.data.glue import TASKS
-from train.data.parts import Drawing, divide, hold_fold, hold_out, unseen
+from train.data.parts import Drawing, divide, hold_fold, hold_out
 from train.data.task import Task
 
 
@@ -107,15 +107,6 @@ def test_of_glue_a_limit_takes_the_first_rows():
     labels = np.array([0, 0, 1, 1])
     parts = divide(TASKS["rte"], {"train": examples(labels), "validation": examples(labels)}, Drawing(limit_train=3))
     assert parts.train.labels.tolist() == [0, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("targets", "unseen_labels"),
-    [(np.array([0, 0, 2]), ["b"]), (np.array([[True, False, False]]), ["b", "c"]), (np.array([0, 1, 2]), [])],
-)
-def test_labels_without_a_row_are_named(targets: np.ndarray, unseen_labels: list[str]):
-    kind = "multilabel" if targets.ndim == 2 else "classification"
-    assert unseen(make(kind, ("a", "b", "c")), targets) == unseen_labels
 
 
 def test_rows_that_the_training_part_has_too_are_counted():

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from adakron_jax.data import table
 from adakron_jax.data.formats import SUFFIXES
+from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 
@@ -316,9 +317,9 @@ def test_classes_that_parquet_names_are_read_by_their_names_in_their_order(tmp_p
     rows = pyarrow.table({"text": ["x", "y", "z"], "label": pyarrow.array([1, 0, -1], pyarrow.int64())})
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     parquet.write_table(rows.replace_schema_metadata(metadata), tmp_path / "a.parquet")
-    found = table.read(tmp_path / "a.parquet")
+    found = decoded(table.read(tmp_path / "a.parquet"))
     assert (found["label"], found.orders) == (["high", "low", -1], {"label": ("low", "high")})
     (part,) = table.parts(tmp_path / "a.parquet")  # a table that only passes through keeps what it has
     assert part["label"] == [1, 0, -1]
     parquet.write_table(rows.replace_schema_metadata({"huggingface": "[1]"}), tmp_path / "b.parquet")
-    assert table.read(tmp_path / "b.parquet")["label"] == [1, 0, -1]
+    assert decoded(table.read(tmp_path / "b.parquet"))["label"] == [1, 0, -1]

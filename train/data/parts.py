@@ -165,11 +165,6 @@ def limited(
     return np.sort(order[np.concatenate([firsts, others[steps.astype(int)]])])
 
 
-def unseen(problem: Problem, targets: Targets) -> list[str]:
-    """The labels that no row of a part has."""
-    return [label for label, rows in zip(problem.labels, problem.carriers(targets), strict=False) if not len(rows)]
-
-
 def _by_stratum(problem: Problem, targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:
     """The rows by stratum, such as their class; at random among equals."""
     rng = np.random.default_rng(seed)

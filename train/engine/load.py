@@ -8,11 +8,10 @@ import numpy as np
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table, printable
-from adakron_jax.messages import listed
 from train.data import own, sources, tokens
 from train.data.glue import TASKS
 from train.data.own import Own
-from train.data.parts import SHARE, Drawing, Parts, divide, share, unseen
+from train.data.parts import SHARE, Drawing, Parts, divide, share
 from train.data.task import Task
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -141,11 +140,7 @@ def _parted(config: RunConfig, task: Task, sets: Mapping[str, Examples]) -> Part
 
 def described(parts: Parts) -> Iterator[str]:
     """Lines on what a table turned out to ask, and how it was parted."""
-    problem = parts.task.problem
-    yield f"{parts.task.name}: {problem.described()}"
-    for name, examples in ({"train": parts.train} | parts.validation | parts.test).items():
-        if lacking := unseen(problem, examples.labels):
-            yield f"warning: {name} has no row of {len(lacking)} of the {len(problem.labels)} labels: {listed(lacking)}"
+    yield f"{parts.task.name}: {parts.task.problem.described()}"
     for name, examples in (parts.validation | parts.test).items():
         repeated = parts.repeated.get(name, 0)
         again = f", of which {repeated:,} stand among the training rows too" if repeated else ""
