@@ -264,8 +264,12 @@ def compile_all(
     steps, state, frozen = steps_of_shapes(encoder, make_method(given.method, {}), mesh, chips, given.remat)
     batch = batch_of_shapes(given.rows * mesh.data, given.seq)
     for work in given.work:
-        jitted, first = (steps.train.jitted, state) if work == "step" else (steps.evaluate.jitted, state.trainable)
-        traced, begun = jitted.trace(first, frozen, batch), time.perf_counter()
+        if work == "step":
+            traced = steps.train.jitted.trace(state, frozen, batch)
+        else:  # rows without micro-batches
+            inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch.inputs)
+            traced = steps.evaluate.jitted.trace(state.trainable, frozen, inputs)
+        begun = time.perf_counter()
         compiled = traced.lower().compile()
         about = {"target": target, "model": model, "work": work, "mesh": str(mesh), "remat": given.remat}
         about |= {"compile_seconds": time.perf_counter() - begun}

@@ -212,7 +212,7 @@ def test_all_adapters_of_upper_layers_share_the_pass_below(
     forward = functools.partial(_forward, model=stack.model)
     traced = str(jax.make_jaxpr(forward)(stack.frozen, (selected, blank(1, 16, 1))))
     assert "f32[1,16,64]" in traced
-    assert "f32[8,1,1,64]" in traced
+    assert "f32[8,1,1,128]" in traced
     assert "f32[8,1,16," not in traced
 
 

@@ -144,7 +144,7 @@ def test_the_flops_of_a_step_are_those_counted_by_hand() -> None:
 
 def test_what_a_cpu_compiles_has_figures_by_operation() -> None:
     steps, state, frozen = steps_of_shapes(SMALL, AdaKron(), MeshShape(), jax.devices()[:1])
-    traced = steps.evaluate.jitted.trace(state.trainable, frozen, batch_of_shapes(2, 16))
+    traced = steps.train.jitted.trace(state, frozen, batch_of_shapes(2, 16))
     found = figures(traced.lower().compile(), matmul_flops(traced.jaxpr), TARGETS["h200"])
     assert found["seconds"] > 0
     assert sum(group["kernels"] for group in found["groups"]) == found["kernels"] > 0

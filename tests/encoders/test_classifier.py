@@ -15,7 +15,7 @@ from adakron_jax.splice import Method
 from tests.library.test_params import TINY_BERT
 
 ROBERTA = dataclasses.replace(TINY_BERT, model_type="roberta", type_vocab_size=1, pad_id=1)
-IDS = np.array([[2, 5, 6, 7], [2, 8, 0, 0]])
+IDS = np.array([[2, 5, 6, 4], [2, 3, 0, 0]])
 LENGTHS = (IDS > 0).sum(axis=1)
 
 

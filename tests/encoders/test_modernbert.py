@@ -26,8 +26,8 @@ def reach(global_layers: bool) -> np.ndarray:
     params = jax.jit(model.init)(jax.random.key(0), inputs)["params"]
     # The first layer adds nothing, so that what is seen is the second's doing.
     for block in ("attention", "ffn"):
-        kernel = params["layers"][block]["dense"]["kernel"]
-        params["layers"][block]["dense"]["kernel"] = kernel.at[0].set(0.0)
+        kernel = params["layers"]["0"][block]["dense"]["kernel"]
+        params["layers"]["0"][block]["dense"]["kernel"] = jnp.zeros_like(kernel)
     apart = dataclasses.replace(inputs, tokens=jnp.arange(32).reshape(2, 16))
 
     def last_token(table: jax.Array) -> jax.Array:
