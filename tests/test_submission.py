@@ -333,7 +333,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
     assert submit.main(["nothing", "--out", str(tmp_path / "no/glue.zip")]) == 2
     complaints = capsys.readouterr().err.splitlines()
     assert len(complaints) == 2
-    assert all("out is " in each and "accepted: a file in a folder that is there" in each for each in complaints)
+    assert all(" cannot be written; accepted: a file in a folder that exists" in each for each in complaints)
 
 
 def test_a_stop_is_one_line_and_leaves_nothing(

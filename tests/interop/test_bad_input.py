@@ -91,7 +91,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-lora-bert", contents(PEFT, lambda x: b""), "header too small"),
     ("peft-lora-bert", contents(CONFIG, lambda x: x[:-9]), f"{CONFIG}: "),
     ("peft-lora-bert", contents(CONFIG, lambda x: b"[" * 100_000), f"{CONFIG}: "),
-    ("peft-lora-bert", contents(CONFIG, lambda x: x + b" " * (2 << 20)), "accepted: at most 1,048,576"),
+    ("peft-lora-bert", contents(CONFIG, lambda x: x + b" " * (17 << 20)), "accepted: at most 16,777,216"),
     ("peft-lora-bert", pickled(PEFT, "adapter_model.bin"), "never loaded, since loading it can run code"),
     ("peft-vera-roberta", said(CONFIG, save_projection=False), "save_projection is False"),
     ("peft-prefix-bert", said(CONFIG, num_virtual_tokens=4), "misshapen prompt_embeddings (3, 192), expected (4, 192)"),

@@ -153,7 +153,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, A
         got = {"online": ask(server.endpoint, full, online), "log": list(server.requests)}
         got["config"] = ask(server.endpoint, bare, ["config acme/tiny-bert", "config acme/nobody"])
     # Each has a cache of its own: one that two read at once is locked now and then, which the other waits for.
-    copy = shutil.copytree(full, empty.with_name("copy"), symlinks=True)
+    copy = shutil.copytree(full, tmp_path_factory.mktemp("copy"), symlinks=True, dirs_exist_ok=True)
     with ThreadPoolExecutor() as pool:
         later = {
             "offline": pool.submit(ask, server.endpoint, copy, CACHED + NOT_CACHED, HF_HUB_OFFLINE="1"),

@@ -109,12 +109,12 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
     draw = bool(task.fingerprint)  # whether rows may stand in any order, sorted by label too
     taken = limited(task.problem, whole.labels[left], drawing.limit_train, drawing.seed, draw)
     left = left[taken]
-    train = whole if len(left) == len(whole) else whole.take(left)
+    train = whole.take(left)
     problem = task.problem.fitted(train.labels)
     rows, parts = {"train": left, **rows}, {}
     for name in (*task.dev_splits, *task.test_splits):
         taken = limited(task.problem, held[name].labels, drawing.limit_eval, drawing.seed, draw)
-        parts[name] = held[name] if len(taken) == len(held[name]) else held[name].take(taken)
+        parts[name] = held[name].take(taken)
         if name in rows:
             rows[name] = rows[name][taken]
     # Of splits that others have drawn, GLUE's, it is known.
