@@ -2,11 +2,15 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adakron_jax.files import check_writable, write_whole
 from adakron_jax.flags import Parser, add_model_flag
+
+if TYPE_CHECKING:
+    from adakron_jax.adapter import Card
 
 
 def add_flags(parser: Parser) -> None:
@@ -23,10 +27,6 @@ def add_flags(parser: Parser) -> None:
 def run(given: dict[str, Any]) -> int:
     from adakron_jax import runtime
     from adakron_jax.classifier import TextClassifier
-    from adakron_jax.data import table
-    from adakron_jax.data.labels import decoded
-    from adakron_jax.data.table import printable
-    from adakron_jax.data.texts import texts
     from adakron_jax.evaluation import assess, page, terminal
 
     for path in (given[name] for name in ("json", "page") if name in given):
@@ -35,19 +35,8 @@ def run(given: dict[str, Any]) -> int:
     classifier = TextClassifier.load(given["run"], given.get("model", ""))
     card, problem = classifier.card, classifier.problem
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
-    rows = decoded(table.read(given["data"], [*columns, *label], True if "quoting" in given else None))
-    if not len(rows):
-        raise ValueError(f"{given['data']}: no rows; accepted: at least one")
-    named = problem.named(rows, label)
-    if named is not rows:
-        pairs = ", ".join(f"{code} ({printable(name)})" for code, name in enumerate(problem.labels[:10]))
-        print(f"{label[0]}: taken for the codes of labels: {pairs}", file=sys.stderr)
-    targets = problem.targets(named, label)
-    if problem.is_single(targets):
-        raise ValueError(f"{given['data']}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
-    read = texts(rows, columns)
-    if empty := sum(not text for column in read for text in column):
-        print(f"warning: {empty} empty texts", file=sys.stderr)
+    quoted = True if "quoting" in given else None
+    read, targets = labelled(given["data"], card, columns, label, quoted)
     assessment = assess(problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
     name = f"{given['run']} on {given['data']}"
     terminal.show(name, assessment)
@@ -56,3 +45,32 @@ def run(given: dict[str, Any]) -> int:
     if "page" in given:
         write_whole(given["page"], page.page(name, assessment).encode())
     return 0
+
+
+def labelled(
+    data: Path, card: "Card", columns: Sequence[str], label: Sequence[str], quoted: bool | None = None
+) -> tuple[Any, Any]:
+    """The texts of a table, and the targets that its labels are.
+
+    Raises:
+      ValueError: it cannot be read, has no rows, or not labels such as the adapter's.
+    """
+    from adakron_jax.data import table
+    from adakron_jax.data.labels import decoded
+    from adakron_jax.data.table import printable
+    from adakron_jax.data.texts import texts
+
+    rows, problem = decoded(table.read(data, [*columns, *label], quoted)), card.problem
+    if not len(rows):
+        raise ValueError(f"{data}: no rows; accepted: at least one")
+    named = problem.named(rows, label)
+    if named is not rows:
+        pairs = ", ".join(f"{code} ({printable(name)})" for code, name in enumerate(problem.labels[:10]))
+        print(f"{label[0]}: taken for the codes of labels: {pairs}", file=sys.stderr)
+    targets = problem.targets(named, label)
+    if problem.is_single(targets):
+        raise ValueError(f"{data}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
+    read = texts(rows, columns)
+    if empty := sum(not text for column in read for text in column):
+        print(f"warning: {empty} empty texts", file=sys.stderr)
+    return read, targets

@@ -1,6 +1,7 @@
 """Adapters from one format into another: what `import` and `export` do."""
 
 import dataclasses
+import importlib.util
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
 
 _SHOWN = 20  # labels in a line
-FORMATS = ("huggingface", "peft", "adapterhub", "authors")
+FORMATS = ("huggingface", "peft", "adapterhub", "authors", "onnx")
 _READERS: dict[str, Any] = {
     "huggingface": huggingface.read,
     "peft": peft.read,
@@ -122,7 +123,12 @@ def _same_name(recorded: str, model: str, base: Base) -> bool:
 
 
 def export_adapter(
-    run: str, to: str, out: Path, model: str | None = None, note: Callable[[str], Any] = lambda line: None
+    run: str,
+    to: str,
+    out: Path,
+    model: str | None = None,
+    note: Callable[[str], Any] = lambda line: None,
+    quantize: str = "",
 ) -> list[str]:
     """Writes an adapter for another program; each file appears whole.
 
@@ -132,6 +138,7 @@ def export_adapter(
       out: the folder to write, which holds nothing else.
       model: where the encoder is, if not where the adapter says.
       note: told in a line what the format does not hold.
+      quantize: of `onnx`, a second, smaller model: `int8`.
 
     Returns:
       The names of the files.
@@ -141,12 +148,14 @@ def export_adapter(
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; accepted: {', '.join(FORMATS)}")
+    if quantize and to != "onnx":
+        raise ValueError(f"--quantize {quantize} is for --to onnx, not for --to {to}")
     folder = locate_adapter(run)
     tree, card = adapter.load(folder)
     card = dataclasses.replace(card, base=model or card.base)
     leaves = flatten(tree)
-    if to == "huggingface":
-        files = _fused_files(folder, card)
+    if to in ("huggingface", "onnx"):
+        files = _whole(folder, card, to, quantize)
     else:
         writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
         files = writers[to](card, in_own_unit(leaves, card.problem))
@@ -195,12 +204,26 @@ def _use(to: str, card: Card, name: str) -> str:
             f'model = AutoAdapterModel.from_pretrained("{base}")',
             f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
         ],
+        "onnx": [
+            "from optimum.onnxruntime import ORTModelForSequenceClassification",
+            "from transformers import AutoTokenizer, pipeline",
+            f'model = ORTModelForSequenceClassification.from_pretrained("{name}", file_name="model.onnx")',
+            f'classify = pipeline("text-classification", model, tokenizer=AutoTokenizer.from_pretrained("{name}"))',
+        ],
         "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
     }[to]
     return "\n".join(["```python", *lines, "```"])
 
 
-def _fused_files(folder: Path, card: Card) -> dict[str, bytes]:
+def _whole(folder: Path, card: Card, to: str, quantize: str) -> dict[str, bytes]:
+    """The files of the classifier that an adapter makes of its encoder."""
     base = locate(card.base)
     _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
-    return huggingface.write(card, in_own_unit(flatten(params), card.problem), base)
+    leaves = in_own_unit(flatten(params), card.problem)
+    if to == "huggingface":
+        return huggingface.write(card, leaves, base)
+    if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"--to onnx needs {missing[0]}; install it with: pip install 'adakron-jax[onnx]'")
+    from adakron_jax.interop.onnx.folder import write
+
+    return write(card, leaves, base, quantize)

@@ -40,7 +40,7 @@ _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", 
 _OTHERWISE = {
     "adakron": "authors",
     "adamix": "authors",
-    "prefix": "peft or adapterhub",
+    "prefix": "peft, adapterhub",
     **dict.fromkeys(("compacter", "compacter++", "houlsby", "pfeiffer", "unipelt"), "adapterhub"),
 }
 
@@ -101,11 +101,11 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
         if any(map(is_own, leaves)):
             raise ValueError(f"method {method.name} fuses into {simpler.name}, which keeps modules of its own")
     except ValueError as error:
-        formats = _OTHERWISE.get(method.name)
-        instead = f"export it --to {formats}, or use" if formats else "use"
+        formats = ", ".join(filter(None, (_OTHERWISE.get(method.name), "onnx")))
         said = str(error).partition(";")[0]
         raise ValueError(
-            f"{said}, so it is no plain Hugging Face model; {instead} the adapter with our own encoder"
+            f"{said}, so it is no plain Hugging Face model; export it --to {formats}, or use the adapter with our own "
+            "encoder"
         ) from None
     return leaves
 
@@ -136,26 +136,34 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
       ValueError: method or head have no equal in a plain classifier.
     """
     card, leaves = _with_pooler(card, fused(card.method, leaves, card))
-    config, problem = card.encoder, card.problem
+    config = card.encoder
     pooled = {}
     if "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
         card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}
     check_own(card, "a Hugging Face classifier")
-    head = own_head(config, problem.outputs)
+    head = own_head(config, card.problem.outputs)
     paths = {slot.path for slot in head}
     encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
     tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)
+    return described(card, folder, **pooled) | {WEIGHTS: save(tensors, metadata={"format": "pt"})}
+
+
+def described(card: Card, folder: Path, **more: Any) -> dict[str, bytes]:
+    """The files of a classifier without its weights: `config.json` with the labels, and the tokenizer's.
+
+    Args:
+      folder: the encoder's.
+      more: what else the configuration says.
+    """
+    problem = card.problem
     names = problem.output_names
     said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}
     said |= {
-        "architectures": [f"{CLASSES[config.model_type]}ForSequenceClassification"],
+        "architectures": [f"{CLASSES[card.encoder.model_type]}ForSequenceClassification"],
         "id2label": {str(code): name for code, name in enumerate(names)},
         "label2id": {name: code for code, name in enumerate(names)},
         "problem_type": problem.transformers_type,
     }
-    said |= pooled
+    said |= more
     tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
-    return tokenizer | {
-        "config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n",
-        WEIGHTS: save(tensors, metadata={"format": "pt"}),
-    }
+    return tokenizer | {"config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"}
