@@ -122,7 +122,7 @@ PROBLEMS = [LABELS, make("multilabel", ("a", "ü")), make("regression", mean=2.0
 TEXTS = ["the cat", "a dog sat on the mat", "no"]
 
 
-@pytest.mark.parametrize(("problem", "base"), zip(PROBLEMS, ("bert", "roberta", "bert"), strict=True))
+@pytest.mark.parametrize(("problem", "base"), list(zip(PROBLEMS, ("bert", "roberta", "bert"), strict=True)))
 def test_a_folder_holds_all_that_other_tools_read(problem: Any, base: str, tmp_path: Path) -> None:
     saved(tmp_path / "adapter", methods.Pfeiffer(4), {"problem": problem, "pooling": "mean", "head": "gelu"}, base)
     names = export_adapter(str(tmp_path / "adapter"), "onnx", tmp_path / "out")
