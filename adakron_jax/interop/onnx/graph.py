@@ -149,6 +149,11 @@ class Graph:
         )
 
 
+def type_of(dtype: Any) -> int:
+    """ONNX's type for one of NumPy's."""
+    return TYPES[np.dtype(dtype).str[1]]  # of "<f4"
+
+
 def _described(name: str, shape: tuple[Any, ...], dtype: np.dtype) -> onnx.ValueInfoProto:
     sizes = [size if isinstance(size, int) else str(size) for size in shape]
-    return helper.make_tensor_value_info(name, TYPES[dtype.kind], sizes)
+    return helper.make_tensor_value_info(name, type_of(dtype), sizes)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.interop.onnx.flat import Flat, Node, Value
-from adakron_jax.interop.onnx.graph import TYPES, Graph, Tensor
+from adakron_jax.interop.onnx.graph import TYPES, Graph, Tensor, type_of
 from adakron_jax.interop.onnx.patterns import Pattern
 
 _MASKED = -1e30  # a score so low has no weight
@@ -116,9 +116,9 @@ def broadcast(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _convert(to: Converter, node: Node) -> Tensor:
-    kind = TYPES[np.dtype(node.params["new_dtype"]).kind]
+    wanted = type_of(node.params["new_dtype"])
     x = to.lazy(node.inputs[0])
-    return x if TYPES[node.inputs[0].dtype.kind] == kind else to.graph.add("Cast", x.shape, x, to=kind)
+    return x if type_of(node.inputs[0].dtype) == wanted else to.graph.add("Cast", x.shape, x, to=wanted)
 
 
 def _select(to: Converter, node: Node) -> Tensor:
