@@ -10,7 +10,7 @@ from tests.serving.conftest import serving
 
 def test_a_token_is_asked_for_where_one_is_set_also_behind_a_proxy_and_of_pages(shelf: Path, tiny: Path) -> None:
     origin = "https://pages.example"
-    with serving(shelf, tiny, token="secret", root_path="/behind", origins=[origin]) as served:
+    with serving(shelf / "lora", tiny, token="secret", root_path="/behind", origins=[origin]) as served:
         client, bearing = served.client, {"Authorization": "Bearer secret"}
         assert served.ask("lora", "x").status_code == 401
         assert client.get("/adapters", headers={"Authorization": "Bearer other"}).status_code == 401

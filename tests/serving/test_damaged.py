@@ -130,10 +130,12 @@ def test_an_adapter_half_replaced_is_asked_for_again_and_a_damaged_one_is_refuse
     engine.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(shelf: Path, tiny: Path) -> Iterator[Engine]:
-    engine = make_engine([shelf], str(tiny), queue_limit=64, resident=8, patience=0.2)
+    roots = [shelf / name for name in ("kron-0", "kron-1", "lora")]
+    engine = make_engine(roots, str(tiny), queue_limit=64, resident=8, patience=0.2)
     engine.folders.scan()
+    engine.start()
     yield engine
     engine.stop()
 
@@ -144,7 +146,6 @@ def ask_all(engine: Engine, names: list[str]) -> dict[str, Any]:
     async def ask() -> list[Any]:
         return await asyncio.gather(*(engine.predict(name, ["x", "y"]) for name in names), return_exceptions=True)
 
-    engine.start()
     return dict(zip(names, asyncio.run(ask()), strict=True))
 
 
@@ -189,7 +190,7 @@ def test_an_adapter_whose_numbers_are_not_finite_is_answered_with_an_error(
 def test_a_client_is_told_500_in_one_line_whoever_raised(
     shelf: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(shelf, tiny) as served:
+    with serving(shelf / "lora", tiny) as served:
 
         def raises(*arguments: Any, **settings: Any) -> Any:
             raise RuntimeError(f"a secret of {shelf}")
