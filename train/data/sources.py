@@ -148,6 +148,7 @@ def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, ty
         while isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         lost = isinstance(error, DatasetNotFoundError | ConnectionError | HfHubHTTPError)
+        lost |= str(error).startswith("Couldn't find cache")  # of another configuration's data set that is there
         if lost and not reached:
             raise Unreachable(
                 f"{said}: not in the cache, and the hub cannot be reached; fill the cache on a machine with access and "
