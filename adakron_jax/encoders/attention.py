@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Places
+from adakron_jax.encoders.matmul import einsum
 from adakron_jax.encoders.module import Part
 from adakron_jax.splice import KeysValues, Site
 
@@ -51,7 +52,7 @@ class Attention(Part):
         attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=places.segments, **everywhere)
         wide = jnp.promote_types(queries.dtype, jnp.float32)
         scaled = self.turn(by_head(queries), at_places, layer) / math.sqrt(config.head_dim)
-        scores = jnp.einsum("rhqd,rhkd->rhqk", scaled, attended.keys, preferred_element_type=wide)
+        scores = einsum("rhqd,rhkd->rhqk", scaled, attended.keys, wide=True)
         if attended.gate is not None:
             scores = scores * attended.gate
         scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
@@ -59,7 +60,7 @@ class Attention(Part):
         weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
         if attended.gate is not None:
             weights = weights * attended.gate.astype(weights.dtype)
-        context = jnp.einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
+        context = einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
         y = self.dense(config.hidden_size, "dense", self.biases)(context)
         return self.splice(Site.ATTENTION_DENSE, y, inputs=context, segments=at_places.segments, **everywhere)

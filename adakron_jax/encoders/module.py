@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import dot_general
 from adakron_jax.splice import Method, Site
 
 
@@ -63,7 +64,7 @@ class Part(nn.Module):
 
     def dense(self, features: int, name: str, use_bias: bool = True) -> Callable[[Any], Array]:
         normal = nn.initializers.normal(self.config.initializer_range)
-        return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, name=name)
+        return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
     def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Any], Array]:
         eps = self.config.layer_norm_eps

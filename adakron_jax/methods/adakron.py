@@ -18,6 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import dot_general
 from adakron_jax.splice import Method, Site, Splice, register, require
 
 Place = Literal["sequential", "pfeiffer"]
@@ -90,7 +91,8 @@ class KronAdapter(nn.Module):
         return self.dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
 
     def dense(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+        normal = nn.initializers.normal(0.02)
+        return nn.Dense(features, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
     def down(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
         """The down-projection of one factor."""

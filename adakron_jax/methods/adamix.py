@@ -20,6 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.splice import Leaves, Method, Site, Splice, register, require
@@ -50,7 +51,7 @@ class Experts(nn.Module):
             expert = draw(self.make_rng("dropout"), self.experts)
             kernel, bias = kernel[expert], bias[expert]
         x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
-        return x @ kernel + bias
+        return matmul(x, kernel) + bias
 
 
 class MixedAdapter(KronAdapter):

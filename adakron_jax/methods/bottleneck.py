@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import dot_general
 from adakron_jax.methods.arithmetic import times
 from adakron_jax.splice import Method, Site, Splice, register, require
 
@@ -60,7 +61,7 @@ class Bottleneck(nn.Module):
 
     def project(self, features: int, name: str, context: Mapping[str, Any]) -> nn.Module:
         del context
-        return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
+        return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, dot_general=dot_general, name=name)
 
 
 def at_places(module: Callable[..., nn.Module], places: Sequence[str]) -> dict[Site, Splice]:

@@ -17,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
 from adakron_jax.splice import Method, Site, Splice, register, require
@@ -49,7 +50,7 @@ class HypercomplexDense(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = jnp.einsum("ips,iqk,ikt->pqst", self.rule, left, right).reshape(d, self.features)
         x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
-        return x @ kernel + bias
+        return matmul(x, kernel) + bias
 
 
 class HypercomplexBottleneck(Bottleneck):

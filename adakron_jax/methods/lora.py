@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
@@ -139,8 +140,8 @@ class LowRank(nn.Module):
         b = self.param("lora_b", nn.initializers.zeros, (self.r, y.shape[-1]))
         x, a, b = promote(inputs, a, b, dtype=self.dtype)
         if self.gate is None:
-            return y + times(self.scale, x @ a @ b, layer)
-        return y + self.gate(name="gate")(inputs, segments) * (x @ a @ b)
+            return y + times(self.scale, matmul(matmul(x, a), b), layer)
+        return y + self.gate(name="gate")(inputs, segments) * matmul(matmul(x, a), b)
 
 
 @register
@@ -211,4 +212,4 @@ class Scaled(nn.Module):
         lambda_d = self.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
         lambda_b = self.param("lambda_b", nn.initializers.zeros, b.shape[1:])
         x, a, b, lambda_d, lambda_b = promote(inputs, a, b, lambda_d, lambda_b, dtype=self.dtype)
-        return y + times(self.scale, (x @ a * lambda_d) @ b * lambda_b, layer)
+        return y + times(self.scale, matmul(matmul(x, a) * lambda_d, b) * lambda_b, layer)

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import dot_general
 from adakron_jax.methods.arithmetic import kaiming_uniform
 from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, path_of, path_of_shared, register, require
 
@@ -94,7 +95,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self) -> Float[Array, "layers 2 length d"]:
         def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, dtype=self.dtype, kernel_init=kaiming_uniform, name=name)
+            return nn.Dense(features, dtype=self.dtype, kernel_init=kaiming_uniform, dot_general=dot_general, name=name)
 
         embedding = self.param("embedding", nn.initializers.normal(1.0), (self.length, self.d))
         hidden = jnp.tanh(dense(self.mid, "mlp_1")(embedding))

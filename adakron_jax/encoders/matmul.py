@@ -1,0 +1,84 @@
+"""Matmuls of narrow operands that accumulate in float32, in the backward pass too.
+
+A CPU with instructions for bfloat16 uses them only where the result is asked for in float32; that is twice as fast as
+a matmul that gives bfloat16. JAX's own derivative of such a matmul multiplies a float32 cotangent with narrow operands,
+as slowly as in float32; here the cotangent is cast first. Operands of float32 and wider take JAX's own path.
+"""
+
+import functools
+import string
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adakron_jax.precision import is_narrow
+
+
+def einsum(subscripts: str, x: Array, y: Array, wide: bool = False) -> Array:
+    """`jnp.einsum` of two operands, of which each index is in two of operands and result.
+
+    Args:
+      wide: gives float32 even of narrow operands.
+    """
+    out = jnp.promote_types(x.dtype, jnp.float32) if wide else jnp.result_type(x, y)
+    if x.dtype != y.dtype or not is_narrow(x.dtype):
+        return jnp.einsum(subscripts, x, y, preferred_element_type=out if wide else None)
+    return _accumulated(subscripts, out, x, y)
+
+
+def matmul(x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs"]) -> Float[Array, "*batch outputs"]:
+    """x @ kernel."""
+    if x.dtype != kernel.dtype or not is_narrow(x.dtype):
+        return x @ kernel
+    return _accumulated(_of_dense(x.ndim), x.dtype, x, kernel)
+
+
+def dot_general(x: Array, kernel: Array, dimension_numbers: Any, **settings: Any) -> Array:
+    """What a dense layer takes in place of `jax.lax.dot_general`."""
+    if x.dtype != kernel.dtype or not is_narrow(x.dtype):
+        return jax.lax.dot_general(x, kernel, dimension_numbers, **settings)
+    if dimension_numbers != (((x.ndim - 1,), (0,)), ((), ())) or kernel.ndim != 2:
+        raise ValueError(f"dimension_numbers is {dimension_numbers}; accepted: those of a dense layer")
+    return _accumulated(_of_dense(x.ndim), x.dtype, x, kernel)
+
+
+def _of_dense(axes: int) -> str:
+    batch = string.ascii_lowercase[: axes - 1]
+    return f"{batch}y,yz->{batch}z"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _accumulated(subscripts: str, out: Any, x: Array, y: Array) -> Array:
+    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32).astype(out)
+
+
+def _forward(subscripts: str, out: Any, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _accumulated(subscripts, out, x, y), (x, y)
+
+
+def _backward(subscripts: str, out: Any, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    del out
+    x, y = operands
+    of_operands, of_result = subscripts.split("->")
+    of_x, of_y = of_operands.split(",")
+    narrow = cotangent.astype(x.dtype)
+    of_turned, turned = _summed_last(of_x, of_y, x)
+    return (
+        _accumulated(f"{of_result},{of_y}->{of_x}", x.dtype, narrow, y),
+        _accumulated(f"{of_turned},{of_result}->{of_y}", y.dtype, turned, narrow),
+    )
+
+
+def _summed_last(of_x: str, of_result: str, x: Array) -> tuple[str, Array]:
+    """x with the axes last that a matmul sums over, in memory too, for which the barrier stands.
+
+    XLA on a CPU has narrow matmuls for no other order of the first operand. Whether it falls back to float32 it decides
+    before it takes transposes into the matmul, and what it then has to compute it may not be able to.
+    """
+    turned = "".join(sorted(of_x, key=lambda axis: axis not in of_result))
+    return turned, jax.lax.optimization_barrier(x.transpose([of_x.index(axis) for axis in turned]))
+
+
+_accumulated.defvjp(_forward, _backward)

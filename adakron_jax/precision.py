@@ -1,0 +1,59 @@
+"""The precision that a model computes in, by name: one meaning for every command and for Python.
+
+Parameters are float32; softmax, LayerNorm's statistics and the loss are computed in it whatever the precision.
+"""
+
+import contextlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import DTypeLike
+
+AUTO, F32, BF16 = PRECISIONS = ("auto", "f32", "bf16")
+MEANING = "auto (bf16 on an accelerator, f32 on a CPU), f32 or bf16"
+
+
+def name_here(precision: str) -> str:
+    """`f32` or `bf16`: what `auto` is on this machine, or what was said. Asks JAX for its devices."""
+    return precision if precision != AUTO else F32 if jax.default_backend() == "cpu" else BF16
+
+
+def dtype_of(precision: Any) -> DTypeLike | None:
+    """The type that a model computes in.
+
+    Args:
+      precision: `auto`, `f32`, `bf16`, or a floating type of JAX; None: that of the parameters, float32.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    if precision is None:
+        return None
+    if isinstance(precision, str) and precision in PRECISIONS:
+        return jnp.float32 if name_here(precision) == F32 else jnp.bfloat16
+    try:
+        floating = jnp.issubdtype(jnp.dtype(precision), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"dtype is {precision!r}; accepted: {', '.join(PRECISIONS)}, or a floating type of JAX")
+    return precision
+
+
+def is_narrow(dtype: DTypeLike | None) -> bool:
+    """Whether matmuls in this precision are summed in a wider one; None is float32."""
+    return dtype is not None and jnp.dtype(dtype).itemsize < 4
+
+
+def of_matmuls(dtype: DTypeLike | None) -> str | None:
+    """JAX's setting `default_matmul_precision` for a model: GPUs and TPUs narrow the matmuls of float32 by default.
+
+    Here float32 means float32.
+    """
+    return None if is_narrow(dtype) else "float32"
+
+
+def exact(dtype: DTypeLike | None) -> contextlib.AbstractContextManager[Any]:
+    """Where a model of this precision is applied; a caller's setting stands for narrow ones."""
+    return contextlib.nullcontext() if is_narrow(dtype) else jax.default_matmul_precision("float32")
