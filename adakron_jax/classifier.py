@@ -53,13 +53,13 @@ class TextClassifier:
         self._params, self._placed = params, on_device(params, model)
 
     @classmethod
-    def load(cls, run: str | Path, base: str = "", *, dtype: Any = None) -> "TextClassifier":
+    def load(cls, run: str | Path, base: str = "", *, dtype: Any = "auto") -> "TextClassifier":
         """The classifier of a run's folder, or of an adapter's.
 
         Args:
           run: the folder.
           base: the encoder; by default the one that the adapter names.
-          dtype: the precision it computes in; None: float32.
+          dtype: the precision it computes in, as `from_pretrained` takes it.
 
         Raises:
           ValueError: there is no adapter, it is damaged, or it was trained on another encoder.

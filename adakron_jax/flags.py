@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from adakron_jax.messages import near
 from adakron_jax.methods import AdaKron
+from adakron_jax.precision import AUTO, MEANING, PRECISIONS
 from adakron_jax.splice import METHODS, Method, fields_of, make_method
 
 _METHOD = "--method."
@@ -51,6 +52,12 @@ def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if
     """Adds `--model`; by its earlier name `--base` too, which `--help` no longer shows."""
     parser.add_argument("--model", metavar="MODEL", help=f"{text}: a folder, pkg:NAME or a hub id")
     parser.add_argument("--base", dest="model", help=argparse.SUPPRESS)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Adds `--precision`."""
+    said = f"what it computes in: {MEANING} (default: {AUTO})"
+    parser.add_argument("--precision", choices=PRECISIONS, default=AUTO, help=said)
 
 
 def add_method_flags(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,10 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Sequence
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
 from adakron_jax.params import Tree, flatten, split_params, unflatten
+from adakron_jax.precision import dtype_of
 from adakron_jax.problems import Problem, of_labels
 from adakron_jax.splice import Method
 
-PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 MAX_LENGTH = 128  # tokens at which a text is cut, unless the encoder takes fewer
 
 
@@ -37,7 +37,7 @@ def from_pretrained(
     head: HeadForm = "own",
     max_length: int | None = None,
     texts: Sequence[str] = (),
-    dtype: Any = None,
+    dtype: Any = "auto",
 ) -> tuple[SequenceClassifier, Tree]:
     """A pretrained encoder with a method's modules and a classification head, and all its parameters.
 
@@ -56,12 +56,13 @@ def from_pretrained(
         is to be read, a new one trains within the head, of which a warning tells.
       max_length: tokens at which a text is cut; by default 128, or what the encoder takes.
       texts: names of the one or two columns that hold the texts.
-      dtype: the precision it computes in: `f32`, `bf16` or a floating type of JAX; None: float32.
+      dtype: the precision it computes in: `auto` (bf16 on an accelerator, f32 on a CPU), `f32`, `bf16`, or a floating
+        type of JAX.
 
     Raises:
       ValueError: there is no such model, or an argument is not for it.
     """
-    dtype, asked = precision(dtype), problem if isinstance(problem, Problem) else of_labels(labels, problem)
+    dtype, asked = dtype_of(dtype), problem if isinstance(problem, Problem) else of_labels(labels, problem)
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     base = pretrained.read(folder, config)
@@ -84,19 +85,6 @@ def from_pretrained(
     model = card.classifier(dtype=dtype)
     params = model.assemble(base, model.fresh(key, lambda path: path not in base))
     return model, jax.tree.map(jnp.asarray, params)
-
-
-def precision(dtype: Any) -> Any:
-    """A type that a model computes in, of its name or itself; ValueError if it is none."""
-    if dtype is None or isinstance(dtype, str) and dtype in PRECISIONS:
-        return PRECISIONS[dtype] if dtype else None
-    try:
-        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise ValueError(f"dtype is {dtype!r}; accepted: {', '.join(PRECISIONS)}, or a floating type of JAX")
-    return dtype
 
 
 def check_finite(params: Mapping[str, Any]) -> None:
@@ -193,7 +181,7 @@ def save_adapter(
     adapter.save(Path(folder), tree, dataclasses.replace(card, fingerprint=pretrained.fingerprint(leaves)))
 
 
-def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tuple[SequenceClassifier, Tree]:
+def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = "auto") -> tuple[SequenceClassifier, Tree]:
     """A saved adapter on its encoder: what `from_pretrained` gives, with the trained values.
 
     >>> import adakron_jax as ak
@@ -215,9 +203,9 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = None) -> tu
     return model.clone(card=dataclasses.replace(card, base=base or card.base)), params
 
 
-def attach(run: str, base: str = "", dtype: Any = None) -> tuple[SequenceClassifier, Tree, Card]:
+def attach(run: str, base: str = "", dtype: Any = "auto") -> tuple[SequenceClassifier, Tree, Card]:
     """As `load_adapter`, with what the adapter says of itself."""
-    dtype, folder = precision(dtype), locate_adapter(run)
+    dtype, folder = dtype_of(dtype), locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base
     encoder = locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))

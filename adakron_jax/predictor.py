@@ -1,6 +1,5 @@
 """The predictor: batches in, logits out, with the examples in their own order."""
 
-import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from adakron_jax.data.packing import Batch, Layout
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
+from adakron_jax.precision import exact
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's
@@ -86,9 +86,7 @@ def on_device(params: Tree, model: SequenceClassifier) -> Tree:
 
 
 def _apply(params: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
-    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
-    narrow = model.dtype is not None and jax.numpy.dtype(model.dtype).itemsize < 4
-    with contextlib.nullcontext() if narrow else jax.default_matmul_precision("float32"):
+    with exact(model.dtype):
         return _compiled(params, inputs, model=model)
 
 

@@ -27,7 +27,7 @@ class Ours:
 
         self.jax, self.config = jax, parse(argv)
         shared = Shared(Pretrained(self.config.model))
-        configure_jax(self.config.precision)
+        configure_jax(self.config.dtype)
         self.shardings = make_shardings(self.config.mesh_shape, shared.model.encoder)
         self.data = read_data(self.config, shared)
         self.plan = make_plan(self.config, self.data)

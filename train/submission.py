@@ -130,7 +130,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     model = model.clone(dtype=run.config.dtype)
 
     def classify(name: str, examples: Examples) -> np.ndarray:
-        configure_jax(run.config.precision)
+        configure_jax(model.dtype)
         placed = on_device(params, model)  # here, so that one run's are on the device at a time
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))

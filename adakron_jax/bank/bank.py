@@ -5,8 +5,10 @@ import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -23,6 +25,7 @@ from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.hub.models import locate
 from adakron_jax.params import flatten
+from adakron_jax.precision import dtype_of
 from adakron_jax.predictor import by_batch
 from adakron_jax.problems import Prediction
 from adakron_jax.tokenizer import Tokenizer
@@ -66,21 +69,23 @@ class AdapterBank:
         bank.predict([("rte", ("A man sleeps.", "A man is awake.")), ("spam", "You have won!")])
     """
 
-    def __init__(self, base: str):
+    def __init__(self, base: str, *, dtype: Any = "auto"):
         """Loads the encoder.
 
         Args:
           base: a folder, `pkg:NAME`, or a hub id.
+          dtype: the precision it computes in, as `from_pretrained` takes it; the encoder is kept in it.
 
         Raises:
           ValueError: there is no such encoder, or it cannot be read.
         """
+        self.dtype = dtype_of(dtype)
         folder = locate(base)
         self.config = EncoderConfig.from_folder(folder)
         self.tokenizer = Tokenizer(folder, self.config.vocab_size)
         leaves = pretrained.read(folder, self.config)
         self.fingerprint = pretrained.fingerprint(leaves)
-        self.base = jax.device_put(leaves)
+        self.base = jax.device_put({path: jnp.asarray(leaf, self.dtype) for path, leaf in leaves.items()})
         self.members: dict[str, Member] = {}
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = shapes(self.config.max_length)
@@ -140,7 +145,7 @@ class AdapterBank:
         self._prepared.add((model, card.max_length))
 
     def _model(self, card: Card) -> SequenceClassifier:
-        return card.classifier().clone(num_labels=padded_outputs(card.problem.outputs))
+        return card.classifier(dtype=self.dtype).clone(num_labels=padded_outputs(card.problem.outputs))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)

@@ -15,6 +15,7 @@ from adakron_jax.data.batches import Shapes
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import flatten, unflatten
+from adakron_jax.precision import exact
 
 STEP = 8  # adapters by which a stack grows at least
 GROWTH = 16  # a stack grows by one part in this many
@@ -134,6 +135,5 @@ def _forward(
 
     if single := len(inputs.tokens) == 1:
         inputs = jax.tree.map(lambda x: x[0], inputs)
-    # On GPUs and TPUs a float32 product is by default a narrower one. Here float32 means float32.
-    with jax.default_matmul_precision("float32"):
+    with exact(model.dtype):
         return jax.vmap(one, in_axes=(0, None if single else 0))(selected, inputs)

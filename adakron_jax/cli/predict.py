@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax import streams
-from adakron_jax.flags import Parser, add_model_flag
+from adakron_jax.flags import Parser, add_model_flag, add_precision
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
@@ -34,6 +34,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--probabilities", action="store_true", help="of every label too")
     add_model_flag(parser)
     parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
+    add_precision(parser)
 
 
 def run(given: dict[str, Any]) -> int:
@@ -54,7 +55,7 @@ def run(given: dict[str, Any]) -> int:
     done = empty = cut = 0
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(writing(given["out"], quoted)) if "out" in given else None
-        classifier = TextClassifier.load(given["run"], given.get("model", ""))
+        classifier = TextClassifier.load(given["run"], given.get("model", ""), dtype=given["precision"])
         columns = given.get("text") or classifier.card.texts or ("text",)
         tables = lambda: table.parts(Path(file), size=WINDOW, quoted=quoted)  # noqa: E731
         parts = lines(source, columns, WINDOW) if file == "-" else tables()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_model_flag
+from adakron_jax.flags import Parser, add_model_flag, add_precision
 
 
 def add_flags(parser: Parser) -> None:
@@ -21,6 +21,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--token-file", help="file with the token that requests must bear (default: ADAKRON_TOKEN's)")
     parser.add_argument("--root-path", help="path under which a proxy shows the server, such as /adapters")
     parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may ask, or *; may be repeated")
+    add_precision(parser)
 
 
 def run(given: dict[str, Any]) -> int:
@@ -49,7 +50,8 @@ def run(given: dict[str, Any]) -> int:
     }
     runtime.set_up()
     _log_to_stderr()
-    engine = make_engine(roots, given.get("model", ""), queue_limit=queue, resident=resident, patience=patience / 1000)
+    limits = {"queue_limit": queue, "resident": resident, "patience": patience / 1000}
+    engine = make_engine(roots, given.get("model", ""), dtype=given["precision"], **limits)
     uvicorn.run(
         make_app(engine, **settings),
         host=given.get("host", "127.0.0.1"),

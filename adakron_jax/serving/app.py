@@ -241,7 +241,7 @@ async def info(server: Serving) -> Info:
         version=__version__,
         model_id=shown_base(engine.base),
         model_sha=engine.bank.fingerprint,
-        model_dtype=jnp.dtype(jnp.float32).name,
+        model_dtype=jnp.dtype(jnp.float32 if engine.bank.dtype is None else engine.bank.dtype).name,
         max_concurrent_requests=engine.queue_limit,
         max_input_length=engine.bank.config.max_length,
         max_client_batch_size=limits.texts,

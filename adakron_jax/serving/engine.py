@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
@@ -227,11 +228,14 @@ def _failure(name: str, error: Exception) -> Failed:
     return Failed(f"adapter {name!r:.200} raised an error on valid texts; the server's log says which")
 
 
-def make_engine(roots: Sequence[Path], base: str = "", *, queue_limit: int, resident: int, patience: float) -> Engine:
+def make_engine(
+    roots: Sequence[Path], base: str = "", *, dtype: Any = "auto", queue_limit: int, resident: int, patience: float
+) -> Engine:
     """The engine over adapters in folders; nothing is compiled before the folders are scanned.
 
     Args:
       base: the encoder; by default that of the first adapter that can be read.
+      dtype: the precision it computes in, as `AdapterBank` takes it.
 
     Raises:
       ValueError: a folder does not exist, there is no adapter to say which encoder, or that cannot be read.
@@ -242,7 +246,7 @@ def make_engine(roots: Sequence[Path], base: str = "", *, queue_limit: int, resi
     folders = AdapterFolders(roots, "")
     at_first = folders.folders()
     base = base or _first_base(roots[0], at_first.values())
-    bank = AdapterBank(base)
+    bank = AdapterBank(base, dtype=dtype)
 
     def prepare(card: Card) -> None:
         bank.prepare(card, min(resident, len(at_first) + ROOM))

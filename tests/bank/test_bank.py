@@ -18,6 +18,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text, encode
 from adakron_jax.bank.stack import _forward
+from adakron_jax.classifier import TextClassifier
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import blank, padded
 from adakron_jax.methods import AdaKron, LoRA
@@ -128,6 +129,22 @@ def check_two(name: str, base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path, tmp_path: Path) -> None:
     check_two(name, base, tmp_path)
+
+
+def test_a_bank_in_bf16_answers_as_each_adapter_in_bf16_alone(base: Path, tmp_path: Path) -> None:
+    banks = {dtype: AdapterBank(str(base), dtype=dtype) for dtype in ("f32", "bf16")}
+    assert {leaf.dtype.name for leaf in banks["bf16"].base.values()} == {"bfloat16"}
+    requests = [(key, text) for text in TEXTS for key in "ab"]
+    for key in "ab":
+        folder = write_adapter(tmp_path / key, base, METHODS["adakron"](), BINARY, ord(key))
+        for bank in banks.values():
+            bank.add(key, folder)
+    alone = {key: TextClassifier.load(tmp_path / key, dtype="bf16") for key in "ab"}
+    bank = {dtype: bank.predict(requests) for dtype, bank in banks.items()}
+    for (key, text), narrow, wide in zip(requests, bank["bf16"], bank["f32"], strict=True):
+        assert narrow.score == pytest.approx(alone[key].predict(text).score, abs=0.01)
+        assert narrow.score == pytest.approx(wide.score, abs=0.03)
+    assert [one.score for one in bank["bf16"]] != [one.score for one in bank["f32"]]
 
 
 @pytest.mark.parametrize(

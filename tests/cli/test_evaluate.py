@@ -51,6 +51,18 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_the_precision_may_be_said(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data, losses = write(tmp_path / "data.csv", ROWS), {}
+    for precision in ("f32", "bf16"):
+        out = tmp_path / f"{precision}.json"
+        assert main(["evaluate", str(adapter), data, "--precision", precision, "--json", str(out)]) == 0
+        losses[precision] = json.loads(out.read_text())["nll"]
+    assert losses["bf16"] != losses["f32"]
+    assert losses["bf16"] == pytest.approx(losses["f32"], abs=0.02)
+    assert main(["evaluate", str(adapter), data, "--precision", "int8"]) == 2
+    assert "--precision: invalid choice: 'int8' (choose from" in capsys.readouterr().err
+
+
 def test_labels_may_be_given_by_their_codes(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """As GLUE's files have them; it is said."""
     coded = [(text, str(int(label == "positive"))) for text, label in ROWS]

@@ -67,6 +67,16 @@ def test_every_class_has_a_column_if_asked_for(run: Path, tmp_path: Path):
         assert sum(row) == pytest.approx(1)
 
 
+def test_the_precision_may_be_said(run: Path, tmp_path: Path):
+    source, scores = write(tmp_path / "in.csv"), {}
+    for precision in ("auto", "f32", "bf16"):
+        out = tmp_path / f"{precision}.jsonl"
+        assert cli.main(["predict", str(run), str(source), "--out", str(out), "--precision", precision]) == 0
+        scores[precision] = table.read(out)["score"]
+    assert scores["auto"] == scores["f32"] != scores["bf16"]
+    assert scores["bf16"] == pytest.approx(scores["f32"], abs=0.05)
+
+
 def test_lines_become_json_lines(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,5 +1,6 @@
 """A run's folder: whether it is this run's, how far the run has come there, and its checkpoints."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.files import write_whole
+from adakron_jax.precision import AUTO, name_here
 from train import terminal
 from train.engine import checkpoint, hosts
 from train.engine.checkpoint import Checkpoints
@@ -72,6 +74,27 @@ def _check_path(folder: Path) -> None:
                 f"out is {str(folder)!r}, and {path} is {what}; accepted: a folder, or a path to a new one"
             )
         return
+
+
+def decided(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The configurations of runs that train as one, with the precision where they leave that open.
+
+    It is that of the run in the folder, which so goes on as it began, on whatever machine; else this machine's.
+
+    Raises:
+      ValueError: they began in several.
+    """
+    if configs[0].precision != AUTO:
+        return list(configs)
+    saved = [config.folder / "config.toml" for config in configs]
+    begun = [RunConfig.loads(path.read_text(encoding="utf-8")) for path in saved if path.is_file()]
+    names = {name_here(config.precision) for config in (begun or configs[:1])}
+    if len(names) > 1:
+        raise ValueError(
+            f"precision is {AUTO!r}, and the runs began in {', '.join(sorted(names))}; accepted: one for all"
+        )
+    (precision,) = names
+    return [dataclasses.replace(config, precision=precision) for config in configs]
 
 
 def reached(config: RunConfig) -> int:

@@ -27,6 +27,7 @@ from train.engine.evaluation import (
     score_once,
     steps_between,
 )
+from train.engine.folder import decided
 from train.engine.run import Clock, Crew, Run, open_runs, unstack
 from train.engine.sharding import make_shardings
 from train.engine.shared import Shared, configure_jax
@@ -80,10 +81,12 @@ def train_and_evaluate(
       Diverged: the loss of a run is not a number; the last checkpoint is kept.
       Damaged: the best tree cannot be read back.
     """
-    clock, lead, encoder = Clock(), configs[0], shared.model.encoder
+    clock, encoder = Clock(), shared.model.encoder
     with contextlib.ExitStack() as opened:
         with _refusals():
-            configure_jax(lead.precision)
+            configs = decided(configs)
+            lead = configs[0]
+            configure_jax(lead.dtype)
             check_compatible(lead, encoder)
             advise_pooling(lead, shared.model)
             shardings = make_shardings(lead.mesh_shape, encoder)

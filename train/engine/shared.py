@@ -1,10 +1,12 @@
 """What the runs of one process have in common."""
 
 import jax
+from jaxtyping import DTypeLike
 
 from adakron_jax import runtime
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree
+from adakron_jax.precision import of_matmuls
 from train.engine import optim
 from train.engine.load import Loader
 from train.engine.sharding import Shardings
@@ -38,8 +40,7 @@ class Shared:
         return self._steps[key].anew()
 
 
-def configure_jax(precision: str) -> None:
+def configure_jax(dtype: DTypeLike | None) -> None:
     """Sets what holds for the whole process: the precision of matmuls, and what every program of ours sets."""
-    # On GPUs and TPUs a float32 matmul is by default a narrower one. Here f32 means f32.
-    jax.config.update("jax_default_matmul_precision", "float32" if precision == "f32" else None)
+    jax.config.update("jax_default_matmul_precision", of_matmuls(dtype))
     runtime.set_up()

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import tomli_w
 
 from adakron_jax.data.formats import suffix_of
 from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
+from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
@@ -136,7 +136,10 @@ class RunConfig:
         "pooler", "what the head reads: the pretrained pooler on the first token, the first token, or the mean of all",
         OPTIMISATION, typing.get_args(Pooling),
     )  # fmt: skip
-    precision: str = option("f32", "of matmuls; trained parameters stay f32", MACHINE, ("f32", "bf16"))
+    precision: str = option(
+        AUTO, f"what it computes in: {MEANING}; trained parameters stay f32. A resumed run keeps to what it began in",
+        MACHINE, PRECISIONS,
+    )  # fmt: skip
     remat: bool = option(False, "compute each layer again in the backward pass, to save memory", MACHINE)
     mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE, numbers=False)
     resume: str = option(
@@ -206,8 +209,8 @@ class RunConfig:
 
     @property
     def dtype(self) -> Any:
-        """What the model computes in; None for the precision of its parameters, float32."""
-        return jnp.bfloat16 if self.precision == "bf16" else None
+        """What the model computes in; asks JAX for its devices where that is to be decided."""
+        return dtype_of(self.precision)
 
     def alike(self) -> "RunConfig":
         """The same for all runs that may take their steps as one with it."""
@@ -238,6 +241,8 @@ class RunConfig:
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
         free = {name for name, known in options(self).items() if not known.numbers}
+        if self.precision == AUTO:  # goes on in what the run began in
+            free.add("precision")
         # A field that an older version did not have changes nothing at its default.
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
         here, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
