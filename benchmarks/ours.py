@@ -18,25 +18,26 @@ class Ours:
     def __init__(self, argv: Sequence[str]):
         import jax
 
-        from train.engine.data import make_plan, read_data
+        from train.engine.cache import Cache
+        from train.engine.dataset import make_plan
+        from train.engine.initial import initial_params, initial_state, make_model, place_frozen
         from train.engine.sharding import make_shardings
-        from train.engine.shared import Shared, configure_jax
-        from train.engine.start import initial_params, initial_state, make_model, place_frozen
+        from train.engine.step import configure_jax
         from train.options.command import parse
         from train.options.model import Pretrained
 
         self.jax, self.config = jax, parse(argv)
-        shared = Shared(Pretrained(self.config.model))
+        cache = Cache(base := Pretrained(self.config.model))
         configure_jax(self.config.dtype)
-        self.shardings = make_shardings(self.config.mesh_shape, shared.model.encoder)
-        self.data = read_data(self.config, shared)
+        self.shardings = make_shardings(self.config.mesh_shape, base.encoder)
+        self.data = cache.loader.dataset(self.config)
         self.plan = make_plan(self.config, self.data)
         problem = self.data.task.problem
-        self.model = make_model(self.config, problem, shared.model)
-        params = initial_params(self.config, self.model, problem, shared.model, self.data.train.labels)
+        self.model = make_model(self.config, problem, base)
+        params = initial_params(self.config, self.model, problem, base, self.data.train.labels)
         (self.frozen,) = place_frozen([params], self.model, self.shardings)
         self.state = initial_state(self.config, params, self.data, self.shardings)
-        self.steps = shared.steps(self.config, self.model, problem.losses, self.shardings, self.state, self.frozen)
+        self.steps = cache.steps(self.config, self.model, problem.losses, self.shardings, self.state, self.frozen)
         self.metrics: Any = None
 
     @property
@@ -44,10 +45,11 @@ class Ours:
         return self.steps.train.compilations
 
     def batches(self) -> Iterator[Measured]:
+        examples = self.data.train
         for epoch in count():
-            for batch in self.plan.batches(self.data.train, epoch):
-                examples, tokens = (int((array > 0).sum()) for array in (batch.weights, batch.inputs.segments))
-                yield Measured(batch, examples, tokens, batch.inputs.tokens.size)
+            for batch, _, ids in self.plan.batches(examples, epoch):
+                ids = ids[ids >= 0]
+                yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
 
     def dense(self, rows: int, seq: int) -> Any:
         return dense_batch(rows, seq, self.data.train.labels.dtype)

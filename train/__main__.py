@@ -66,13 +66,13 @@ def _run(argv: Sequence[str]) -> int:
 def _run_one(command: "Command") -> int:
     from train import terminal
     from train.engine import hosts, loop
+    from train.engine.cache import Cache
     from train.engine.checkpoint import Damaged
     from train.engine.evaluation import Diverged
     from train.engine.folder import finished, reached
-    from train.engine.shared import Shared
     from train.output import screen
 
-    config, shared = command.runs[0], Shared(command.model)
+    config, cache = command.runs[0], Cache(command.model)
     try:
         if command.launch.hosts:
             config = hosts.on_all_devices(config)
@@ -83,14 +83,14 @@ def _run_one(command: "Command") -> int:
         hosts.check_same("the command line", config.dumps().decode)
         hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result}")
         if result is not None:
-            shared.loader.check_same(config, result.data)
+            cache.loader.check_same(config, result.data)
             terminal.say("this run has ended; its result:")
             screen.show_result(result, config, command.model.encoder)
             return 0
     except ValueError as error:
         return _complain(str(error), 2)
     try:
-        loop.train_and_evaluate([config], shared)
+        loop.train_and_evaluate([config], cache)
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
     except (loop.BadInput, Damaged) as error:
@@ -102,17 +102,17 @@ def _run_one(command: "Command") -> int:
 
 def _run_grid(command: "Command") -> int:
     from train.engine import loop
-    from train.engine.shared import Shared
+    from train.engine.cache import Cache
     from train.grid.cells import show_cost, show_scores, survey
     from train.grid.schedule import train
 
-    shared = Shared(command.model)
-    cells = survey(command.runs, shared)
+    cache = Cache(command.model)
+    cells = survey(command.runs, cache)
     show_cost(cells)
     if command.launch.dry_run:
         return 0
     try:
-        train(cells, shared, command.launch)
+        train(cells, cache, command.launch)
     except loop.Stopped as stop:
         show_scores(cells)
         return _complain(str(stop), 130)

@@ -15,7 +15,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.predictor import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS, Task
-from train.engine.shared import configure_jax
+from train.engine.step import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.output.result import parse as parse_result
@@ -93,7 +93,7 @@ def read_run(folder: Path) -> Trained:
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None
-    if config.own:
+    if config.custom_data:
         raise ValueError(f"{folder}: a run on {config.data}; accepted: runs on GLUE's tasks")
     return Trained(folder, config, result.best.scores[config.metrics[0]])
 

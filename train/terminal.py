@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
@@ -30,6 +31,14 @@ def say_to(listener: Callable[[str], None]) -> None:
     """From now on what is said goes to a listener alone; tables and progress go nowhere."""
     global _say
     _say, console.quiet = listener, True
+
+
+def table(*columns: str, right: Container[str] = ()) -> Table:
+    """A table without lines; `right`: the columns of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table
 
 
 class _Bar(Progress):

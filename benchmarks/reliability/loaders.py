@@ -38,8 +38,8 @@ from adakron_jax.problems import make
 from adakron_jax.splice import Method
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.tiny import write_tiny
-from train.data import own
-from train.data.own import Own
+from train.data import custom_data
+from train.data.custom_data import CustomData
 
 SECONDS = 10
 MEMORY = 4 * 2**30  # bytes above what the process had
@@ -100,7 +100,7 @@ def read_foreign(folder: Path) -> None:
 
 def read_table(file: str) -> Callable[[Path], Any]:
     """As a run does: its problem too."""
-    return lambda folder: own.load(Own("table", str(folder / file), ("text",), ("label",)))
+    return lambda folder: custom_data.load(CustomData("table", str(folder / file), ("text",), ("label",)))
 
 
 def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -42,19 +42,19 @@ from pathlib import Path
 from adakron_jax.compiled import PerShape
 from train.__main__ import main
 from train.engine import hosts, loop
-from train.engine.run import Crew
+from train.engine.run import RunGroup
 
 number, at, text, late, *words = sys.argv[1:]
-taken, step, compiled = [], Crew.step, PerShape.compiled
+taken, step, compiled = [], RunGroup.step, PerShape.compiled
 
-def step_and_send(crew, *args):
-    taken.append(crew)
+def step_and_send(group, *args):
+    taken.append(group)
     if len(taken) == int(at):
         saved = Path(words[words.index("--out") + 1], "checkpoints/10")
         while int(number) == signal.SIGKILL and not saved.exists():
             time.sleep(0.05)
         os.kill(os.getpid(), int(number))
-    return step(crew, *args)
+    return step(group, *args)
 
 def compiled_and_kept(steps, *args):
     executable = compiled(steps, *args)
@@ -65,7 +65,7 @@ def compiled_and_kept(steps, *args):
 hosts.agreement.SHARED_SECONDS = 1.0
 if late:
     loop.SAVE_SECONDS = 0.0
-Crew.step, PerShape.compiled = step_and_send, compiled_and_kept
+RunGroup.step, PerShape.compiled = step_and_send, compiled_and_kept
 sys.exit(main(words))
 """
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from train.__main__ import main
-from train.engine.run import Crew
+from train.engine.run import RunGroup
 from train.output import journal
 
 ROOT = Path(__file__).parents[2]
@@ -332,8 +332,8 @@ class Prepared(Exception):
 def test_after_any_damage_the_checkpoint_before_is_used(
     flags: Flags, run: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ):
-    def begin(end: int, epoch: int, crew: Crew, *more: Any) -> None:
-        raise Prepared(crew.runs[0].start)
+    def begin(end: int, epoch: int, group: RunGroup, *more: Any) -> None:
+        raise Prepared(group.runs[0].start)
 
     monkeypatch.setattr("train.engine.loop.train_to", begin)
     damage(run / "checkpoints/40")

@@ -149,7 +149,7 @@ def test_a_cpu_takes_no_more_runs_at_once_than_its_limit(monkeypatch: pytest.Mon
         return state.step + frozen["base"] + frozen["of@a"] + batch.inputs.tokens.sum() + batch.weights.sum()
 
     def several(states: Any, frozen: Any, batches: Batch) -> Any:
-        return step.of_several(one, states, frozen, batches)
+        return step.train_step_of_group(one, states, frozen, batches)
 
     monkeypatch.setattr(step, "CPU_POSITIONS", limit)
     np.testing.assert_array_equal(several(states, frozen, batches), [113, 140, 167])

@@ -19,7 +19,7 @@ from tests.engine.test_resume import snapshot, stop_after
 from tests.engine.test_run import call, read_json
 from tests.test_submission import save_run
 from train.data.glue import TASKS
-from train.engine.start import initial_params, make_model
+from train.engine.initial import initial_params, make_model
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 
@@ -59,8 +59,8 @@ def test_a_run_starts_from_all_that_the_adapter_holds_and_from_its_head_if_the_l
         np.testing.assert_array_equal(leaf, held[path] if path in taken else fresh[path], err_msg=path)
     said = " ".join(capsys.readouterr().out.split())
     count = sum(held[path].size for path in taken)
-    assert f"starts from {source}, of {before}: {count:,} parameters taken, " in said
-    assert ("its head too" if head else "not its head, which tells entailment, neutral, contradiction") in said
+    assert f"starts from {source}, trained on {before}: {count:,} parameters, " in said
+    assert ("with its head" if head else "without its head, which predicts entailment, neutral, contradiction") in said
 
 
 def other_encoder(source: Path, tiny: Path, folder: Path) -> list[object]:

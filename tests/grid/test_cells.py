@@ -21,10 +21,10 @@ from tests.options.test_options import GRIDS, write_encoder
 from train import terminal
 from train.data.glue import SUITES
 from train.engine import loop
+from train.engine.cache import Cache
 from train.engine.lock import Lock
-from train.engine.run import Crew
-from train.engine.shared import Shared
-from train.grid import cells, here, schedule, worker
+from train.engine.run import RunGroup
+from train.grid import cells, schedule, worker
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
@@ -232,7 +232,7 @@ def test_the_time_left_goes_by_the_pace_of_the_same_task_or_else_of_all():
 
 
 def test_before_a_cell_has_ended_the_time_left_goes_by_the_pace_of_the_one_that_runs():
-    both = [cell("rte", 10, reached=2, running=True, rate=5.0), cell("mrpc", 10)]
+    both = [cell("rte", 10, reached=2, running=True, pace=5.0), cell("mrpc", 10)]
     assert cells.seconds_left(both) == pytest.approx((8 + 10) * 10 / 5)
     assert cells.overview(both, both[:1]) == "cell 1 of 2: rte; 0 done, 1 running, 1 left, about 1 min to go"
 
@@ -260,7 +260,7 @@ def test_a_dry_run_says_what_there_is_to_do_fetches_no_weights_and_leaves_nothin
     lines = [line.split() for line in ended.out.splitlines()]
     assert ["sst2-head-seed0", "2", "to", "do"] in lines
     assert ["mrpc-head-seed0", "2", "to", "do"] in lines
-    assert "2 cells, 0 done, 2 left; 4 steps in all, 4 left, hours unknown" in ended.out
+    assert "2 cells, 0 done, 2 left; 4 steps in all, 4 left, time unknown" in ended.out
     assert not (tmp_path / "o").exists()
 
 
@@ -325,12 +325,14 @@ def test_a_stop_whose_interrupt_python_drops_stops_the_grid_before_the_next_cell
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
+    carry_out = worker.carry_out
+
     def carry_out_and_stop(*args: Any) -> Any:
-        done = worker.carry_out(*args)
+        done = carry_out(*args)
         Dropped()
         return done
 
-    monkeypatch.setattr(here, "carry_out", carry_out_and_stop)
+    monkeypatch.setattr(worker, "carry_out", carry_out_and_stop)
     stopped = call(*SMALL, "--task", "sst2", "--seed", 0, 1, "--model", tiny, "--out", tmp_path / "o")
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == "train: stopped: 1 done, 1 left; the same command continues"
@@ -407,15 +409,15 @@ def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     flags = [*SMALL, "--task", "sst2", "--seed", "0", "1", "--model", str(tiny), "--out", str(tmp_path)]
-    command, crews = parse_command(flags), []
+    command, groups = parse_command(flags), []
 
-    def conclude(run: Any, state: Any, crew: Crew, *more: Any) -> Result:
-        crews.append(crew)
+    def conclude(run: Any, state: Any, group: RunGroup, *more: Any) -> Result:
+        groups.append(group)
         return result(0, 1.0)
 
     monkeypatch.setattr(loop, "conclude", conclude)
-    schedule.train(cells.survey(command.runs, shared := Shared(command.model)), shared, command.launch)
-    first, second = crews
+    schedule.train(cells.survey(command.runs, cache := Cache(command.model)), cache, command.launch)
+    first, second = groups
     assert second.steps.train.executables is first.steps.train.executables
     assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)
     assert np.shares_memory(first.data.train.tokens, second.data.train.tokens)

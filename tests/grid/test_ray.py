@@ -120,4 +120,4 @@ def test_a_cluster_that_is_not_there_is_named_in_one_line(model: Path, tmp_path:
     _, err = grid.communicate(timeout=DEADLINE)
     assert grid.returncode == 2
     assert len(err.splitlines()) == 1
-    assert "workers is 'ray:127.0.0.1:1', where nobody answers (Connection refused); accepted: " in err
+    assert "workers is 'ray:127.0.0.1:1', where nothing answers (Connection refused); accepted: " in err

@@ -22,7 +22,7 @@ from train.engine import loop
 from train.grid import local, schedule
 from train.grid.cells import Cell
 from train.grid.local import Place, places
-from train.grid.worker import Apart, Crew, Done, Failed, Gone, Message, Ready, Refused, Said
+from train.grid.worker import Assignment, Done, Failed, Gone, Message, Ready, Refused, Said
 from train.options.command import parse_command
 from train.options.config import Launch, RunConfig
 
@@ -228,7 +228,7 @@ def test_workers_of_a_cpu_share_its_cores_and_have_as_many_threads_as_this_proce
     assert cores(2, 9, 1) == [(2, 3), (5, 7)]
     assert cores(0, 9, 1) == [(2,), (3,), (5,), (7,)]
     assert cores(0, 9, 2) == [(2, 3), (5, 7)]
-    assert cores(0, 2, 1) == [(2, 3), (5, 7)]  # no more workers than crews
+    assert cores(0, 2, 1) == [(2, 3), (5, 7)]  # no more workers than groups
     assert cores(3, 9, 1) == [(2,), (3,), (5, 7)]
     assert cores(0, 9, 8) == [(2, 3, 5, 7)]
     assert sorted(cores(6, 9, 1)) == sorted(((2,), (2,), (3,), (5,), (7,), (7,)))
@@ -242,9 +242,9 @@ def test_workers_of_accelerators_have_each_their_own(monkeypatch: pytest.MonkeyP
     assert visible(0, 9, 2) == ["4,5", "6,7"]
     assert visible(2, 9, 1) == ["4", "5"]
     assert visible(0, 1, 1) == ["4"]
-    with pytest.raises(ValueError, match=r"workers is 'local:3', each with as many devices as 2; here: 4 \(gpu\)"):
+    with pytest.raises(ValueError, match=r"workers is 'local:3', each with 2 devices; here: 4 \(gpu\)"):
         visible(3, 9, 2)
-    with pytest.raises(ValueError, match=r"workers is 'local', each with as many devices as 8; here: 4 \(gpu\)"):
+    with pytest.raises(ValueError, match=r"workers is 'local', each with 8 devices; here: 4 \(gpu\)"):
         visible(0, 9, 8)
     chips = places(0, 9, 2, "tpu", 4)[1].environment
     assert (chips["TPU_VISIBLE_CHIPS"], chips["TPU_CHIPS_PER_PROCESS_BOUNDS"]) == ("2,3", "1,2,1")
@@ -257,7 +257,7 @@ def test_a_worker_that_cannot_start_says_why(tiny: Path, tmp_path: Path):
     try:
         said: list[Message] = []
         wait_for(lambda: said.extend(process.receive()) or said)
-        process.send(Crew(command.runs[:1], 0.0))
+        process.send(Assignment(command.runs[:1], 0.0))
         wait_for(lambda: said.extend(process.receive()) or any(isinstance(one, Failed | Gone) for one in said))
     finally:
         process.close()
@@ -271,7 +271,7 @@ def test_a_worker_that_cannot_start_says_why(tiny: Path, tmp_path: Path):
 class Scripted:
     """Workers that say what a script says each time they are asked, and take down what they are told."""
 
-    here = False
+    in_process = False
 
     def __init__(self, *script: list[tuple[int, Message]], count: int = 2):
         self.count, self._script = count, iter(script)
@@ -282,8 +282,8 @@ class Scripted:
     def start(self, number: int) -> None:
         self.started.append(number)
 
-    def give(self, number: int, crew: Crew) -> None:
-        self.given.append((number, [config.folder.name for config in crew.configs]))
+    def give(self, number: int, assignment: Assignment) -> None:
+        self.given.append((number, [config.folder.name for config in assignment.configs]))
 
     def wait(self) -> list[tuple[int, Message]]:
         return next(self._script)
@@ -321,7 +321,7 @@ def test_a_cell_whose_workers_are_lost_again_and_again_fails_and_the_others_run(
     cells = grid(2)
     lost = [[(0, Ready())], [(0, Gone("killed by SIGKILL"))]] * 3
     workers = carry_out(cells, Scripted(*lost, [(0, Ready())], [(0, done())], count=1))
-    assert cells[0].error == "3 workers of it died: killed by SIGKILL"
+    assert cells[0].error == "3 of its workers died: killed by SIGKILL"
     assert cells[1].result is not None
     assert len(workers.given) == 4
 
@@ -339,24 +339,24 @@ def test_where_one_worker_cannot_be_started_the_others_do_what_there_is():
     assert [cell.state for cell in cells] == ["done"] * 3
 
 
-def test_of_a_crew_the_one_at_fault_is_left_out():
+def test_the_run_of_a_group_that_failed_is_left_out():
     cells = grid(3)
-    script = [[(0, Ready())], [(0, Failed("the loss is nan", 1))], [(0, done(2))]]
+    script = [[(0, Ready())], [(0, Failed("the loss is nan", (1,)))], [(0, done(2))]]
     workers = carry_out(cells, Scripted(*script, count=1), together=True)
     assert [names for _, names in workers.given] == [["0", "1", "2"], ["0", "2"]]
     assert [cell.state for cell in cells] == ["done", "the loss is nan", "done"]
 
 
-def test_a_crew_whose_runs_have_moved_apart_is_parted(tmp_path: Path):
+def test_a_group_whose_runs_no_longer_share_a_step_is_divided(tmp_path: Path):
     cells = [Cell(RunConfig(task="rte", seed=seed, out=str(tmp_path / str(seed))), 4) for seed in range(3)]
 
     class Leaving(Scripted):
-        def give(self, number: int, crew: Crew) -> None:
-            super().give(number, crew)
+        def give(self, number: int, assignment: Assignment) -> None:
+            super().give(number, assignment)
             for step in ("2", "3"):
                 (tmp_path / "1/checkpoints" / step).mkdir(parents=True, exist_ok=True)
 
-    workers = Leaving([(0, Ready())], [(0, Apart())], [(0, done(2))], [(0, done())], count=1)
+    workers = Leaving([(0, Ready())], [(0, Failed("", ()))], [(0, done(2))], [(0, done())], count=1)
     carry_out(cells, workers, together=True)
     assert [names for _, names in workers.given] == [["0", "1", "2"], ["0", "2"], ["1"]]
 

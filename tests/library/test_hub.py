@@ -45,7 +45,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.hub.models import locate, locate_config
 from adakron_jax.architectures.config import EncoderConfig
 from train.data.glue import TASKS
-from train.data.own import Own, load
+from train.data.custom_data import CustomData, load
 from train.data.sources import split_named, read
 
 def answer(kind, name, split=None):
@@ -53,7 +53,7 @@ def answer(kind, name, split=None):
         rows = read("hub", TASKS[name], split)
         return {"columns": rows.columns}
     if kind == "own":
-        task, rows = load(Own("own", name, TASKS["rte"].texts, ("label",), validation="validation"))
+        task, rows = load(CustomData("own", name, TASKS["rte"].texts, ("label",), validation="validation"))
         others = bool(split_named(name, "validation")), bool(split_named(name, "dev"))
         return {"labels": task.labels, "rows": {name: part.columns for name, part in rows.items()}, "has": others}
     if kind == "config":

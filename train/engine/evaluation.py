@@ -16,8 +16,8 @@ from adakron_jax.predictor import in_order, positions
 from adakron_jax.tokenizer import Tokenizer
 from train.data.task import metric_of
 from train.engine import hosts
-from train.engine.data import Data
-from train.engine.run import Crew, Run
+from train.engine.dataset import Dataset
+from train.engine.run import Run, RunGroup
 from train.engine.step import TrainState
 from train.options.config import RunConfig
 from train.output import screen
@@ -32,13 +32,13 @@ class Diverged(Exception):
         self.config = config
 
 
-def steps_between(config: RunConfig, data: Data) -> int:
+def steps_between(config: RunConfig, data: Dataset) -> int:
     """Steps between two evaluations, at most; an epoch ends with one in any case."""
     every = config.eval_every
     return data.steps_per_epoch if every == "epoch" else min(every, data.steps_per_epoch)
 
 
-def evaluations(config: RunConfig, data: Data, start: int) -> Iterator[tuple[int, int]]:
+def evaluations(config: RunConfig, data: Dataset, start: int) -> Iterator[tuple[int, int]]:
     """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
     between = steps_between(config, data)
     for epoch in range(config.epochs):
@@ -60,26 +60,26 @@ def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
     return max(records, key=lambda record: metric_of(best_by).merit(record[best_by]))
 
 
-def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
+def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     """Scores the development sets, and keeps the trainable tree if it is the best so far.
 
     The record's training loss is the mean of the epoch's records up to here.
     """
-    task, step = crew.data.task, int(state.step)
+    task, step = group.data.task, int(state.step)
     losses = [record["loss"] for record in run.journal.of("train") if record["epoch"] == epoch + 1]
     record: dict[str, Any] = {"kind": "eval", "step": step, "epoch": epoch + 1, "train_loss": float(np.mean(losses))}
     collapsed = False
     for name, suffix in task.dev_splits.items():
-        logits = predict(run, state, crew.data.dev[name], crew)
+        logits = predict(run, state, group.data.validation[name], group)
         if not np.isfinite(logits).all():
             raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
-        scores = task.score(crew.data.dev[name].labels, logits)
+        scores = task.score(group.data.validation[name].labels, logits)
         record |= {metric + suffix: score for metric, score in scores.items()}
         collapsed |= task.problem.collapsed(logits)
     record["collapsed"] = collapsed
     earlier = run.journal.of("eval")
     run.journal.write(record)
-    best = best_of([*earlier, record], crew.data.best_by) is record
+    best = best_of([*earlier, record], group.data.best_by) is record
     if best:
         run.checkpoints.save_best(step, state.trainable)
     screen.show_evaluation(
@@ -88,24 +88,24 @@ def evaluate(run: Run, state: TrainState, epoch: int, crew: Crew) -> None:
         collapsed,
         header=not earlier,
         best=best,
-        name=run.config.folder.name if crew.several else "",
+        name=run.config.folder.name if group.several else "",
     )
 
 
-def score_once(run: Run, state: TrainState, crew: Crew) -> dict[str, float]:
+def score_once(run: Run, state: TrainState, group: RunGroup) -> dict[str, float]:
     """Scores of the splits that no epoch is chosen by."""
-    data, scores = crew.data, {}
+    data, scores = group.data, {}
     for name, suffix in data.task.test_splits.items():
-        logits = predict(run, state, data.test[name], crew)
+        logits = predict(run, state, data.test[name], group)
         scores |= {metric + suffix: score for metric, score in data.task.score(data.test[name].labels, logits).items()}
     return scores
 
 
-def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -> None:
+def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokenizer) -> None:
     """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on what chose it."""
-    data = crew.data
-    examples = next(iter((data.test or data.dev).values()))
-    logits = predict(run, state, examples, crew)
+    data = group.data
+    examples = next(iter((data.test or data.validation).values()))
+    logits = predict(run, state, examples, group)
 
     def text(i: int) -> tuple[str, ...]:
         return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
@@ -116,13 +116,13 @@ def assess_best(run: Run, state: TrainState, crew: Crew, tokenizer: Tokenizer) -
     write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
 
-def predict(run: Run, state: TrainState, examples: Examples, crew: Crew) -> np.ndarray:
+def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) -> np.ndarray:
     """Logits [examples, labels]."""
-    rows, shards = crew.shardings.rows, crew.shardings.mesh.shape["data"]
+    rows, shards = group.shardings.rows, group.shardings.mesh.shape["data"]
 
     def forward(inputs: Packed, layout: Layout) -> Any:
         del layout
-        return crew.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(inputs, rows))
+        return group.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(inputs, rows))
 
     shape = shape_for_all(examples.lengths, shards * positions(), multiple=shards)
     return in_order(forward, batches(examples, shape, rows_here=hosts.rows_here(rows)), len(examples))

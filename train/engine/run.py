@@ -1,4 +1,4 @@
-"""A run at work, and runs that take their steps as one."""
+"""A run at work, and a group of runs that take their steps as one."""
 
 import contextlib
 import dataclasses
@@ -12,27 +12,36 @@ import numpy as np
 
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.data.plan import Plan
-from adakron_jax.params import Tree, merge_params, split_params
-from adakron_jax.splice import is_own
+from adakron_jax.params import Tree, budget, merge_params, split_params
+from adakron_jax.splice import is_own, is_trainable
 from train.engine import hosts
+from train.engine.cache import Cache
 from train.engine.checkpoint import Checkpoints
-from train.engine.data import Data, make_plan
+from train.engine.dataset import Dataset, make_plan
 from train.engine.folder import common_step, open_folder
-from train.engine.sharding import Shardings
-from train.engine.start import initial_state
-from train.engine.step import Steps, TrainState
+from train.engine.initial import (
+    advise_pooling,
+    check_compatible,
+    initial_params,
+    initial_state,
+    make_model,
+    place_frozen,
+)
+from train.engine.sharding import Shardings, make_shardings
+from train.engine.step import Steps, TrainState, configure_jax
 from train.options.config import RunConfig
 from train.output.journal import Journal
-from train.output.result import Seconds
+from train.output.result import Parameters, Seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run at work: all that is its own but its state. `start` is the step that it goes on from, or 0."""
+    """One run at work, without its state. `start` is the step that it goes on from, or 0."""
 
     config: RunConfig
     plan: Plan
     frozen: Tree
+    params: Parameters
     start: int
     checkpoints: Checkpoints
     journal: Journal
@@ -42,39 +51,8 @@ class Run:
         self.checkpoints.save(state, self.journal.digest)
 
 
-@contextlib.contextmanager
-def open_runs(
-    configs: Sequence[RunConfig], params: Sequence[Tree], frozen: Sequence[Tree], data: Data, shardings: Shardings
-) -> Iterator[tuple[list[Run], TrainState]]:
-    """Opens the folders of runs, with the state that they begin with or go on from, and closes them again.
-
-    Args:
-      params, frozen: of each run all that it begins with, and its frozen leaves on the devices.
-
-    Raises:
-      ValueError: a folder is in use, has no room, its journal or all its checkpoints are damaged, or of several runs
-        there is no step that all can go on from.
-    """
-    with contextlib.ExitStack() as opened:
-        runs, states = [], []
-        upto = common_step(configs) if len(configs) > 1 else None
-        for config, own_params, own_frozen in zip(configs, params, frozen, strict=True):
-            plan, fresh = make_plan(config, data), initial_state(config, own_params, data, shardings)
-            checkpoints, state = open_folder(config, fresh, data.record, upto)
-            opened.enter_context(contextlib.closing(checkpoints))
-            journal = Journal(config.folder, int(state.step), checkpoints.journal, writes=hosts.is_writer())
-            opened.enter_context(contextlib.closing(journal))
-            runs.append(Run(config, plan, own_frozen, int(state.step), checkpoints, journal))
-            states.append(state)
-        if len(steps := {run.start for run in runs}) > 1:
-            raise ValueError(f"runs that are to go on as one are at the steps {sorted(steps)}; start the same again")
-        state = stack(states)
-        states.clear()  # of several runs, copies
-        yield runs, state
-
-
 @dataclasses.dataclass(frozen=True)
-class Crew:
+class RunGroup:
     """One run, or several at the same step that differ in nothing but seed and learning rate.
 
     Several take their steps as one: states, batches and what a method added lie along a first axis, and the
@@ -82,35 +60,78 @@ class Crew:
     """
 
     runs: Sequence[Run]
-    data: Data
+    data: Dataset
     shardings: Shardings
     steps: Steps
     frozen: Tree
-
-    @classmethod
-    def of(cls, runs: Sequence[Run], data: Data, shardings: Shardings, steps: Steps) -> "Crew":
-        own, base = zip(*(split_params(run.frozen, is_own) for run in runs), strict=True)
-        return cls(runs, data, shardings, steps, merge_params(stack(own), base[0]))
 
     @property
     def several(self) -> bool:
         return len(self.runs) > 1
 
     def step(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Any]:
-        """One step of every run on its own batch; the next state, and metrics as `metrics_of_each` takes them."""
-        if not self.several:
-            return self.steps.train(state, self.frozen, hosts.put_rows(batches[0], self.shardings.batch))
-        batch = jax.device_put(side_by_side(batches), self.shardings.stacked(self.shardings.batch))
-        return self.steps.together(state, self.frozen, batch)
+        """One step of every run on its own batch; the next state, and metrics as `metrics_by_run` takes them."""
+        if self.several:
+            batch = jax.device_put(side_by_side(batches), self.shardings.stacked(self.shardings.batch))
+        else:
+            batch = hosts.put_rows(batches[0], self.shardings.batch)
+        return self.steps.train(state, self.frozen, batch)
 
-    def metrics_of_each(self, metrics: Any) -> list[dict[str, float]]:
+    def metrics_by_run(self, metrics: Any) -> list[dict[str, float]]:
         """The metrics of every run, as numbers."""
         values = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
         return [{name: float(value[i]) for name, value in values.items()} for i in range(len(self.runs))]
 
+    def states(self, state: TrainState) -> Iterator[tuple[Run, TrainState]]:
+        """Every run with its own state."""
+        return zip(self.runs, unstack(state, len(self.runs)), strict=True)
+
     def save(self, state: TrainState) -> None:
-        for run, own in zip(self.runs, unstack(state, len(self.runs)), strict=True):
-            run.save(own)
+        for run, run_state in self.states(state):
+            run.save(run_state)
+
+
+@contextlib.contextmanager
+def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[RunGroup, TrainState]]:
+    """Opens the folders of runs, with the state that they begin with or go on from, and closes them again.
+
+    Raises:
+      ValueError: the data, the encoder, the method or the devices are not there or not for one another; a folder is in
+        use, has no room, its journal or all its checkpoints are damaged; or of several runs there is no step that all
+        can go on from.
+    """
+    lead, encoder = configs[0], cache.model.encoder
+    configure_jax(lead.dtype)
+    check_compatible(lead, encoder)
+    advise_pooling(lead, cache.model)
+    shardings = make_shardings(lead.mesh_shape, encoder)
+    data = cache.loader.dataset(lead)
+    hosts.check_same("the data", lambda: data.digest)
+    hosts.check_same("the encoder", lambda: cache.model.fingerprint)
+    problem = data.task.problem
+    model = make_model(lead, problem, cache.model)
+    params = [initial_params(config, model, problem, cache.model, data.train.labels) for config in configs]
+    frozen = place_frozen(params, model, shardings)
+    upto = common_step(configs) if len(configs) > 1 else None
+    with contextlib.ExitStack() as opened:
+        runs, states = [], []
+        for config, run_params, run_frozen in zip(configs, params, frozen, strict=True):
+            state = initial_state(config, run_params, data, shardings)
+            checkpoints, state = open_folder(config, state, data.record, upto)
+            opened.enter_context(contextlib.closing(checkpoints))
+            start, plan = int(state.step), make_plan(config, data)
+            journal = Journal(config.folder, start, checkpoints.journal, writes=hosts.is_writer())
+            opened.enter_context(contextlib.closing(journal))
+            counts = Parameters(**budget(run_params, is_trainable(config.method)))
+            runs.append(Run(config, plan, run_frozen, counts, start, checkpoints, journal))
+            states.append(state)
+        if len(starts := {run.start for run in runs}) > 1:
+            raise ValueError(f"runs that are to go on as one are at the steps {sorted(starts)}; start the same again")
+        steps = cache.steps(lead, model, problem.losses, shardings, states[0], frozen[0], several=len(runs) > 1)
+        added, base = zip(*(split_params(tree, is_own) for tree in frozen), strict=True)
+        state = stack(states)
+        del params, frozen, states  # of several runs, copies
+        yield RunGroup(runs, data, shardings, steps, merge_params(stack(added), base[0])), state
 
 
 def stack(trees: Sequence[Any]) -> Any:

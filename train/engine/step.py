@@ -10,19 +10,27 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, DTypeLike, Int, UInt32
 
+from adakron_jax import runtime
 from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
+from adakron_jax.precision import of_matmuls
 from adakron_jax.splice import is_own
 from train.engine.optim import LinearSchedule
 from train.engine.sharding import Shardings
 
 Losses = Callable[[Array, Array], Array]  # of a problem: from logits and targets to each example's
 CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
+
+
+def configure_jax(dtype: DTypeLike | None) -> None:
+    """Sets what holds for the whole process: the precision of matmuls, and what all our commands set."""
+    jax.config.update("jax_default_matmul_precision", of_matmuls(dtype))
+    runtime.set_up()
 
 
 @typing.no_type_check  # jax builds it of shapes and shardings too
@@ -102,43 +110,40 @@ def eval_step(trainable: Tree, frozen: Tree, inputs: Packed, *, model: SequenceC
     return model.apply({"params": merge_params(trainable, frozen)}, inputs)  # pyright: ignore[reportReturnType]
 
 
-def of_several(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
+def train_step_of_group(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
     """A step of several runs, whose states, batches and leaves that their method added lie along a first axis.
 
     A CPU takes no more of them at once than its caches hold.
     """
-    own, base = split_params(frozen, is_own)
+    added, base = split_params(frozen, is_own)
     runs, _, rows, seq = batches.inputs.tokens.shape
     at_once = max(1, CPU_POSITIONS // (rows * seq)) if jax.default_backend() == "cpu" else runs
-    one = lambda run: step(run[0], merge_params(run[1], base), run[2])  # noqa: E731
+    step_of_run = lambda run: step(run[0], merge_params(run[1], base), run[2])  # noqa: E731
     if at_once >= runs:
-        return jax.vmap(one)((states, own, batches))
-    return jax.lax.map(one, (states, own, batches), batch_size=at_once)
+        return jax.vmap(step_of_run)((states, added, batches))
+    return jax.lax.map(step_of_run, (states, added, batches), batch_size=at_once)
 
 
 @dataclasses.dataclass
 class Steps:
-    """The compiled functions of a run.
+    """The compiled functions of a run, or of a group of runs.
 
     Attributes:
-      train: one run's step. It gives its state's memory to the state that follows, as `together` does.
-      together: the step of several runs at once: states and batches along a new first axis, as are the leaves of the
-        frozen tree that a method adds. The pretrained weights are one for all.
-      evaluate: logits.
+      train: a step. It gives its state's memory to the state that follows.
+      evaluate: the logits of one run.
     """
 
     train: PerShape
-    together: PerShape
     evaluate: PerShape
 
     @property
     def seconds(self) -> float:
         """Spent compiling."""
-        return self.train.seconds + self.together.seconds + self.evaluate.seconds
+        return self.train.seconds + self.evaluate.seconds
 
     def anew(self) -> "Steps":
         """The same steps with what they have compiled; seconds and compilations count from 0."""
-        return Steps(self.train.anew(), self.together.anew(), self.evaluate.anew())
+        return Steps(self.train.anew(), self.evaluate.anew())
 
 
 def compile_steps(
@@ -148,27 +153,31 @@ def compile_steps(
     shardings: Shardings,
     state: TrainState,
     frozen: Tree,
+    several: bool = False,
 ) -> Steps:
-    """The steps, jitted over the mesh."""
-    at_state, at_frozen = shardings.of(state), shardings.of(frozen)
-    step = functools.partial(train_step, model=model, losses_of=losses_of, optimizer=optimizer, shardings=shardings)
-    train = jax.jit(
-        step,
-        in_shardings=(at_state, at_frozen, shardings.batch),
-        out_shardings=(at_state, shardings.replicated),
-        donate_argnums=0,
-    )
-    of_own, of_base = split_params(at_frozen, is_own)
-    at_states, of_own = jax.tree.map(shardings.stacked, (at_state, of_own))
-    together = jax.jit(
-        functools.partial(of_several, step),
-        in_shardings=(at_states, merge_params(of_own, of_base), shardings.stacked(shardings.batch)),
-        out_shardings=(at_states, shardings.replicated),
-        donate_argnums=0,
-    )
+    """The steps, jitted over the mesh.
+
+    Args:
+      state, frozen: of one run.
+      several: whether a step is that of several runs at once: states, batches and what a method added to the frozen
+        leaves along a new first axis. The pretrained weights are one for all.
+    """
+    at_state, at_frozen, at_batch = shardings.of(state), shardings.of(frozen), shardings.batch
     evaluate = jax.jit(
         functools.partial(eval_step, model=model),
         in_shardings=(at_state.trainable, at_frozen, shardings.rows),
         out_shardings=shardings.replicated,
     )
-    return Steps(PerShape(train), PerShape(together), PerShape(evaluate))
+    step = functools.partial(train_step, model=model, losses_of=losses_of, optimizer=optimizer, shardings=shardings)
+    if several:
+        step = functools.partial(train_step_of_group, step)
+        added, base = split_params(at_frozen, is_own)
+        at_state, added, at_batch = jax.tree.map(shardings.stacked, (at_state, added, at_batch))
+        at_frozen = merge_params(added, base)
+    train = jax.jit(
+        step,
+        in_shardings=(at_state, at_frozen, at_batch),
+        out_shardings=(at_state, shardings.replicated),
+        donate_argnums=0,
+    )
+    return Steps(PerShape(train), PerShape(evaluate))

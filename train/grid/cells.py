@@ -1,15 +1,14 @@
-"""What a grid's cells are: how far each has come, what they will cost, and how they ended."""
+"""The cells of a grid: the step that each has reached, how long they will take, and how they ended."""
 
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.table import Table
 
 from train import terminal
-from train.engine import folder, start
-from train.engine.shared import Shared
+from train.engine import folder, initial
+from train.engine.cache import Cache
 from train.options.config import RunConfig
 from train.output import screen
 from train.output.result import Result
@@ -21,10 +20,10 @@ class Cell:
 
     Attributes:
       config: of the run.
-      steps: from its first to its last.
-      reached: the step it would go on from, or has come to.
-      running, worker: whether a worker has it, and the number of the last that had.
-      rate: examples a second, while it runs.
+      steps: of the whole run.
+      reached: the step it would continue from, or has reached.
+      running, worker: whether a worker has it, and the number of the last worker that had it.
+      pace: examples per second, while it runs.
       deaths: of workers that had it.
       result: once it has ended.
       error: why it failed, if it did.
@@ -35,7 +34,7 @@ class Cell:
     reached: int = 0
     running: bool = False
     worker: int = 0
-    rate: float = 0.0
+    pace: float = 0.0
     deaths: int = 0
     result: Result | None = None
     error: str = ""
@@ -60,25 +59,24 @@ class Cell:
         return self.error or (f"stopped after step {self.reached:,}" if self.reached else "to do")
 
 
-def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
+def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
     """The cells of a grid, as far as each has come in its folder.
 
     Raises:
       ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
         folder holds another run.
     """
-
     for config in configs:
-        start.check_compatible(config, shared.model.encoder)
+        initial.check_compatible(config, cache.model.encoder)
     cells = []
     for config in configs:
         if (result := folder.finished(config)) is not None:
-            shared.loader.check_same(config, result.data)
+            cache.loader.check_same(config, result.data)
             cells.append(Cell(config, result.last.step, result=result))
             continue
         if not folder.reached(config):
-            start.read_start(config)
-        steps = config.epochs * math.ceil(shared.loader.count(config) / config.batch_size)
+            initial.read_start(config)
+        steps = config.epochs * math.ceil(cache.loader.count(config) / config.batch_size)
         cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 
@@ -86,14 +84,13 @@ def survey(configs: Sequence[RunConfig], shared: Shared) -> list[Cell]:
 def seconds_left(cells: Sequence[Cell]) -> float | None:
     """By the pace of the cells that have ended, those of the same task where there are any.
 
-    The pace is of examples, with evaluation and compilation, and does not know that methods differ; as many go on at it
-    as there are workers now. Before the first cell has ended it is that of the training of those that run; None if
-    there is none.
+    The pace is of examples, with evaluation and compilation, whatever the method; as many cells run at it as there are
+    workers now. Before the first cell has ended it is the pace at which running cells train; None if none runs.
     """
     ended = [(cell.config.task, cell.result) for cell in cells if cell.result and cell.result.seconds.train > 0]
     if not ended:
-        rate = sum(cell.rate for cell in cells if cell.running)
-        return sum(cell.left * cell.config.batch_size for cell in cells) / rate if rate else None
+        pace = sum(cell.pace for cell in cells if cell.running)
+        return sum(cell.left * cell.config.batch_size for cell in cells) / pace if pace else None
     seconds = 0.0
     for cell in cells:
         results = [result for task, result in ended if task == cell.config.task] or [result for _, result in ended]
@@ -105,69 +102,62 @@ def seconds_left(cells: Sequence[Cell]) -> float | None:
 
 def show_cost(cells: Sequence[Cell]) -> None:
     """Prints the cells, their steps, and how long they will take."""
-    table = _table("cell", "steps", "state")
+    table = terminal.table("cell", "steps", "state", right=("steps",))
     for cell in cells:
         table.add_row(cell.name, f"{cell.steps:,}", cell.state)
     terminal.console.print(table)
     steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
     seconds = seconds_left(cells)
-    lasting = "hours unknown until the first cell has ended" if seconds is None else f"about {_lasting(seconds)}"
-    terminal.say(f"{len(cells)} cells, {count(cells)}; {steps:,} steps in all, {left:,} left, {lasting}")
+    duration = "time unknown until a cell has run" if seconds is None else f"about {_duration(seconds)}"
+    terminal.say(f"{len(cells)} cells, {counts(cells)}; {steps:,} steps in all, {left:,} left, {duration}")
 
 
-def crews(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
-    """The open cells, each by itself or with those that take their steps with it."""
-    found: list[list[Cell]] = []
-    for cell in cells:
-        if not cell.open:
-            continue
-        for crew in found if together else ():
-            if _go_together([*crew, cell]):
-                crew.append(cell)
-                break
+def group_open(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
+    """The open cells in groups: each cell by itself, or with all that can take their steps as one with it."""
+    groups: list[list[Cell]] = []
+    for cell in (cell for cell in cells if cell.open):
+        group = next((group for group in groups if together and _can_join(cell, group)), None)
+        if group is None:
+            groups.append([cell])
         else:
-            found.append([cell])
-    return found
+            group.append(cell)
+    return groups
 
 
-def _go_together(crew: Sequence[Cell]) -> bool:
-    """Whether cells can take their steps as one."""
-    configs = [cell.config for cell in crew]
+def _can_join(cell: Cell, group: Sequence[Cell]) -> bool:
+    configs = [other.config for other in (*group, cell)]
     return len({config.alike() for config in configs}) == 1 and folder.common_step(configs) is not None
 
 
-def overview(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
+def overview(cells: Sequence[Cell], group: Sequence[Cell]) -> str:
     """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
-    seconds = seconds_left(cells)
-    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
-    others = f", {len(crew)} cells together" if len(crew) > 1 else ""
-    return f"cell {number_of(cells, crew)}: {name_of(crew)}{others}; {count(cells)}{to_go}"
+    together = f", {len(group)} cells together" if len(group) > 1 else ""
+    return f"cell {cells.index(group[0]) + 1} of {len(cells)}: {name_of(group)}{together}; {_ahead(cells)}"
 
 
-def name_of(crew: Sequence[Cell]) -> str:
+def name_of(group: Sequence[Cell]) -> str:
     """Such as `rte-adakron-seed0`, or `rte-adakron-seed0 and 2 more`."""
-    return f"{crew[0].name} and {len(crew) - 1} more" if len(crew) > 1 else crew[0].name
+    return f"{group[0].name} and {len(group) - 1} more" if len(group) > 1 else group[0].name
 
 
 def progress(cells: Sequence[Cell]) -> str:
     """Such as `2 done, 2 running, 4 left, about 3 min to go: rte-adakron-seed2 12/24, rte-adakron-seed3 8/24`."""
-    seconds = seconds_left(cells)
-    to_go = "" if seconds is None else f", about {_lasting(seconds)} to go"
     running = ", ".join(f"{cell.name} {cell.reached:,}/{cell.steps:,}" for cell in cells if cell.running)
-    return f"{count(cells)}{to_go}{running and f': {running}'}"
+    return f"{_ahead(cells)}{running and f': {running}'}"
 
 
-def number_of(cells: Sequence[Cell], crew: Sequence[Cell]) -> str:
-    """Of a crew's first cell, such as `3 of 18`."""
-    return f"{cells.index(crew[0]) + 1} of {len(cells)}"
+def _ahead(cells: Sequence[Cell]) -> str:
+    """Such as `2 done, 1 running, 15 left, about 1.2 h to go`; without the time while it is unknown."""
+    seconds = seconds_left(cells)
+    return counts(cells) + ("" if seconds is None else f", about {_duration(seconds)} to go")
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
     """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
-    table = _table("cell", "metric", "best", "last", "state")
+    table = terminal.table("cell", "metric", "best", "last", "state", right=("best", "last"))
     for cell in cells:
         if cell.result is None:
-            metric = "-" if cell.config.own else cell.config.metrics[0]
+            metric = "-" if cell.config.custom_data else cell.config.metrics[0]
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
         metric = next(iter(cell.result.best.scores))
@@ -196,26 +186,19 @@ def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
             if len(values) > 1
         )
         of = "" if len(results) == config.folds else f" of {config.folds}"
-        screen_name = f"{config.task}, {config.method.name}, seed {config.seed}"
-        yield f"{screen_name}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
+        runs = f"{config.task}, {config.method.name}, seed {config.seed}"
+        yield f"{runs}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("steps", "best", "last") else "left", no_wrap=True)
-    return table
-
-
-def count(cells: Sequence[Cell]) -> str:
+def counts(cells: Sequence[Cell]) -> str:
     """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
     done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
     running = sum(cell.running for cell in cells)
     left = sum(cell.open for cell in cells) - running
-    counts = {"done": done, "failed": failed, "running": running, "left": left}
-    return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in ("done", "left"))
+    numbers = {"done": done, "failed": failed, "running": running, "left": left}
+    return ", ".join(f"{n} {what}" for what, n in numbers.items() if n or what in ("done", "left"))
 
 
-def _lasting(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes = math.ceil(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

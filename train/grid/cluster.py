@@ -15,21 +15,21 @@ import ray  # pyright: ignore[reportMissingImports]
 from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
 from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
-from train.grid.worker import Crew, Gone, Message, Stop
+from train.grid.worker import Assignment, Gone, Message, Stop
 
 ANSWER_SECONDS = 10.0  # that a cluster may take
 LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
-ABOUT = ("JAX_", "XLA_", "HF_", "XDG_CACHE_HOME")  # variables that a worker's process has of this one
+PASSED_ON = ("JAX_", "XLA_", "HF_", "XDG_CACHE_HOME")  # environment variables that a worker's process gets
 
 
-class Seat:
-    """What an actor does: it hands on what is said, in both directions."""
+class WorkerActor:
+    """An actor that passes messages on, between a worker's process on its node and this process."""
 
     def __init__(self, model: str, environment: dict[str, str], folder: str):
         self._process = Process(model, Place(environment), folder)
 
-    def tell(self, what: Crew | Stop) -> None:
-        self._process.send(what)
+    def tell(self, message: Assignment | Stop) -> None:
+        self._process.send(message)
 
     def listen(self) -> list[Message]:
         connection.wait(self._process.ends, LISTEN_SECONDS)
@@ -47,7 +47,7 @@ class Cluster:
       ValueError: there is no such cluster.
     """
 
-    here = False
+    in_process = False
 
     def __init__(self, address: str, model: str, devices: int):
         said = f"workers is 'ray{address and f':{address}'}'"
@@ -57,20 +57,20 @@ class Cluster:
             ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueError(f"{said}: {str(error).splitlines()[0]}") from None
-        signal.signal(signal.SIGTERM, before)  # ray has put its own in place
-        there = ray.cluster_resources()
-        kind = next((kind for kind in ("GPU", "TPU") if there.get(kind) and not _on_cpu()), "CPU")
-        self.count = max(1, int(there.get(kind, 0)) // devices)  # one waits for a node that is still to come
+        signal.signal(signal.SIGTERM, before)  # ray has replaced it
+        resources = ray.cluster_resources()
+        kind = next((kind for kind in ("GPU", "TPU") if resources.get(kind) and not _on_cpu()), "CPU")
+        self.count = max(1, int(resources.get(kind, 0)) // devices)  # one waits for a node that is still to come
         needs: dict[str, Any] = {"num_cpus": devices if kind == "CPU" else 1}
         needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
         remote: Any = ray.remote
-        self._actor = remote(max_concurrency=4, max_restarts=0, **needs)(Seat)
-        ours = {name: value for name, value in os.environ.items() if name.startswith(ABOUT)}
+        self._actor = remote(max_concurrency=4, max_restarts=0, **needs)(WorkerActor)
+        ours = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         self._arguments = model, ours | {THREADS: threads()}, os.getcwd()
         self._actors: dict[int, Any] = {}
-        self._listening: dict[Any, int] = {}  # what an actor will have heard -> its number
+        self._listening: dict[Any, int] = {}  # future of an actor's messages -> the actor's number
         self._given_up: list[int] = []
-        self._placed: set[int] = set()  # those that have been heard of
+        self._placed: set[int] = set()  # actors that have a node
 
     def start(self, number: int) -> None:
         self._actors[number] = self._actor.remote(*self._arguments)
@@ -79,17 +79,17 @@ class Cluster:
     def _listen(self, number: int) -> None:
         self._listening[self._actors[number].listen.remote()] = number
 
-    def give(self, number: int, crew: Crew) -> None:
-        self._actors[number].tell.remote(crew)
+    def give(self, number: int, assignment: Assignment) -> None:
+        self._actors[number].tell.remote(assignment)
 
     def wait(self) -> list[tuple[int, Message]]:
         said: list[tuple[int, Message]] = [(number, Gone("stopped before it began")) for number in self._given_up]
         self._given_up.clear()
         heard, _ = ray.wait(list(self._listening), timeout=LOOK_SECONDS) if self._listening else ([], [])
-        for one in heard:
-            number = self._listening.pop(one)
+        for future in heard:
+            number = self._listening.pop(future)
             try:
-                messages: list[Message] = ray.get(one)
+                messages: list[Message] = ray.get(future)
             except RayError as error:
                 messages = [Gone(str(error).splitlines()[0])]
             said += [(number, message) for message in messages]
@@ -101,7 +101,7 @@ class Cluster:
         return said
 
     def stop(self) -> None:
-        """As `Workers` say; who still waits for a place, and so would not hear of it, is gone."""
+        """As in `Workers`; an actor that still waits for a node, and so would not hear of it, is ended."""
         for number in [*self._actors]:
             if number in self._placed:
                 self._actors[number].tell.remote(Stop())
@@ -112,21 +112,21 @@ class Cluster:
     def _end(self, number: int) -> None:
         ray.kill(self._actors.pop(number))
         self._placed.discard(number)
-        self._listening = {heard: one for heard, one in self._listening.items() if one != number}
+        self._listening = {future: actor for future, actor in self._listening.items() if actor != number}
 
     def close(self) -> None:
         ray.shutdown()
 
 
 def check_answers(address: str, said: str) -> None:
-    """ValueError if nobody is at HOST:PORT, which ray itself would try for minutes."""
+    """ValueError if nothing answers at HOST:PORT, which ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "://" in address:
         return
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
-        raise ValueError(f"{said}, where nobody answers ({error.strerror}); accepted: a cluster's HOST:PORT") from None
+        raise ValueError(f"{said}, where nothing answers ({error.strerror}); accepted: a cluster's HOST:PORT") from None
 
 
 def _on_cpu() -> bool:

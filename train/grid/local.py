@@ -13,10 +13,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from train.grid.worker import Begin, Crew, Gone, Message, Said, Stop
+from train.grid.worker import Assignment, Gone, Message, Said, Stop
 
 LOOK_SECONDS = 0.5  # between two looks at whether the user has stopped the grid
-THREADS = "NPROC"  # XLA's variable: on a CPU, sums are parted by how many threads there are, whatever cores they have
+THREADS = "NPROC"  # XLA's variable: on a CPU, sums are parted by how many threads there are, whatever the cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ def threads() -> str:
     return os.environ.get(THREADS) or str(len(os.sched_getaffinity(0)))
 
 
-def find_devices() -> tuple[str, int]:
-    """The platform of jax in a process of its own, and how many devices it has; this process takes none of them.
+def probe_devices() -> tuple[str, int]:
+    """The platform and the number of devices that jax has in another process, so that this one takes none of them.
 
     Raises:
       ValueError: jax finds no device.
@@ -46,8 +46,8 @@ def find_devices() -> tuple[str, int]:
     return platform, int(count)
 
 
-def places(workers: int, crews: int, devices: int, platform: str, available: int) -> list[Place]:
-    """Where workers run, as many as are asked for, or with 0 as there is room for, but no more than there are crews.
+def places(workers: int, groups: int, devices: int, platform: str, available: int) -> list[Place]:
+    """Where workers run: as many as asked for, or for 0 as many as there is room for, but no more than groups.
 
     Each has so many devices of those available; a CPU's workers share its cores.
 
@@ -57,24 +57,24 @@ def places(workers: int, crews: int, devices: int, platform: str, available: int
     same = {THREADS: threads()}
     if platform == "cpu":
         cores = sorted(os.sched_getaffinity(0))
-        count = min(workers or max(1, len(cores) // devices), crews)
+        count = min(workers or max(1, len(cores) // devices), groups)
         shares = [cores[i * len(cores) // count : (i + 1) * len(cores) // count] for i in range(count)]
         return [Place(same, tuple(share) or (cores[i % len(cores)],)) for i, share in enumerate(shares)]
-    count = min(workers or available // devices, crews)
+    count = min(workers or available // devices, groups)
     if not 0 < count * devices <= available:
         raise ValueError(
-            f"workers is 'local{workers and f':{workers}' or ''}', each with as many devices as {devices}; here: "
+            f"workers is 'local{workers and f':{workers}' or ''}', each with {devices} devices; here: "
             f"{available} ({platform})"
         )
     variable = "TPU_VISIBLE_CHIPS" if platform == "tpu" else "CUDA_VISIBLE_DEVICES"
     names = (os.environ.get(variable) or ",".join(map(str, range(available)))).split(",")
-    found = []
+    accelerators = []
     for i in range(count):
-        own = {variable: ",".join(names[i * devices : (i + 1) * devices])}
+        environment = {variable: ",".join(names[i * devices : (i + 1) * devices])}
         if platform == "tpu":  # a process by itself, with a part of the chips
-            own |= {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": _bounds(devices)}
-        found.append(Place(same | own))
-    return found
+            environment |= {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": _bounds(devices)}
+        accelerators.append(Place(same | environment))
+    return accelerators
 
 
 def _bounds(chips: int) -> str:
@@ -84,7 +84,7 @@ def _bounds(chips: int) -> str:
     return bounds[chips]
 
 
-def _found_again() -> dict[str, str]:
+def _import_path() -> dict[str, str]:
     """What a process needs that looks for no package in its working directory, where a `train.py` may lie."""
     folder = str(Path(__file__).parents[2])
     if folder == sysconfig.get_path("purelib"):
@@ -97,35 +97,34 @@ class Process:
 
     def __init__(self, model: str, place: Place, folder: str | None = None):
         """Starts it, in a folder, by default that of this process."""
-        self._pipe, its = multiprocessing.Pipe()
+        self._pipe, other_end = multiprocessing.Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "train.grid.process", str(its.fileno())],
-            pass_fds=[its.fileno()],
+            [sys.executable, "-P", "-m", "train.grid.process", *map(str, (other_end.fileno(), model, *place.cores))],
+            pass_fds=[other_end.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_found_again(), **place.environment},
+            env={**os.environ, **_import_path(), **place.environment},
             cwd=folder,
-            process_group=0,  # Ctrl-C is for who has started it, and who tells it to stop
+            process_group=0,  # Ctrl-C is for the process that started it, which tells it to stop
         )
-        its.close()
+        other_end.close()
         assert self._process.stdout is not None
         self._output = self._process.stdout
         os.set_blocking(self._output.fileno(), False)
         self._half, self._last = b"", ""
-        self.send(Begin(model, place.cores))
 
     @property
     def ends(self) -> list[Any]:
         """What to wait for, by `multiprocessing.connection.wait`."""
         return [self._pipe, self._output]
 
-    def send(self, what: Begin | Crew | Stop) -> None:
+    def send(self, message: Assignment | Stop) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says that it is gone
-            self._pipe.send(what)
+            self._pipe.send(message)
 
     def receive(self) -> list[Message]:
-        """What it has said, without waiting; at last that it is gone."""
+        """Its messages so far, without waiting; the last is that it is gone."""
         messages: list[Message] = []
         gone = False
         try:
@@ -166,7 +165,7 @@ class Process:
 class Local:
     """`Workers` that are processes of this machine."""
 
-    here = False
+    in_process = False
 
     def __init__(self, model: str, places: Sequence[Place]):
         self.count = len(places)
@@ -176,18 +175,18 @@ class Local:
     def start(self, number: int) -> None:
         self._processes[number] = Process(self._model, self._places[number])
 
-    def give(self, number: int, crew: Crew) -> None:
-        self._processes[number].send(crew)
+    def give(self, number: int, assignment: Assignment) -> None:
+        self._processes[number].send(assignment)
 
     def wait(self) -> list[tuple[int, Message]]:
         connection.wait([end for process in self._processes.values() for end in process.ends], LOOK_SECONDS)
-        said = []
+        received = []
         for number, process in list(self._processes.items()):
             messages = process.receive()
-            said += [(number, message) for message in messages]
+            received += [(number, message) for message in messages]
             if any(isinstance(message, Gone) for message in messages):
                 del self._processes[number]
-        return said
+        return received
 
     def stop(self) -> None:
         for process in self._processes.values():

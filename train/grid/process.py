@@ -1,25 +1,26 @@
-"""`python -m train.grid.process FD`: a worker's process, told what to do over the pipe FD, until that is closed.
+"""`python -m train.grid.process FD MODEL [CORE ...]`: a worker's process, which gets its assignments over the pipe FD.
 
-It reads the model, the data and what is compiled once, for all crews that it is given.
+It reads the model and the data, and compiles, once for all groups. It ends when the pipe is closed.
 """
 
+import contextlib
 import os
 import queue
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
 from train import faults, signals, terminal
 from train.engine import folder, lock, loop
-from train.engine.shared import Shared
-from train.grid.worker import Apart, Begin, Crew, Message, Reached, Ready, Refused, Said, carry_out
+from train.engine.cache import Cache
+from train.grid.worker import Assignment, Failed, Message, Reached, Ready, Refused, Said, carry_out
 from train.options.model import Pretrained
 
 
 class Pipe:
-    """The pipe to who has started this process."""
+    """The pipe to the process that started this one."""
 
     def __init__(self, connection: Connection):
         self._connection = connection
@@ -30,7 +31,7 @@ class Pipe:
             try:
                 self._connection.send(message)
             except (BrokenPipeError, ConnectionResetError):
-                stop()  # who has started it is gone
+                stop()  # the other process has ended
 
 
 def stop() -> None:
@@ -39,56 +40,49 @@ def stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def listen(connection: Connection, crews: "queue.SimpleQueue[Crew]") -> None:
-    """Takes crews from the pipe, until it says to stop or its other end is gone."""
-    while isinstance(said := _received(connection), Crew):
-        crews.put(said)
+def listen(connection: Connection, assignments: "queue.SimpleQueue[Assignment]") -> None:
+    """Queues assignments from the pipe, until a `Stop` comes or the other process has ended."""
+    with contextlib.suppress(EOFError, OSError):
+        while isinstance(message := connection.recv(), Assignment):
+            assignments.put(message)
     stop()
 
 
-def _received(connection: Connection) -> Any:
-    try:
-        return connection.recv()
-    except (EOFError, OSError):
-        return None
+def work(assignment: Assignment, cache: Cache, pipe: Pipe) -> Message:
+    """Trains a group. Raises `loop.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
 
-
-def work(crew: Crew, shared: Shared, pipe: Pipe) -> Message:
-    """Carries out a crew. Raises `loop.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
-
-    def look(step: int, pace: float) -> str:
+    def report(step: int, pace: float) -> str:
         pipe.send(Reached(step, pace))
         return ""
 
-    for config in crew.configs:
-        lock.await_free(config.folder, crew.patience)
-    if folder.common_step(crew.configs) is None:
-        return Apart()
+    for config in assignment.configs:
+        lock.await_free(config.folder, assignment.patience)
+    if folder.common_step(assignment.configs) is None:
+        return Failed("", ())  # a process that was still leaving has saved some of the runs at a later step
     try:
-        return carry_out(crew, shared, look)
+        return carry_out(assignment, cache, report)
     except OSError as error:
         if not faults.refused(error):
             raise
         return Refused(error.errno or 0, str(error))
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, model: str, cores: Sequence[int]) -> int:
     signals.listen()
     connection = Connection(descriptor)
-    begin: Begin = connection.recv()
-    if begin.cores:
-        os.sched_setaffinity(0, begin.cores)
-    pipe, crews = Pipe(connection), queue.SimpleQueue()
+    if cores:
+        os.sched_setaffinity(0, cores)
+    pipe, assignments = Pipe(connection), queue.SimpleQueue()
     terminal.say_to(lambda text: pipe.send(Said(text)))
-    shared = Shared(Pretrained(begin.model))
-    threading.Thread(target=listen, args=(connection, crews), daemon=True).start()
+    cache = Cache(Pretrained(model))
+    threading.Thread(target=listen, args=(connection, assignments), daemon=True).start()
     try:
         pipe.send(Ready())
         while True:
-            pipe.send(work(crews.get(), shared, pipe))
+            pipe.send(work(assignments.get(), cache, pipe))
     except (loop.Stopped, KeyboardInterrupt):
         return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], [int(core) for core in sys.argv[3:]]))

@@ -1,4 +1,4 @@
-"""Who carries out which cells of a grid, and when: one loop over workers of whatever kind."""
+"""Which worker trains which cells of a grid, and when: one loop over workers of any kind."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,49 +6,47 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from train import signals, terminal
-from train.engine import folder, loop, start
+from train.engine import folder, initial, loop
+from train.engine.cache import Cache
 from train.engine.sharding import check_mesh
-from train.engine.shared import Shared
-from train.grid.cells import Cell, count, crews, name_of, overview, progress
-from train.grid.here import Here
-from train.grid.local import Local, find_devices, places
-from train.grid.worker import Apart, Crew, Done, Gone, Message, Reached, Ready, Refused, Said, Workers
+from train.grid.cells import Cell, counts, group_open, name_of, overview, progress
+from train.grid.local import Local, places, probe_devices
+from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reached, Ready, Refused, Said, Workers
 from train.options.config import Launch
 
-DEATHS = 3  # of workers, after which it is their crew that is at fault, or what they stand on
-WAITING, LEAVING = 10.0, 120.0  # seconds that a process may take to leave a folder: any; one known to be dying
+DEATHS = 3  # of workers, after which their group is given up, or no more workers are started
+WAITING, LEAVING = 10.0, 120.0  # seconds to wait for a process to leave a folder: any process; a dying one
 
 
-def train(cells: Sequence[Cell], shared: Shared, launch: Launch) -> None:
-    """Runs every open cell. One that fails says why, and the others go on.
+def train(cells: Sequence[Cell], cache: Cache, launch: Launch) -> None:
+    """Trains every open cell. One that fails says why, and the others continue.
 
     With `launch.together`, cells that differ in nothing but seed and learning rate take their steps as one; if one of
-    them diverges, the others go on from their last checkpoints.
+    them diverges, the others continue from their last checkpoints.
 
     Raises:
       ValueError: what all cells need, the model and the devices, is not there, or workers cannot be started.
-      Stopped: SIGINT or SIGTERM came; the same grid goes on from there.
+      Stopped: SIGINT or SIGTERM came; the same grid continues from there.
       OSError: the disk is full.
     """
     if any(cell.open for cell in cells):
         schedule = Schedule(cells, launch.together)
-        with contextlib.closing(make_workers(cells, shared, launch, schedule)) as workers:
+        with contextlib.closing(make_workers(cells, cache, launch, schedule)) as workers:
             schedule.run(workers)
 
 
-def make_workers(cells: Sequence[Cell], shared: Shared, launch: Launch, schedule: "Schedule") -> Workers:
+def make_workers(cells: Sequence[Cell], cache: Cache, launch: Launch, schedule: "Schedule") -> Workers:
     """The workers that a command asks for, none of them started; ValueError as `train`."""
-    mesh, encoder = cells[0].config.mesh_shape, shared.model.encoder
+    mesh, encoder = cells[0].config.mesh_shape, cache.model.encoder
     devices = mesh.devices if launch.devices_per_run == "mesh" else launch.devices_per_run
     kind, _, rest = launch.workers.partition(":")
     if not kind:
-        found = jax.devices()
-        check_mesh(mesh, encoder, len(found), found[0].platform)
-        check_start(cells, shared)
-        return Here(shared, lambda step, pace: schedule.look(0, step, pace))
+        check_mesh(mesh, encoder, jax.device_count(), jax.default_backend())
+        check_start(cells, cache)
+        return InProcess(cache, lambda step, pace: schedule.update(0, step, pace))
     # What is checked here is computed on a CPU: the accelerators are for the workers.
     jax.config.update("jax_platforms", "cpu")
-    check_start(cells, shared)
+    check_start(cells, cache)
     check_mesh(mesh, encoder, devices, "of a worker")
     if kind == "ray":
         try:
@@ -57,37 +55,37 @@ def make_workers(cells: Sequence[Cell], shared: Shared, launch: Launch, schedule
             if error.name != "ray":
                 raise
             raise ValueError("workers 'ray' need ray; install it with: pip install 'adakron-jax[cluster]'") from None
-        return Cluster(rest, shared.model.name, devices)
-    platform, available = find_devices()
+        return Cluster(rest, cache.model.name, devices)
+    platform, available = probe_devices()
     if platform == "cpu":  # a worker's devices are cores, which jax takes for one device, or for as many as it is told
         check_mesh(mesh, encoder, available, platform)
-    return Local(shared.model.name, places(int(rest or 0), schedule.crews, devices, platform, available))
+    return Local(cache.model.name, places(int(rest or 0), schedule.waiting, devices, platform, available))
 
 
-def check_start(cells: Sequence[Cell], shared: Shared) -> None:
+def check_start(cells: Sequence[Cell], cache: Cache) -> None:
     """ValueError if the model cannot be read, or is not the one of an adapter to start from."""
-    _ = shared.model.tokenizer.fast, shared.model.leaves
+    _ = cache.model.tokenizer.fast, cache.model.leaves
     for cell in cells:
         if cell.open and not folder.reached(cell.config):
-            start.check_start(cell.config, shared.model)
+            initial.check_start(cell.config, cache.model)
 
 
 class Schedule:
-    """Which crews wait, and which are with which worker."""
+    """Which groups of cells wait, and which worker has which."""
 
     def __init__(self, cells: Sequence[Cell], together: bool):
         self._cells, self._together = cells, together
-        self._waiting = crews(cells, together)
+        self._waiting = group_open(cells, together)
         self._taken: dict[int, list[Cell]] = {}
         self._idle: list[int] = []
         self._alive: set[int] = set()
-        self._stopped_here = False  # while the last crew of this process ended
-        self._unborn = 0  # workers, one after another, that were gone before they were ready
+        self._stopped_here = False  # while the last group in this process ended
+        self._failed_starts = 0  # workers, one after another, that were gone before they were ready
 
     def run(self, workers: Workers) -> None:
         """Until no cell is open; raises as `train`."""
         with self._progress(workers) as line:
-            for number in range(min(workers.count, self.crews)):
+            for number in range(min(workers.count, self.waiting)):
                 self._start(number, workers)
             asked = False
             while self._alive and (self._taken or self._waiting or asked):
@@ -101,11 +99,11 @@ class Schedule:
                     asked = True
                     workers.stop()
             if asked:
-                raise loop.Stopped(f"stopped: {count(self._cells)}; the same command continues")
+                raise loop.Stopped(f"stopped: {counts(self._cells)}; the same command continues")
 
     @property
-    def crews(self) -> int:
-        """How many wait."""
+    def waiting(self) -> int:
+        """How many groups wait."""
         return len(self._waiting)
 
     @property
@@ -115,20 +113,20 @@ class Schedule:
 
     @contextlib.contextmanager
     def _progress(self, workers: Workers) -> Iterator[terminal.Line | None]:
-        """The line on all cells, and signals held for the workers; both are the run's own where it runs here."""
-        if workers.here:
+        """The line on all cells, and signals held for the workers; a run in this process does both itself."""
+        if workers.in_process:
             yield None
             return
         steps, left = sum(cell.steps for cell in self._cells), sum(cell.left for cell in self._cells)
         with signals.held(), terminal.Line("steps", steps, steps - left) as line:
             yield line
 
-    def look(self, number: int, step: int, pace: float) -> str:
-        """Takes down how far a worker has come, at so many examples a second; the overview of all."""
-        crew = self._taken[number]
-        for cell in crew:
-            cell.reached, cell.rate = step, pace / len(crew)
-        return overview(self._cells, crew)
+    def update(self, number: int, step: int, pace: float) -> str:
+        """Records the step that a worker has reached and its examples per second; returns the overview."""
+        group = self._taken[number]
+        for cell in group:
+            cell.reached, cell.pace = step, pace / len(group)
+        return overview(self._cells, group)
 
     def _start(self, number: int, workers: Workers) -> None:
         self._alive.add(number)
@@ -136,69 +134,69 @@ class Schedule:
 
     def _hand_out(self, workers: Workers) -> None:
         while self._idle and self._waiting:
-            number, crew = self._idle.pop(0), self._waiting.pop(0)
-            self._taken[number] = crew
-            for cell in crew:
+            number, group = self._idle.pop(0), self._waiting.pop(0)
+            self._taken[number] = group
+            for cell in group:
                 cell.running, cell.worker = True, number
-            terminal.say(f"\n{overview(self._cells, crew)}" if workers.here else overview(self._cells, crew))
-            patience = LEAVING if any(cell.deaths for cell in crew) else WAITING
-            workers.give(number, Crew(tuple(cell.config for cell in crew), patience))
+            terminal.say(f"\n{overview(self._cells, group)}" if workers.in_process else overview(self._cells, group))
+            patience = LEAVING if any(cell.deaths for cell in group) else WAITING
+            workers.give(number, Assignment(tuple(cell.config for cell in group), patience))
 
     def _hear(self, number: int, message: Message, workers: Workers) -> None:
         if isinstance(message, Said):
-            crew = self._taken.get(number)
+            group = self._taken.get(number)
             for text in message.text.splitlines():
-                terminal.say(f"{name_of(crew)}: {text}" if crew else text)
+                terminal.say(f"{name_of(group)}: {text}" if group else text)
         elif isinstance(message, Reached):
-            self.look(number, message.step, message.pace)
+            self.update(number, message.step, message.pace)
         elif isinstance(message, Refused):
             raise OSError(message.number, message.text)
         elif isinstance(message, Ready):
             self._idle.append(number)
-            self._unborn = 0
+            self._failed_starts = 0
         elif isinstance(message, Gone):
             self._bury(number, message.reason, workers)
         else:
             self._idle.append(number)
-            crew = self._take_back(number)
+            group = self._take_back(number)
             if isinstance(message, Done):
                 self._stopped_here = message.stopping
-                for cell, result in zip(crew, message.results, strict=True):
+                for cell, result in zip(group, message.results, strict=True):
                     cell.result = result
-            elif isinstance(message, Apart):
-                self._put_back(crew, [], "")
             else:
-                self._put_back(crew, crew if message.run is None else [crew[message.run]], message.reason)
+                self._put_back(group, [group[run] for run in message.runs], message.reason)
 
     def _take_back(self, number: int) -> list[Cell]:
-        crew = self._taken.pop(number)
-        for cell in crew:
+        group = self._taken.pop(number)
+        for cell in group:
             cell.running, cell.reached = False, folder.reached(cell.config)
-        return crew
+        return group
 
-    def _put_back(self, crew: list[Cell], failed: list[Cell], reason: str) -> None:
-        """Puts what is left of a crew to the front, without those that have failed."""
+    def _put_back(self, group: list[Cell], failed: list[Cell], reason: str) -> None:
+        """Puts the cells of a group that have not failed to the front."""
         for cell in failed:
             cell.error = reason
             terminal.say(f"failed: {cell.name}: {reason}")
-        self._waiting = crews(crew, self._together) + self._waiting
+        self._waiting = group_open(group, self._together) + self._waiting
 
     def _bury(self, number: int, reason: str, workers: Workers) -> None:
-        """Puts back what a worker had when it was gone, and starts another if there is more to do."""
+        """Puts back the cells of a worker that is gone, and starts another worker if there is more to do."""
         self._alive.discard(number)
         if idle := number in self._idle:
             self._idle.remove(number)
-        crew = self._take_back(number) if number in self._taken else []
+        group = self._take_back(number) if number in self._taken else []
         if self._stopping:
             return
-        for cell in crew:
+        for cell in group:
             cell.deaths += 1
-        if crew:
-            terminal.say(f"the worker of {', '.join(cell.name for cell in crew)} is gone ({reason})")
+        if group:
+            terminal.say(f"the worker of {', '.join(cell.name for cell in group)} is gone ({reason})")
         elif not idle:
-            self._unborn += 1
-        self._put_back(crew, [cell for cell in crew if cell.deaths == DEATHS], f"{DEATHS} workers of it died: {reason}")
-        if len(self._waiting) > len(self._idle) and (self._unborn < DEATHS or crew):
+            self._failed_starts += 1
+        self._put_back(
+            group, [cell for cell in group if cell.deaths == DEATHS], f"{DEATHS} of its workers died: {reason}"
+        )
+        if len(self._waiting) > len(self._idle) and (self._failed_starts < DEATHS or group):
             self._start(number, workers)
         elif self._waiting and not self._alive:
             raise ValueError(f"workers cannot be started: {reason}")

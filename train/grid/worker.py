@@ -1,4 +1,4 @@
-"""What a worker is: who carries out cells of a grid, one crew after another, and says how it goes."""
+"""What a worker is: it trains groups of a grid's cells, one after another, and reports how it goes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,28 +7,15 @@ from typing import Protocol, runtime_checkable
 import jax
 
 from train.engine import loop
+from train.engine.cache import Cache
 from train.engine.evaluation import Diverged
-from train.engine.shared import Shared
 from train.options.config import RunConfig
 from train.output.result import Result
 
 
 @dataclasses.dataclass(frozen=True)
-class Begin:
-    """To a worker's process, first of all.
-
-    Attributes:
-      model: that of all runs.
-      cores: those that it may use; empty for all.
-    """
-
-    model: str
-    cores: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Crew:
-    """To a worker: runs to carry out as one.
+class Assignment:
+    """To a worker: runs to train as one.
 
     Attributes:
       patience: seconds to wait for a process that may still be leaving their folders.
@@ -45,12 +32,12 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """A worker has started, and takes a crew."""
+    """A worker has started, and takes an assignment."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-    """A crew has come to a step, at so many examples a second."""
+    """The step that a group has reached, and its examples per second."""
 
     step: int
     pace: float
@@ -65,7 +52,7 @@ class Said:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """All runs of a crew have ended; `stopping`: the user asked this process to stop while they did."""
+    """All runs of a group have ended; `stopping`: the user asked this process to stop while they did."""
 
     results: tuple[Result, ...]
     stopping: bool = False
@@ -73,20 +60,15 @@ class Done:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """A crew could not be brought to its end, by the fault of one run, or of `None` more than another."""
+    """A group could not be trained to its end. `runs`: the numbers of the runs that failed; the others continue."""
 
     reason: str
-    run: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Apart:
-    """The runs of a crew can no longer go on as one: a process that was still leaving has saved some of them."""
+    runs: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """The machine refuses what all cells need, such as room on disk: an OSError's number and text."""
+    """The machine refuses what all cells need, such as disk space: an OSError's number and text."""
 
     number: int
     text: str
@@ -94,12 +76,12 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True)
 class Gone:
-    """A worker is no more, and with it nobody is in the folders of its crew, or will be soon."""
+    """A worker has ended. No process is in the folders of its group any more, or soon none will be."""
 
     reason: str
 
 
-Message = Ready | Reached | Said | Done | Failed | Apart | Refused | Gone
+Message = Ready | Reached | Said | Done | Failed | Refused | Gone
 
 
 @runtime_checkable
@@ -108,39 +90,66 @@ class Workers(Protocol):
 
     Attributes:
       count: how many there can be at once.
-      here: the only one is this process, whose runs show their progress themselves.
+      in_process: the only worker is this process, whose runs show their progress themselves.
     """
 
     count: int
-    here: bool
+    in_process: bool
 
     def start(self, number: int) -> None:
         """Begins to start a worker, which says that it is ready when it is."""
 
-    def give(self, number: int, crew: Crew) -> None:
-        """Gives a crew to a worker that has none."""
+    def give(self, number: int, assignment: Assignment) -> None:
+        """Gives an assignment to a worker that has none."""
 
     def wait(self) -> list[tuple[int, Message]]:
-        """What workers have said since it was last asked; waits for it a little while."""
+        """The messages of workers since the last call; waits for some, but not for long."""
         ...
 
     def stop(self) -> None:
-        """Asks all to save and end."""
+        """Asks all workers to save and end."""
 
     def close(self) -> None:
-        """Ends all that are still there, at once."""
+        """Ends all workers at once."""
 
 
-def carry_out(crew: Crew, shared: Shared, overview: Callable[[int, float], str]) -> Done | Failed:
-    """Trains a crew; `overview` as `loop.train_and_evaluate` has it, as is what it raises when it is stopped."""
+class InProcess:
+    """`Workers` that are this process. If the user stops it while it trains, `wait` raises `loop.Stopped`."""
+
+    count, in_process = 1, True
+
+    def __init__(self, cache: Cache, overview: Callable[[int, float], str]):
+        """As `carry_out` takes them."""
+        self._cache, self._overview = cache, overview
+        self._assignment: Assignment | None = None
+        self._stopped = False
+
+    def start(self, number: int) -> None:
+        self._assignment = None
+
+    def give(self, number: int, assignment: Assignment) -> None:
+        self._assignment = assignment
+
+    def wait(self) -> list[tuple[int, Message]]:
+        """Trains the group to its end."""
+        if self._stopped:
+            return [(0, Gone("stopped"))]
+        if self._assignment is None:
+            return [(0, Ready())]
+        return [(0, carry_out(self._assignment, self._cache, self._overview))]
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    close = stop
+
+
+def carry_out(assignment: Assignment, cache: Cache, overview: Callable[[int, float], str]) -> Done | Failed:
+    """Trains a group; `overview` and what is raised at a stop are as in `loop.train_and_evaluate`."""
+    configs = assignment.configs
     try:
-        ended = loop.train_and_evaluate(crew.configs, shared, overview)
-    except Diverged as diverged:
-        return Failed(_line(diverged), [config is diverged.config for config in crew.configs].index(True))
-    except (ValueError, jax.errors.JaxRuntimeError) as error:
-        return Failed(_line(error))
+        ended = loop.train_and_evaluate(configs, cache, overview)
+    except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
+        failed = [i for i, config in enumerate(configs) if not isinstance(error, Diverged) or config is error.config]
+        return Failed(" ".join(str(error).split()), tuple(failed))
     return Done(tuple(ended.results), ended.stopping)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

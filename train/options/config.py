@@ -21,7 +21,7 @@ from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, described, fits, make_method
 from train.data.glue import TASKS
-from train.data.parts import SHARE, share
+from train.data.splits import SHARE, share
 from train.options.hosts import parse_hosts
 from train.options.mesh import MeshShape, parse_mesh
 
@@ -148,7 +148,7 @@ class RunConfig:
     )  # fmt: skip
 
     def __post_init__(self):
-        if self.own:
+        if self.custom_data:
             self._check("task", _NAME.fullmatch(self.task) is not None, "a name of letters, digits, points and dashes")
             self._check("data", self.data not in ("hub", "mini"), "a table: a file, a folder, or hub:OWNER/NAME")
         else:
@@ -167,7 +167,7 @@ class RunConfig:
                     value == word if isinstance(value, str) else known.at_least <= value < math.inf,
                     f"{word and f'{word}, or '}at least {known.at_least}",
                 )
-        self._check("quoting", self.own or not self.quoting, "false, but for a table of one's own")
+        self._check("quoting", self.custom_data or not self.quoting, "false, but for a table of one's own")
         self._check("seed", 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
@@ -184,19 +184,19 @@ class RunConfig:
             raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {accepted}")
 
     @property
-    def own(self) -> bool:
+    def custom_data(self) -> bool:
         """Whether it trains on a table of one's own."""
         return bool(self.text)
 
     @property
     def holds_out(self) -> bool:
         """Whether a part of the training rows chooses although the task has a split that would."""
-        return not self.own and (self.validation != "auto" or self.folds > 1)
+        return not self.custom_data and (self.validation != "auto" or self.folds > 1)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Those of an evaluation; the first is the headline. Of one's own table, those that it may turn out to have."""
-        return tuple(METRICS) if self.own else TASKS[self.task].metrics
+        return tuple(METRICS) if self.custom_data else TASKS[self.task].metrics
 
     @functools.cached_property
     def mesh_shape(self) -> MeshShape:
@@ -259,9 +259,9 @@ class RunConfig:
         """
         if here == before or not isinstance(here, str) or not isinstance(before, str):
             return here == before
-        if self.own and key == "data":
+        if self.custom_data and key == "data":
             return True
-        if self.own and key in ("validation", "test"):
+        if self.custom_data and key in ("validation", "test"):
             return bool(suffix_of(Path(here)) and suffix_of(Path(before)))
         return key in ("model", "data", "init_from") and os.path.abspath(here) == os.path.abspath(before)
 

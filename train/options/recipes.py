@@ -87,7 +87,7 @@ def paper_encoder(encoder: EncoderConfig) -> str | None:
 def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
     """The paper's scores, in percent, of this task, method and encoder; empty where it has none."""
     name = paper_encoder(encoder)
-    if name is None or config.own:
+    if name is None or config.custom_data:
         return {}
     recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[name]
     papers = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))

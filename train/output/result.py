@@ -162,7 +162,7 @@ def _read(kind: Any, name: str, values: Any) -> Any:
 
 def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
     """What the evaluations of a configuration's run are scored by; of a table of one's own, by its kind of problem."""
-    if config.own:
+    if config.custom_data:
         return kind_of(problem).metrics
     task = TASKS[config.task]
     return (task.holding_out() if config.holds_out else task).scored
@@ -179,7 +179,7 @@ def read_evaluation(record: Mapping[str, Any], scored: Collection[str]) -> Evalu
 
 def low_resource(config: RunConfig, examples: int | None) -> bool:
     """Whether a run trains on less than all of GLUE's training set: by its examples, or else by what it asked for."""
-    if config.own:
+    if config.custom_data:
         return False
     if config.data == "mini" or config.train_split != "train":
         return True

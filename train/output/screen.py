@@ -2,10 +2,10 @@
 
 import math
 
-from rich.table import Table
-
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.data.plan import Plan
 from adakron_jax.params import Tree, count, flatten
+from train import terminal
 from train.data.glue import TASKS
 from train.data.task import metric_of
 from train.options.config import RunConfig
@@ -16,10 +16,7 @@ from train.terminal import console, say
 
 def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:
     """Prints what is trainable and what is frozen, in groups."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("parameters")
-    table.add_column("trainable", justify="right")
-    table.add_column("frozen", justify="right")
+    table = terminal.table("parameters", "trainable", "frozen", right=("trainable", "frozen"))
     trained, kept = groups(trainable), groups(frozen)
     for name in sorted(trained.keys() | kept.keys(), key=lambda name: (name not in trained, name)):
         cells = (f"{sizes[name]:,}" if name in sizes else "-" for sizes in (trained, kept))
@@ -27,6 +24,16 @@ def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:
     table.add_row("all", f"{count(trainable):,}", f"{count(frozen):,}", style="bold", end_section=True)
     console.print(table)
     say(f"the method trains {params.method:,} parameters, {params.percent:.3f} % of the base's {params.base:,}")
+
+
+def show_plan(plan: Plan, examples: int, steps: int) -> None:
+    """Prints the size of a run, and how its batches are packed."""
+    *fewer, most = map(str, plan.row_counts)
+    rows = f"{', '.join(fewer)} or {most}" if fewer else most
+    say(
+        f"{examples:,} training examples, {steps:,} steps; {rows} rows of {plan.row_length} tokens per batch, "
+        f"{100 * plan.padding_fraction:.1f} % padding"
+    )
 
 
 def groups(tree: Tree) -> dict[str, int]:
@@ -80,17 +87,17 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
     examples, best, last = result.train_examples, result.best, result.last
     scarce = low_resource(config, examples)
     published = {} if scarce or config.limit_eval != "all" else paper_scores(config, encoder)
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns = [{name: shown(name, score) for name, score in scores.items()} for scores in (best.scores, last.scores)]
     columns += [{name: shown(name, score) for name, score in result.test.items()}] if result.test else []
     columns += [{name: str(score) for name, score in published.items()}] if published else []
     heads = ["metric", "best", "last", *(["test"] if result.test else []), *(["paper"] if published else [])]
-    for name in heads:
-        table.add_column(name, justify="left" if name == "metric" else "right")
+    table = terminal.table(*heads, right=heads[1:])
     for name in dict.fromkeys([*last.scores, *result.test]):
         table.add_row(name, *(column.get(name, "-") for column in columns))
     speed, seconds = result.throughput, result.seconds
-    chosen = "a part of the training rows" if config.holds_out else "validation" if config.own else "development set"
+    chosen = (
+        "a part of the training rows" if config.holds_out else "validation" if config.custom_data else "development set"
+    )
     console.print(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "

@@ -54,7 +54,7 @@ class Run:
     @property
     def metrics(self) -> list[str]:
         """What it is scored by, if that is known yet; CoLA's accuracy, which nobody reports, is left out."""
-        if self.config.own and self.result is None:
+        if self.config.custom_data and self.result is None:
             return []
         scored = scored_by(self.config, self.result.problem if self.result else "")
         return list(scored[: 1 if self.config.task == "cola" else None])
@@ -121,7 +121,7 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     found = read("result.json", functools.partial(result.parse, config=config), None)
     curve = read("metrics.jsonl", functools.partial(_curve, config=config, result=found), []) if found else []
     encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
-    assessment = read("evaluation.json", _assessment, None) if found and config.own else None
+    assessment = read("evaluation.json", _assessment, None) if found and config.custom_data else None
     return [Run(name, config, found, curve, encoder, fingerprint, assessment)]
 
 

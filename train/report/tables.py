@@ -117,7 +117,10 @@ class Table:
     def comparable(self) -> bool:
         """Whether the paper's scores are of this encoder, and of the whole of the data."""
         return (
-            self.named is not None and not self.config.own and not self.low_resource and self.config.limit_eval == "all"
+            self.named is not None
+            and not self.config.custom_data
+            and not self.low_resource
+            and self.config.limit_eval == "all"
         )
 
 
@@ -152,7 +155,9 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     for run in runs:
         config = run.config
         base = run.fingerprint or _only(prints.get(config.model, {""}))
-        data = (run.result.data if run.result else _only(tables_of.get(config.data, {""}))) if config.own else ""
+        data = (
+            (run.result.data if run.result else _only(tables_of.get(config.data, {""}))) if config.custom_data else ""
+        )
         where = [getattr(config, name) for name in _DATA if not (data and name == "data")]
         keys.append((config.model, base, data, *where))
         sizes.setdefault((keys[-1], config.task, config.fold), set()).update({run.examples} - {None})
@@ -182,7 +187,9 @@ def departures(config: RunConfig, encoder: EncoderConfig) -> dict[str, Any]:
     """Where a run's settings are not those of the named recipe for its task and method, else of the paper's."""
     recipe = config.recipe if config.recipe in ("paper", "fast") else "paper"
     known = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    known |= {"recipe": "paper"} | read_recipe(recipe, OWN if config.own else config.task, encoder, config.method.name)
+    known |= {"recipe": "paper"} | read_recipe(
+        recipe, OWN if config.custom_data else config.task, encoder, config.method.name
+    )
     values = {"recipe": recipe} | {name: getattr(config, name) for name in SETTINGS}
     return {name: value for name, value in values.items() if value != known[name]}
 
@@ -203,7 +210,7 @@ def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, foun
         seeds.setdefault((run.config.task, run.config.folds), set()).add(run.repeat)
     published = (
         {}
-        if runs[0].config.own
+        if runs[0].config.custom_data
         else {
             task: next(iter(recipe["published"]))
             for task in EIGHT

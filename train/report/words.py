@@ -83,7 +83,7 @@ def short(text: str) -> str:
 
 def data_name(config: RunConfig) -> str:
     """What the data is called: a table of one's own by its file, without where it lay."""
-    return table_name(config.data) if config.own else short(config.data)
+    return table_name(config.data) if config.custom_data else short(config.data)
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -162,14 +162,14 @@ def paper_cells(table: Table, its: PaperRow) -> list[tuple[str, str]]:
 def notes(table: Table) -> Iterator[str]:
     """What a reader must know before believing a table."""
     config = table.config
-    where = "the rows that choose the epoch" if config.own else "the development set"
+    where = "the rows that choose the epoch" if config.custom_data else "the development set"
     yield (
         f"Encoder {short(table.model)}, data {data_name(config)}, split {config.train_split}. Scores in percent on "
-        f"{where}: mean ± sample standard deviation over {'seeds and folds' if config.own else 'seeds'}. Trained "
+        f"{where}: mean ± sample standard deviation over {'seeds and folds' if config.custom_data else 'seeds'}. Trained "
         "parameters leave out the head. Runs on other encoders, data or limits stand in tables of their own; no cell "
         "mixes settings."
     )
-    if config.own:
+    if config.custom_data:
         examples = sorted({run.examples for run in table.runs if run.examples})
         yield (
             f"Texts in {' and '.join(config.text)}, labels in {', '.join(config.label)}; "
@@ -195,7 +195,7 @@ def notes(table: Table) -> Iterator[str]:
     if any(column == AVERAGE for column in table.columns):
         used = ", ".join(" ".join(heading((task, metric))) for task, metric in table.published.items())
         yield f"The average is the paper's: the mean of {used}; over seeds that have all eight."
-    if not config.own:
+    if not config.custom_data:
         yield _about_paper(table)
 
 

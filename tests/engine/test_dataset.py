@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from train.data.sources import MINI
-from train.engine.load import Loader, described
+from train.engine.dataset import Loader, described
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 
@@ -25,7 +25,7 @@ def config(**fields: Any) -> RunConfig:
 
 
 def test_of_glue_the_development_sets_choose(loader: Loader):
-    parts = loader.parts(config(task="mnli", data="mini", limit_train=9, limit_eval=5))
+    parts = loader.splits(config(task="mnli", data="mini", limit_train=9, limit_eval=5))
     assert (len(parts.train), {name: len(part) for name, part in parts.validation.items()}) == (
         9,
         {"validation_matched": 5, "validation_mismatched": 5},
@@ -34,31 +34,31 @@ def test_of_glue_the_development_sets_choose(loader: Loader):
 
 
 def test_a_share_of_glues_training_set_chooses_and_leaves_the_development_sets_for_the_end(loader: Loader):
-    whole = loader.parts(config(task="rte", data="mini"))
-    parts = loader.parts(config(task="rte", data="mini", validation="0.25"))
+    whole = loader.splits(config(task="rte", data="mini"))
+    parts = loader.splits(config(task="rte", data="mini", validation="0.25"))
     assert abs(len(parts.validation["held_out"]) - len(whole.train) / 4) < 1
     assert len(parts.train) + len(parts.validation["held_out"]) == len(whole.train)
     assert parts.test["validation"] is whole.validation["validation"]
 
 
 def test_a_tenth_of_a_table_chooses_where_nothing_else_is_said(loader: Loader):
-    parts = loader.parts(config(**REVIEW))
+    parts = loader.splits(config(**REVIEW))
     assert (len(parts.train), len(parts.validation["validation"]), parts.test) == (81, 9, {})
     assert np.bincount(parts.validation["validation"].labels).tolist() == [3, 3, 3]
     assert len(parts.task.fingerprint) == 64
     assert list(described(parts)) == [
         "reviews: classification of 3 labels: mixed, negative, positive",
-        "validation: 9 rows choose the epoch",
+        "validation: 9 rows select the best epoch",
     ]
 
 
 def test_no_runs_seed_moves_a_row_and_every_split_seed_does(loader: Loader):
-    rows = [loader.parts(config(**REVIEW, **seeds)).rows for seeds in ({}, {"seed": 5}, {"split_seed": 1})]
+    rows = [loader.splits(config(**REVIEW, **seeds)).rows for seeds in ({}, {"seed": 5}, {"split_seed": 1})]
     assert rows[0] == rows[1] != rows[2]
 
 
 def test_folds_choose_one_after_another(loader: Loader):
-    rows = [loader.parts(config(**REVIEW, folds=3, fold=fold)).rows["validation"] for fold in (1, 2, 3)]
+    rows = [loader.splits(config(**REVIEW, folds=3, fold=fold)).rows["validation"] for fold in (1, 2, 3)]
     assert sorted(row for fold in rows for row in fold) == list(range(1, 91))
 
 
@@ -67,27 +67,27 @@ def test_a_folders_own_validation_split_chooses_and_a_named_one_is_scored(loader
     for name, rows in {"train": lines[1:], "validation": lines[1:5], "other": lines[5:9]}.items():
         (tmp_path / "own").mkdir(exist_ok=True)
         (tmp_path / f"own/{name}.csv").write_text("".join([lines[0], *rows]))
-    parts = loader.parts(config(**(REVIEW | {"data": str(tmp_path / "own"), "test": "other"})))
+    parts = loader.splits(config(**(REVIEW | {"data": str(tmp_path / "own"), "test": "other"})))
     assert (len(parts.validation["validation"]), len(parts.test["test"])) == (4, 4)
     assert parts.repeated == {"validation": 4, "test": 4}
     assert list(described(parts))[1:] == [
-        "validation: 4 rows choose the epoch, of which 4 stand among the training rows too",
-        "test: 4 rows are scored once, at the end, of which 4 stand among the training rows too",
+        "validation: 4 rows select the best epoch; 4 of them are also training rows",
+        "test: 4 rows are scored once at the end; 4 of them are also training rows",
     ]
 
 
 def test_classes_may_weigh_the_same(loader: Loader):
-    parts = loader.parts(config(task="cola", data="mini", class_weights="balanced"))
+    parts = loader.splits(config(task="cola", data="mini", class_weights="balanced"))
     weights = [parts.train.weights[parts.train.labels == code].sum() for code in (0, 1)]
     assert weights[0] == pytest.approx(weights[1])
     with pytest.raises(ValueError, match="class_weights is 'balanced'; accepted: none, of a regression"):
-        loader.parts(config(task="stsb", data="mini", class_weights="balanced"))
+        loader.splits(config(task="stsb", data="mini", class_weights="balanced"))
 
 
 def test_empty_and_long_texts_are_counted(loader: Loader, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"",a\ncat,b\n' + f"{'cat ' * 25_000},a\n" + "dog,b\n")
-    parts = loader.parts(config(task="a", data=str(path), text=("text",), validation="0.5"))
+    parts = loader.splits(config(task="a", data=str(path), text=("text",), validation="0.5"))
     assert parts.train.lengths.max() <= 64
     said = capsys.readouterr().out
     assert "a.csv: 4 rows, 1 empty texts, kept" in said
@@ -114,5 +114,5 @@ def test_a_table_that_cannot_be_learned_from_is_refused(loader, tmp_path, lines,
     fields = {key: value.format(folder=tmp_path) if isinstance(value, str) else value for key, value in fields.items()}
     known = {"task": "a", "data": str(tmp_path / "a.csv"), "text": ("text",)}
     with pytest.raises(ValueError, match=message) as refusal:
-        loader.parts(config(**(known | fields)))
+        loader.splits(config(**(known | fields)))
     assert "\n" not in str(refusal.value)

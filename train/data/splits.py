@@ -53,7 +53,7 @@ class Drawing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Splits:
     """Examples by part.
 
     Attributes:
@@ -75,7 +75,7 @@ class Parts:
         return {"rows": self.rows, "repeated_from_train": self.repeated}
 
 
-def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
+def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Splits:
     """Draws the parts that come from the training set, and fits a regression's unit to what is left of it.
 
     Args:
@@ -120,7 +120,7 @@ def divide(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Parts:
     # Of splits that others have drawn, GLUE's, it is known.
     asked = parts if drawing.draws or task.fingerprint else {}
     known = _digests(train) if asked else np.zeros(0, np.int64)
-    return Parts(
+    return Splits(
         task=dataclasses.replace(task, problem=problem),
         train=dataclasses.replace(train, labels=problem.standardize(train.labels)),
         validation={name: parts[name] for name in task.dev_splits},

@@ -19,7 +19,12 @@ def command(tiny: Path, *flags: str) -> Command:
 
 def test_a_table_is_a_task_called_as_its_file(tiny: Path):
     (config,) = command(tiny, "--data", REVIEWS, *COLUMNS).runs
-    assert (config.task, config.text, config.label, config.own) == ("reviews", ("review",), ("sentiment",), True)
+    assert (config.task, config.text, config.label, config.custom_data) == (
+        "reviews",
+        ("review",),
+        ("sentiment",),
+        True,
+    )
     assert (config.problem, config.validation, config.test, config.best_by) == ("auto", "auto", "none", "auto")
     assert (config.learning_rate, config.epochs, config.batch_size) == (1e-3, 10, 32)
     assert str(config.folder) == "runs/reviews-adakron-seed0"
@@ -50,7 +55,7 @@ def test_folds_are_runs_of_a_grid_each_by_a_name_of_its_own(tiny: Path, task: tu
 
 def test_a_part_of_glues_training_set_may_choose(tiny: Path):
     (config,) = command(tiny, "--task", "rte", "--validation", "0.1", "--split-seed", "3").runs
-    assert (config.validation, config.split_seed, config.own) == ("0.1", 3, False)
+    assert (config.validation, config.split_seed, config.custom_data) == ("0.1", 3, False)
 
 
 def test_a_grids_file_may_say_the_columns(tiny: Path, tmp_path: Path):

@@ -20,7 +20,7 @@ from train.terminal import Line, say
 
 
 @dataclasses.dataclass(frozen=True)
-class Own:
+class CustomData:
     """Which table it is, and what its columns are for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Own:
             raise ValueError(f"column {twice[0]!r} stands twice among text and label; accepted: every column once")
 
 
-def load(own: Own) -> tuple[Task, dict[str, Table]]:
+def load(own: CustomData) -> tuple[Task, dict[str, Table]]:
     """The task that a table poses, and its rows: `train`, and those of `validation` and `test` that are not drawn.
 
     Raises:
@@ -86,7 +86,7 @@ def load(own: Own) -> tuple[Task, dict[str, Table]]:
     return task, rows
 
 
-def _read(own: Own, split: str) -> Table:
+def _read(own: CustomData, split: str) -> Table:
     """The rows of a split, or of a file that is named in the place of one."""
     if split != own.train and (suffix_of(Path(split)) or os.path.isfile(split)):
         return _read_files([Path(split)], own)
@@ -100,7 +100,7 @@ def _read(own: Own, split: str) -> Table:
     return _read_files([folder], own)
 
 
-def _read_files(paths: Sequence[Path], own: Own) -> Table:
+def _read_files(paths: Sequence[Path], own: CustomData) -> Table:
     parts, quoted = [], True if own.quoting else None
     for path in paths:
         with (line := Line(f"reading {path.name}", 100)):

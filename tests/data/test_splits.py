@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem, make
 from train.data.glue import TASKS
-from train.data.parts import Drawing, divide, hold_fold, hold_out
+from train.data.splits import Drawing, draw_splits, hold_fold, hold_out
 from train.data.task import Task
 
 
@@ -75,7 +75,7 @@ def test_every_row_is_in_one_fold_and_the_folds_are_alike():
 def test_the_training_rows_are_parted_into_three():
     drawing = Drawing(validation=0.1, test=0.2, seed=4)
     own = dataclasses.replace(LETTERS, test_splits={"test": ""})
-    parts = divide(own, {"train": examples([0, 1, 2] * 100)}, drawing)
+    parts = draw_splits(own, {"train": examples([0, 1, 2] * 100)}, drawing)
     assert [len(part) for part in (parts.train, parts.validation["validation"], parts.test["test"])] == [210, 30, 60]
     assert sorted(row for rows in parts.rows.values() for row in rows) == list(range(1, 301))
     assert parts.rows["train"] == (parts.train.tokens[::3] + 1).tolist()
@@ -83,8 +83,9 @@ def test_the_training_rows_are_parted_into_three():
 
 
 def test_limits_cut_the_parts_and_never_move_a_row_from_one_to_another():
-    whole = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1))
-    few = divide(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1, limit_train=30, limit_eval=9))
+    whole = draw_splits(LETTERS, {"train": examples([0, 1, 2] * 100)}, Drawing(validation=0.1))
+    limited = Drawing(validation=0.1, limit_train=30, limit_eval=9)
+    few = draw_splits(LETTERS, {"train": examples([0, 1, 2] * 100)}, limited)
     assert set(few.rows["train"]) < set(whole.rows["train"])
     assert set(few.rows["validation"]) < set(whole.rows["validation"])
     assert (len(few.rows["train"]), len(few.rows["validation"]), len(few.validation["validation"])) == (30, 9, 9)
@@ -92,26 +93,27 @@ def test_limits_cut_the_parts_and_never_move_a_row_from_one_to_another():
 
 def test_limits_are_drawn_like_the_parts_from_a_sorted_table():
     labels = [0] * 270 + [1] * 27 + [2] * 3
-    drawn = divide(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
+    drawn = draw_splits(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
     counts = np.bincount(drawn.train.labels).tolist()
     assert counts[2] >= 1
     assert abs(counts[1] - 9) <= 2
     assert sum(counts) == 100
     assert drawn.rows["train"] == sorted(set(drawn.rows["train"]))
-    again = divide(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
+    again = draw_splits(LETTERS, {"train": examples(labels)}, Drawing(validation=0.1, limit_train=100))
     assert again.rows == drawn.rows
-    assert divide(LETTERS, {"train": examples(labels)}, Drawing(0.1, limit_train=100, seed=1)).rows != drawn.rows
+    assert draw_splits(LETTERS, {"train": examples(labels)}, Drawing(0.1, limit_train=100, seed=1)).rows != drawn.rows
 
 
 def test_of_glue_a_limit_takes_the_first_rows():
     labels = np.array([0, 0, 1, 1])
-    parts = divide(TASKS["rte"], {"train": examples(labels), "validation": examples(labels)}, Drawing(limit_train=3))
+    sets = {"train": examples(labels), "validation": examples(labels)}
+    parts = draw_splits(TASKS["rte"], sets, Drawing(limit_train=3))
     assert parts.train.labels.tolist() == [0, 0, 1]
 
 
 def test_rows_that_the_training_part_has_too_are_counted():
     train = examples([0, 1, 2] * 10)
-    parts = divide(LETTERS, {"train": train, "validation": train.take(np.array([3, 4, 4]))}, Drawing())
+    parts = draw_splits(LETTERS, {"train": train, "validation": train.take(np.array([3, 4, 4]))}, Drawing())
     assert parts.repeated == {"validation": 3}
     assert parts.rows == {"train": list(range(1, 31))}
 
@@ -119,7 +121,7 @@ def test_rows_that_the_training_part_has_too_are_counted():
 def test_what_glue_chooses_by_is_scored_at_the_end_where_a_part_of_training_chooses():
     dev = {"validation_matched": examples([0, 1, 2]), "validation_mismatched": examples([2, 1])}
     held = TASKS["mnli"].holding_out()
-    parts = divide(held, {"train": examples([0, 1, 2] * 100), **dev}, Drawing(validation=0.1))
+    parts = draw_splits(held, {"train": examples([0, 1, 2] * 100), **dev}, Drawing(validation=0.1))
     assert list(parts.validation) == ["held_out"]
     assert list(parts.test) == list(dev)
     assert held.scored == ["accuracy"]
@@ -127,7 +129,8 @@ def test_what_glue_chooses_by_is_scored_at_the_end_where_a_part_of_training_choo
 
 def test_a_regression_learns_standardised_targets_and_is_scored_in_its_unit():
     values = np.linspace(-100, 400, 50)
-    parts = divide(task(make("regression")), {"train": examples(values), "validation": examples(values)}, Drawing())
+    sets = {"train": examples(values), "validation": examples(values)}
+    parts = draw_splits(task(make("regression")), sets, Drawing())
     problem = parts.task.problem
     assert problem.unit == pytest.approx((150, np.std(values)))
     assert parts.train.labels.dtype == np.float32
@@ -158,4 +161,4 @@ def test_balanced_weights_make_classes_count_the_same():
 def test_parts_that_cannot_be_are_refused(problem: Problem, labels: list[float], drawing: Drawing, message: str):
     sets = {"train": examples(labels)} | ({} if drawing.draws else {"validation": examples(labels)})
     with pytest.raises(ValueError, match=message):
-        divide(task(problem), sets, drawing)
+        draw_splits(task(problem), sets, drawing)

@@ -19,7 +19,7 @@ from tests.engine.test_run import call
 from train.data import sources
 from train.data.glue import TASKS
 from train.data.sources import MINI
-from train.engine.start import initial_params, make_model
+from train.engine.initial import initial_params, make_model
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 
@@ -172,8 +172,8 @@ def test_a_sentence_encoder_comes_with_advice_on_its_pooling(tiny: Path, tmp_pat
     (folder / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}')
     flags = ["--data", "mini", "--task", "rte", "--limit-train", "32", "--limit-eval", "32", *SMALL]
     plain = call("--model", folder, *flags, "--out", tmp_path / "plain")
-    assert "--pooling mean learns faster" in plain.out
-    assert "learns faster" not in call("--model", folder, *flags, "--pooling", "mean", "--out", tmp_path / "mean").out
+    assert "--pooling mean trains faster" in plain.out
+    assert "trains faster" not in call("--model", folder, *flags, "--pooling", "mean", "--out", tmp_path / "mean").out
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from adakron_jax.problems import Problem
 from adakron_jax.splice import is_own, is_trainable
 from train import terminal
 from train.engine import hosts, optim
-from train.engine.data import Data
+from train.engine.dataset import Dataset
 from train.engine.folder import reached
 from train.engine.sharding import Shardings
 from train.engine.step import TrainState, init_state
@@ -40,10 +40,10 @@ def advise_pooling(config: RunConfig, base: Pretrained) -> None:
     if base.pooling and config.pooling == "pooler":
         terminal.say(
             f"{base.name} is a sentence encoder whose pooler was never trained ({POOLING} says {base.pooling}); "
-            f"--pooling {base.pooling} learns faster"
+            f"--pooling {base.pooling} trains faster"
         )
     elif base.reads(config.pooling)[0] != config.pooling:
-        terminal.say(f"{base.name} has no pooler: a new one trains, as the first dense of the head")
+        terminal.say(f"{base.name} has no pooler: the head starts with a new dense layer in its place")
 
 
 def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> SequenceClassifier:
@@ -83,7 +83,7 @@ def initial_params(
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
 
 
-def initial_state(config: RunConfig, params: Tree, data: Data, shardings: Shardings) -> TrainState:
+def initial_state(config: RunConfig, params: Tree, data: Dataset, shardings: Shardings) -> TrainState:
     """The state before the first step, on the devices."""
     trainable, _ = split_params(params, is_trainable(config.method))
     schedule = optim.linear_schedule(config.learning_rate, data.total_steps, config.warmup_ratio)
@@ -149,6 +149,8 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
     agree = (card.problem.name, card.problem.labels) == (problem.name, problem.labels)
     agree = agree and (card.pooling, card.head) == base.reads(config.pooling)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
-    head = "its head too" if agree else f"not its head, which tells {', '.join(card.problem.labels) or 'numbers'}"
-    terminal.say(f"starts from {config.init_from}, of {card.task}: {count(taken):,} parameters taken, {head}")
+    head = (
+        "with its head" if agree else f"without its head, which predicts {', '.join(card.problem.labels) or 'numbers'}"
+    )
+    terminal.say(f"starts from {config.init_from}, trained on {card.task}: {count(taken):,} parameters, {head}")
     return taken

@@ -7,16 +7,16 @@ import pytest
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.problems import make
-from train.data.own import Own, load
-from train.data.parts import share
+from train.data.custom_data import CustomData, load
 from train.data.sources import MINI, split_named, table_name
+from train.data.splits import share
 
 REVIEWS = MINI / "reviews.csv"
 
 
-def own(data: Path | str, **fields) -> Own:
+def own(data: Path | str, **fields) -> CustomData:
     known = {"name": "own", "texts": ("text",), "label": ("label",)}
-    return Own(data=str(data), **(known | fields))
+    return CustomData(data=str(data), **(known | fields))
 
 
 def write(path: Path, texts: list[str], labels: list) -> Path:

@@ -1,0 +1,222 @@
+"""What a run trains on, is selected by and is scored on: read, tokenised, split, and packed."""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.data.examples import Examples
+from adakron_jax.data.plan import SHAPES, Plan, plan
+from adakron_jax.data.table import Table
+from adakron_jax.messages import printable
+from train.data import custom_data, sources, tokens
+from train.data.custom_data import CustomData
+from train.data.glue import TASKS
+from train.data.splits import SHARE, Drawing, Splits, draw_splits, share
+from train.data.task import Task
+from train.options.config import RunConfig
+from train.options.model import Pretrained
+from train.terminal import say
+
+STEPS_PER_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Splits):
+    """A task's examples; the same for runs that differ in their seed.
+
+    Attributes:
+      best_by: the metric that selects the best evaluation, or `last`.
+      record: what `splits.json` says of the splits; empty where they are GLUE's own.
+    """
+
+    best_by: str
+    record: dict[str, Any]
+    batch_size: int
+    epochs: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train) / self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all examples, of every split in its order."""
+        digest = hashlib.sha256()
+        for examples in (self.train, *self.validation.values(), *self.test.values()):
+            for array in (examples.tokens, examples.token_types, examples.offsets, examples.labels, examples.weights):
+                digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def examples_before(self, step: int) -> int:
+        """How many examples all steps before this one train on, an example counted in every epoch."""
+        epochs, steps = divmod(step, self.steps_per_epoch)
+        return epochs * len(self.train) + steps * self.batch_size
+
+
+class Loader:
+    """Reads and tokenises what the runs of one process ask for; only the last task's, or table's, is kept."""
+
+    def __init__(self, model: Pretrained):
+        self._model = model
+        self._custom = functools.lru_cache(maxsize=1)(custom_data.load)
+        self._custom_examples = functools.lru_cache(maxsize=3)(self._tokenise_custom)
+        self._glue = functools.lru_cache(maxsize=3)(lambda data, name, split: sources.read(data, TASKS[name], split))
+        self._glue_examples = functools.lru_cache(maxsize=3)(self._tokenise_glue)
+
+    def dataset(self, config: RunConfig) -> Dataset:
+        """The examples of a run; says how custom data, or a task's training set, were split.
+
+        Raises:
+          ValueError: a file, split or column is missing, a row cannot be read, a split cannot be drawn, or `best_by` is
+            no metric of the problem.
+        """
+        splits, record = self.splits(config), {}
+        task, choosing = splits.task, ("auto", *splits.task.metrics, "last")
+        if config.best_by not in choosing:
+            raise ValueError(
+                f"best_by is {config.best_by!r}; accepted: {', '.join(choosing)}, of a {task.problem.name}"
+            )
+        if config.custom_data or config.holds_out:
+            record = {"task": task.as_json(), **splits.as_json()}
+            for line in described(splits):
+                say(line)
+        best_by = task.best_by if config.best_by == "auto" else config.best_by
+        return Dataset(
+            **vars(splits), best_by=best_by, record=record, batch_size=config.batch_size, epochs=config.epochs
+        )
+
+    def splits(self, config: RunConfig) -> Splits:
+        """The examples of each split; ValueError as `dataset`."""
+        if config.custom_data:
+            table = custom_data_of(config)
+            task, rows = self._custom(table)
+            examples = {name: self._custom_examples(table, name, config.max_length) for name in rows}
+        else:
+            task, names = TASKS[config.task], _glue_splits(config)
+            examples = {
+                name: self._glue_examples(config.data, task.name, split, config.max_length)
+                for name, split in names.items()
+            }
+        return _split(config, task, examples)
+
+    def count(self, config: RunConfig) -> int:
+        """How many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
+        if config.custom_data:
+            task, rows = self._custom(custom_data_of(config))
+        else:
+            task = TASKS[config.task]
+            rows = {name: self._glue(config.data, task.name, split) for name, split in _glue_splits(config).items()}
+        return len(_split(config, task, {name: _untokenised(table, task) for name, table in rows.items()}).train)
+
+    def check_same(self, config: RunConfig, fingerprint: str) -> None:
+        """ValueError if the rows of custom data are not those that a run was trained on."""
+        if config.custom_data and self._custom(custom_data_of(config))[0].fingerprint != fingerprint:
+            raise ValueError(
+                f"{config.folder} holds a run on other rows than {config.data} has now; give another --out"
+            )
+
+    def _tokenise_glue(self, data: str, name: str, split: str, max_length: int) -> Examples:
+        examples = tokens.load(data, TASKS[name], split, self._model.tokenizer, max_length)
+        if examples.empty_texts:
+            say(f"warning: {examples.empty_texts} empty texts in {name} {split}, kept")
+        return examples
+
+    def _tokenise_custom(self, table: CustomData, split: str, max_length: int) -> Examples:
+        task, rows = self._custom(table)
+        examples = tokens.of_table(rows[split], task, split, self._model.tokenizer, max_length)
+        for count, what in ((examples.empty_texts, "empty texts, kept"), (examples.cut, f"cut at {max_length} tokens")):
+            if count:
+                say(f"warning: {printable(rows[split].origin)}: {len(examples):,} rows, {count:,} {what}")
+        return examples
+
+
+def make_plan(config: RunConfig, data: Dataset) -> Plan:
+    """How the training examples of a run are packed, in the order of its seed."""
+    return plan(
+        data.train.lengths,
+        config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        accumulate=config.accumulate,
+        shapes=min(SHAPES, math.ceil(data.total_steps / STEPS_PER_SHAPE)),
+        multiple=config.mesh_shape.data,
+    )
+
+
+def custom_data_of(config: RunConfig) -> CustomData:
+    """The table that a configuration names."""
+    return CustomData(
+        name=config.task,
+        data=config.data,
+        texts=config.text,
+        label=config.label,
+        problem=config.problem,
+        train=config.train_split,
+        validation=_validation(config) if not drawing_of(config).draws else "",
+        test=config.test if config.test != "none" and not share(config.test) else "",
+        quoting=config.quoting,
+    )
+
+
+def drawing_of(config: RunConfig) -> Drawing:
+    """How parts are drawn from the training rows."""
+    return Drawing(
+        validation=0.0 if config.folds > 1 else share(_validation(config)),
+        test=0.0 if config.test == "none" else share(config.test),
+        folds=config.folds,
+        fold=config.fold,
+        seed=config.split_seed,
+        limit_train=config.limit_train,
+        limit_eval=config.limit_eval,
+    )
+
+
+def _validation(config: RunConfig) -> str:
+    """The share, split or file that selects the best epoch; `auto` where one of GLUE's tasks decides."""
+    if config.validation != "auto" or not config.custom_data:
+        return config.validation
+    return sources.split_named(config.data, "validation") or str(SHARE)
+
+
+def _splits(config: RunConfig) -> Mapping[str, str]:
+    """The splits of one of GLUE's tasks, by what they are for."""
+    return {"train": config.train_split} | {name: name for name in TASKS[config.task].dev_splits}
+
+
+def _untokenised(rows: Table, task: Task) -> Examples:
+    """Examples that have labels alone."""
+    empty = np.zeros(0, np.int32)
+    labels = task.problem.targets(rows, task.label)
+    return Examples(empty, empty, np.zeros(len(rows) + 1, np.int64), labels, empty_texts=0)
+
+
+def _split(config: RunConfig, task: Task, examples: Mapping[str, Examples]) -> Splits:
+    if config.test != "none":
+        task = dataclasses.replace(task, test_splits={"test": ""})
+    splits = draw_splits(task.holding_out() if config.holds_out else task, examples, drawing_of(config))
+    if config.class_weights == "none":
+        return splits
+    train = dataclasses.replace(splits.train, weights=splits.task.problem.balanced(splits.train.labels))
+    return dataclasses.replace(splits, train=train)
+
+
+def described(splits: Splits) -> Iterator[str]:
+    """Lines on the problem that custom data pose, and on their splits."""
+    problem, evaluated = splits.task.problem, splits.validation | splits.test
+    yield f"{splits.task.name}: {problem.described()}"
+    for name, examples in evaluated.items():
+        repeated = splits.repeated.get(name, 0)
+        again = f"; {repeated:,} of them are also training rows" if repeated else ""
+        use = "select the best epoch" if name in splits.validation else "are scored once at the end"
+        yield f"{name}: {len(examples):,} rows {use}{again}"
+    labels = {name: examples.labels for name, examples in ({"train": splits.train} | evaluated).items()}
+    yield from map(printable, problem.notes(labels))
