@@ -18,7 +18,7 @@ from train.data.glue import TASKS
 from train.options.command import parse, parse_command
 from train.options.config import RunConfig, options
 from train.options.flags import make_parser
-from train.options.recipes import OWN, RECIPES, paper_scores
+from train.options.recipes import CUSTOM_DATA, RECIPES, paper_scores
 from train.output.screen import advice, show_result
 
 GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
@@ -172,7 +172,7 @@ def test_every_task_has_a_recipe_for_either_encoder_that_chooses_as_its_authors_
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(bert: Parse, path: Path):
-    if path.parent == RECIPES and path.stem in (*TASKS, OWN):
+    if path.parent == RECIPES and path.stem in (*TASKS, CUSTOM_DATA):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         assert set(values) == set(NAMED)
         for section in values.values():

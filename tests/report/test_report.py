@@ -141,13 +141,13 @@ def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path
 @pytest.mark.parametrize(
     ("file", "contents", "told"),
     [
-        ("config.toml", "task = ", "config.toml damaged or foreign"),
-        ("config.toml", '[tool.black]\nline-length = 3\n', "config.toml damaged or foreign"),
-        ("result.json", '{"task": "rt', "result.json damaged or foreign"),
-        ("result.json", "[" * 100_000, "result.json damaged or foreign"),
-        ("result.json", "[]", "result.json damaged or foreign"),
+        ("config.toml", "task = ", "config.toml damaged or not of a run"),
+        ("config.toml", '[tool.black]\nline-length = 3\n', "config.toml damaged or not of a run"),
+        ("result.json", '{"task": "rt', "result.json damaged or not of a run"),
+        ("result.json", "[" * 100_000, "result.json damaged or not of a run"),
+        ("result.json", "[]", "result.json damaged or not of a run"),
         ("metrics.jsonl", '{"kind": "eval", "ep', "its learning curve is left out"),
-        ("adapter/adapter.json", "{}", "adapter/adapter.json damaged or foreign"),
+        ("adapter/adapter.json", "{}", "adapter/adapter.json damaged or not of a run"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_and_left_out(
@@ -275,7 +275,7 @@ def test_a_run_on_less_than_all_training_examples_is_called_so_everywhere(
     assert re.search(f"<h2[^>]*>[^<]*{told}", files["html"])
     assert re.search(f"<title id=[^>]*>[^<]*{told}", files["html"])
     assert re.search(f"<text[^>]*>{told}", files["html"])  # above the plot
-    assert "all of GLUE's are RTE 2,490" in files["md"]
+    assert "the whole training sets of GLUE have RTE 2,490" in files["md"]
 
 
 def test_of_several_tasks_those_with_fewer_training_examples_are_named(

@@ -187,7 +187,7 @@ def _validation(config: RunConfig) -> str:
     return sources.split_named(config.data, "validation") or str(SHARE)
 
 
-def _splits(config: RunConfig) -> Mapping[str, str]:
+def _glue_splits(config: RunConfig) -> Mapping[str, str]:
     """The splits of one of GLUE's tasks, by what they are for."""
     return {"train": config.train_split} | {name: name for name in TASKS[config.task].dev_splits}
 

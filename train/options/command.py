@@ -18,7 +18,7 @@ from train.data.sources import is_table, table_name
 from train.options.config import Launch, RunConfig, options
 from train.options.flags import make_parser
 from train.options.model import Pretrained
-from train.options.recipes import NAMES, OWN, load_toml, read_file, read_recipe, typed_in
+from train.options.recipes import CUSTOM_DATA, NAMES, load_toml, read_file, read_recipe, typed_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     for task, (method, fields), learning_rate, fold, seed in itertools.product(
         tasks, methods, learning_rates, folds, seeds
     ):
-        recipe = read_recipe(name, OWN if "text" in values else task, model.encoder, method.name)
+        recipe = read_recipe(name, CUSTOM_DATA if "text" in values else task, model.encoder, method.name)
         fields = recipe.pop(method.name, {}) | fields
         chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": make_method(method.name, fields)}
         runs.append(RunConfig(**(recipe | values | learning_rate | chosen)))

@@ -13,7 +13,7 @@ from train.options.config import RunConfig, options, typed
 _TRAIN = Path(__file__).parents[1]
 RECIPES = next(path for path in (_TRAIN.parent / "configs", _TRAIN / "configs") if path.is_dir())
 NAMES = ("paper", "fast")  # all others are files
-OWN = "own"  # the recipe for tables of one's own
+CUSTOM_DATA = "custom_data"  # the recipe for custom data
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
@@ -27,7 +27,7 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str) -> 
     """The values of a recipe: the task's for the kind of encoder, then the method's; or those of a TOML file.
 
     Args:
-      task: one of GLUE's, or OWN.
+      task: one of GLUE's, or CUSTOM_DATA.
 
     Raises:
       ValueError: there is no such recipe, or it has unknown keys.
@@ -89,6 +89,11 @@ def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
     name = paper_encoder(encoder)
     if name is None or config.custom_data:
         return {}
-    recipe = tomllib.loads((RECIPES / f"{config.task}.toml").read_text(encoding="utf-8"))[name]
-    papers = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))
-    return recipe.get("published", {}) if config.method == papers else {}
+    recipe = load_toml(RECIPES / f"{config.task}.toml")[name]
+    method = make_method(AdaKron.name, recipe.get(AdaKron.name, {}))
+    return recipe.get("published", {}) if config.method == method else {}
+
+
+def published_scores(task: str, encoder: str) -> dict[str, float]:
+    """The scores, in percent, that the recipe of one of the paper's tasks has of one of its encoders."""
+    return load_toml(RECIPES / f"{task}.toml")[encoder]["published"]

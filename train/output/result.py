@@ -1,4 +1,4 @@
-"""`result.json`: what a finished run says of itself."""
+"""`result.json`: the record of a finished run."""
 
 import dataclasses
 import importlib.metadata
@@ -7,7 +7,7 @@ import platform
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -68,15 +68,15 @@ class Compilations:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a finished run says of itself.
+    """The record of a finished run.
 
     Attributes:
       best, last: the evaluation that `best_by` chose, and the one at the end.
-      collapsed: at the end every example got the same prediction.
+      collapsed: the last evaluation gave every example the same prediction.
       train_examples: that it was trained on; None if an older version did not say.
-      together: how many runs took their steps as one, itself counted.
-      problem, data: of a table of one's own, what it asks and the fingerprint of its rows.
-      test: scores of the best evaluation's adapter on what is scored once.
+      together: how many runs took their steps as one, this one included.
+      problem, data: of custom data, the kind of problem and the fingerprint of the rows.
+      test: scores of the best evaluation's adapter on the splits that are scored once.
       journal: SHA-256 of `metrics.jsonl`; empty if an older version did not say.
     """
 
@@ -102,9 +102,8 @@ class Result:
     device: dict
     versions: dict
 
-    def evaluation(self, which: str) -> Evaluation:
-        """The `best` or the `last`."""
-        return {"best": self.best, "last": self.last}[which]
+    def scores(self, which: Literal["best", "last", "test"]) -> Mapping[str, float]:
+        return {"best": self.best.scores, "last": self.last.scores, "test": self.test}[which]
 
     def write(self, folder: Path) -> None:
         values = dataclasses.asdict(self) | {
@@ -145,7 +144,7 @@ def parse(text: str, config: RunConfig) -> Result:
 
 
 def _read(kind: Any, name: str, values: Any) -> Any:
-    """A dataclass from the object that JSON has in its place, whose keys that it does not know are left."""
+    """A dataclass from the object that JSON has in its place, without the keys that it does not know."""
     if not isinstance(values, dict):
         raise ValueError(f"{name} is {values!r}; accepted: an object")
     hints, read = typing.get_type_hints(kind), {}
@@ -161,7 +160,7 @@ def _read(kind: Any, name: str, values: Any) -> Any:
 
 
 def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
-    """What the evaluations of a configuration's run are scored by; of a table of one's own, by its kind of problem."""
+    """The names of all scores of a run's evaluations; of custom data, by the kind of problem."""
     if config.custom_data:
         return kind_of(problem).metrics
     task = TASKS[config.task]

@@ -70,11 +70,11 @@ def show_evaluation(
 
 def advice(loss: float, constant: float) -> str:
     """What may help a run that predicts the same for all, by its last training loss and the least of such a run."""
-    said = f"its training loss ended at {loss:.3g}, and one prediction for all has {constant:.3g}"
+    said = f"its training loss ended at {loss:.3g}; one prediction for all examples has {constant:.3g}"
     if loss > 1.1 * constant:
         return f"{said}: a lower learning rate may help"
     if loss < 0.9 * constant:
-        return f"{said}: it has learned its training rows; look at the rows that it is evaluated on"
+        return f"{said}: it has learned the training rows; check the rows it is evaluated on"
     return f"{said}: it has learned nothing yet; more epochs, a higher learning rate or another pooling may help"
 
 
@@ -95,9 +95,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
     for name in dict.fromkeys([*last.scores, *result.test]):
         table.add_row(name, *(column.get(name, "-") for column in columns))
     speed, seconds = result.throughput, result.seconds
-    chosen = (
-        "a part of the training rows" if config.holds_out else "validation" if config.custom_data else "development set"
-    )
+    chosen = "held-out rows" if config.holds_out else "validation" if config.custom_data else "development set"
     console.print(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "

@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{str(folder)!r} is no folder; accepted: one that holds runs")
         runs, problems = read_folder(folder)
         if not runs:
-            found = f"; {'; '.join(problems)}" if problems else ""
-            raise ValueError(f"{str(folder)!r} holds no run; accepted: a folder with a run's config.toml{found}")
+            reasons = f"; {'; '.join(problems)}" if problems else ""
+            raise ValueError(f"{str(folder)!r} holds no run; accepted: a folder with a run's config.toml{reasons}")
         for problem in problems:
             print(f"report: {problem}", file=sys.stderr)
         tables = tabulate(runs)

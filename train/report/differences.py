@@ -27,7 +27,7 @@ class Difference:
 def differences(table: Table) -> list[Difference]:
     """AdaKron's best epochs (of several rows the paper's, else the first) minus every other row's, seed by seed."""
     ranked = sorted(table.rows, key=lambda row: (row.method != AdaKron(), row.method.name != AdaKron.name))
-    found = []
+    pairs = []
     for column in table.headlines:
         ran = sorted(
             (row for row in ranked if row.epochs(column[0])), key=lambda row: not row.cells["best"][column].scores
@@ -37,8 +37,8 @@ def differences(table: Table) -> list[Difference]:
             seeds = sorted(left.keys() & right.keys())
             values = [left[seed] - right[seed] for seed in seeds]
             mean = statistics.fmean(values) if values else None
-            found.append(Difference(ran[0], other, column, seeds, mean, interval(values)))
-    return found
+            pairs.append(Difference(ran[0], other, column, seeds, mean, interval(values)))
+    return pairs
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -48,7 +48,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     import numpy as np
     from scipy import stats
 
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (np.asarray(values),),
         np.mean,
         n_resamples=RESAMPLES,
@@ -56,4 +56,4 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)

@@ -29,7 +29,7 @@ def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], proble
         text += [*(f"- {_marked(note)}" for note in view["notes"]), ""]
         if view["differences"]:
             text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
-            text += [*(f"- {_marked(': '.join(each))}" for each in view["differences"]), ""]
+            text += [*(f"- {_marked(': '.join(line))}" for line in view["differences"]), ""]
         if view["assessed"]:
             text += _assessed(*view["assessed"])
     return "\n".join(text)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from adakron_jax.methods import AdaKron
 from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
-from train.options.recipes import RECIPES
+from train.options.recipes import published_scores
 from train.report.tables import Table
 
 
@@ -25,24 +25,21 @@ def paper_rows(table: Table, method: Method) -> list[PaperRow]:
     """The paper's rows of a method on a table's encoder; none where its scores are of something else."""
     if not table.comparable:
         return []
-    data, found = tomllib.loads(SCORES.read_text(encoding="utf-8")), []
+    data, rows = tomllib.loads(SCORES.read_text(encoding="utf-8")), []
     for row in sizes.ROWS:
         if row.encoder != table.named or row.method != method:
             continue
         if row.table == 3 and isinstance(method, AdaKron):
-            (score,) = (its["score"] for its in data["table3"]["rte"] if tuple(its["factors"]) == method.factors)
-            found.append(PaperRow(f"paper, Table 3: {row.system}", {"rte": score}, None))
+            (score,) = (line["score"] for line in data["table3"]["rte"] if tuple(line["factors"]) == method.factors)
+            rows.append(PaperRow(f"paper, Table 3: {row.system}", {"rte": score}, None))
             continue
-        theirs = [its for its in data["row"] if (its["table"], its["system"]) == (row.table, row.system)]
-        if theirs:
-            scores = dict(zip(data["tasks"], theirs[0]["scores"], strict=True))
-            source = f", from {theirs[0]['source']}" if "source" in theirs[0] else ""
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}{source}", scores, theirs[0]["average"]))
-        else:  # the configurations' own
-            scores = {
-                task: tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[row.encoder]["published"][metric]
-                for task, metric in table.published.items()
-            }
+        printed = [line for line in data["row"] if (line["table"], line["system"]) == (row.table, row.system)]
+        if printed:
+            scores = dict(zip(data["tasks"], printed[0]["scores"], strict=True))
+            source = f", from {printed[0]['source']}" if "source" in printed[0] else ""
+            rows.append(PaperRow(f"paper, Table {row.table}: {row.system}{source}", scores, printed[0]["average"]))
+        else:  # in the recipes
+            scores = {task: published_scores(task, row.encoder)[metric] for task, metric in table.published.items()}
             average = round(statistics.fmean(scores.values()), 1)
-            found.append(PaperRow(f"paper, Table {row.table}: {row.system}", scores, average))
-    return found
+            rows.append(PaperRow(f"paper, Table {row.table}: {row.system}", scores, average))
+    return rows

@@ -53,25 +53,25 @@ def pareto(table: Table, column: Column) -> Drawing | None:
 
 def curves(table: Table, column: Column) -> Drawing | None:
     """Score by epoch: the mean over seeds, and a band of a standard deviation where there are several."""
-    found = []
+    lines = []
     for number, row in enumerate(table.rows):
         runs = [run for run in row.runs if run.curve and run.config.task == column[0]]
         scores = [
             {run.passes(record): metric_of(column[1]).scale * record[column[1]] for record in run.curve} for run in runs
         ]
         # Only epochs that all seeds have, so that a line does not jump where one of them ends.
-        if scores and (epochs := sorted(set.intersection(*(set(each) for each in scores)))):
-            found.append((number, row, epochs, [[each[epoch] for each in scores] for epoch in epochs]))
-    if all(len(epochs) < 2 for _, _, epochs, _ in found):
+        if scores and (epochs := sorted(set.intersection(*map(set, scores)))):
+            lines.append((number, row, epochs, [[run[epoch] for run in scores] for epoch in epochs]))
+    if all(len(epochs) < 2 for _, _, epochs, _ in lines):
         return None
 
     def draw(axes: Any) -> None:
-        for number, row, epochs, scores in found:
-            means = [statistics.fmean(each) for each in scores]
+        for number, row, epochs, scores in lines:
+            means = [statistics.fmean(values) for values in scores]
             look = _look(number) | ({} if len(epochs) <= 10 else {"marker": ""})
             axes.plot(epochs, means, label=named(row), **look)
             if len(scores[0]) > 1:
-                widths = [statistics.stdev(each) for each in scores]
+                widths = [statistics.stdev(values) for values in scores]
                 low, high = (
                     [mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1)
                 )
@@ -84,7 +84,7 @@ def curves(table: Table, column: Column) -> Drawing | None:
         f"{named(row)}: from {statistics.fmean(scores[0]):.1f} after epoch {epochs[0]:g} to "
         f"{statistics.fmean(scores[-1]):.1f} after epoch {epochs[-1]:g}, "
         + counted(len(scores[0]), noun(run.repeat for run in row.runs))
-        for _, row, epochs, scores in found
+        for _, row, epochs, scores in lines
     )
     return f"{' '.join(heading(column))} by epoch", words, draw
 

@@ -36,7 +36,7 @@ class Run:
     Attributes:
       result: None where the run has not ended.
       curve: one record an evaluation.
-      assessment: of a run on a table of one's own, if it has ended.
+      assessment: of a run on custom data, if it has ended.
     """
 
     folder: str
@@ -111,18 +111,20 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
         except FileNotFoundError:
             trouble = f"no {file}"
         except _BAD as error:
-            trouble = f"{file} damaged or foreign ({' '.join(str(error).split())[:200]})"
+            trouble = f"{file} damaged or not of a run ({' '.join(str(error).split())[:200]})"
         problems.setdefault(f"{trouble}, so {_WITHOUT[file]}", []).append(name)
         return otherwise
 
     config = read("config.toml", RunConfig.loads, None)
     if config is None:
         return []
-    found = read("result.json", functools.partial(result.parse, config=config), None)
-    curve = read("metrics.jsonl", functools.partial(_curve, config=config, result=found), []) if found else []
-    encoder, fingerprint = read("adapter/adapter.json", _card, (None, "")) if found else (None, "")
-    assessment = read("evaluation.json", _assessment, None) if found and config.custom_data else None
-    return [Run(name, config, found, curve, encoder, fingerprint, assessment)]
+    ended = read("result.json", functools.partial(result.parse, config=config), None)
+    if ended is None:
+        return [Run(name, config, None, [])]
+    curve = read("metrics.jsonl", functools.partial(_curve, config=config, result=ended), [])
+    encoder, fingerprint = read("adapter/adapter.json", _card, (None, ""))
+    assessment = read("evaluation.json", _assessment, None) if config.custom_data else None
+    return [Run(name, config, ended, curve, encoder, fingerprint, assessment)]
 
 
 def _curve(text: str, config: RunConfig, result: Result) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ in their seed or fold alone. A table of one's own is the same data if its finger
 
 import dataclasses
 import statistics
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from adakron_jax.splice import Method
 from train.data.glue import SUITES
 from train.data.task import metric_of
 from train.options.config import RunConfig
-from train.options.recipes import OWN, RECIPES, family, paper_encoder, read_recipe
+from train.options.recipes import CUSTOM_DATA, family, paper_encoder, published_scores, read_recipe
 from train.report.runs import Column, Repeat, Run
 
 EIGHT = SUITES["glue"]
@@ -116,12 +115,8 @@ class Table:
     @property
     def comparable(self) -> bool:
         """Whether the paper's scores are of this encoder, and of the whole of the data."""
-        return (
-            self.named is not None
-            and not self.config.custom_data
-            and not self.low_resource
-            and self.config.limit_eval == "all"
-        )
+        whole = not self.low_resource and self.config.limit_eval == "all"
+        return whole and self.named is not None and not self.config.custom_data
 
 
 def label(method: Method) -> str:
@@ -155,9 +150,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     for run in runs:
         config = run.config
         base = run.fingerprint or _only(prints.get(config.model, {""}))
-        data = (
-            (run.result.data if run.result else _only(tables_of.get(config.data, {""}))) if config.custom_data else ""
-        )
+        data = run.result.data if run.result else _only(tables_of.get(config.data, {""})) if config.custom_data else ""
         where = [getattr(config, name) for name in _DATA if not (data and name == "data")]
         keys.append((config.model, base, data, *where))
         sizes.setdefault((keys[-1], config.task, config.fold), set()).update({run.examples} - {None})
@@ -187,9 +180,8 @@ def departures(config: RunConfig, encoder: EncoderConfig) -> dict[str, Any]:
     """Where a run's settings are not those of the named recipe for its task and method, else of the paper's."""
     recipe = config.recipe if config.recipe in ("paper", "fast") else "paper"
     known = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    known |= {"recipe": "paper"} | read_recipe(
-        recipe, OWN if config.custom_data else config.task, encoder, config.method.name
-    )
+    task = CUSTOM_DATA if config.custom_data else config.task
+    known |= {"recipe": "paper"} | read_recipe(recipe, task, encoder, config.method.name)
     values = {"recipe": recipe} | {name: getattr(config, name) for name in SETTINGS}
     return {name: value for name, value in values.items() if value != known[name]}
 
@@ -200,28 +192,21 @@ def rank(run: Run) -> tuple[int, str, Repeat]:
     return ORDER.index(task) if task in ORDER else len(ORDER), task, run.repeat
 
 
-def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, found: Mapping[Any, list[Run]]) -> Table:
-    runs = sorted((run for those in found.values() for run in those), key=lambda run: rank(run)[:2])
+def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, by_way: Mapping[Any, list[Run]]) -> Table:
+    runs = sorted((run for group in by_way.values() for run in group), key=lambda run: rank(run)[:2])
     tasks = list(dict.fromkeys(run.config.task for run in runs))
     columns = list(dict.fromkeys((run.config.task, metric) for run in runs for metric in run.metrics))
     columns += [AVERAGE] if set(EIGHT) <= set(tasks) else []
     seeds: dict[tuple[str, int], set[Repeat]] = {}
     for run in runs:
         seeds.setdefault((run.config.task, run.config.folds), set()).add(run.repeat)
-    published = (
-        {}
-        if runs[0].config.custom_data
-        else {
-            task: next(iter(recipe["published"]))
-            for task in EIGHT
-            for recipe in [tomllib.loads((RECIPES / f"{task}.toml").read_text("utf-8"))[family(encoder or BERT_BASE)]]
-        }
-    )
-    ways = [departs for _, departs in found]
+    kind = family(encoder or BERT_BASE)
+    published = {} if runs[0].config.custom_data else {task: next(iter(published_scores(task, kind))) for task in EIGHT}
+    ways = [departs for _, departs in by_way]
     shared = [setting for setting in ways[0] if all(setting in way for way in ways)]
     rows = [
-        Row(method, departs, those, {which: _cells(those, which, columns, seeds, published) for which in BLOCKS})
-        for method, departs, those in _parted(found, shared)
+        Row(method, departs, group, {which: _cells(group, which, columns, seeds, published) for which in BLOCKS})
+        for method, departs, group in _rows(by_way, shared)
     ]
     rows.sort(key=lambda row: (row.method.name, row.parameters or [0], label(row.method), str(row.departs)))
     return Table(
@@ -229,17 +214,15 @@ def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, foun
     )
 
 
-def _parted(
-    found: Mapping[Any, list[Run]], shared: Iterable[Any]
-) -> Iterator[tuple[Method, dict[str, Any], list[Run]]]:
+def _rows(by_way: Mapping[Any, list[Run]], shared: Iterable[Any]) -> Iterator[tuple[Method, dict[str, Any], list[Run]]]:
     """One row a method if each of its tasks ran in one way; else one row a way, so that no cell mixes two."""
-    for method in dict.fromkeys(method for method, _ in found):
-        ways = {departs: runs for (its, departs), runs in found.items() if its == method}
+    for method in dict.fromkeys(method for method, _ in by_way):
+        ways = {departs: runs for (other, departs), runs in by_way.items() if other == method}
         tasks = [task for runs in ways.values() for task in {run.config.task for run in runs}]
         parts = ways if len(tasks) > len(set(tasks)) else {(): [run for runs in ways.values() for run in runs]}
         for departs, runs in parts.items():
-            its = {name: value for name, value in departs if (name, value) not in shared}
-            yield method, its, sorted(runs, key=rank)
+            remaining = {name: value for name, value in departs if (name, value) not in shared}
+            yield method, remaining, sorted(runs, key=rank)
 
 
 def _cells(
@@ -252,15 +235,10 @@ def _cells(
     cells = {}
     for task, metric in columns:
         if (task, metric) != AVERAGE:
-            its = [run for run in runs if run.config.task == task]
-            ended = {run.repeat: run.result for run in its if run.result}
-            scores = {
-                seed: result.test if which == "test" else result.evaluation(which).scores
-                for seed, result in ended.items()
-            }
-            scores = {
-                seed: metric_of(metric).scale * score[metric] for seed, score in scores.items() if metric in score
-            }
+            ended = {run.repeat: run.result for run in runs if run.config.task == task and run.result}
+            scores = {seed: result.scores(which) for seed, result in ended.items()}
+            scale = metric_of(metric).scale
+            scores = {seed: scale * values[metric] for seed, values in scores.items() if metric in values}
             wanted = frozenset().union(*(seeds.get((task, run.config.folds), ()) for run in runs))
             cells[task, metric] = Cell(scores, wanted, sum(result.collapsed for result in ended.values()))
     if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight

@@ -1,4 +1,4 @@
-"""A table in words, which every format of the report shows alike."""
+"""A table in words, the same for every format of the report."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ METRIC_NAMES |= {"accuracy_mismatched": "mismatched", "": "of eight"}
 
 
 def view(table: Table) -> dict[str, Any]:
-    """A table in words: what Markdown, LaTeX and the page show alike."""
+    """A table in words: what Markdown, LaTeX and the page show."""
     return {
         "table": table,
         "title": title(table),
@@ -33,7 +33,7 @@ def view(table: Table) -> dict[str, Any]:
 
 
 def assessed(table: Table) -> tuple[str, Assessment] | None:
-    """The best run of a table of one's own, and where it goes wrong."""
+    """The best run on custom data, and where it goes wrong."""
     metric, best = (table.headlines or [("", "")])[0][1], None
     for row in table.rows:
         for run in row.runs:
@@ -64,16 +64,16 @@ def scarcity(table: Table, task: str = "") -> str:
     for run in sorted(runs, key=lambda run: (rank(run)[:2], run.examples or 0)):
         asked = run.config.limit_train
         if run.examples is None and (run.config.task, asked) in told:
-            continue  # it was to see what the others have seen
+            continue  # its limit is that of runs whose number is known
         unknown = "unknown" if asked == "all" else f"at most {asked:,}"
         amounts.setdefault(run.config.task, []).append(unknown if run.examples is None else f"{run.examples:,}")
     if not amounts:
         return ""
-    counts = {heading((task, ""))[0]: " or ".join(dict.fromkeys(found)) for task, found in amounts.items()}
+    counts = {heading((task, ""))[0]: " or ".join(dict.fromkeys(values)) for task, values in amounts.items()}
     if len(counts) > 1 and len(set(counts.values())) == 1:
         counts = {"each task": next(iter(counts.values()))}
-    each = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"low-resource: {each} training examples, split {table.config.train_split}"
+    amount = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"low-resource: {amount} training examples, split {table.config.train_split}"
 
 
 def short(text: str) -> str:
@@ -82,7 +82,7 @@ def short(text: str) -> str:
 
 
 def data_name(config: RunConfig) -> str:
-    """What the data is called: a table of one's own by its file, without where it lay."""
+    """What the data is called: custom data by the file, without its folder."""
     return table_name(config.data) if config.custom_data else short(config.data)
 
 
@@ -104,7 +104,7 @@ def numbered(noun: str, numbers: Iterable[int]) -> str:
 
 
 def noun(repeats: Iterable[Repeat]) -> str:
-    """What a cell's runs are told apart by."""
+    """What distinguishes the runs of a cell."""
     return "fold" if any(isinstance(repeat, tuple) for repeat in repeats) else "seed"
 
 
@@ -127,17 +127,17 @@ def named(row: Row) -> str:
 
 def shown(cell: Cell) -> tuple[str, str]:
     """A cell's score and what stands below it: `91.2 ± 0.4`, `median 91.1 · 3 seeds`."""
-    found, wanted = len(cell.scores), len(cell.seeds)
-    seeds = counted(found, noun(cell.seeds)) if found == wanted else f"{found} of {counted(wanted, noun(cell.seeds))}"
-    if not found:
+    ran, wanted = len(cell.scores), len(cell.seeds)
+    seeds = counted(ran, noun(cell.seeds)) if ran == wanted else f"{ran} of {counted(wanted, noun(cell.seeds))}"
+    if not ran:
         return "—", seeds if wanted else "not run"
     score = f"{cell.mean:.1f}" + ("" if cell.std is None else f" ± {cell.std:.1f}") + (" †" if cell.collapsed else "")
-    words = [f"median {cell.median:.1f}"] if found > 1 else []
+    words = [f"median {cell.median:.1f}"] if ran > 1 else []
     return score, " · ".join([*words, seeds, *([f"{cell.collapsed} collapsed"] if cell.collapsed else [])])
 
 
 def lines(table: Table, which: str) -> Iterator[dict[str, Any]]:
-    """The body of a table, a row of ours and then the paper's of the same; those have but a best epoch."""
+    """The body of a table: each row of ours and then the paper's rows of the same method, for the best epoch."""
     for row in table.rows:
         parameters = " to ".join(f"{count:,}" for count in sorted({*row.parameters[:1], *row.parameters[-1:]})) or "—"
         yield {
@@ -146,40 +146,40 @@ def lines(table: Table, which: str) -> Iterator[dict[str, Any]]:
             "cells": [shown(row.cells[which][column]) for column in table.columns],
             "paper": False,
         }
-        for its in paper_rows(table, row.method) if which == "best" else []:
-            cells = paper_cells(table, its)
+        for paper in paper_rows(table, row.method) if which == "best" else []:
+            cells = paper_cells(table, paper)
             if any(score for score, _ in cells):
-                yield {"name": its.text, "parameters": "", "cells": cells, "paper": True}
+                yield {"name": paper.text, "parameters": "", "cells": cells, "paper": True}
 
 
-def paper_cells(table: Table, its: PaperRow) -> list[tuple[str, str]]:
-    scores = {(task, metric): its.scores.get(task) for task, metric in table.published.items()}
-    scores[AVERAGE] = its.average
-    found = [scores.get(column) for column in table.columns]
-    return [("" if score is None else f"{score:.1f}", "") for score in found]
+def paper_cells(table: Table, paper: PaperRow) -> list[tuple[str, str]]:
+    scores = {(task, metric): paper.scores.get(task) for task, metric in table.published.items()}
+    scores[AVERAGE] = paper.average
+    by_column = [scores.get(column) for column in table.columns]
+    return [("" if score is None else f"{score:.1f}", "") for score in by_column]
 
 
 def notes(table: Table) -> Iterator[str]:
     """What a reader must know before believing a table."""
     config = table.config
-    where = "the rows that choose the epoch" if config.custom_data else "the development set"
+    where = "the validation rows" if config.custom_data else "the development set"
+    over = "seeds and folds" if config.custom_data else "seeds"
     yield (
         f"Encoder {short(table.model)}, data {data_name(config)}, split {config.train_split}. Scores in percent on "
-        f"{where}: mean ± sample standard deviation over {'seeds and folds' if config.custom_data else 'seeds'}. Trained "
-        "parameters leave out the head. Runs on other encoders, data or limits stand in tables of their own; no cell "
-        "mixes settings."
+        f"{where}: mean ± sample standard deviation over {over}. Trained parameters exclude the head. Runs on other "
+        "encoders, data or limits are in separate tables; no cell mixes settings."
     )
     if config.custom_data:
         examples = sorted({run.examples for run in table.runs if run.examples})
         yield (
             f"Texts in {' and '.join(config.text)}, labels in {', '.join(config.label)}; "
             f"{' or '.join(f'{count:,}' for count in examples) or 'an unknown number of'} training examples. Errors "
-            "(RMSE, MAE) are in the labels' own unit, and less of them is better."
+            "(RMSE, MAE) are in the unit of the labels; lower is better."
         )
     if table.low_resource:
         tasks = dict.fromkeys(run.config.task for run in table.runs if run.low_resource)
         whole = ", ".join(f"{heading((task, ''))[0]} {TASKS[task].train_examples:,}" for task in tasks)
-        yield f"L{scarcity(table)[1:]}, of {data_name(config)}; all of GLUE's are {whole}."
+        yield f"L{scarcity(table)[1:]}, of {data_name(config)}; the whole training sets of GLUE have {whole}."
     if config.limit_eval != "all":
         yield f"Scores are of the first {config.limit_eval:,} examples of each development split."
     alike: dict[str, list[str]] = {}
@@ -189,7 +189,7 @@ def notes(table: Table) -> Iterator[str]:
     if any(run.config.best_by == "last" for run in table.runs):
         yield "Where the last epoch counts as the best, both tables show it."
     if any(cell.collapsed for row in table.rows for cell in row.cells["best"].values()):
-        yield "† Collapsed: a run of this cell ended with one answer for every example. It counts in the mean."
+        yield "† Collapsed: a run of this cell ended with the same prediction for every example. It counts in the mean."
     if any(len(cell.scores) < len(cell.seeds) for row in table.rows for cell in row.cells["best"].values()):
         yield "— is missing. “2 of 3 seeds” is a mean of two: the third has no finished run of this method here."
     if any(column == AVERAGE for column in table.columns):
@@ -223,25 +223,25 @@ def _about_paper(table: Table) -> str:
     if not table.comparable:
         return "The paper's scores are of the whole training and development sets, so none is shown."
     return (
-        f"The paper's scores ({table.named}) stand at the best epoch, under the one metric it prints of a task; they "
-        "are of one run. Methods without such a row are not in its tables."
+        f"The paper's scores ({table.named}) are shown with the best epoch, for the one metric that it prints of a "
+        "task; they are of one run. Methods without such a row are not in its tables."
     )
 
 
 def compared(table: Table) -> Iterator[tuple[str, str, str]]:
     """(task and metric, the pair, the difference) in words; one line for all that lack seeds in common alike."""
     lacking: dict[tuple[str, str, int], list[str]] = {}
-    for each in differences(table):
-        task, left, right = each.column[0], named(each.left), named(each.right)
-        epochs = [", ".join(map(str, row.epochs(task))) for row in (each.left, each.right)]
+    for pair in differences(table):
+        task, left, right = pair.column[0], named(pair.left), named(pair.right)
+        epochs = [", ".join(map(str, row.epochs(task))) for row in (pair.left, pair.right)]
         right += f" ({epochs[0]} and {epochs[1]} epochs)" if epochs[0] != epochs[1] else ""
-        what = " ".join(heading(each.column))
-        if each.interval is None or each.mean is None:
-            lacking.setdefault((what, left, len(each.seeds)), []).append(right)
+        what = " ".join(heading(pair.column))
+        if pair.interval is None or pair.mean is None:
+            lacking.setdefault((what, left, len(pair.seeds)), []).append(right)
             continue
-        low, high = each.interval
-        seeds = counted(len(each.seeds), f"common {noun(each.seeds)}")
-        yield what, f"{left} − {right}", f"{_signed(each.mean)} [{_signed(low)}, {_signed(high)}], {seeds}"
+        low, high = pair.interval
+        seeds = counted(len(pair.seeds), f"common {noun(pair.seeds)}")
+        yield what, f"{left} − {right}", f"{_signed(pair.mean)} [{_signed(low)}, {_signed(high)}], {seeds}"
     for (what, left, seeds), rights in lacking.items():
         lack = f"cannot be computed: {counted(seeds, 'common seed')}, and two are needed"
         yield what, f"{left} − {'each of ' if len(rights) > 1 else ''}{', '.join(rights)}", lack
@@ -254,6 +254,6 @@ def _signed(value: float) -> str:
 
 ABOUT_DIFFERENCES = (
     "Mean difference at the best epoch, in points or in an error's unit, over common seeds, with the "
-    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap. It tells seeds apart, not data sets; with a handful "
-    "of seeds it is too narrow."
+    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap. It covers the variation of seeds, not of data sets; "
+    "with a handful of seeds it is too narrow."
 )
