@@ -163,7 +163,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_logits_loss_and_hidden_states(case: Case) -> None:
     results, there = case.results, case.inputs["attention_mask"] == 1
     np.testing.assert_allclose(results["logits"], case.outputs["logits"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(results["loss"], case.outputs["loss"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(results["loss"], case.outputs["loss"], rtol=1e-5, atol=2e-5)
     hidden = case.outputs["hidden_2" if "hidden_2" in case.outputs else "hidden"]
     np.testing.assert_allclose(results["hidden"][there], hidden[there], rtol=0, atol=5e-5)
 
@@ -213,7 +213,7 @@ def test_follows_the_trajectory_with_our_own_step(name: str) -> None:
         labels = case.labels(batch)[None, :, None]
         state, metrics = step(state, frozen, Batch(inputs, labels, jnp.ones(labels.shape)))
         np.testing.assert_allclose(metrics["learning_rate"], theirs["lr"][number], rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(metrics["loss"], theirs["loss"][number], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(metrics["loss"], theirs["loss"][number], rtol=1e-5, atol=2e-5)
         np.testing.assert_allclose(metrics["grad_norm"], theirs["grad_norm"][number], rtol=2e-5, atol=2e-5)
     for tensor, value in case.tensors(state.trainable).items():
         np.testing.assert_allclose(value, theirs[f"final/{tensor}"], rtol=0, atol=2e-5, err_msg=tensor)
