@@ -1,0 +1,178 @@
+"""How well entities are told: strictly, as seqeval's strict BIO, and in which ways they are missed.
+
+An entity is right if a prediction has its first word, its last word and its kind.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from adakron_jax.entities.spans import Spans, spans
+
+METRICS = ("f1", "precision", "recall", "macro_f1", "token_accuracy")
+HITS, WANTED, GIVEN = range(3)  # entities that are right, that there are, and that were predicted
+Codes = Int[np.ndarray, " words"]  # in BIO, of all sentences end to end
+Counts = Int[np.ndarray, "sentences kinds 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Predicted tags beside those that there are, by sentence.
+
+    Attributes:
+      counts: of each sentence and kind, how many entities are right, there, and predicted.
+      words: of each sentence, how many words have the right tag, and how many there are [sentences, 2].
+    """
+
+    counts: Counts
+    words: Int[np.ndarray, "sentences 2"]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def scores(self) -> dict[str, float]:
+        """Every metric, over all sentences."""
+        return _scores(self.counts.sum(0), self.words.sum(0))
+
+    def intervals(self, confidence: float, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+        """The percentile bootstrap over sentences: of each metric the interval that holds so much of the resamples."""
+        random, drawn = np.random.default_rng(seed), []
+        counts, words = self.counts.reshape(len(self), -1).astype(np.float64), self.words.astype(np.float64)
+        for _ in range(resamples):
+            times = np.bincount(random.integers(len(self), size=len(self)), minlength=len(self)).astype(np.float64)
+            drawn.append(_scores((times @ counts).reshape(self.counts.shape[1:]), times @ words))
+        values = [[scores[name] for name in METRICS] for scores in drawn]
+        low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(METRICS)}
+
+
+def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int) -> Compared:
+    """Holds tags against those that there are.
+
+    Args:
+      offsets: where each sentence begins, and where the last one ends [sentences + 1].
+    """
+    wanted, given = spans(targets, offsets), spans(predictions, offsets)
+    right = _same(wanted, given)
+    sentences = len(offsets) - 1
+    counts = np.zeros((sentences, kinds, 3), np.int64)
+    for column, start, kind in (
+        (HITS, wanted.start[right], wanted.kind[right]),
+        (WANTED, wanted.start, wanted.kind),
+        (GIVEN, given.start, given.kind),
+    ):
+        np.add.at(counts, (_sentence(start, offsets), kind, column), 1)
+    same = np.r_[0, np.cumsum(targets == predictions)]
+    return Compared(counts, np.stack([np.diff(same[offsets]), np.diff(offsets)], axis=-1))
+
+
+def by_kind(counts: Counts) -> Float[np.ndarray, "kinds 3"]:
+    """Precision, recall and F1 of each kind; 0 where there is nothing to divide by."""
+    return _shares(counts.sum(0))
+
+
+def _scores(counts: Num[np.ndarray, "kinds 3"], words: Num[np.ndarray, " 2"]) -> dict[str, float]:
+    precision, recall, f1 = _shares(counts.sum(0))
+    # A kind that stands nowhere is none of these sentences.
+    there = counts[:, WANTED] + counts[:, GIVEN] > 0
+    macro = _shares(counts[there])[:, 2].mean() if there.any() else 0.0
+    accuracy = words[0] / max(words[1], 1)
+    return dict(zip(METRICS, map(float, (f1, precision, recall, macro, accuracy)), strict=True))
+
+
+def _shares(counts: Num[np.ndarray, "*kinds 3"]) -> Float[np.ndarray, "*kinds 3"]:
+    """Precision, recall and F1 of counts."""
+    hits, wanted, given = counts[..., HITS], counts[..., WANTED], counts[..., GIVEN]
+    divided = ((hits, given), (hits, wanted), (2 * hits, wanted + given))
+    return np.stack([part / np.maximum(whole, 1) for part, whole in divided], axis=-1)
+
+
+def _same(wanted: Spans, given: Spans) -> np.ndarray:
+    """Which of the wanted entities were predicted as they are."""
+    at = np.searchsorted(given.start, wanted.start)
+    here = at < len(given)
+    at = np.where(here, at, 0)
+    if not len(given):
+        return here
+    return (
+        here
+        & (given.start[at] == wanted.start)
+        & (given.end[at] == wanted.end)
+        & (given.kind[at] == wanted.kind)
+    )
+
+
+def _sentence(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return np.searchsorted(offsets, words, side="right") - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Which entities are predicted as what; every one is counted once.
+
+    Attributes:
+      right: as they are.
+      kind: at its words, as another kind.
+      boundary: as its kind, at other words, some of which are its own.
+      both: as another kind at other words, some of which are its own.
+      missed: not at all.
+      spurious: predictions where there is none, or beside a better one.
+      confusion: how often an entity of a kind [row] was predicted as one [column]; the last row and column are none.
+    """
+
+    right: int
+    kind: int
+    boundary: int
+    both: int
+    missed: int
+    spurious: int
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int) -> Errors:
+    """Pairs each entity with one prediction at most, the best first, and counts what becomes of them."""
+    wanted, given = spans(targets, offsets), spans(predictions, offsets)
+    pairs = paired(wanted, given)
+    matrix = np.zeros((kinds + 1, kinds + 1), np.int64)
+    numbers = {"right": 0, "kind": 0, "boundary": 0, "both": 0}
+    for i, j in pairs:
+        same_kind = wanted.kind[i] == given.kind[j]
+        same_words = wanted.start[i] == given.start[j] and wanted.end[i] == given.end[j]
+        what = ("right" if same_kind else "kind") if same_words else ("boundary" if same_kind else "both")
+        numbers[what] += 1
+        matrix[wanted.kind[i], given.kind[j]] += 1
+    missed = np.delete(wanted.kind, [i for i, _ in pairs])
+    spurious = np.delete(given.kind, [j for _, j in pairs])
+    np.add.at(matrix, (missed, kinds), 1)
+    np.add.at(matrix, (kinds, spurious), 1)
+    rows = tuple(tuple(map(int, row)) for row in matrix)
+    return Errors(**numbers, missed=len(missed), spurious=len(spurious), confusion=rows)
+
+
+def paired(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
+    """Pairs of entities and predictions with a word in common: those alike first, then in their order."""
+    candidates = []
+    for i, j in overlaps(wanted, given):
+        other_words = bool(wanted.start[i] != given.start[j] or wanted.end[i] != given.end[j])
+        candidates.append((other_words, bool(wanted.kind[i] != given.kind[j]), i, j))
+    pairs, taken, used = [], set(), set()
+    for _, _, i, j in sorted(candidates):
+        if i not in taken and j not in used:
+            pairs.append((i, j))
+            taken.add(i)
+            used.add(j)
+    return pairs
+
+
+def overlaps(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
+    """All pairs with a word in common, in order."""
+    first = np.searchsorted(given.end, wanted.start, side="right")
+    last = np.searchsorted(given.start, wanted.end, side="left")
+    return [(i, j) for i, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)) for j in range(a, b)]
+
+
+def kinds_in(codes: Codes, kinds: Sequence[str]) -> set[str]:
+    """The kinds that tags name."""
+    return {kinds[kind] for kind in np.unique((codes[codes > 0] - 1) // 2).tolist()}

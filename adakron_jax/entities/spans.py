@@ -1,0 +1,89 @@
+"""Entities as spans of words, and as spans of characters of a text."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Bounds = Int[np.ndarray, "words 2"]  # of each word, its first character and the one behind its last
+
+
+@dataclasses.dataclass(frozen=True)
+class Spans:
+    """Entities among words that stand end to end, in their order; none overlaps another.
+
+    Attributes:
+      start, end: the first word, and the one behind the last.
+      kind: its number.
+    """
+
+    start: Int[np.ndarray, " entities"]
+    end: Int[np.ndarray, " entities"]
+    kind: Int[np.ndarray, " entities"]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def spans(codes: Int[np.ndarray, " words"], offsets: Int[np.ndarray, " ends"]) -> Spans:
+    """The entities of words' codes in BIO, strictly: what is inside of an entity that nothing began is none.
+
+    Args:
+      offsets: where each sentence begins, and where the last one ends [sentences + 1].
+    """
+    kind, first = (codes - 1) // 2, np.zeros(len(codes), bool)
+    first[offsets[:-1][np.diff(offsets) > 0]] = True
+    # A run goes on as long as words are inside of what the word before is of.
+    goes_on = (codes > 0) & (codes % 2 == 0) & ~first
+    goes_on[1:] &= (kind[1:] == kind[:-1]) & (codes[:-1] > 0)
+    starts = np.flatnonzero(~goes_on)
+    ends = np.r_[starts[1:], len(codes)][: len(starts)]
+    entities = codes[starts] % 2 == 1
+    return Spans(starts[entities], ends[entities], kind[starts][entities])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entity:
+    """Something in a text.
+
+    Attributes:
+      label: its kind.
+      start, end: its first character, and the one behind its last.
+      text: the characters between.
+      score: the mean probability of its words' labels.
+    """
+
+    label: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+def entities(
+    codes: Int[np.ndarray, " words"],
+    scores: Float[np.ndarray, " words"],
+    offsets: Int[np.ndarray, " ends"],
+    kinds: Sequence[str],
+    texts: Sequence[str],
+    bounds: Bounds,
+) -> list[list[Entity]]:
+    """The entities of each text; words of one entity are joined with what stands between them.
+
+    Args:
+      codes, scores: of all texts' words, as `decode` gives them.
+      offsets: where each text's words begin, and where the last one's end [texts + 1].
+      bounds: of every word, in its text.
+    """
+    held: list[list[Entity]] = [[] for _ in texts]
+    whole = spans(codes, offsets)
+    sums = np.r_[0.0, np.cumsum(scores, dtype=np.float64)]
+    means = (sums[whole.end] - sums[whole.start]) / (whole.end - whole.start)
+    of = np.searchsorted(offsets, whole.start, side="right") - 1
+    first, last = bounds[whole.start, 0].tolist(), bounds[whole.end - 1, 1].tolist()
+    for text, kind, start, end, score in zip(
+        of.tolist(), whole.kind.tolist(), first, last, means.tolist(), strict=True
+    ):
+        held[text].append(Entity(kinds[kind], start, end, texts[text][start:end], score))
+    return held

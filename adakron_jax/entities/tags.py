@@ -1,0 +1,147 @@
+"""Tags of words: the schemes they come in, told apart, and the one that everything else here reads.
+
+That one is BIO (Ramshaw and Marcus 1995, as CoNLL 2002 has it): `B-` begins an entity of a kind, `I-` continues the
+entity before it, `O` is outside of all. Its codes are 0 for `O`, 1 + 2k for `B-` and 2 + 2k for `I-` of kind k.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+OUTSIDE = "O"
+UNNAMED = "entity"  # the kind of tags that are prefixes alone
+BEGINS, CLOSES, INSIDE = "BSU", "ELSU", "IELM"  # S or U: an entity of one word; E or L: its last; M: one within
+Scheme = str  # BIO, IOB1, IO, BIOES, words
+SCHEMES: tuple[Scheme, ...] = ("BIO", "IOB1", "IO", "BIOES", "words")
+ACCEPTED = "accepted: O, or a kind after B- or I- (BIO, IOB1, IO), and E- or S- (BIOES)"
+
+
+def parted(tag: str) -> tuple[str, str]:
+    """The prefix and the kind of a tag; a tag without a prefix is inside of what it names; of O both are empty.
+
+    >>> parted("B-person"), parted("person"), parted("O"), parted("I")
+    (('B', 'person'), ('I', 'person'), ('', ''), ('I', 'entity'))
+    """
+    if tag == OUTSIDE:
+        return "", ""
+    return (tag[0], tag[2:] or UNNAMED) if _prefixed(tag) else ("I", tag)
+
+
+def _prefixed(tag: str) -> bool:
+    return tag[:1] in set(BEGINS + INSIDE) and (len(tag) == 1 or len(tag) > 2 and tag[1] == "-")
+
+
+def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
+    """The scheme of tagged sentences.
+
+    `IO` has no tag that begins an entity; in `IOB1` one begins with `B-` only right behind another of its kind. Kinds
+    without prefixes, with O among them, are `IO` too.
+
+    Raises:
+      ValueError: the tags are of no scheme; one is named.
+    """
+    tags, adjacent, apart, orphans = set(), 0, 0, 0
+    for sentence in sentences:
+        tags.update(sentence)
+        before = ""
+        for tag in sentence:
+            prefix, kind = parted(tag)
+            adjacent += prefix == "B" and kind == before
+            apart += prefix == "B" and kind != before
+            orphans += prefix == "I" and kind != before
+            before = kind
+    prefixes = {parted(tag)[0] for tag in tags if _prefixed(tag)}
+    for tag in sorted(tags - {OUTSIDE}):
+        named = tag[:1].isalpha() and tag[1:2] not in ("-", "_")
+        if not (_prefixed(tag) if prefixes else named and OUTSIDE in tags):
+            raise ValueError(f"tag {tag!r}; {ACCEPTED}")
+    if prefixes - set("BI"):
+        return "BIOES"
+    if prefixes == {"I"} or (tags - {OUTSIDE} and not prefixes):
+        return "IO"
+    return "IOB1" if orphans and adjacent and not apart else "BIO"
+
+
+def to_bio(sentence: Sequence[str], scheme: Scheme = "BIO") -> list[str]:
+    """The tags of a sentence in BIO. What is inside of an entity that nothing began begins one itself.
+
+    >>> to_bio(["I-x", "I-x", "B-x", "O", "I-x"]), to_bio(["S-x", "B-x", "E-x"])
+    (['B-x', 'I-x', 'B-x', 'O', 'B-x'], ['B-x', 'B-x', 'I-x'])
+
+    Args:
+      scheme: `words` takes each tag as the kind of an entity of one word; the others are all read alike.
+    """
+    if scheme == "words":
+        return [tag if tag == OUTSIDE else f"B-{tag}" for tag in sentence]
+    tags, open_kind = [], ""
+    for tag in sentence:
+        prefix, kind = parted(tag)
+        continues = prefix in INSIDE and kind == open_kind
+        tags.append(f"{'I' if continues else 'B'}-{kind}" if kind else OUTSIDE)
+        open_kind = "" if prefix in CLOSES else kind
+    return tags
+
+
+def mended(before: Sequence[str], after: Sequence[str]) -> int:
+    """How many entities of a sentence begin inside, of its tags before and after `to_bio`."""
+    return sum(parted(old)[0] == "I" and new[0] == "B" for old, new in zip(before, after, strict=True))
+
+
+def labels_of(kinds: Iterable[str]) -> tuple[str, ...]:
+    """All tags of BIO for these kinds, in the order of their codes.
+
+    >>> labels_of(["person", "place"])
+    ('O', 'B-person', 'I-person', 'B-place', 'I-place')
+    """
+    return (OUTSIDE, *itertools.chain.from_iterable((f"B-{kind}", f"I-{kind}") for kind in kinds))
+
+
+@dataclasses.dataclass(frozen=True)
+class TagSet:
+    """What the labels of a head mean, whoever named them: of BIO or another scheme, in any order, of kinds alone.
+
+    Attributes:
+      labels: by code.
+    """
+
+    labels: tuple[str, ...]
+
+    @functools.cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds, in the order of their first labels."""
+        return tuple(dict.fromkeys(kind for _, kind in map(parted, self.labels) if kind))
+
+    @functools.cached_property
+    def kind(self) -> Int[np.ndarray, " labels"]:
+        """The kind of each label, -1 for O."""
+        numbers = {kind: number for number, kind in enumerate(self.kinds)}
+        return np.array([numbers.get(parted(label)[1], -1) for label in self.labels], np.int32)
+
+    @functools.cached_property
+    def begins(self) -> Bool[np.ndarray, " labels"]:
+        """Whether a label always begins an entity."""
+        return np.array([parted(label)[0] in set(BEGINS) for label in self.labels])
+
+    @functools.cached_property
+    def closes(self) -> Bool[np.ndarray, " labels"]:
+        """Whether an entity ends with a label."""
+        return np.array([parted(label)[0] in set(CLOSES) for label in self.labels])
+
+    @functools.cached_property
+    def bound(self) -> Bool[np.ndarray, " labels"]:
+        """Whether a label stands only behind another of its kind: where the kind has one to begin with."""
+        begun = np.isin(self.kind, self.kind[self.begins & ~self.closes])
+        return ~self.begins & (self.kind >= 0) & begun
+
+    def follow(self) -> Int[np.ndarray, " labels"]:
+        """The label of the further pieces of a word with each label: what continues its entity."""
+        inside = {
+            int(kind): code
+            for code, kind in reversed(list(enumerate(self.kind)))
+            if kind >= 0 and not self.begins[code]
+        }
+        return np.array([inside.get(int(kind), code) for code, kind in enumerate(self.kind)], np.int32)
