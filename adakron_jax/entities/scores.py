@@ -4,7 +4,6 @@ An entity is right if a prediction has its first word, its last word and its kin
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -57,13 +56,15 @@ def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
     right = _same(wanted, given)
     sentences = len(offsets) - 1
-    counts = np.zeros((sentences, kinds, 3), np.int64)
-    for column, start, kind in (
-        (HITS, wanted.start[right], wanted.kind[right]),
-        (WANTED, wanted.start, wanted.kind),
-        (GIVEN, given.start, given.kind),
+    counted = []
+    for start, kind in (
+        (wanted.start[right], wanted.kind[right]),
+        (wanted.start, wanted.kind),
+        (given.start, given.kind),
     ):
-        np.add.at(counts, (_sentence(start, offsets), kind, column), 1)
+        cell = _sentence(start, offsets) * kinds + kind
+        counted.append(np.bincount(cell, minlength=sentences * kinds).reshape(sentences, kinds))
+    counts = np.stack(counted, axis=-1)
     same = np.r_[0, np.cumsum(targets == predictions)]
     return Compared(counts, np.stack([np.diff(same[offsets]), np.diff(offsets)], axis=-1))
 
@@ -96,12 +97,7 @@ def _same(wanted: Spans, given: Spans) -> np.ndarray:
     at = np.where(here, at, 0)
     if not len(given):
         return here
-    return (
-        here
-        & (given.start[at] == wanted.start)
-        & (given.end[at] == wanted.end)
-        & (given.kind[at] == wanted.kind)
-    )
+    return here & (given.start[at] == wanted.start) & (given.end[at] == wanted.end) & (given.kind[at] == wanted.kind)
 
 
 def _sentence(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -145,8 +141,8 @@ def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"]
         matrix[wanted.kind[i], given.kind[j]] += 1
     missed = np.delete(wanted.kind, [i for i, _ in pairs])
     spurious = np.delete(given.kind, [j for _, j in pairs])
-    np.add.at(matrix, (missed, kinds), 1)
-    np.add.at(matrix, (kinds, spurious), 1)
+    matrix[:-1, -1] = np.bincount(missed, minlength=kinds)
+    matrix[-1, :-1] = np.bincount(spurious, minlength=kinds)
     rows = tuple(tuple(map(int, row)) for row in matrix)
     return Errors(**numbers, missed=len(missed), spurious=len(spurious), confusion=rows)
 
@@ -171,8 +167,3 @@ def overlaps(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
     first = np.searchsorted(given.end, wanted.start, side="right")
     last = np.searchsorted(given.start, wanted.end, side="left")
     return [(i, j) for i, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)) for j in range(a, b)]
-
-
-def kinds_in(codes: Codes, kinds: Sequence[str]) -> set[str]:
-    """The kinds that tags name."""
-    return {kinds[kind] for kind in np.unique((codes[codes > 0] - 1) // 2).tolist()}

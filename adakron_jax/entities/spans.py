@@ -81,9 +81,7 @@ def entities(
     sums = np.r_[0.0, np.cumsum(scores, dtype=np.float64)]
     means = (sums[whole.end] - sums[whole.start]) / (whole.end - whole.start)
     of = np.searchsorted(offsets, whole.start, side="right") - 1
-    first, last = bounds[whole.start, 0].tolist(), bounds[whole.end - 1, 1].tolist()
-    for text, kind, start, end, score in zip(
-        of.tolist(), whole.kind.tolist(), first, last, means.tolist(), strict=True
-    ):
-        held[text].append(Entity(kinds[kind], start, end, texts[text][start:end], score))
+    for i, (text, kind) in enumerate(zip(of.tolist(), whole.kind.tolist(), strict=True)):
+        start, end = int(bounds[whole.start[i], 0]), int(bounds[whole.end[i] - 1, 1])
+        held[text].append(Entity(kinds[int(kind)], start, end, texts[int(text)][start:end], float(means[i])))
     return held

@@ -137,11 +137,36 @@ class TagSet:
         begun = np.isin(self.kind, self.kind[self.begins & ~self.closes])
         return ~self.begins & (self.kind >= 0) & begun
 
-    def follow(self) -> Int[np.ndarray, " labels"]:
-        """The label of the further pieces of a word with each label: what continues its entity."""
-        inside = {
-            int(kind): code
-            for code, kind in reversed(list(enumerate(self.kind)))
-            if kind >= 0 and not self.begins[code]
-        }
-        return np.array([inside.get(int(kind), code) for code, kind in enumerate(self.kind)], np.int32)
+    @functools.cached_property
+    def label(self) -> Int[np.ndarray, " codes"]:
+        """The label that stands for each code in BIO: where there is none, another of its kind; -1 if none is O."""
+        ranks = np.where(self.begins, 0, 2) + self.closes
+        labels = [int(np.argmax(self.kind < 0)) if (self.kind < 0).any() else -1]
+        for kind in range(len(self.kinds)):
+            held = np.flatnonzero(self.kind == kind)
+            labels += [int(held[ranks[held].argmin()]), int(held[(ranks[held] ^ 2).argmin()])]
+        return np.array(labels, np.int32)
+
+    def codes(self, sentence: Sequence[str]) -> list[int]:
+        """The codes in BIO of a sentence's tags, of whatever scheme; of kinds without a label inside all begin.
+
+        Raises:
+          ValueError: a tag is of another kind.
+        """
+        codes = []
+        for tag in to_bio(sentence):
+            prefix, kind = parted(tag)
+            if kind and kind not in self._numbers:
+                raise ValueError(f"{kind!r}; accepted: {', '.join(self.kinds)}")
+            number = self._numbers.get(kind, 0)
+            codes.append(0 if not kind else 1 + 2 * number + (prefix == "I" and self._goes_on[number]))
+        return codes
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {kind: number for number, kind in enumerate(self.kinds)}
+
+    @functools.cached_property
+    def _goes_on(self) -> list[bool]:
+        """Whether each kind has a label inside."""
+        return [not self.begins[self.kind == number].all() for number in range(len(self.kinds))]

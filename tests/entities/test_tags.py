@@ -78,4 +78,21 @@ def test_a_tag_set_knows_what_labels_of_any_scheme_mean():
     assert of.kind.tolist() == [-1, 0, 0, 1, 2, 2, 2, 2]
     assert of.begins.tolist() == [False, False, True, False, True, False, False, True]
     assert of.bound.tolist() == [False, True, False, False, False, True, True, False]
-    assert of.follow().tolist() == [0, 1, 1, 3, 5, 5, 5, 5]
+    assert of.label.tolist() == [0, 2, 1, 3, 3, 7, 6]
+
+
+def test_the_labels_of_bio_are_their_codes():
+    of = TagSet(labels_of("ab"))
+    assert of.label.tolist() == [0, 1, 2, 3, 4]
+    assert of.codes(["I-b", "E-b", "O", "a", "B-a", "I-a"]) == [3, 4, 0, 1, 1, 2]
+
+
+def test_kinds_without_a_label_inside_begin_at_every_word():
+    of = TagSet(("B-DET", "B-NOUN"))
+    assert of.codes(["NOUN", "NOUN", "DET"]) == [3, 3, 1]
+    assert of.label.tolist() == [-1, 0, 0, 1, 1]
+
+
+def test_a_kind_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="^'c'; accepted: a, b$"):
+        TagSet(labels_of("ab")).codes(["O", "B-c"])
