@@ -73,6 +73,7 @@ class Architecture:
         may be among them.
       foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
       form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
+      token_form, token_head: the same of its head on tokens.
       pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
       pooler: whether a pretrained dense and tanh stand between first token and head.
       positions: where an example's first token reads the position table, or that there is none.
@@ -90,6 +91,8 @@ class Architecture:
     foreign: re.Pattern
     form: Form
     head: Mapping[str, Stored]
+    token_form: Form = Form("linear")
+    token_head: Mapping[str, Stored] = dataclasses.field(default_factory=lambda: _linear("classifier"))
     pretrained_head: tuple[str, ...] = ()
     pooler: bool = False
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -107,6 +110,11 @@ def _stored(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str
         | {f"{path}/scale": Stored(f"{name}.weight") for path, name in norms.items()}
         | {f"{path}/embedding": Stored(f"{name}.weight") for path, name in tables.items()}
     )
+
+
+def _linear(projection: str) -> dict[str, Stored]:
+    """A projection alone, by its name."""
+    return _stored({paths.CLASSIFIER: projection}, {}, {})
 
 
 def _head(dense: str, projection: str) -> dict[str, Stored]:
@@ -167,7 +175,7 @@ _BERT = Architecture(
     stored=_stored(_DENSES | {paths.POOLER: "pooler.dense"}, _NORMS, _TABLES),
     foreign=re.compile(_FOREIGN),
     form=Form("linear"),
-    head=_stored({paths.CLASSIFIER: "classifier"}, {}, {}),
+    head=_linear("classifier"),
     pooler=True,
 )
 _ROBERTA = dataclasses.replace(
@@ -251,6 +259,13 @@ def _modernbert_of_transformers_5(values: Mapping[str, Any]) -> Mapping[str, Any
     return values
 
 
+_MODERNBERT_FORM = Form("gelu", biases=False, normed=True, drops_input=False)
+_MODERNBERT_HEAD = {
+    f"{paths.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
+    f"{paths.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
+    f"{paths.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
+    f"{paths.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
+}
 _MODERNBERT = Architecture(
     encoder="modernbert",
     prefix="model.",
@@ -293,13 +308,10 @@ _MODERNBERT = Architecture(
         f"{paths.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
     },
     foreign=re.compile(r"^(head|decoder|classifier)\."),
-    form=Form("gelu", biases=False, normed=True, drops_input=False),
-    head={
-        f"{paths.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
-        f"{paths.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
-        f"{paths.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
-        f"{paths.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
-    },
+    form=_MODERNBERT_FORM,
+    head=_MODERNBERT_HEAD,
+    token_form=_MODERNBERT_FORM,
+    token_head=_MODERNBERT_HEAD,
     pretrained_head=(f"{paths.CLASSIFIER}/dense/kernel", f"{paths.CLASSIFIER}/norm/scale"),
     positions="rotary",
     biases=False,

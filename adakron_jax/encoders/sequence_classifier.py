@@ -1,4 +1,4 @@
-"""An encoder and a classification head as one Flax module."""
+"""An encoder and a head on examples, or on tokens, as one Flax module."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -19,6 +19,7 @@ from adakron_jax.encoders.module import Part, gelu
 from adakron_jax.params import flatten, graft
 
 Pooling = Literal["pooler", "first", "mean"]
+Reads = Literal["example", "token"]
 OUTPUT_BIASES = (f"{CLASSIFIER}/bias", f"{CLASSIFIER}/out_proj/bias")  # of a head's logits, by its form
 HeadForm = Literal["own", "linear", "tanh", "relu", "gelu"]
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": gelu}
@@ -42,17 +43,18 @@ class Head(Part):
 
 
 class SequenceClassifier(Part):
-    """An encoder and a head on one vector of each example.
+    """An encoder and a head on one vector of each example, or on the last hidden state of every token.
 
     The parameters are `encoder/...`, for BERT `pooler/...`, and the head `classifier/...`.
 
     Attributes:
-      num_labels: logits of an example; a regression has one.
+      num_labels: logits of an example, or of a token; a regression has one.
       pooling: the vector the head reads: `pooler` is what the architecture itself gives its head (BERT's pretrained
         pooler on the first token; what ModernBERT's configuration says; else the first token), `first` the first
         token's last hidden state, `mean` the mean over the example's tokens.
       head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
         dense of the hidden size with that activation, and the projection.
+      reads: `token` for logits of every token, by the architecture's own head of that kind; `pooling` plays no part.
       remat: as the encoder has it.
       card: what an adapter of this model says of itself: problem, labels, base. It computes nothing: models that differ
         in it alone are equal, and share what is compiled.
@@ -61,23 +63,30 @@ class SequenceClassifier(Part):
     num_labels: int = 2
     pooling: Pooling = "pooler"
     head: HeadForm = "own"
+    reads: Reads = "example"
     remat: bool = False
     card: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @nn.compact
-    def __call__(self, inputs: Packed, deterministic: bool = True) -> Float[Array, "rows slots labels"]:
-        """Logits of the example in each slot."""
+    def __call__(
+        self, inputs: Packed, deterministic: bool = True
+    ) -> Float[Array, "rows slots labels"] | Float[Array, "rows seq labels"]:
+        """Logits of the example in each slot, or of each token."""
         check(inputs, self.config)
         parts = (self.config, self.method, self.dtype)
         encoder = Encoder(*parts, remat=self.remat, name="encoder")
         architecture = self.config.architecture
-        if self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
+        of_tokens = self.reads == "token"
+        if of_tokens:
+            pooled = encoder(inputs, deterministic)
+        elif self.pooling == "mean" or (self.pooling == "pooler" and self.config.pooling == "mean"):
             pooled = segment_means(encoder(inputs, deterministic), inputs)
         else:
             pooled = encoder(inputs, deterministic, jnp.asarray(inputs.starts))
-        if architecture.pooler and self.pooling == "pooler":
+        if architecture.pooler and self.pooling == "pooler" and not of_tokens:
             pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
-        form = architecture.form if self.head == "own" else Form(self.head)
+        own = architecture.token_form if of_tokens else architecture.form
+        form = own if self.head == "own" else Form(self.head)
         if form.activation == "linear":
             pooled = Dropout(self.config.classifier_dropout)(pooled, deterministic)
             logits = self.dense(self.num_labels, CLASSIFIER)(pooled)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adakron_jax.data.sentences import Sentences, Tagged
 from adakron_jax.data.table import Table
+from adakron_jax.entities.sentences import Sentences, Tagged
 
 
 def table(**columns: list[Any]) -> Table:

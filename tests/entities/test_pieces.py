@@ -10,9 +10,9 @@ from tokenizers import Tokenizer as Fast
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from adakron_jax.data.pieces import CONTINUES, NONE, encode_words, on_all_pieces, word_offsets
-from adakron_jax.data.sentences import Sentences
 from adakron_jax.data.tokenizer import Examples, Tokenizer
+from adakron_jax.entities.pieces import CONTINUES, NONE, encode_words, on_all_pieces, word_offsets
+from adakron_jax.entities.sentences import Sentences
 
 LETTERS = "abcdefgh"
 SPECIAL = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]"}

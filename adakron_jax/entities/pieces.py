@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from adakron_jax.data.sentences import Sentences
 from adakron_jax.data.tokenizer import ENCODED_AT_ONCE, Examples, Tokenizer, ignore
+from adakron_jax.entities.sentences import Sentences
 
 NONE, CONTINUES = -100, -1  # the label of a token that has none, and of the further pieces of a word that has one
 OVERLAP = 4  # a window shares one in so many of its pieces with the next
