@@ -93,6 +93,7 @@ class Card:
             num_labels=self.problem.outputs,
             pooling=self.pooling,
             head=self.head,
+            reads=self.problem.reads,
             card=self,
             **settings,
         )

@@ -21,7 +21,7 @@ from adakron_jax.precision import exact
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's
 
-Forward = Callable[[Packed, Layout], Array]  # of a batch, the logits [rows, slots, outputs]
+Forward = Callable[[Packed, Layout], Array]  # of a batch, the logits [rows, slots, outputs], or [rows, seq, outputs]
 
 
 def positions() -> int:
@@ -35,7 +35,7 @@ def logits_of(
     examples: Examples,
     done: Callable[[int], None] = lambda examples: None,
 ) -> Float[np.ndarray, "examples outputs"]:
-    """Logits of examples of any number and lengths, by few compilations; several threads may call it at once.
+    """Logits of examples, or of their labelled tokens, by few compilations; several threads may call it at once.
 
     Args:
       done: told how many examples are done, now and then.
@@ -43,25 +43,31 @@ def logits_of(
     if not len(examples):
         return np.zeros((0, model.num_labels), np.float32)
     packed = batches(examples, shapes_for_any(examples.lengths, positions()))
-    return in_order(lambda inputs, _: _apply(params, inputs, model=model), packed, len(examples), done)
+    return in_order(lambda inputs, _: _apply(params, inputs, model=model), packed, examples, done)
 
 
 def in_order(
     forward: Forward,
     packed: Iterable[tuple[Batch, Layout]],
-    examples: int,
+    examples: Examples,
     done: Callable[[int], None] = lambda examples: None,
 ) -> Float[np.ndarray, "examples outputs"]:
-    """The logits of examples by their numbers, from batches in which each of them, at least one, is once.
+    """The logits of examples in their order, or of their labelled tokens, from batches in which each is once.
 
     Args:
       done: as `logits_of` takes it.
     """
-    finished, logits = 0, np.zeros((examples, 0), np.float32)
+    labelled = examples.labels >= 0 if examples.of_tokens else np.ones(len(examples), bool)
+    finished, logits, number = 0, np.zeros((labelled.sum(), 0), np.float32), np.cumsum(labelled) - 1
     for layout, part in by_batch(forward, packed):
         if not finished:
-            logits = np.zeros((examples, part.shape[-1]), part.dtype)
-        logits[layout.ids] = part
+            logits = np.zeros((len(logits), part.shape[-1]), part.dtype)
+        if examples.of_tokens:
+            source, row, column, _ = layout.tokens(examples.offsets)
+        else:
+            source, row, column = layout.ids, layout.row, layout.slot
+        taken = labelled[source]
+        logits[number[source[taken]]] = part[row[taken], column[taken]]
         finished += len(layout.ids)
         done(finished)
     return logits
@@ -69,14 +75,14 @@ def in_order(
 
 def by_batch(
     forward: Forward, packed: Iterable[tuple[Batch, Layout]]
-) -> Iterator[tuple[Layout, Float[np.ndarray, "examples outputs"]]]:
-    """Each batch's layout, and the logits of its examples; a batch is fetched when the next one is under way."""
+) -> Iterator[tuple[Layout, Float[np.ndarray, "rows places outputs"]]]:
+    """Each batch's layout, and its logits; a batch is fetched when the next one is under way."""
     under_way: tuple[Layout, Array] | None = None
     for following in itertools.chain(packed, [None]):
         before, under_way = under_way, following and (following[1], forward(following[0].inputs, following[1]))
         if before is not None:
             layout, logits = before
-            yield layout, np.asarray(logits)[layout.row, layout.slot]
+            yield layout, np.asarray(logits)
 
 
 def on_device(params: Tree, model: SequenceClassifier) -> Tree:

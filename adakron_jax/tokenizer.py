@@ -16,16 +16,11 @@ from jaxtyping import Num
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import TOKENIZER_FILES
-from adakron_jax.data.examples import Examples
+from adakron_jax.data.examples import ENCODED_AT_ONCE, Examples, ignore
 from adakron_jax.hub.models import locate
 
-ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
 CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
-
-
-def ignore(done: int) -> None:
-    """For work that nobody watches."""
 
 
 @dataclasses.dataclass(frozen=True)

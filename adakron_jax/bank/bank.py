@@ -172,7 +172,7 @@ class AdapterBank:
         examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
         answers: dict[int, Prediction] = {}
         for layout, logits in self._logits(members, examples):
-            some = zip(layout.ids.tolist(), logits, strict=True)
+            some = zip(layout.ids.tolist(), logits[layout.row, layout.slot], strict=True)
             answers |= {i: _prediction(members[i], row, with_logits) for i, row in some}
         return [answers[i] for i in range(len(requests))]
 
@@ -202,7 +202,7 @@ class AdapterBank:
 
     def _logits(
         self, members: Sequence[Member], examples: Examples
-    ) -> Iterator[tuple[Layout, Float[np.ndarray, "examples outputs"]]]:
+    ) -> Iterator[tuple[Layout, Float[np.ndarray, "rows slots outputs"]]]:
         """Batch by batch where the examples are, and their logits by their members."""
         numbers = np.array([member.number for member in members], np.int32)
         by_stack: dict[int, list[int]] = {}

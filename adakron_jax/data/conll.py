@@ -10,44 +10,42 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from adakron_jax.data.table import PART, Table, _Lines, printable
+from adakron_jax.data.formats import Lines, Part
 
-SUFFIXES = (".conll", ".txt", ".tsv")
-WORDS, TAGS, DOCUMENT = "tokens", "tags", "document"  # the columns of the table
+WORDS, TAGS, DOCUMENT = "text", "label", "document"  # the columns of the table that such a file is
 _DOCUMENT = ("-DOCSTART-", "# newdoc")
 _SPACES = re.compile("[ \t]+")
 _TAG = re.compile(r"O|[A-Z]-\S+|[A-Z]")
 
 
-def parts(path: Path, size: int = PART) -> Iterator[Table]:
-    """The sentences in their order, at most `size` at a time: lists of words, lists of tags, and the document's number.
+def tables(path: Path, size: int) -> Iterator[Part]:
+    """The sentences, at most `size` at a time, numbered by the lines on which they begin.
 
-    A row's number is that of the line on which the sentence begins.
+    The columns are lists of words, lists of tags, and the document's number where a line says that one begins.
 
     Raises:
       ValueError: names the line that is not UTF-8, has one column, or other columns than the first.
     """
     with path.open("rb") as file:
-        lines = _Lines(path, file)
+        lines = Lines(path, file)
         sentences, begun = _sentences(lines), False
-        while group := list(itertools.islice(sentences, size)):
-            begun, (numbers, words, tags, documents) = True, map(list, zip(*group, strict=True))
-            yield Table(str(path), numbers, {WORDS: words, TAGS: tags, DOCUMENT: documents}, share=lines.share)
-        if not begun:
-            yield Table(str(path), [], {WORDS: [], TAGS: [], DOCUMENT: []})
+        while (group := list(itertools.islice(sentences, size))) or not begun:
+            begun = True
+            numbers, words, tags, documents = map(list, zip(*group, strict=True)) if group else ([], [], [], [])
+            columns = {WORDS: words, TAGS: tags}
+            yield numbers, columns | ({DOCUMENT: documents} if any(documents) else {}), lines.share
 
 
 def is_conll(path: Path) -> bool:
-    """Whether a file's first lines are words with tags: so they are told from a table with a header."""
-    if path.suffix.lower() != ".tsv":
-        return path.suffix.lower() in SUFFIXES
+    """Whether a file's first lines are words with tags: so it is told from a table with a header."""
     with path.open("rb") as file:
-        lines = (line.strip("\r\n") for line in _Lines(path, file))
-        words = (line.split("\t") for line in lines if line.strip() and not line.startswith(_DOCUMENT))
-        return all(len(fields) > 1 and _TAG.fullmatch(fields[-1]) for fields in itertools.islice(words, 2))
+        stripped = (line.strip("\r\n") for line in Lines(path, file))
+        words = (line.split("\t") for line in stripped if line.strip() and not line.startswith(_DOCUMENT))
+        first = list(itertools.islice(words, 2))
+    return bool(first) and all(len(fields) > 1 and _TAG.fullmatch(fields[-1]) for fields in first)
 
 
-def _sentences(lines: _Lines) -> Iterator[tuple[int, list[str], list[str], int]]:
+def _sentences(lines: Lines) -> Iterator[tuple[int, list[str], list[str], int]]:
     """(line on which it begins, words, tags, document) of every sentence."""
     words, tags, begin, document, width, by_tab = [], [], 0, 0, 0, False
     for line in itertools.chain(lines, [""]):
@@ -66,7 +64,7 @@ def _sentences(lines: _Lines) -> Iterator[tuple[int, list[str], list[str], int]]
         if len(fields) < 2 or len(fields) != width or not fields[0].strip():
             columns = f"{len(fields)} column{'s' * (len(fields) > 1)}" if fields[0].strip() else "no word"
             accepted = f"{width} as in the lines before" if width > 1 else "a word, and its tag in the last column"
-            raise ValueError(f"{lines.at(lines.number)}: {columns} in {_short(line)}; accepted: {accepted}")
+            raise ValueError(f"{lines.at(lines.number)}: {columns} in {line[:40]!r}; accepted: {accepted}")
         begin = begin if words else lines.number
         words.append(fields[0])
         tags.append(fields[-1].strip())
@@ -76,7 +74,3 @@ def _is_word(fields: list[str], width: int, by_tab: bool) -> bool:
     """Whether a line that begins with # has a word's columns."""
     like_others = len(fields) == width if width else len(fields) > 1
     return like_others and (by_tab or _TAG.fullmatch(fields[-1]) is not None)
-
-
-def _short(line: str) -> str:
-    return repr(printable(line)[:40])

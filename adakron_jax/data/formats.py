@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 from adakron_jax.messages import listed, printable, spelled
 
 Part = tuple[Sequence[int], dict[str, list[Any]], float]  # rows' numbers, their columns, how far the file is read
-Format = Literal["csv", "tsv", "jsonl", "json", "parquet"]
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "conll"]
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -25,9 +25,12 @@ FORMATS: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
+    ".conll": "conll",
+    ".txt": "conll",
 }
 GZIP = ".gz"
 SUFFIXES = tuple(suffix + end for suffix in FORMATS for end in ("", GZIP) if (suffix, end) != (".parquet", GZIP))
+WRITTEN = tuple(suffix for suffix in SUFFIXES if FORMATS[suffix.removesuffix(GZIP)] != "conll")
 ACCEPTED = f"{', '.join(FORMATS)}, or one of the text formats with {GZIP}"
 MAGIC = {b"PAR1": "parquet", b"PK\3\4": "a zip or a spreadsheet", b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16"}
 OTHERS = ";\t|"  # what fields of a table called csv may stand apart by instead
@@ -92,7 +95,7 @@ def distinct(header: Sequence[str]) -> list[str]:
     return list(names)
 
 
-class _Lines:
+class Lines:
     """A text file's lines, at whichever kind of line end, decoded; `number` counts them, `share` says how far it is."""
 
     def __init__(self, path: Path, file: BinaryIO):
@@ -132,7 +135,7 @@ class _Lines:
 def delimited(path: Path, delimiter: str, columns: Sequence[str] | None, size: int, quoted: bool) -> Iterator[Part]:
     csv.field_size_limit(2**31 - 1)
     with path.open("rb") as file:
-        lines = _Lines(path, file)
+        lines = Lines(path, file)
         quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         reader = csv.reader(iter(lines), delimiter=delimiter, quoting=quoting, strict=quoted)
         records = _fields(lines, reader, blank_is_text=not quoted)
@@ -150,7 +153,7 @@ def delimited(path: Path, delimiter: str, columns: Sequence[str] | None, size: i
             yield [], {name: [] for name in header}, 1.0
 
 
-def _fields(lines: _Lines, reader: Iterator[list[str]], blank_is_text: bool) -> Iterator[tuple[int, list[str]]]:
+def _fields(lines: Lines, reader: Iterator[list[str]], blank_is_text: bool) -> Iterator[tuple[int, list[str]]]:
     """The records with the numbers of their first lines; the header is the first.
 
     Args:
@@ -177,7 +180,7 @@ def _fields(lines: _Lines, reader: Iterator[list[str]], blank_is_text: bool) -> 
 
 def lines_of_json(path: Path, size: int) -> Iterator[Part]:
     with path.open("rb") as file:
-        lines = _Lines(path, file)
+        lines = Lines(path, file)
         yield from _records(_objects(lines), size, lambda: lines.share)
         if not lines.number:
             yield [], {}, 1.0
@@ -186,12 +189,12 @@ def lines_of_json(path: Path, size: int) -> Iterator[Part]:
 def array_of_json(path: Path, size: int) -> Iterator[Part]:
     """The objects of an array, which is read whole; or lines of JSON, as others call by this suffix too."""
     with path.open("rb") as file:
-        first = next((line for line in _Lines(path, file) if line.strip()), "")
+        first = next((line for line in Lines(path, file) if line.strip()), "")
     if not first.lstrip().startswith("["):
         yield from lines_of_json(path, size)
         return
     with path.open("rb") as file:
-        text = "".join(_Lines(path, file))
+        text = "".join(Lines(path, file))
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -213,7 +216,7 @@ def _records(objects: Iterator[tuple[int, dict[str, Any]]], size: int, share: Ca
         yield [number for number, _ in group], columns, share()
 
 
-def _objects(lines: _Lines) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(lines: Lines) -> Iterator[tuple[int, dict[str, Any]]]:
     for line in lines:
         if not line.strip():
             continue

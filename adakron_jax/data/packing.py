@@ -28,13 +28,15 @@ class Batch:
 
     Attributes:
       inputs: the packed tokens.
-      labels: of the example in each slot [rows, slots], of a multilabel problem [rows, slots, labels].
-      weights: of the example in each slot in the loss, 1 unless told otherwise; 0 for a slot without one [rows, slots].
+      labels: of the example in each slot [rows, slots], of a multilabel problem [rows, slots, labels]; or of each token
+        [rows, seq].
+      weights: of the example in each slot in the loss, 1 unless told otherwise, 0 for a slot without one [rows, slots];
+        or of each token, 0 for one without a label [rows, seq].
     """
 
     inputs: Packed
-    labels: Num[Array | np.ndarray, "*micro rows slots"]
-    weights: Float[Array | np.ndarray, "*micro rows slots"]
+    labels: Num[Array | np.ndarray, "*micro rows places"]
+    weights: Float[Array | np.ndarray, "*micro rows places"]
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:
@@ -67,6 +69,17 @@ class Layout:
     def __getitem__(self, chosen: np.ndarray | slice) -> "Layout":
         """Some of the examples."""
         return Layout(self.ids[chosen], self.row[chosen], self.start[chosen], self.slot[chosen])
+
+    def tokens(self, offsets: Int[np.ndarray, " ends"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of every token of the examples: its number among all, its row, its position there, and that in its example.
+
+        Args:
+          offsets: where each example begins among all tokens, and where the last one ends.
+        """
+        lengths = offsets[self.ids + 1] - offsets[self.ids]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        source = np.repeat(offsets[self.ids], lengths) + within
+        return source, np.repeat(self.row, lengths), np.repeat(self.start, lengths) + within, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,22 +163,24 @@ def fill(
     here = rows_here(rows)
     tokens, token_types, segments, positions = (np.zeros((len(here), row_length), np.int32) for _ in range(4))
     starts = np.zeros((len(here), slots), np.int32)
-    labels = np.zeros((*starts.shape, *examples.labels.shape[1:]), examples.labels.dtype)
-    weights = np.zeros(starts.shape, np.float32)
-
     if len(here) < rows:
         layout = layout[np.isin(layout.row, here)]
-    ids, start, slot, row = layout.ids, layout.start, layout.slot, np.searchsorted(here, layout.row)
-    starts[row, slot] = start
-    labels[row, slot] = examples.labels[ids]
-    weights[row, slot] = examples.weights[ids] if len(examples.weights) else 1
-
-    lengths = examples.offsets[ids + 1] - examples.offsets[ids]
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    source = np.repeat(examples.offsets[ids], lengths) + within
-    target = np.repeat(row, lengths), np.repeat(start, lengths) + within
+    layout = dataclasses.replace(layout, row=np.searchsorted(here, layout.row))
+    starts[layout.row, layout.slot] = layout.start
+    source, *target, within = layout.tokens(examples.offsets)
+    target = tuple(target)
     tokens[target] = examples.tokens[source]
     token_types[target] = examples.token_types[source]
-    segments[target] = np.repeat(slot + 1, lengths)
+    segments[target] = np.repeat(layout.slot + 1, examples.lengths[layout.ids])
     positions[target] = within
+
+    of_tokens = examples.of_tokens
+    labelled, place = (source, target) if of_tokens else (layout.ids, (layout.row, layout.slot))
+    shape = (tokens if of_tokens else starts).shape
+    labels, weights = np.zeros((*shape, *examples.labels.shape[1:]), examples.labels.dtype), np.zeros(shape, np.float32)
+    labels[place] = examples.labels[labelled].clip(0) if of_tokens else examples.labels[labelled]
+    if of_tokens:
+        weights[place] = examples.labels[labelled] >= 0
+    else:
+        weights[place] = examples.weights[labelled] if len(examples.weights) else 1
     return Batch(Packed(tokens, token_types, segments, positions, starts), labels, weights)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.data import formats
+from adakron_jax.data import conll, formats
 from adakron_jax.data.formats import check, once, require
-from adakron_jax.messages import printable
+from adakron_jax.messages import printable, spelled
 
 PART = 16_384  # rows read at a time
 
@@ -82,7 +82,7 @@ def parts(
     first get a number behind.
 
     Args:
-      columns: which of them; by default all.
+      columns: which of them; by default all. Words and tags of a CoNLL file take these names.
       quoted: whether quotes in csv and tsv enclose fields, or are part of them; by default they do in csv alone.
 
     Raises:
@@ -92,6 +92,8 @@ def parts(
     kind = check(path)
     if kind == "parquet":
         tables = _parquet(path, columns, size)
+    elif kind == "conll" or (kind == "tsv" and conll.is_conll(path)):
+        tables, columns = _conll(path, columns, size), None
     else:
         tables = (
             Table(str(path), numbers, values, share=share)
@@ -110,6 +112,18 @@ def _text(
     if kind in ("jsonl", "json"):
         return (formats.lines_of_json if kind == "jsonl" else formats.array_of_json)(path, size)
     return formats.delimited(path, "\t" if kind == "tsv" else ",", columns, size, quoted)
+
+
+def _conll(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Table]:
+    """Sentences, whose words and tags have no names: they are the first and the last column that are asked for."""
+    asked = columns or (conll.WORDS, conll.TAGS)
+    if len(asked) > 2:
+        said = f"{printable(str(path))} has words and tags, and no column {spelled(asked[1])}"
+        raise ValueError(f"{said}; accepted: two columns")
+    for numbers, found, share in conll.tables(path, size):
+        named = dict(zip(asked, (found[conll.WORDS], found[conll.TAGS]), strict=False))
+        documents = {conll.DOCUMENT: found[conll.DOCUMENT]} if conll.DOCUMENT in found else {}
+        yield Table(str(path), numbers, named | documents, share=share)
 
 
 def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Table]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.data.formats import GZIP, format_of, suffix_of
+from adakron_jax.data.formats import GZIP, WRITTEN, format_of, suffix_of
 from adakron_jax.data.table import Table
 from adakron_jax.files import appearing, check_writable
 from adakron_jax.messages import printable
@@ -31,10 +31,11 @@ def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
       quoted: whether quotes enclose fields that need it; by default they do in csv, and in tsv are part of the text.
 
     Raises:
-      ValueError: the suffix is none of `SUFFIXES`, the folder is not there, a later table has other columns than the
+      ValueError: the suffix is none of `WRITTEN`, the folder is not there, a later table has other columns than the
         first, or a value does not go into parquet, or not into a tsv without quotes.
     """
-    kind = format_of(path)
+    if (kind := format_of(path)) == "conll":
+        raise ValueError(f"{printable(str(path))}: its name ends in {path.suffix!r}; accepted: {', '.join(WRITTEN)}")
     check_writable(path)
     with appearing(path) as aside:
         if kind == "parquet":

@@ -38,7 +38,7 @@ def as_bio(
     """Labels of words as codes in BIO; an entity begins where nothing of its kind is open before."""
     if not len(labels):
         return np.zeros(0, np.int32)
-    kind, closes = tags.kind[labels], tags.closes[labels]
+    kind, closes = tags.types[labels], tags.closes[labels]
     open_before = np.r_[-1, np.where(closes, -1, kind)[:-1]]
     open_before[offsets[:-1][offsets[:-1] < len(labels)]] = -1
     begins = tags.begins[labels] | (kind != open_before)
@@ -74,7 +74,7 @@ def viterbi(
 
 def _before(tags: TagSet, bound: Int[np.ndarray, " bound"]) -> Int[np.ndarray, "bound candidates"]:
     """The labels that may stand before each bound one, the first of them repeated where others have more."""
-    allowed = [np.flatnonzero((tags.kind == tags.kind[code]) & ~tags.closes) for code in bound]
+    allowed = [np.flatnonzero((tags.types == tags.types[code]) & ~tags.closes) for code in bound]
     most = max(map(len, allowed), default=1)
     rows = [np.r_[codes, np.repeat(codes[:1], most - len(codes))] for codes in allowed]
     return np.array(rows, np.int64).reshape(len(bound), most)

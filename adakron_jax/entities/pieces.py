@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from adakron_jax.data.tokenizer import ENCODED_AT_ONCE, Examples, Tokenizer, ignore
-from adakron_jax.entities.sentences import Sentences
+from adakron_jax.data.examples import ENCODED_AT_ONCE, Examples, ignore
+from adakron_jax.data.sentences import Sentences
 
 NONE, CONTINUES = -100, -1  # the label of a token that has none, and of the further pieces of a word that has one
 OVERLAP = 4  # a window shares one in so many of its pieces with the next
@@ -24,7 +24,7 @@ Ranges = Int[np.ndarray, "windows 4"]  # its first piece and the one behind its 
 
 
 def encode_words(
-    tokenizer: Tokenizer,
+    tokenizer: Any,
     sentences: Sentences,
     max_length: int,
     codes: Int[np.ndarray, " words"] | None = None,
@@ -79,6 +79,21 @@ def word_offsets(examples: Examples) -> Int[np.ndarray, " ends"]:
     return np.r_[words[begins], words[-1]]
 
 
+def decoded_words(tokenizer: Any, examples: Examples, sentence: int) -> list[str]:
+    """The words of a sentence, as far as their tokens keep them."""
+    part = examples.take(np.array([sentence]))
+    begins = np.flatnonzero(part.labels >= 0)
+    # A word goes on as long as its pieces do.
+    goes_on = np.r_[part.labels[1:] == CONTINUES, False]
+    words = []
+    for begin in begins.tolist():
+        end = begin + 1
+        while goes_on[end - 1]:
+            end += 1
+        words.append(tokenizer.fast.decode(part.tokens[begin:end].tolist()).strip())
+    return words
+
+
 def on_all_pieces(labels: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
     """Labels, codes of BIO, on every piece of a word: behind one that begins an entity, those that continue it."""
     first = np.maximum.accumulate(np.where(labels >= 0, np.arange(len(labels)), 0))
@@ -87,7 +102,7 @@ def on_all_pieces(labels: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " token
 
 
 def _pieces(
-    tokenizer: Tokenizer, sentences: Sentences, room: int, done: Callable[[int], None]
+    tokenizer: Any, sentences: Sentences, room: int, done: Callable[[int], None]
 ) -> tuple[Int[np.ndarray, " pieces"], Int[np.ndarray, " pieces"]]:
     """The ids of all words' pieces, and the words' numbers. Of one word, no more pieces are kept than there is room."""
     by_words, ids, word = _by_words(tokenizer), [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
@@ -145,7 +160,7 @@ def _over(begins: np.ndarray, begin: int, end: int, room: int) -> Iterator[tuple
 
 
 @functools.lru_cache(maxsize=8)
-def _by_words(tokenizer: Tokenizer) -> Any:
+def _by_words(tokenizer: Any) -> Any:
     """A copy that cuts nothing and, if it is byte-level, reads a space before each word; threads can share it."""
     by_words = copy.deepcopy(tokenizer.fast.backend_tokenizer)
     by_words.no_padding()
@@ -157,7 +172,7 @@ def _by_words(tokenizer: Tokenizer) -> Any:
     return by_words
 
 
-def _special(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def _special(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids of the special tokens before and after an example's pieces."""
     encoded = _by_words(tokenizer).encode(["a"], is_pretokenized=True)
     special = np.asarray(encoded.special_tokens_mask)

@@ -6,11 +6,11 @@ An entity is right if a prediction has its first word, its last word and its kin
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from adakron_jax.entities.spans import Spans, spans
 
-METRICS = ("f1", "precision", "recall", "macro_f1", "token_accuracy")
+METRICS = ("entity_f1", "entity_precision", "entity_recall", "entity_macro_f1", "token_accuracy")
 HITS, WANTED, GIVEN = range(3)  # entities that are right, that there are, and that were predicted
 Codes = Int[np.ndarray, " words"]  # in BIO, of all sentences end to end
 Counts = Int[np.ndarray, "sentences kinds 3"]
@@ -54,19 +54,19 @@ def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"
       offsets: where each sentence begins, and where the last one ends [sentences + 1].
     """
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
-    right = _same(wanted, given)
+    right = same(wanted, given)
     sentences = len(offsets) - 1
     counted = []
     for start, kind in (
-        (wanted.start[right], wanted.kind[right]),
-        (wanted.start, wanted.kind),
-        (given.start, given.kind),
+        (wanted.start[right], wanted.types[right]),
+        (wanted.start, wanted.types),
+        (given.start, given.types),
     ):
         cell = _sentence(start, offsets) * kinds + kind
         counted.append(np.bincount(cell, minlength=sentences * kinds).reshape(sentences, kinds))
     counts = np.stack(counted, axis=-1)
-    same = np.r_[0, np.cumsum(targets == predictions)]
-    return Compared(counts, np.stack([np.diff(same[offsets]), np.diff(offsets)], axis=-1))
+    agree = np.r_[0, np.cumsum(targets == predictions)]
+    return Compared(counts, np.stack([np.diff(agree[offsets]), np.diff(offsets)], axis=-1))
 
 
 def by_kind(counts: Counts) -> Float[np.ndarray, "kinds 3"]:
@@ -90,14 +90,13 @@ def _shares(counts: Num[np.ndarray, "*kinds 3"]) -> Float[np.ndarray, "*kinds 3"
     return np.stack([part / np.maximum(whole, 1) for part, whole in divided], axis=-1)
 
 
-def _same(wanted: Spans, given: Spans) -> np.ndarray:
-    """Which of the wanted entities were predicted as they are."""
-    at = np.searchsorted(given.start, wanted.start)
-    here = at < len(given)
-    at = np.where(here, at, 0)
-    if not len(given):
-        return here
-    return here & (given.start[at] == wanted.start) & (given.end[at] == wanted.end) & (given.kind[at] == wanted.kind)
+def same(some: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
+    """Which of some entities are among others as they are."""
+    if not len(others):
+        return np.zeros(len(some), bool)
+    at = np.searchsorted(others.start, some.start).clip(max=len(others) - 1)
+    pairs = ((others.start, some.start), (others.end, some.end), (others.types, some.types))
+    return np.logical_and.reduce([there[at] == here for there, here in pairs])
 
 
 def _sentence(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -126,6 +125,12 @@ class Errors:
     spurious: int
     confusion: tuple[tuple[int, ...], ...]
 
+    def counts(self) -> dict[str, int]:
+        """How many there are of each sort."""
+        values = dataclasses.asdict(self)
+        del values["confusion"]
+        return values
+
 
 def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int) -> Errors:
     """Pairs each entity with one prediction at most, the best first, and counts what becomes of them."""
@@ -134,13 +139,13 @@ def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"]
     matrix = np.zeros((kinds + 1, kinds + 1), np.int64)
     numbers = {"right": 0, "kind": 0, "boundary": 0, "both": 0}
     for i, j in pairs:
-        same_kind = wanted.kind[i] == given.kind[j]
+        same_kind = wanted.types[i] == given.types[j]
         same_words = wanted.start[i] == given.start[j] and wanted.end[i] == given.end[j]
         what = ("right" if same_kind else "kind") if same_words else ("boundary" if same_kind else "both")
         numbers[what] += 1
-        matrix[wanted.kind[i], given.kind[j]] += 1
-    missed = np.delete(wanted.kind, [i for i, _ in pairs])
-    spurious = np.delete(given.kind, [j for _, j in pairs])
+        matrix[wanted.types[i], given.types[j]] += 1
+    missed = np.delete(wanted.types, [i for i, _ in pairs])
+    spurious = np.delete(given.types, [j for _, j in pairs])
     matrix[:-1, -1] = np.bincount(missed, minlength=kinds)
     matrix[-1, :-1] = np.bincount(spurious, minlength=kinds)
     rows = tuple(tuple(map(int, row)) for row in matrix)
@@ -152,7 +157,7 @@ def paired(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
     candidates = []
     for i, j in overlaps(wanted, given):
         other_words = bool(wanted.start[i] != given.start[j] or wanted.end[i] != given.end[j])
-        candidates.append((other_words, bool(wanted.kind[i] != given.kind[j]), i, j))
+        candidates.append((other_words, bool(wanted.types[i] != given.types[j]), i, j))
     pairs, taken, used = [], set(), set()
     for _, _, i, j in sorted(candidates):
         if i not in taken and j not in used:

@@ -15,12 +15,12 @@ class Spans:
 
     Attributes:
       start, end: the first word, and the one behind the last.
-      kind: its number.
+      types: the number of its kind.
     """
 
     start: Int[np.ndarray, " entities"]
     end: Int[np.ndarray, " entities"]
-    kind: Int[np.ndarray, " entities"]
+    types: Int[np.ndarray, " entities"]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -81,7 +81,7 @@ def entities(
     sums = np.r_[0.0, np.cumsum(scores, dtype=np.float64)]
     means = (sums[whole.end] - sums[whole.start]) / (whole.end - whole.start)
     of = np.searchsorted(offsets, whole.start, side="right") - 1
-    for i, (text, kind) in enumerate(zip(of.tolist(), whole.kind.tolist(), strict=True)):
+    for i, (text, kind) in enumerate(zip(of.tolist(), whole.types.tolist(), strict=True)):
         start, end = int(bounds[whole.start[i], 0]), int(bounds[whole.end[i] - 1, 1])
         held[text].append(Entity(kinds[int(kind)], start, end, texts[int(text)][start:end], float(means[i])))
     return held

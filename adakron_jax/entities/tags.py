@@ -116,7 +116,7 @@ class TagSet:
         return tuple(dict.fromkeys(kind for _, kind in map(parted, self.labels) if kind))
 
     @functools.cached_property
-    def kind(self) -> Int[np.ndarray, " labels"]:
+    def types(self) -> Int[np.ndarray, " labels"]:
         """The kind of each label, -1 for O."""
         numbers = {kind: number for number, kind in enumerate(self.kinds)}
         return np.array([numbers.get(parted(label)[1], -1) for label in self.labels], np.int32)
@@ -134,16 +134,16 @@ class TagSet:
     @functools.cached_property
     def bound(self) -> Bool[np.ndarray, " labels"]:
         """Whether a label stands only behind another of its kind: where the kind has one to begin with."""
-        begun = np.isin(self.kind, self.kind[self.begins & ~self.closes])
-        return ~self.begins & (self.kind >= 0) & begun
+        begun = np.isin(self.types, self.types[self.begins & ~self.closes])
+        return ~self.begins & (self.types >= 0) & begun
 
     @functools.cached_property
     def label(self) -> Int[np.ndarray, " codes"]:
         """The label that stands for each code in BIO: where there is none, another of its kind; -1 if none is O."""
         ranks = np.where(self.begins, 0, 2) + self.closes
-        labels = [int(np.argmax(self.kind < 0)) if (self.kind < 0).any() else -1]
+        labels = [int(np.argmax(self.types < 0)) if (self.types < 0).any() else -1]
         for kind in range(len(self.kinds)):
-            held = np.flatnonzero(self.kind == kind)
+            held = np.flatnonzero(self.types == kind)
             labels += [int(held[ranks[held].argmin()]), int(held[(ranks[held] ^ 2).argmin()])]
         return np.array(labels, np.int32)
 
@@ -169,4 +169,4 @@ class TagSet:
     @functools.cached_property
     def _goes_on(self) -> list[bool]:
         """Whether each kind has a label inside."""
-        return [not self.begins[self.kind == number].all() for number in range(len(self.kinds))]
+        return [not self.begins[self.types == number].all() for number in range(len(self.kinds))]

@@ -73,6 +73,7 @@ class Assessment:
       bins: of probabilities: of the predicted label, or of every label of a multilabel problem; those with predictions.
       mistakes: the twenty surest, surest first.
       pairs: of a classification of more than 160 labels, in place of `confusion`, what `confused` gives.
+      errors: of entities, how many there are of each sort of error.
       points: of a regression, (target, prediction) of examples evenly taken, at most 2,000.
     """
 
@@ -87,6 +88,7 @@ class Assessment:
     mistakes: tuple[Mistake, ...] = ()
     points: tuple[tuple[float, float], ...] = ()
     pairs: tuple[tuple[str, str, int], ...] = ()
+    errors: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         """The value of a metric by its name."""
@@ -95,7 +97,7 @@ class Assessment:
     @property
     def confused(self) -> list[tuple[str, str, int]]:
         """(target, prediction, how often) of a classification's wrong predictions, most frequent first."""
-        names = self.problem.labels
+        names = self.problem.classes
         if not self.confusion:
             return list(self.pairs)
         pairs = [
@@ -115,7 +117,7 @@ class Assessment:
             **{name: [dataclasses.asdict(part) for part in getattr(self, name)] for name in parts},
             "confusion": self.confusion,
             "points": self.points,
-            **({"pairs": self.pairs} if self.pairs else {}),
+            **{name: value for name in ("pairs", "errors") if (value := getattr(self, name))},
             "problem": self.problem.as_json(),
         }
 
@@ -138,13 +140,14 @@ class Assessment:
             mistakes=tuple(Mistake(**{**each, "texts": tuple(each["texts"])}) for each in values["mistakes"]),
             points=tuple((float(target), float(prediction)) for target, prediction in values["points"]),
             pairs=tuple((str(target), str(label), int(count)) for target, label, count in values.get("pairs", ())),
+            errors={name: int(count) for name, count in values.get("errors", {}).items()},
         )
 
 
 def assess(
     problem: "Problem",
-    targets: Targets,
-    logits: Float[np.ndarray, "examples outputs"],
+    targets: Any,
+    logits: Any,
     texts: Sequence[Texts] | Callable[[int], Texts],
     seed: int = 0,
 ) -> Assessment:
@@ -153,7 +156,7 @@ def assess(
     Args:
       problem: says what logits mean.
       targets: as `Problem.targets` gives them.
-      logits: the model's.
+      logits: the model's, as `Problem.arranged` gives them.
       texts: of each example, or what gives those of an example by its number, for the mistakes.
       seed: of the bootstrap.
 
@@ -168,7 +171,7 @@ def assess(
         problem,
         len(targets),
         scores=problem.scores(targets, predictions),
-        intervals=intervals(problem.metrics, targets, predictions, seed),
+        intervals=problem.intervals(targets, predictions, seed),
         **problem.examine(targets, predictions, logits, text_of),
     )
 
@@ -227,7 +230,7 @@ def calibration(
         probability, share = float(probabilities[inside].mean()), float(right[inside].mean())
         bins.append(Bin(int(i) / BINS, (int(i) + 1) / BINS, int(inside.sum()), probability, share))
     gaps = [each.count * abs(each.probability - each.right) for each in bins]
-    return sum(gaps) / len(probabilities), tuple(bins)
+    return sum(gaps) / max(1, len(probabilities)), tuple(bins)
 
 
 def mistakes(

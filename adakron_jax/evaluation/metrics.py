@@ -6,9 +6,13 @@ They are plain counts, so that a bootstrap can afford thousands of them; the tes
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
+
+from adakron_jax.entities import scores
+from adakron_jax.entities.ragged import Ragged
 
 Targets = Shaped[np.ndarray, "examples *labels"]
 Number = float | np.floating
@@ -26,12 +30,12 @@ class Metric:
     """
 
     title: str
-    compute: Callable[[np.ndarray, np.ndarray], Number]
+    compute: Callable[[Any, Any], Number]
     lowest: float = 0.0
     highest: float = 1.0
     higher_is_better: bool = True
 
-    def __call__(self, targets: Targets, predictions: Targets) -> float:
+    def __call__(self, targets: Targets | Ragged, predictions: Targets | Ragged) -> float:
         return float(self.compute(targets, predictions))
 
     def merit(self, value: float) -> float:
@@ -127,6 +131,14 @@ def _mae(targets: np.ndarray, predictions: np.ndarray) -> Number:
     return np.mean(np.abs(predictions - targets), dtype=np.float64)
 
 
+def _of_entities(name: str) -> Callable[[Ragged, Ragged], Number]:
+    def compute(targets: Ragged, predictions: Ragged) -> Number:
+        kinds = int(max(targets.values.max(initial=0), predictions.values.max(initial=0)) + 1) // 2
+        return scores.compare(targets.values, predictions.values, targets.offsets, kinds).scores()[name]
+
+    return compute
+
+
 METRICS = {
     "accuracy": Metric("accuracy", _accuracy),
     "f1": Metric("F1", _f1),
@@ -139,4 +151,9 @@ METRICS = {
     "spearman": Metric("Spearman", _spearman, lowest=-1.0),
     "rmse": Metric("RMSE", _rmse, highest=math.inf, higher_is_better=False),
     "mae": Metric("MAE", _mae, highest=math.inf, higher_is_better=False),
+    "entity_f1": Metric("entity F1", _of_entities("entity_f1")),
+    "entity_precision": Metric("entity precision", _of_entities("entity_precision")),
+    "entity_recall": Metric("entity recall", _of_entities("entity_recall")),
+    "entity_macro_f1": Metric("entity macro F1", _of_entities("entity_macro_f1")),
+    "token_accuracy": Metric("token accuracy", _of_entities("token_accuracy")),
 }

@@ -43,7 +43,7 @@ def scatter(assessment: Assessment, salt: str) -> str:
 
 def matrix(assessment: Assessment, salt: str) -> str:
     """The confusion matrix, each cell as dark as its share of the target's examples."""
-    counts, names = np.asarray(assessment.confusion), [short(label) for label in assessment.problem.labels]
+    counts, names = np.asarray(assessment.confusion), [short(label) for label in assessment.problem.classes]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     numbered = len(names) <= NUMBERED
     side = max(2.2, 0.45 * len(names)) if numbered else 0.13 * len(names)

@@ -28,7 +28,7 @@ def tables(assessment: Assessment) -> Iterator[Table]:
         title = f"the {LABELS} worst labels" if len(assessment.labels) > LABELS else ""
         rows = [(label, *(f"{100 * share:.1f}" for share in shares), f"{count:,}") for label, *shares, count in worst]
         yield _table(title, LABEL_HEADS, rows, left=1)
-    names = assessment.problem.labels
+    names = assessment.problem.classes
     if assessment.confusion and len(names) <= MATRIX:
         rows = [(name, *map(str, line)) for name, line in zip(names, assessment.confusion, strict=True)]
         yield _table("", ["target, and predicted as", *names], rows, left=1)

@@ -12,9 +12,10 @@ from adakron_jax.problems.multilabel import Multilabel
 from adakron_jax.problems.problem import Prediction as Prediction
 from adakron_jax.problems.problem import Problem as Problem
 from adakron_jax.problems.regression import Regression
+from adakron_jax.problems.tokens import Tokens
 
-KINDS: dict[str, type[Problem]] = {kind.name: kind for kind in (Classification, Multilabel, Regression)}
-_ASKED = (Multilabel, Regression, Classification)  # which of them a column looks like; the last takes all
+KINDS: dict[str, type[Problem]] = {kind.name: kind for kind in (Classification, Multilabel, Regression, Tokens)}
+_ASKED = (Tokens, Multilabel, Regression, Classification)  # which of them a column looks like; the last takes all
 
 
 def kind_of(name: str, *others: str) -> type[Problem]:
@@ -52,7 +53,8 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
 def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:
     """What a table's label columns ask for.
 
-    Several columns, or lists in one, are multilabel; numbers of which one has a fraction a regression (in a unit that
+    Lists of a tag for each word, or of spans of the text, are of tokens; several columns, or other lists in one, are
+    multilabel; numbers of which one has a fraction a regression (in a unit that
     is not known yet); all else a classification. Labels keep their spelling and are sorted, whole numbers by value,
     unless the table says their order; those of several columns are the columns' names.
 

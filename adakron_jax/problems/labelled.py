@@ -22,7 +22,7 @@ MANY = 20  # whole numbers beyond which they may be amounts
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled(Problem):
+class Named(Problem):
     """A problem whose logits are of labels with names.
 
     Raises:
@@ -48,6 +48,11 @@ class Labelled(Problem):
         if labels < 1:
             raise ValueError(f"labels is {labels}; accepted: at least 1, or names")
         return cls(tuple(map(str, range(labels))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled(Named):
+    """A problem in which labels are of examples."""
 
     def code_of(self, name: str) -> int:
         """The code of a label in any of its spellings; ValueError if it is none."""

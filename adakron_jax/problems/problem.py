@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from adakron_jax.data.examples import Examples, ignore
 from adakron_jax.data.table import Table
+from adakron_jax.data.texts import texts
 from adakron_jax.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
     from adakron_jax.evaluation.assessment import Assessment, Texts
 
-Targets = Shaped[np.ndarray, "examples *labels"]
+Targets = Shaped[np.ndarray, "examples *labels"]  # of problems whose head reads one vector an example
 Logits = Float[np.ndarray, "examples outputs"]
 
 
@@ -41,7 +43,8 @@ class Prediction:
 class Problem(abc.ABC):
     """One kind of problem: all that depends on what is predicted, from a table's cells to a page's section.
 
-    A kind is one file beside this one and a line in `__init__.py`; nobody else asks which kind a problem is.
+    A kind is one file beside this one and a line in `__init__.py`; nobody else asks which kind a problem is. Targets
+    and logits are arrays whose first axis is examples; of a head that reads tokens, `Ragged` by sentence.
 
     Attributes:
       labels: names in order of their codes; none of a regression.
@@ -105,9 +108,7 @@ class Problem(abc.ABC):
         """The problem that label columns pose, given its kind; ValueError names the row or column at fault."""
 
     @abc.abstractmethod
-    def targets(
-        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Targets:
+    def targets(self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Any:
         """The cells as targets, in their own unit.
 
         Args:
@@ -125,17 +126,54 @@ class Problem(abc.ABC):
         """Lines on cells that are taken for a label which is spelled otherwise."""
         return iter(())
 
-    def notes(self, targets: Mapping[str, Targets]) -> Iterator[str]:
+    def notes(self, targets: Mapping[str, Any]) -> Iterator[str]:
         """Lines on what may be a mistake in the labels of each part: `train`, and those that are evaluated."""
         return iter(())
 
-    def undrawn(self, targets: Targets) -> str:
+    def undrawn(self, targets: Any) -> str:
         """Why no row may be taken from the training rows, for a message; empty if there is no reason."""
         return ""
 
-    def is_single(self, targets: Targets) -> bool:
+    def is_single(self, targets: Any) -> bool:
         """Whether the targets are one class alone, so that scores say nothing."""
         return False
+
+    # Examples
+
+    def read(self, table: Table, columns: Sequence[str]) -> list[list[Any]]:
+        """The cells of text columns as `encode` takes them; ValueError names the row whose cell is no text."""
+        return texts(table, columns)
+
+    def encode(
+        self,
+        tokenizer: Any,
+        columns: Sequence[Sequence[Any]],
+        max_length: int,
+        done: Callable[[int], None] = ignore,
+    ) -> Examples:
+        """The texts of examples, or their first and their second texts, as the head reads them.
+
+        Args:
+          max_length: tokens of an example at most.
+          done: told how many are done, every now and then.
+        """
+        return tokenizer.encode(columns, max_length, done)
+
+    def labelled(self, examples: Examples, targets: Any) -> Examples:
+        """Encoded examples with their targets."""
+        return dataclasses.replace(examples, labels=targets)
+
+    def targets_of(self, examples: Examples) -> Any:
+        """The targets of labelled examples, as `targets` gives them."""
+        return examples.labels
+
+    def arranged(self, examples: Examples, logits: Float[np.ndarray, "examples outputs"]) -> Any:
+        """What the predictor gives for examples, as the methods below take it."""
+        return logits
+
+    def texts_of(self, examples: Examples, tokenizer: Any) -> "Callable[[int], Texts]":
+        """From an example's number to its texts, as far as its tokens keep them."""
+        return lambda i: tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
 
     # Training
 
@@ -144,78 +182,87 @@ class Problem(abc.ABC):
     def losses(logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]) -> Float[Array, " *batch"]:
         """Each example's loss, of targets as `standardize` gives them."""
 
-    def initial_bias(self, targets: Targets) -> Float[np.ndarray, " outputs"] | None:
+    def initial_bias(self, targets: Any) -> Float[np.ndarray, " outputs"] | None:
         """The bias that a new head starts from; None for the head's own."""
         return None
 
-    def fitted(self, targets: Targets) -> "Problem":
+    def fitted(self, targets: Any) -> "Problem":
         """The problem in the unit of its training targets; ValueError if nothing can be learned of them."""
         return self
 
-    def standardize(self, targets: Targets) -> Targets:
+    def standardize(self, targets: Any) -> Any:
         """Targets as the head learns them."""
         return targets
 
-    def balanced(self, targets: Targets) -> Float[np.ndarray, " examples"]:
+    def balanced(self, targets: Any) -> Float[np.ndarray, " examples"]:
         """Weights of the examples with which every class counts the same; ValueError if there are no classes."""
         raise ValueError(f"class_weights is 'balanced'; accepted: none, of a {self.name}")
 
     @abc.abstractmethod
-    def strata(self, targets: Targets) -> Shaped[np.ndarray, " examples"]:
+    def strata(self, targets: Any) -> Shaped[np.ndarray, " examples"]:
         """A key for each example; parts are drawn so that examples of one key go into all of them."""
 
-    def carriers(self, targets: Targets) -> Iterator[np.ndarray]:
+    def carriers(self, targets: Any) -> Iterator[np.ndarray]:
         """The examples of each label, of which one has to stay in the training part."""
         return iter(())
 
     # Predictions
 
     @abc.abstractmethod
-    def predict(self, logits: Logits) -> Targets:
+    def predict(self, logits: Any) -> Any:
         """What logits mean, as `targets` has it."""
 
-    def probabilities(self, logits: Logits) -> Float[np.ndarray, "examples labels"]:
+    def probabilities(self, logits: Any) -> Float[np.ndarray, "examples labels"]:
         """Of every label; ValueError of a problem that has none."""
         raise ValueError(f"a {self.name} has no probabilities; accepted: classification or multilabel")
 
     @abc.abstractmethod
-    def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
+    def decide(self, logits: Any) -> tuple[list[Any], list[float]]:
         """Labels and scores of all examples, as `Prediction` has them."""
 
     @abc.abstractmethod
-    def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
+    def predictions(self, logits: Any, with_logits: bool = False) -> list[Any]:
         """What the logits of each example mean, as objects."""
 
     @abc.abstractmethod
-    def as_columns(self, logits: Logits, probabilities: bool = False) -> dict[str, list[Any]]:
+    def as_columns(self, logits: Any, probabilities: bool = False) -> dict[str, list[Any]]:
         """What logits mean as columns of a table: `prediction`, `score`, and one a label if asked for."""
 
     @abc.abstractmethod
-    def served(self, prediction: Prediction) -> list[tuple[str, float]]:
+    def served(self, prediction: Any) -> list[Any]:
         """(label, score) of a prediction as a server answers it, the most probable first."""
 
     @abc.abstractmethod
-    def collapsed(self, logits: Logits) -> bool:
+    def collapsed(self, logits: Any) -> bool:
         """Whether every example gets the same prediction."""
 
     @abc.abstractmethod
-    def constant(self, targets: Targets) -> Any:
+    def constant(self, targets: Any) -> Any:
         """The best prediction that is the same for all."""
 
     @abc.abstractmethod
-    def constant_loss(self, targets: Targets, weights: Float[np.ndarray, " examples"] | None) -> float:
+    def constant_loss(self, targets: Any, weights: Float[np.ndarray, " examples"] | None) -> float:
         """The least mean loss of one prediction for all, of targets as `standardize` gives them."""
 
     # Evaluation
 
-    def scores(self, targets: Targets, predictions: Targets, names: Sequence[str] = ()) -> dict[str, float]:
+    def scores(self, targets: Any, predictions: Any, names: Sequence[str] = ()) -> dict[str, float]:
         """Metric -> value; of the problem's metrics unless others are named."""
         return {name: METRICS[name](targets, predictions) for name in names or self.metrics}
 
+    def intervals(self, targets: Any, predictions: Any, seed: int) -> dict[str, tuple[float, float]]:
+        """Metric -> the interval of a bootstrap over examples, (low, high)."""
+        from adakron_jax.evaluation.assessment import intervals
+
+        return intervals(self.metrics, targets, predictions, seed)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the rows and columns of a confusion matrix are."""
+        return self.labels
+
     @abc.abstractmethod
-    def examine(
-        self, targets: Targets, predictions: Targets, logits: Logits, texts: Callable[[int], "Texts"]
-    ) -> dict[str, Any]:
+    def examine(self, targets: Any, predictions: Any, logits: Any, texts: Callable[[int], "Texts"]) -> dict[str, Any]:
         """The fields of an `Assessment` that only this kind has."""
 
     @abc.abstractmethod

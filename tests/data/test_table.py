@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from adakron_jax.data import table
-from adakron_jax.data.formats import SUFFIXES
+from adakron_jax.data.formats import WRITTEN
 from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
@@ -35,7 +35,7 @@ def write_bytes(path: Path, contents: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_what_is_written_is_read_back_whatever_the_format(tmp_path: Path, suffix: str):
     columns = {"text": TEXTS, "label": list("abcabc")}
     found = table.read(write(tmp_path / f"a{suffix}", columns, quoted=True), quoted=True)
@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back_whatever_the_format(tmp_path: Path, suffix
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_parts_are_the_whole_in_order_with_the_same_row_numbers(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a{suffix}", {"text": TEXTS, "n": [str(i) for i in range(6)]}, quoted=True)
     whole, several = table.read(path, quoted=True), list(table.parts(path, size=4, quoted=True))
@@ -92,7 +92,7 @@ def test_jsonl_has_the_columns_of_all_records_and_none_where_one_lacks_a_key(tmp
     assert list(found.numbers) == [1, 3]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a{suffix}", {"review": ["a"], "e\u001bvil": ["b"]})
     with pytest.raises(ValueError, match=r"has no column 'text'; there: 'review', 'e\\x1bvil'$"):
@@ -176,7 +176,7 @@ def test_lists_and_nothing_are_spelled_in_a_text_format(tmp_path: Path):
     assert path.read_bytes() == b'tags\tyes\n["a", "b"]\ttrue\n\t0.5\n'
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, suffix: str):
     path = tmp_path / f"a{suffix}"
 

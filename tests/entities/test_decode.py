@@ -28,7 +28,7 @@ def drawn(labels: int, lengths: list[int], seed: int = 0) -> tuple[np.ndarray, n
 def allowed(sequence: tuple[int, ...], tags: TagSet) -> bool:
     before = -1
     for code in sequence:
-        if tags.bound[code] and (before < 0 or tags.kind[before] != tags.kind[code] or tags.closes[before]):
+        if tags.bound[code] and (before < 0 or tags.types[before] != tags.types[code] or tags.closes[before]):
             return False
         before = code
     return True

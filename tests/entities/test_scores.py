@@ -35,10 +35,10 @@ def test_scores_are_seqevals_strict_ones(seed: int):
     compared = compare(targets, predictions, offsets, len(KINDS))
     strict = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
     given = {
-        "f1": seqeval.f1_score(*both, **strict),
-        "precision": seqeval.precision_score(*both, **strict),
-        "recall": seqeval.recall_score(*both, **strict),
-        "macro_f1": seqeval.f1_score(*both, average="macro", **strict),
+        "entity_f1": seqeval.f1_score(*both, **strict),
+        "entity_precision": seqeval.precision_score(*both, **strict),
+        "entity_recall": seqeval.recall_score(*both, **strict),
+        "entity_macro_f1": seqeval.f1_score(*both, average="macro", **strict),
         "token_accuracy": seqeval.accuracy_score(*both),
     }
     assert compared.scores() == pytest.approx(given, abs=1e-12)
@@ -107,4 +107,4 @@ def test_an_entity_is_a_part_of_the_text_with_the_mean_of_its_words_scores():
 
 def test_a_kind_does_not_go_on_across_sentences():
     whole = spans(np.array([1, 2, 2, 2], np.int32), np.array([0, 2, 2, 4]))
-    assert (whole.start.tolist(), whole.end.tolist(), whole.kind.tolist()) == ([0], [2], [0])
+    assert (whole.start.tolist(), whole.end.tolist(), whole.types.tolist()) == ([0], [2], [0])

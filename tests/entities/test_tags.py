@@ -75,7 +75,7 @@ def test_what_is_read_keeps_the_rules_and_is_read_again_as_it_is(sentence: list[
 def test_a_tag_set_knows_what_labels_of_any_scheme_mean():
     of = TagSet(("O", "I-a", "B-a", "b", "S-c", "E-c", "I-c", "B-c"))
     assert of.kinds == ("a", "b", "c")
-    assert of.kind.tolist() == [-1, 0, 0, 1, 2, 2, 2, 2]
+    assert of.types.tolist() == [-1, 0, 0, 1, 2, 2, 2, 2]
     assert of.begins.tolist() == [False, False, True, False, True, False, False, True]
     assert of.bound.tolist() == [False, True, False, False, False, True, True, False]
     assert of.label.tolist() == [0, 2, 1, 3, 3, 7, 6]

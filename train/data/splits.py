@@ -10,7 +10,6 @@ from jaxtyping import Bool, Int
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem
-from adakron_jax.problems.problem import Targets
 from train.data.task import Task
 
 SHARE = 0.1  # of the training rows that chooses where nothing else does
@@ -89,31 +88,32 @@ def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> S
         shares = f"validation is {drawing.validation:g} and test {drawing.test:g}"
         raise ValueError(f"{shares} of the rows; accepted: less than all of them together")
     whole, rows = sets["train"], {}
-    left, held = np.arange(len(whole)), dict(sets)
+    targets, left, held = task.problem.targets_of(whole), np.arange(whole.count), dict(sets)
     if drawing.test:
         (name,) = task.test_splits
-        left, rows[name] = _apart(left, hold_out(task.problem, whole.labels, drawing.test, drawing.seed))
+        left, rows[name] = _apart(left, hold_out(task.problem, targets, drawing.test, drawing.seed))
     if drawing.draws:
         (name,) = task.dev_splits
-        remaining = whole.labels[left]
+        remaining = targets[left]
         if drawing.folds > 1:
             mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed)
         else:
-            mask = hold_out(task.problem, remaining, drawing.validation * len(whole) / len(left), drawing.seed)
+            mask = hold_out(task.problem, remaining, drawing.validation * whole.count / len(left), drawing.seed)
         left, rows[name] = _apart(left, mask)
     for name, taken in rows.items():
         if not len(taken):
-            least = f"a share that takes at least one{task.problem.undrawn(whole.labels)}"
-            raise ValueError(f"{name}: no row of {len(whole)} falls to it; accepted: {least}")
+            least = f"a share that takes at least one{task.problem.undrawn(targets)}"
+            raise ValueError(f"{name}: no row of {whole.count} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
     draw = bool(task.fingerprint)  # whether rows may stand in any order, sorted by label too
-    taken = limited(task.problem, whole.labels[left], drawing.limit_train, drawing.seed, draw)
+    taken = limited(task.problem, targets[left], drawing.limit_train, drawing.seed, draw)
     left = left[taken]
     train = whole.take(left)
     problem = task.problem.fitted(train.labels)
     rows, parts = {"train": left, **rows}, {}
     for name in (*task.dev_splits, *task.test_splits):
-        taken = limited(task.problem, held[name].labels, drawing.limit_eval, drawing.seed, draw)
+        of_part = task.problem.targets_of(held[name])
+        taken = limited(task.problem, of_part, drawing.limit_eval, drawing.seed, draw)
         parts[name] = held[name].take(taken)
         if name in rows:
             rows[name] = rows[name][taken]
@@ -130,7 +130,7 @@ def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> S
     )
 
 
-def hold_out(problem: Problem, targets: Targets, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
+def hold_out(problem: Problem, targets: Any, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
     """Which rows go into a part of so large a share, about the same share of every stratum."""
     order, rng = _by_stratum(problem, targets, seed)
     steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
@@ -139,7 +139,7 @@ def hold_out(problem: Problem, targets: Targets, share: float, seed: int) -> Boo
     return _leaving_each(problem, targets, held)
 
 
-def hold_fold(problem: Problem, targets: Targets, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
+def hold_fold(problem: Problem, targets: Any, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
     """Which rows are in one of so many folds, counted from 1; every row is in one."""
     order, _ = _by_stratum(problem, targets, seed)
     held = np.zeros(len(order), bool)
@@ -148,7 +148,7 @@ def hold_fold(problem: Problem, targets: Targets, folds: int, fold: int, seed: i
 
 
 def limited(
-    problem: Problem, targets: Targets, limit: int | Literal["all"], seed: int, draw: bool
+    problem: Problem, targets: Any, limit: int | Literal["all"], seed: int, draw: bool
 ) -> Int[np.ndarray, " rows"]:
     """Which rows, in their order, are among at most so many: the first, or drawn ones.
 
@@ -165,13 +165,13 @@ def limited(
     return np.sort(order[np.concatenate([firsts, others[steps.astype(int)]])])
 
 
-def _by_stratum(problem: Problem, targets: Targets, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+def _by_stratum(problem: Problem, targets: Any, seed: int) -> tuple[np.ndarray, np.random.Generator]:
     """The rows by stratum, such as their class; at random among equals."""
     rng = np.random.default_rng(seed)
     return np.lexsort((rng.random(len(targets)), problem.strata(targets))), rng
 
 
-def _leaving_each(problem: Problem, targets: Targets, held: np.ndarray) -> np.ndarray:
+def _leaving_each(problem: Problem, targets: Any, held: np.ndarray) -> np.ndarray:
     """The mask without a row of every label that would else be in no row that is left."""
     for rows in problem.carriers(targets):
         if len(rows) and held[rows].all():

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from adakron_jax.evaluation.metrics import METRICS, Metric
 from adakron_jax.problems import Problem, from_json
 
@@ -74,7 +72,7 @@ class Task:
         """Names of every metric on every split that chooses."""
         return [metric + suffix for suffix in self.dev_splits.values() for metric in self.metrics]
 
-    def score(self, targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    def score(self, targets: Any, logits: Any) -> dict[str, float]:
         """Every metric of logits [examples, outputs]."""
         return self.problem.scores(targets, self.problem.predict(logits), self.metrics)
 

@@ -13,7 +13,6 @@ from filelock import FileLock
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table, printable
-from adakron_jax.data.texts import texts
 from adakron_jax.files import cache_folder, write_whole
 from adakron_jax.tokenizer import Tokenizer
 from train.data import sources
@@ -85,7 +84,7 @@ class Making:
                 return _read(path)
             examples = self.tokenise(read(), split)
             buffer = io.BytesIO()
-            np.savez(buffer, **dataclasses.asdict(examples))
+            np.savez(buffer, **{name: value for name, value in vars(examples).items() if value is not None})
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, buffer.getvalue())
@@ -97,11 +96,14 @@ class Making:
         """Checks every text and label, and turns the texts into ids."""
         if not len(rows):
             raise ValueError(f"{printable(rows.origin)}: no rows; accepted: at least one")
-        read = texts(rows, self.task.texts)
-        labels = self.task.problem.targets(rows, self.task.label) if self.labelled else np.zeros(len(rows), np.int32)
+        problem = self.task.problem
+        read = problem.read(rows, self.task.texts)
+        targets = problem.targets(rows, self.task.label) if self.labelled else None
         with (line := Line(f"tokenizing {split}", len(rows))):
-            examples = self.tokenizer.encode(read, self.max_length, lambda done: line.show(done, line.rate(done)))
-        return dataclasses.replace(examples, labels=labels)
+            shown = lambda done: line.show(done, line.rate(done))  # noqa: E731
+            examples = problem.encode(self.tokenizer, read, self.max_length, shown)
+        examples = examples if targets is None else problem.labelled(examples, targets)
+        return dataclasses.replace(examples, sentences=None)
 
 
 @contextlib.contextmanager

@@ -194,9 +194,9 @@ def _glue_splits(config: RunConfig) -> Mapping[str, str]:
 
 def _untokenised(rows: Table, task: Task) -> Examples:
     """Examples that have labels alone."""
-    empty = np.zeros(0, np.int32)
-    labels = task.problem.targets(rows, task.label)
-    return Examples(empty, empty, np.zeros(len(rows) + 1, np.int64), labels, empty_texts=0)
+    empty, offsets = np.zeros(0, np.int32), np.zeros(len(rows) + 1, np.int64)
+    examples = Examples(empty, empty, offsets, empty, empty_texts=0)
+    return task.problem.labelled(examples, task.problem.targets(rows, task.label))
 
 
 def _split(config: RunConfig, task: Task, examples: Mapping[str, Examples]) -> Splits:
@@ -217,6 +217,6 @@ def described(splits: Splits) -> Iterator[str]:
         repeated = splits.repeated.get(name, 0)
         again = f"; {repeated:,} of them are also training rows" if repeated else ""
         use = "select the best epoch" if name in splits.validation else "are scored once at the end"
-        yield f"{name}: {len(examples):,} rows {use}{again}"
-    labels = {name: examples.labels for name, examples in ({"train": splits.train} | evaluated).items()}
-    yield from map(printable, problem.notes(labels))
+        yield f"{name}: {examples.count:,} rows {use}{again}"
+    targets = {name: problem.targets_of(part) for name, part in ({"train": splits.train} | evaluated).items()}
+    yield from map(printable, problem.notes(targets))

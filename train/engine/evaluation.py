@@ -71,9 +71,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     collapsed = False
     for name, suffix in task.dev_splits.items():
         logits = predict(run, state, group.data.validation[name], group)
-        if not np.isfinite(logits).all():
-            raise Diverged(run.config, f"the logits after step {step} are not finite; try a lower learning rate")
-        scores = task.score(group.data.validation[name].labels, logits)
+        scores = task.score(task.problem.targets_of(group.data.validation[name]), logits)
         record |= {metric + suffix: score for metric, score in scores.items()}
         collapsed |= task.problem.collapsed(logits)
     record["collapsed"] = collapsed
@@ -97,7 +95,8 @@ def score_once(run: Run, state: TrainState, group: RunGroup) -> dict[str, float]
     data, scores = group.data, {}
     for name, suffix in data.task.test_splits.items():
         logits = predict(run, state, data.test[name], group)
-        scores |= {metric + suffix: score for metric, score in data.task.score(data.test[name].labels, logits).items()}
+        scored = data.task.score(data.task.problem.targets_of(data.test[name]), logits)
+        scores |= {metric + suffix: score for metric, score in scored.items()}
     return scores
 
 
@@ -107,17 +106,15 @@ def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokeniz
     examples = next(iter((data.test or data.validation).values()))
     logits = predict(run, state, examples, group)
 
-    def text(i: int) -> tuple[str, ...]:
-        return tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
-
     if not hosts.is_writer():
         return
-    assessment = assess(data.task.problem, examples.labels, logits, text)
+    problem = data.task.problem
+    assessment = assess(problem, problem.targets_of(examples), logits, problem.texts_of(examples, tokenizer))
     write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
 
 
-def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) -> np.ndarray:
-    """Logits [examples, labels]."""
+def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) -> Any:
+    """Logits, as the problem arranges them; `Diverged` if they are not finite."""
     rows, shards = group.shardings.rows, group.shardings.mesh.shape["data"]
 
     def forward(inputs: Packed, layout: Layout) -> Any:
@@ -125,4 +122,7 @@ def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) ->
         return group.steps.evaluate(state.trainable, run.frozen, hosts.put_rows(inputs, rows))
 
     shape = shape_for_all(examples.lengths, shards * positions(), multiple=shards)
-    return in_order(forward, batches(examples, shape, rows_here=hosts.rows_here(rows)), len(examples))
+    logits = in_order(forward, batches(examples, shape, rows_here=hosts.rows_here(rows)), examples)
+    if not np.isfinite(logits).all():
+        raise Diverged(run.config, f"the logits after step {int(state.step)} are not finite; try a lower learning rate")
+    return group.data.task.problem.arranged(examples, logits)

@@ -61,6 +61,7 @@ def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> Sequenc
         num_labels=problem.outputs,
         pooling=pooling,
         head=head,
+        reads=problem.reads,
         remat=config.remat,
     )
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from adakron_jax.data.conll import TAGS, WORDS
+from adakron_jax.data.formats import FORMATS, GZIP, suffix_of
 from adakron_jax.flags import read_method, unknown_argument
 from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
@@ -117,6 +119,8 @@ def read_tasks(values: dict[str, Any]) -> list[str]:
       ValueError: there is none, or a table without a word on its columns.
     """
     data, names = values.get("data", ""), values.pop("task", [])
+    if FORMATS.get(suffix_of(Path(data)).removesuffix(GZIP)) == "conll":
+        values |= {"text": values.get("text") or (WORDS,), "label": values.get("label") or (TAGS,)}
     if values.get("text"):
         return names or [table_name(data)]
     if is_table(data):

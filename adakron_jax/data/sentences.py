@@ -1,0 +1,106 @@
+"""Sentences: their words, and where these stand in the text.
+
+A sentence is a list of words, or a text, which is then parted into words here: runs of letters and digits, and every
+other character by itself, a Chinese one too, each with the marks that belong to it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import regex
+from jaxtyping import Int
+
+from adakron_jax.data.labels import SURROGATE, short
+from adakron_jax.data.table import Table
+from adakron_jax.data.texts import texts
+
+_SPACE = r"[\s\x1c-\x1f]"
+# Marks and joiners belong to the letter before them.
+_LETTERS = r"(?:[[\p{L}\p{N}_]--\p{Han}][\p{M}\u200c\u200d]*)+"
+# \X is a character with its marks, or an emoji of several characters.
+_WORD = regex.compile(rf"(?V1){_LETTERS}|(?!{_SPACE})\X(?<!{_SPACE})|(?!{_SPACE}).")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """Texts parted into words.
+
+    Attributes:
+      texts: as they were given; of lists of words, these with a space between.
+      bounds: of all words, end to end: the first character in the word's text, and the one behind its last [words, 2].
+      offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
+    """
+
+    texts: list[str]
+    bounds: Int[np.ndarray, "words 2"]
+    offsets: Int[np.ndarray, " ends"]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def words(self, sentence: int) -> list[str]:
+        """The words of one sentence."""
+        text = self.texts[sentence]
+        return [text[start:end] for start, end in self.bounds_of(sentence)]
+
+    def bounds_of(self, sentence: int) -> list[list[int]]:
+        """The bounds of one sentence's words."""
+        return self.bounds[self.offsets[sentence] : self.offsets[sentence + 1]].tolist()
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> "Sentences":
+        """Texts, parted into words.
+
+        >>> sentences = Sentences.of_texts(["It's Anaïs, 3pm."])
+        >>> sentences.words(0)
+        ['It', "'", 's', 'Anaïs', ',', '3pm', '.']
+        """
+        return cls._of(list(texts), [[match.span() for match in _WORD.finditer(text)] for text in texts])
+
+    @classmethod
+    def of_words(cls, sentences: Sequence[Sequence[str]]) -> "Sentences":
+        """Lists of words.
+
+        >>> Sentences.of_words([["New York", "!"]]).texts
+        ['New York !']
+        """
+        bounds = []
+        for words in sentences:
+            ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64) - 1
+            bounds.append([(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)])
+        return cls._of([" ".join(words) for words in sentences], bounds)
+
+    @classmethod
+    def _of(cls, texts: list[str], bounds: list[list[tuple[int, int]]]) -> "Sentences":
+        flat = np.array([each for words in bounds for each in words], np.int64).reshape(-1, 2)
+        return cls(texts, flat, np.r_[0, np.cumsum([len(words) for words in bounds], dtype=np.int64)])
+
+    @classmethod
+    def of_cells(cls, cells: Sequence[Any]) -> "Sentences":
+        """Lists of words, or texts."""
+        return cls.of_words(cells) if any(isinstance(cell, list) for cell in cells) else cls.of_texts(cells)
+
+    @classmethod
+    def of_table(cls, table: Table, column: str) -> "Sentences":
+        """Those of a column; ValueError as `cells`."""
+        return cls.of_cells(cells(table, column))
+
+
+def cells(table: Table, column: str) -> list[str] | list[list[str]]:
+    """A column's texts, or its lists of words.
+
+    Raises:
+      ValueError: the column is missing, or names the row whose cell is neither, or has a word without a character.
+    """
+    read = table[column]
+    if not any(isinstance(cell, list) for cell in read):
+        return texts(table, (column,))[0]
+    for row, cell in enumerate(read):
+        if not isinstance(cell, list):
+            raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: a list of words")
+        for word in cell:
+            if not isinstance(word, str) or not word.strip() or SURROGATE.search(word):
+                raise ValueError(f"{table.at(row)}: {column} has the word {short(word)}; accepted: texts")
+    return read

@@ -1,0 +1,37 @@
+"""What belongs to words, by sentence."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from adakron_jax.data.sentences import Sentences
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Values of words, end to end, of sentences of any lengths: codes, or logits.
+
+    Attributes:
+      values: of every word.
+      offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
+      sentences: the words themselves, where they are known.
+    """
+
+    values: Shaped[np.ndarray, "words *each"]
+    offsets: Int[np.ndarray, " ends"]
+    sentences: Sentences | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Ragged":
+        """Some of the sentences, without their words."""
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.r_[0, np.cumsum(lengths)]
+        source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
+        return Ragged(self.values[source], offsets)
+
+    def like(self, values: Shaped[np.ndarray, "words *each"]) -> "Ragged":
+        """Other values of the same words."""
+        return dataclasses.replace(self, values=values)

@@ -1,0 +1,93 @@
+"""Tags of a table's sentences: a list of tags, one a word, or a list of spans of the text."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from adakron_jax.data.labels import SURROGATE, short
+from adakron_jax.data.sentences import Sentences
+from adakron_jax.data.table import Table
+from adakron_jax.entities.tags import OUTSIDE
+
+
+@dataclasses.dataclass(frozen=True)
+class Tagged:
+    """Tags of sentences' words, as they were found.
+
+    Attributes:
+      tags: of each sentence, one a word; those of spans are in BIO.
+      cut: how many spans began or ended within a word, all of which is then tagged.
+    """
+
+    tags: list[list[str]]
+    cut: int = 0
+
+    @classmethod
+    def of_table(cls, table: Table, column: str, sentences: Sentences) -> "Tagged":
+        """A column's lists of tags, one a word, or its lists of spans `{"start", "end", "label"}` of the text.
+
+        Raises:
+          ValueError: the column is missing, or names the row whose cell is neither, has not one tag a word, or has
+            spans that overlap or are out of the text.
+        """
+        tags, cut = [], 0
+        for row, cell in enumerate(table[column]):
+            if not isinstance(cell, list):
+                raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: a list of tags, or of spans")
+            try:
+                if any(isinstance(each, dict) for each in cell) or not cell:
+                    of_words, cuts = _aligned(_spans(cell, len(sentences.texts[row])), sentences.bounds_of(row))
+                else:
+                    of_words, cuts = _checked(cell, int(np.diff(sentences.offsets[row : row + 2])[0])), 0
+            except ValueError as error:
+                raise ValueError(f"{table.at(row)}: {column} has {error}") from None
+            tags.append(of_words)
+            cut += cuts
+        return cls(tags, cut)
+
+
+def _checked(tags: list[Any], words: int) -> list[str]:
+    if len(tags) != words:
+        raise ValueError(f"{len(tags)} tags for {words} words; accepted: one a word")
+    for tag in tags:
+        if not isinstance(tag, str) or not tag.strip() or SURROGATE.search(tag):
+            raise ValueError(f"the tag {short(tag)}; accepted: texts such as B-person, or spans")
+    return tags
+
+
+def _spans(cell: list[Any], length: int) -> list[tuple[int, int, str]]:
+    """The spans of a text of so many characters, in order."""
+    spans = []
+    for each in cell:
+        keys = ("start", "end", "label")
+        if not isinstance(each, dict) or any(key not in each for key in keys):
+            raise ValueError(f'{short(each)}; accepted: {{"start": ..., "end": ..., "label": ...}}')
+        start, end, label = (each[key] for key in keys)
+        if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:
+            raise ValueError(f"a span from {short(start)} to {short(end)}; accepted: within the {length} characters")
+        if not isinstance(label, str) or not label.strip() or SURROGATE.search(label):
+            raise ValueError(f"the label {short(label)}; accepted: a text")
+        spans.append((start, end, label))
+    spans.sort()
+    for before, after in zip(spans, spans[1:], strict=False):
+        if after[0] < before[1]:
+            raise ValueError(f"spans {before} and {after}, which overlap; accepted: spans apart")
+    return spans
+
+
+def _aligned(spans: list[tuple[int, int, str]], bounds: list[list[int]]) -> tuple[list[str], int]:
+    """Tags of the words that spans touch, the first span of a word's; and how many of them cut a word."""
+    tags, cut, word = [OUTSIDE] * len(bounds), 0, 0
+    for start, end, label in spans:
+        while word < len(bounds) and bounds[word][1] <= start:
+            word += 1
+        first = word
+        while word < len(bounds) and bounds[word][0] < end:
+            tags[word] = f"{'B' if word == first else 'I'}-{label}"
+            word += 1
+        touched = [bounds[at] for at in (first, word - 1) if first < word]
+        # A word that an earlier span has taken is cut by both.
+        begins_within = first > 0 and bounds[first - 1][1] > start
+        cut += begins_within or any(left < start or right > end for left, right in touched)
+    return tags, cut

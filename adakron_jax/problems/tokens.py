@@ -1,0 +1,329 @@
+"""Tokens: entities in a text, by a tag of every word."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.data.examples import Examples, ignore
+from adakron_jax.data.labels import listed
+from adakron_jax.data.sentences import Sentences, cells
+from adakron_jax.data.table import Table, printable
+from adakron_jax.entities import scores as scoring
+from adakron_jax.entities.decode import Decode, decode
+from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, word_offsets
+from adakron_jax.entities.ragged import Ragged
+from adakron_jax.entities.spans import Entity, Spans, entities, spans
+from adakron_jax.entities.tagged import Tagged
+from adakron_jax.entities.tags import OUTSIDE, TagSet, labels_of, mended, parted, scheme_of, to_bio
+from adakron_jax.evaluation.assessment import (
+    CONFIDENCE,
+    RESAMPLES,
+    Assessment,
+    LabelScores,
+    Texts,
+    calibration,
+    mistakes,
+)
+from adakron_jax.evaluation.plots import reliability
+from adakron_jax.problems.labelled import SHOWN, Named
+
+OPEN, CLOSE = "[", "]"  # around what a mistake is about
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens(Named):
+    """Targets are codes in BIO of words; the loss is the cross-entropy of every labelled token.
+
+    Attributes:
+      decode: how logits become tags.
+    """
+
+    decode: Decode = "viterbi"
+
+    name = "tokens"
+    reads = "token"
+    metrics = scoring.METRICS
+    transformers_type = ""
+    mistakes_title = "most confident mistakes"
+
+    @functools.cached_property
+    def tags(self) -> TagSet:
+        """What the labels mean."""
+        return TagSet(self.labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The kinds of entity, and none."""
+        return (*self.tags.kinds, "none")
+
+    # Labels in tables
+
+    @classmethod
+    def suits(cls, table: Table, columns: Sequence[str]) -> bool:
+        """Lists as long as those of words beside them, or of spans."""
+        if len(columns) > 1:
+            return False
+        cells = table[columns[0]]
+        if any(isinstance(cell, list) and any(isinstance(each, dict) for each in cell) for cell in cells):
+            return True
+        words = next((table[name] for name in table.columns if name not in columns), [])
+        if not words:
+            return False
+        pairs = zip(cells, words, strict=True)
+        return all(isinstance(x, list) and isinstance(y, list) and len(x) == len(y) for x, y in pairs)
+
+    @classmethod
+    def infer(cls, table: Table, columns: Sequence[str]) -> "Tokens":
+        """The kinds of the tags, in order; ValueError if they are of no scheme, or name no kind."""
+        (column,) = columns
+        tagged = _tagged(table, columns)
+        try:
+            scheme_of(tagged.tags)
+        except ValueError as error:
+            raise ValueError(f"{table.origin}: {column} has the {error}") from None
+        kinds = {parted(tag)[1] for sentence in tagged.tags for tag in sentence if tag != OUTSIDE}
+        if not kinds:
+            raise ValueError(f"{table.origin}: {column} has no entity; accepted: at least one")
+        return cls(labels_of(sorted(kinds)))
+
+    def targets(
+        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
+    ) -> Ragged:
+        (column,) = columns
+        codes, ends = [], [0]
+        for row, sentence in enumerate(_tagged(table, columns).tags):
+            try:
+                codes += self.tags.codes(sentence)
+            except ValueError as error:
+                raise ValueError(f"{table.at(row)}: {column} has the kind {error}") from None
+            ends.append(len(codes))
+        return Ragged(np.array(codes, np.int32), np.array(ends))
+
+    def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        """The scheme of the tags, and what was mended in reading them."""
+        tagged = _tagged(table, columns)
+        scheme = scheme_of(tagged.tags)
+        yield f"note: tags are read as {scheme}"
+        if scheme == "BIO" and (count := sum(mended(sentence, to_bio(sentence)) for sentence in tagged.tags)):
+            yield f"note: {count:,} entities begin with I-, and are read as if with B-"
+        if tagged.cut:
+            yield f"note: {tagged.cut:,} spans begin or end within a word, all of which is then taken"
+
+    def notes(self, targets: Mapping[str, Ragged]) -> Iterator[str]:
+        """Kinds that training never saw."""
+        codes = np.unique(targets["train"].values)
+        trained = set(self.tags.types[codes].tolist())
+        if missing := [kind for number, kind in enumerate(self.tags.kinds) if number not in trained]:
+            yield f"note: no training row has {listed(missing)}"
+
+    # Examples
+
+    def read(self, table: Table, columns: Sequence[str]) -> list[list[Any]]:
+        if len(columns) != 1:
+            raise ValueError(f"text is {' '.join(columns)}; accepted: one column, in which entities are")
+        return [list(cells(table, columns[0]))]
+
+    def encode(
+        self,
+        tokenizer: Any,
+        columns: Sequence[Sequence[Any]],
+        max_length: int,
+        done: Callable[[int], None] = ignore,
+    ) -> Examples:
+        if len(columns) != 1:
+            raise ValueError(f"{len(columns)} texts an example; accepted: one, in which entities are")
+        sentences = Sentences.of_cells(columns[0])
+        return dataclasses.replace(encode_words(tokenizer, sentences, max_length, done=done), sentences=sentences)
+
+    def labelled(self, examples: Examples, targets: Ragged) -> Examples:
+        if not len(examples.tokens):  # of which only the number counts
+            ends = targets.offsets
+            return dataclasses.replace(examples, labels=targets.values, offsets=ends, rows=np.arange(len(targets)))
+        labels = examples.labels.copy()
+        labels[labels >= 0] = targets.values
+        return dataclasses.replace(examples, labels=labels)
+
+    def targets_of(self, examples: Examples) -> Ragged:
+        return self.arranged(examples, examples.labels[examples.labels >= 0])
+
+    def arranged(self, examples: Examples, logits: np.ndarray) -> Ragged:
+        return Ragged(logits, word_offsets(examples), examples.sentences)
+
+    def texts_of(self, examples: Examples, tokenizer: Any) -> Callable[[int], Texts]:
+        """From a sentence's number to its words."""
+        return functools.partial(decoded_words, tokenizer, examples)
+
+    # Training
+
+    @staticmethod
+    def losses(logits: Float[Array, "*batch outputs"], targets: Int[Array, " *batch"]) -> Float[Array, " *batch"]:
+        import optax
+
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets.clip(0))
+
+    def standardize(self, targets: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
+        """Of each token the label of its code."""
+        label = self.tags.label[targets.clip(0)]
+        return np.where((targets >= 0) & (label >= 0), label, NONE).astype(np.int32)
+
+    def strata(self, targets: Ragged) -> Int[np.ndarray, " examples"]:
+        """The rarest kind in each sentence."""
+        held = self._held(targets)
+        rarest = np.argsort(held.sum(axis=0), kind="stable")
+        return np.where(held.any(axis=1), held[:, rarest].argmax(axis=1), held.shape[1])
+
+    def carriers(self, targets: Ragged) -> Iterator[np.ndarray]:
+        held = self._held(targets)
+        return (np.flatnonzero(held[:, kind]) for kind in range(held.shape[1]))
+
+    def _held(self, targets: Ragged) -> np.ndarray:
+        """Whether each sentence has an entity of each kind."""
+        return self._compared(targets, targets).counts[..., scoring.WANTED] > 0
+
+    # Predictions
+
+    def predict(self, logits: Ragged) -> Ragged:
+        return logits.like(self._decoded(logits)[0])
+
+    def _decoded(self, logits: Ragged) -> tuple[np.ndarray, np.ndarray]:
+        return decode(logits.values, logits.offsets, self.tags, self.decode)
+
+    def predictions(self, logits: Ragged, with_logits: bool = False) -> list[list[Entity]]:
+        assert logits.sentences is not None
+        codes, sure = self._decoded(logits)
+        words = logits.sentences
+        return entities(codes, sure, logits.offsets, self.tags.kinds, words.texts, words.bounds)
+
+    def as_columns(self, logits: Ragged, probabilities: bool = False) -> dict[str, list[Any]]:
+        return {"entities": [[dataclasses.asdict(each) for each in row] for row in self.predictions(logits)]}
+
+    def collapsed(self, logits: Ragged) -> bool:
+        return not (self.predict(logits).values > 0).any()
+
+    def constant(self, targets: Ragged) -> str:
+        return OUTSIDE
+
+    def constant_loss(
+        self, targets: Int[np.ndarray, " tokens"], weights: Float[np.ndarray, " examples"] | None
+    ) -> float:
+        shares = np.bincount(targets[targets >= 0]) / max(1, (targets >= 0).sum())
+        shares = shares[shares > 0]
+        return float(-(shares * np.log(shares)).sum())
+
+    def decide(self, logits: Ragged) -> tuple[list[Any], list[float]]:
+        found = self.predictions(logits)
+        return found, [min((each.score for each in row), default=1.0) for row in found]
+
+    def served(self, prediction: list[Entity]) -> list[dict[str, Any]]:
+        """As the hub's API answers token classification."""
+        return [
+            {"entity_group": each.label, "score": each.score, "word": each.text, "start": each.start, "end": each.end}
+            for each in prediction
+        ]
+
+    # Evaluation
+
+    def scores(self, targets: Ragged, predictions: Ragged, names: Sequence[str] = ()) -> dict[str, float]:
+        values = self._compared(targets, predictions).scores()
+        return {name: values[name] for name in names or self.metrics}
+
+    def intervals(self, targets: Ragged, predictions: Ragged, seed: int) -> dict[str, tuple[float, float]]:
+        return self._compared(targets, predictions).intervals(CONFIDENCE, RESAMPLES, seed)
+
+    def _compared(self, targets: Ragged, predictions: Ragged) -> scoring.Compared:
+        return scoring.compare(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))
+
+    def examine(
+        self, targets: Ragged, predictions: Ragged, logits: Ragged, texts: Callable[[int], Texts]
+    ) -> dict[str, Any]:
+        compared, sure = self._compared(targets, predictions), self._decoded(logits)[1]
+        told = scoring.errors(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))
+        support = compared.counts.sum(0)[:, scoring.WANTED]
+        rows = zip(self.tags.kinds, scoring.by_kind(compared.counts).tolist(), support.tolist(), strict=True)
+        wanted, given = (spans(codes.values, codes.offsets) for codes in (targets, predictions))
+        right = scoring.same(given, wanted)
+        return {
+            "labels": tuple(LabelScores(kind, p, r, f1, count) for kind, (p, r, f1), count in rows),
+            "confusion": told.confusion,
+            "errors": told.counts(),
+            **dict(zip(("calibration_error", "bins"), calibration(_means(sure, given), right), strict=True)),
+            "mistakes": self._mistakes(wanted, given, sure, targets.offsets, texts),
+        }
+
+    def _mistakes(
+        self,
+        wanted: Spans,
+        given: Spans,
+        sure: np.ndarray,
+        offsets: np.ndarray,
+        texts: Callable[[int], Texts],
+    ) -> Any:
+        """Predictions that are wrong, and entities that no prediction touches, by how sure their words were."""
+        pairs = scoring.paired(wanted, given)
+        partner = {j: i for i, j in pairs}
+        about: list[tuple[int | None, int | None]] = [(partner.get(j), j) for j in range(len(given))]
+        about += [(i, None) for i in range(len(wanted)) if i not in set(partner.values())]
+        right = np.r_[scoring.same(given, wanted), np.zeros(len(about) - len(given), bool)]
+        missed = [i for i, j in about if i is not None and j is None]
+        weights = np.r_[_means(sure, given), _means(sure, wanted)[missed]]
+
+        def described(which: Spans, number: int | None) -> str:
+            if number is None:
+                return "none"
+            return f"{self.tags.kinds[which.types[number]]}: {' '.join(words(which, number))}"
+
+        def sentence(which: Spans, number: int) -> int:
+            return int(np.searchsorted(offsets, which.start[number], side="right")) - 1
+
+        def words(which: Spans, number: int) -> list[str]:
+            row = sentence(which, number)
+            start, end = which.start[number] - offsets[row], which.end[number] - offsets[row]
+            return list(texts(row))[start:end]
+
+        def marked(case: int) -> tuple[str, ...]:
+            i, j = about[case]
+            which, number = (wanted, i) if i is not None else (given, j)
+            assert number is not None
+            row = sentence(which, number)
+            start, end = which.start[number] - offsets[row], which.end[number] - offsets[row]
+            line = list(texts(row))
+            return (" ".join([*line[:start], OPEN, *line[start:end], CLOSE, *line[end:]]),)
+
+        return mistakes(
+            np.where(right, -1.0, weights),
+            marked,
+            lambda case: (described(wanted, about[case][0]), described(given, about[case][1])),
+        )
+
+    def summary(self) -> str:
+        return f"{len(self.tags.kinds)} kinds of entity"
+
+    def described(self) -> str:
+        kinds = self.tags.kinds
+        names = ", ".join(map(printable, kinds[:SHOWN])) + (", ..." if len(kinds) > SHOWN else "")
+        return f"{self.name} of {len(kinds)} kinds of entity: {names}"
+
+    def plot(self, assessment: Assessment, salt: str) -> tuple[str, str]:
+        return "Calibration", reliability(assessment, salt, "probability of an entity", "share that is right")
+
+
+def _texts(table: Table, columns: Sequence[str]) -> str:
+    """The column beside those of labels."""
+    return next(name for name in table.columns if name not in columns)
+
+
+def _tagged(table: Table, columns: Sequence[str]) -> Tagged:
+    if len(columns) > 1:
+        raise ValueError(f"label is {' '.join(columns)}; accepted: one column of tags, or of spans")
+    return Tagged.of_table(table, columns[0], Sentences.of_table(table, _texts(table, columns)))
+
+
+def _means(values: np.ndarray, of: Spans) -> np.ndarray:
+    """The mean over the words of each."""
+    sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
+    return (sums[of.end] - sums[of.start]) / (of.end - of.start)
