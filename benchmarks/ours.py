@@ -47,8 +47,9 @@ class Ours:
     def batches(self) -> Iterator[Measured]:
         examples = self.data.train
         for epoch in count():
-            for batch, _, ids in self.plan.batches(examples, epoch):
-                ids = ids[ids >= 0]
+            steps = zip(self.plan.batches(examples, epoch), self.plan.layouts(examples.lengths, epoch), strict=True)
+            for batch, layouts in steps:
+                ids = np.concatenate([layout.ids for layout in layouts])
                 yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
 
     def dense(self, rows: int, seq: int) -> Any:

@@ -5,7 +5,7 @@ padding). Attention stays within a segment. A padded batch is the case of one ex
 """
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,8 @@ class Layers(Part):
 
         def run(variables: Any, stream: Stream, places: Places, number: Any, key: Any, starts: Any) -> Stream:
             rngs = {} if key is None else {"dropout": key}
-            return layer.apply(variables, stream, places, everywhere | {"layer": number}, starts, rngs=rngs)
+            context = everywhere | {"layer": number}
+            return cast(Stream, layer.apply(variables, stream, places, context, starts, rngs=rngs))
 
         return jax.jit(jax.checkpoint(run) if self.remat else run)
 

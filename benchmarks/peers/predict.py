@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -48,7 +49,7 @@ def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, {name: inputs[name].numpy() for name in NAMES})[0].argmax(-1).tolist()
+    return lambda inputs: np.argmax(session.run(None, {name: inputs[name].numpy() for name in NAMES})[0], -1).tolist()
 
 
 def of_openvino(model: Any, args: argparse.Namespace) -> Forward:

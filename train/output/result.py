@@ -7,7 +7,7 @@ import platform
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -102,7 +102,7 @@ class Result:
     device: dict
     versions: dict
 
-    def scores(self, which: Literal["best", "last", "test"]) -> Mapping[str, float]:
+    def scores(self, which: str) -> Mapping[str, float]:
         return {"best": self.best.scores, "last": self.last.scores, "test": self.test}[which]
 
     def write(self, folder: Path) -> None:
