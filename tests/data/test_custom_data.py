@@ -89,7 +89,7 @@ def test_a_share_is_more_than_none_and_less_than_all():
     [
         ({"texts": ("a", "b", "c")}, "text is 'a b c'; accepted: one column, or two of pairs"),
         ({"label": ()}, "label is empty; accepted: a column"),
-        ({"texts": ("label",)}, "column 'label' stands twice among text and label"),
+        ({"texts": ("label",)}, "column 'label' is given twice, in text and label"),
     ],
 )
 def test_columns_are_for_one_thing(fields: dict, message: str):

@@ -1,4 +1,4 @@
-"""A table of one's own as a task: its splits read, its problem inferred."""
+"""Custom data as a task: the splits read, the problem inferred."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ class CustomData:
       texts, label: columns.
       problem: a kind, or `auto`.
       train: the split to train on.
-      validation, test: a split or a file; empty where that part is drawn, or is none.
+      validation, test: a split or a file; empty where that split is drawn, or there is none.
       quoting: whether quotes in a tsv enclose fields, as they do in csv.
 
     Raises:
@@ -53,57 +53,59 @@ class CustomData:
             raise ValueError("label is empty; accepted: a column, or several of a multilabel problem")
         columns = [*self.texts, *self.label]
         if twice := [name for i, name in enumerate(columns) if name in columns[:i]]:
-            raise ValueError(f"column {twice[0]!r} stands twice among text and label; accepted: every column once")
+            raise ValueError(f"column {twice[0]!r} is given twice, in text and label; accepted: every column once")
 
 
-def load(own: CustomData) -> tuple[Task, dict[str, Table]]:
+def load(custom: CustomData) -> tuple[Task, dict[str, Table]]:
     """The task that a table poses, and its rows: `train`, and those of `validation` and `test` that are not drawn.
 
     Raises:
       ValueError: a file, a split or a column is missing, or a file, row or label cannot be read.
     """
-    rows = {"train": _read(own, own.train)}
-    for name, said in (("validation", own.validation), ("test", own.test)):
+    rows = {"train": _read(custom, custom.train)}
+    for name, said in (("validation", custom.validation), ("test", custom.test)):
         if said:
-            rows[name] = _read(own, said)
-    if os.path.isdir(folder := Path(own.data)) and (
-        unused := sources.unused_files(folder, (own.train, *filter(None, (own.validation, own.test))))
+            rows[name] = _read(custom, said)
+    if os.path.isdir(folder := Path(custom.data)) and (
+        unused := sources.unused_files(folder, (custom.train, *filter(None, (custom.validation, custom.test))))
     ):
         others = ", ".join(map(repr, unused))
-        say(f"warning: {printable(own.data)} has {others} too, unused; --validation and --test name splits")
-    problem = infer(rows["train"], own.label, own.problem)
+        say(f"warning: {printable(custom.data)} has {others} too, unused; --validation and --test name splits")
+    problem = infer(rows["train"], custom.label, custom.problem)
     if (size := sum(map(len, problem.labels))) > MOST_JSON // 8:
         raise ValueError(
-            f"{printable(own.data)}: names of {len(problem.labels):,} labels have {size:,} letters; accepted: at most "
-            f"{MOST_JSON // 8:,}, so that the adapter's description can be read"
+            f"{printable(custom.data)}: names of {len(problem.labels):,} labels have {size:,} letters; accepted: at "
+            f"most {MOST_JSON // 8:,}, so that the adapter's description can be read"
         )
-    for line in problem.respelled(rows["train"], own.label):
+    for line in problem.respelled(rows["train"], custom.label):
         say(line)
     digest = hashlib.sha256(f"{problem.as_json()}".encode())
     for name, part in rows.items():
         digest.update(f"{name} {content(part)}\n".encode())
-    task = Task.of(problem, name=own.name, texts=own.texts, label=own.label, fingerprint=digest.hexdigest())
+    task = Task.of(problem, name=custom.name, texts=custom.texts, label=custom.label, fingerprint=digest.hexdigest())
     return task, rows
 
 
-def _read(own: CustomData, split: str) -> Table:
+def _read(custom: CustomData, split: str) -> Table:
     """The rows of a split, or of a file that is named in the place of one."""
-    if split != own.train and (suffix_of(Path(split)) or os.path.isfile(split)):
-        return _read_files([Path(split)], own)
-    if own.data.startswith(sources.ON_HUB):
-        return sources.read_hub(*sources.repository(own.data), split, (*own.texts, *own.label))
-    folder = Path(own.data)
+    if split != custom.train and (suffix_of(Path(split)) or os.path.isfile(split)):
+        return _read_files([Path(split)], custom)
+    if custom.data.startswith(sources.ON_HUB):
+        return sources.read_hub(*sources.repository(custom.data), split, (*custom.texts, *custom.label))
+    folder = Path(custom.data)
     if os.path.isdir(folder):
-        return _read_files(sources.split_files(folder, split), own)
+        return _read_files(sources.split_files(folder, split), custom)
     if split != "train":
-        raise ValueError(f"{split!r} is no file, and {printable(own.data)} has no splits; accepted: a share, or a file")
-    return _read_files([folder], own)
+        raise ValueError(
+            f"{split!r} is no file, and {printable(custom.data)} has no splits; accepted: a share, or a file"
+        )
+    return _read_files([folder], custom)
 
 
-def _read_files(paths: Sequence[Path], own: CustomData) -> Table:
-    parts, quoted = [], True if own.quoting else None
+def _read_files(paths: Sequence[Path], custom: CustomData) -> Table:
+    parts, quoted = [], True if custom.quoting else None
     for path in paths:
         with (line := Line(f"reading {path.name}", 100)):
             watch = lambda read: line.show(round(100 * read), 0.0, "%")  # noqa: B023, E731
-            parts.append(table.read(path, (*own.texts, *own.label), quoted, watch))
+            parts.append(table.read(path, (*custom.texts, *custom.label), quoted, watch))
     return decoded(sources.joined(parts, str(paths[0].parent)))

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 class Lock:
     """Keeps other processes out of a folder until it is released, or this process ends in whatever way.
 
-    The system holds the lock, not the file: one that a killed process has left keeps nobody out.
+    The system holds the lock, not the file: the file of a killed process locks nothing.
 
     Raises:
       ValueError: another process is in the folder; it is named.
@@ -29,8 +29,8 @@ class Lock:
 
     def release(self) -> None:
         if self._lock.is_locked:
-            # Before the lock is let go: who comes to hold a file that is gone makes another. One that may not be
-            # unlinked keeps nobody out.
+            # Before the lock is released: a process that then holds a file that is gone makes another. A file that
+            # cannot be unlinked locks nothing.
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
             self._lock.release()
@@ -39,7 +39,7 @@ class Lock:
 def await_free(folder: Path, seconds: float) -> None:
     """Waits, at most so many seconds, until no process is in a folder, if there is such a folder."""
     if folder.is_dir():
-        with contextlib.suppress(Timeout):  # who comes next is told by whom it is held
+        with contextlib.suppress(Timeout):  # the next to come is told which process holds it
             FileLock(folder / "lock").acquire(timeout=seconds).lock.release()
 
 

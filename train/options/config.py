@@ -31,7 +31,7 @@ Every = int | Literal["epoch"]
 Devices = int | Literal["mesh"]
 _WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
 
-EVERYDAY, OWN, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
+EVERYDAY, CUSTOM_DATA, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
 EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
 
 
@@ -97,11 +97,13 @@ class RunConfig:
     epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
     batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1)
     learning_rate: float = option(4e-4, "at its peak", EVERYDAY, grid=True, together=True)
-    text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", OWN)
-    label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", OWN)
-    problem: str = option("auto", "what a table's labels ask for; auto looks at them", OWN, ("auto", *KINDS))
-    test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", OWN)
-    quoting: bool = option(False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", OWN)
+    text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", CUSTOM_DATA)
+    label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", CUSTOM_DATA)
+    problem: str = option("auto", "what a table's labels ask for; auto looks at them", CUSTOM_DATA, ("auto", *KINDS))
+    test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", CUSTOM_DATA)
+    quoting: bool = option(
+        False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", CUSTOM_DATA
+    )
     weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0)
     warmup_ratio: float = option(0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION)
     accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)

@@ -103,6 +103,7 @@ class Result:
     versions: dict
 
     def scores(self, which: str) -> Mapping[str, float]:
+        """Those of the `best` or the `last` evaluation, or of the `test` splits."""
         return {"best": self.best.scores, "last": self.last.scores, "test": self.test}[which]
 
     def write(self, folder: Path) -> None:
