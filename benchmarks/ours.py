@@ -45,12 +45,10 @@ class Ours:
         return self.steps.train.compilations
 
     def batches(self) -> Iterator[Measured]:
-        examples = self.data.train
         for epoch in count():
-            steps = zip(self.plan.batches(examples, epoch), self.plan.layouts(examples.lengths, epoch), strict=True)
-            for batch, layouts in steps:
-                ids = np.concatenate([layout.ids for layout in layouts])
-                yield Measured(batch, len(ids), int(examples.lengths[ids].sum()), batch.inputs.tokens.size)
+            for batch in self.plan.batches(self.data.train, epoch):
+                examples, tokens = (int((array > 0).sum()) for array in (batch.weights, batch.inputs.segments))
+                yield Measured(batch, examples, tokens, batch.inputs.tokens.size)
 
     def dense(self, rows: int, seq: int) -> Any:
         return dense_batch(rows, seq, self.data.train.labels.dtype)

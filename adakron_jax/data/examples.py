@@ -80,7 +80,7 @@ class Examples:
         )
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Examples":
-        """The examples with these numbers, or the sentences, in their order; the first of all are not copied."""
+        """The examples with these numbers, or the sentences, in their order; the first ones are not copied."""
         if np.array_equal(rows, np.arange(len(rows))):
             return self.first(len(rows))
         if self.of_tokens:
