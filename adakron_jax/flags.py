@@ -54,7 +54,7 @@ def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if
     parser.add_argument("--base", dest="model", help=argparse.SUPPRESS)
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
+def add_precision_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--precision`."""
     said = f"what it computes in: {MEANING} (default: {AUTO})"
     parser.add_argument("--precision", choices=PRECISIONS, default=AUTO, help=said)

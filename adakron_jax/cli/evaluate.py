@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax.files import check_writable, write_whole
-from adakron_jax.flags import Parser, add_model_flag, add_precision
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card
@@ -22,7 +22,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
-    add_precision(parser)
+    add_precision_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax import streams
-from adakron_jax.flags import Parser, add_model_flag, add_precision
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
@@ -34,7 +34,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--probabilities", action="store_true", help="of every label too")
     add_model_flag(parser)
     parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
-    add_precision(parser)
+    add_precision_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_model_flag, add_precision
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
 
 
 def add_flags(parser: Parser) -> None:
@@ -21,7 +21,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--token-file", help="file with the token that requests must bear (default: ADAKRON_TOKEN's)")
     parser.add_argument("--root-path", help="path under which a proxy shows the server, such as /adapters")
     parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may ask, or *; may be repeated")
-    add_precision(parser)
+    add_precision_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

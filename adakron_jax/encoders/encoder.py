@@ -103,7 +103,7 @@ class Layers(Part):
         """A layer as a function of its variables."""
         layer = self.layer(inside, parent=None)
 
-        def run(variables: Any, stream: Stream, places: Places, number: Any, key: Any, starts: Any) -> Stream:
+        def run(variables: Any, stream: Stream, places: Places, number: Any, key: Any, starts: Any) -> Any:
             rngs = {} if key is None else {"dropout": key}
             context = everywhere | {"layer": number}
             return cast(Stream, layer.apply(variables, stream, places, context, starts, rngs=rngs))

@@ -56,7 +56,7 @@ def test_the_precision_may_be_said(adapter: Path, tmp_path: Path, capsys: pytest
     for precision in ("f32", "bf16"):
         out = tmp_path / f"{precision}.json"
         assert main(["evaluate", str(adapter), data, "--precision", precision, "--json", str(out)]) == 0
-        losses[precision] = json.loads(out.read_text())["nll"]
+        losses[precision] = json.loads(out.read_text())["calibration_error"]
     assert losses["bf16"] != losses["f32"]
     assert losses["bf16"] == pytest.approx(losses["f32"], abs=0.02)
     assert main(["evaluate", str(adapter), data, "--precision", "int8"]) == 2

@@ -175,7 +175,7 @@ def test_a_fused_model_computes_the_same_and_what_does_not_fuse_is_named(made: t
         ({"head": "wide"}, "head is 'wide'; accepted: own, linear"),
         ({"max_length": 10_000}, "max_length is 10000; accepted: 1 to "),
         ({"dtype": "fast"}, "dtype is 'fast'; accepted: auto, f32, bf16, or a floating type of JAX"),
-        ({"dtype": np.int32}, "accepted: f32, bf16"),
+        ({"dtype": np.int32}, "accepted: auto, f32, bf16"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

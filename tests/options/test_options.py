@@ -194,7 +194,7 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
     ("fields", "complaint"),
     [
         ({"task": "glue"}, "task is 'glue'; accepted: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
-        ({"precision": "f16"}, "precision is 'f16'; accepted: f32, bf16"),
+        ({"precision": "f16"}, "precision is 'f16'; accepted: auto, f32, bf16"),
         ({"resume": "always"}, "resume is 'always'; accepted: auto, never, must"),
         ({"epochs": 0}, "epochs is 0; accepted: at least 1"),
         ({"batch_size": 0}, "batch_size is 0; accepted: at least 1"),
