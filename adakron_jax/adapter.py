@@ -25,7 +25,7 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Sequence
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json
-from adakron_jax.splice import Method, is_own, is_trainable, layers_without, make_method
+from adakron_jax.splice import Method, is_added, is_trainable, layers_without, make_method
 
 FORMAT = 2
 # What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
@@ -156,8 +156,8 @@ def from_tensors(
 
 def is_portable(method: Method) -> Callable[[str], bool]:
     """The rule for the leaves of a portable adapter: all that learned, and all that the method added."""
-    learns = is_trainable(method)
-    return lambda path: learns(path) or is_own(path)
+    trains = is_trainable(method)
+    return lambda path: trains(path) or is_added(path)
 
 
 def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
@@ -232,10 +232,10 @@ def attach(
       ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
     """
     tree, card = load(folder)
-    if (found := pretrained.fingerprint(base)) != card.fingerprint:
+    if (fingerprint := pretrained.fingerprint(base)) != card.fingerprint:
         raise ValueError(
             f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on {name}, "
-            f"whose fingerprint is {found[:12]}"
+            f"whose fingerprint is {fingerprint[:12]}"
         )
     model = card.classifier()
     return model, model.assemble(base, flatten(tree)), card

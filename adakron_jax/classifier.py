@@ -24,7 +24,7 @@ from adakron_jax.model import attach, check_finite, fuse
 from adakron_jax.params import Tree, flatten, split_params
 from adakron_jax.predictor import logits_of, on_device
 from adakron_jax.problems import Prediction, Problem
-from adakron_jax.splice import is_own, is_trainable
+from adakron_jax.splice import is_added, is_trainable
 from adakron_jax.tokenizer import Tokenizer
 
 WINDOW = 8192  # texts that are sorted and packed at a time
@@ -156,7 +156,9 @@ class TextClassifier:
         """
         model, params = fuse(self.model, self.params)
         before, trains = flatten(self.params), is_trainable(model.method)
-        changed = (path for path, leaf in flatten(params).items() if not is_own(path) and leaf is not before.get(path))
+        changed = (
+            path for path, leaf in flatten(params).items() if not is_added(path) and leaf is not before.get(path)
+        )
         if not all(map(trains, changed)):
             model = model.clone(method=Full())  # as an adapter that is all of the encoder, it can still be saved
         return TextClassifier(model, params, dataclasses.replace(self.card, method=model.method), self.tokenizer)
@@ -186,7 +188,7 @@ def _windows(texts: Iterator[Any]) -> Iterator[list[list[str]]]:
 def _example(text: Any, number: int, like: tuple[str, ...] | None) -> tuple[str, ...]:
     """One text or a pair, as many as another example has."""
     parts = (text,) if isinstance(text, str) else text
-    fine = isinstance(parts, tuple | list) and len(parts) in ((1, 2) if like is None else (len(like),))
-    if not fine or not all(isinstance(part, str) and not SURROGATE.search(part) for part in parts):
+    valid = isinstance(parts, tuple | list) and len(parts) in ((1, 2) if like is None else (len(like),))
+    if not valid or not all(isinstance(part, str) and not SURROGATE.search(part) for part in parts):
         raise ValueError(f"text {number} is {text!r:.60}; accepted: texts alone, or pairs of texts throughout")
     return tuple(parts)

@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import traverse_util
 
-from adakron_jax.splice import Method, is_own, is_trainable
+from adakron_jax.splice import Method, is_added, is_trainable
 
 Tree = dict[str, Any]
 # Which leaves train: those that a method trains, or those whose path satisfies a predicate.
@@ -126,7 +126,7 @@ def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str
     """
     leaves = flatten(params)
     head = {path: leaf for path, leaf in leaves.items() if path.startswith("classifier/")}
-    base = {path: leaf for path, leaf in leaves.items() if path not in head and not is_own(path)}
+    base = {path: leaf for path, leaf in leaves.items() if path not in head and not is_added(path)}
     method = {path: leaf for path, leaf in leaves.items() if path not in head and trains(path)}
     counts = {
         name: sum(math.prod(leaf.shape) for leaf in part.values())

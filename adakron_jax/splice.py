@@ -142,7 +142,7 @@ class Method:
 
     def trains(self, path: str) -> bool:
         """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
-        return is_own(path)
+        return is_added(path)
 
     def layer_numbers(self, config: EncoderConfig) -> tuple[int, ...]:
         """The layers that its modules are in, ascending.
@@ -191,9 +191,9 @@ def _layer_numbers(method: Method, config: EncoderConfig) -> tuple[int, ...]:
     ranges = [re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip()) for part in method.layers.split(",")]
     numbers = [range(int(part[1]), int(part[2] or part[1]) + 1) if part else range(0) for part in ranges]
     chosen = tuple(sorted(set(itertools.chain(*numbers))))
-    fine = all(numbers) and chosen[-1] < config.num_layers
+    valid = all(numbers) and chosen[-1] < config.num_layers
     accepted = f"{ALL_LAYERS}, or numbers like 6-11 or 0-3,8 within 0-{config.num_layers - 1}"
-    require(fine, "layers", method.layers, accepted)
+    require(valid, "layers", method.layers, accepted)
     of_these = dataclasses.replace(config, num_layers=len(chosen))
     everywhere = not method.splices(of_these) or any(map(method.trains, _LEAVES_OF_A_LAYER))
     require(not everywhere, "layers", method.layers, f"{ALL_LAYERS}, as {method.name} trains the layers themselves")
@@ -225,7 +225,7 @@ def layers_without(missing: Collection[int], layers: int) -> str:
 def fuse(method: Method, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
     """`method.fuse`; what has modules left has them in the same layers."""
     simpler, fused = method.fuse(leaves, config)
-    has_modules = any(layer_of(path) is not None and is_own(path) for path in fused)
+    has_modules = any(layer_of(path) is not None and is_added(path) for path in fused)
     return dataclasses.replace(simpler, layers=method.layers if has_modules else ALL_LAYERS), fused
 
 
@@ -234,9 +234,9 @@ def fusable() -> list[str]:
     return sorted(name for name, method in METHODS.items() if method.fuse is not Method.fuse)
 
 
-def require(fine: bool, field: str, value: Any, accepted: str) -> None:
+def require(valid: bool, field: str, value: Any, accepted: str) -> None:
     """Refuses a method's field by name, with what is accepted."""
-    if not fine:
+    if not valid:
         raise ValueError(f"method.{field} is {value!r}; accepted: {accepted}")
 
 
@@ -245,7 +245,7 @@ def is_trainable(method: Method) -> Callable[[str], bool]:
     return lambda path: path.startswith("classifier/") or method.trains(path)
 
 
-def is_own(path: str) -> bool:
+def is_added(path: str) -> bool:
     """Whether a method put the leaf there, learning or not."""
     return "@" in path
 
@@ -349,9 +349,9 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in inner
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, each) for each in inner)
+        return any(fits(value, member) for member in inner)
     if origin is tuple:
-        return isinstance(value, tuple) and all(fits(each, inner[0]) for each in value)
+        return isinstance(value, tuple) and all(fits(member, inner[0]) for member in value)
     if not isinstance(hint, type):  # a kind of hint that is not read; a method from outside may have it
         return True
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -105,9 +105,9 @@ class Tokenizer:
             columns = [column[start:end] for column in texts]
             encoded = cutting.encode_batch_fast(list(zip(*columns, strict=True)) if len(texts) > 1 else columns[0])
             lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-            ids.append(np.concatenate([np.asarray(one.ids, np.int32) for one in encoded]))
-            types.append(np.concatenate([np.asarray(one.type_ids, np.int8) for one in encoded]))
-            cut += sum(bool(one.overflowing) for one in encoded)
+            ids.append(np.concatenate([np.asarray(encoding.ids, np.int32) for encoding in encoded]))
+            types.append(np.concatenate([np.asarray(encoding.type_ids, np.int8) for encoding in encoded]))
+            cut += sum(bool(encoding.overflowing) for encoding in encoded)
             done(end)
         return Examples(
             tokens=np.concatenate([np.zeros(0, np.int32), *ids]),

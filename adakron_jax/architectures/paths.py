@@ -36,8 +36,8 @@ def layer_of(path: str) -> int | None:
     >>> layer_of("encoder/layers/3/ffn/dense/kernel")
     3
     """
-    found = _LAYER.match(path)
-    return int(found[1]) if found else None
+    match = _LAYER.match(path)
+    return int(match[1]) if match else None
 
 
 def without_layer(path: str) -> str:

@@ -170,11 +170,11 @@ class AdapterBank:
         if not requests:
             return []
         examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
-        answers: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         for layout, logits in self._logits(members, examples):
-            some = zip(layout.ids.tolist(), logits[layout.row, layout.slot], strict=True)
-            answers |= {i: _prediction(members[i], row, with_logits) for i, row in some}
-        return [answers[i] for i in range(len(requests))]
+            by_example = zip(layout.ids.tolist(), logits[layout.row, layout.slot], strict=True)
+            predictions |= {i: _prediction(members[i], row, with_logits) for i, row in by_example}
+        return [predictions[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Prediction]:
         """What every adapter says of a text, or of a pair of texts.
@@ -182,23 +182,23 @@ class AdapterBank:
         Adapters in the upper layers alone share the pass through those below.
         """
         below = [name for name, member in self.members.items() if not member.stack.first_layer]
-        answers = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
+        predictions = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
         groups: dict[tuple[int, int], list[str]] = {}
-        for name in self.members.keys() - answers.keys():
+        for name in self.members.keys() - predictions.keys():
             member = self.members[name]
             groups.setdefault((id(member.stack), member.card.max_length), []).append(name)
         for (_, max_length), names in groups.items():
             examples = encode(self.tokenizer, [text], [max_length])
             for start in range(0, len(names), COPIES[-1]):
-                some = names[start : start + COPIES[-1]]
-                members = [self.members[name] for name in some]
-                numbers = np.zeros(next(size for size in COPIES if size >= len(some)), np.int32)
-                numbers[: len(some)] = [member.number for member in members]
+                chosen = names[start : start + COPIES[-1]]
+                members = [self.members[name] for name in chosen]
+                numbers = np.zeros(next(size for size in COPIES if size >= len(chosen)), np.int32)
+                numbers[: len(chosen)] = [member.number for member in members]
                 ((batch, _),) = batches(examples, self.shapes)
                 logits = np.asarray(members[0].stack.logits(numbers, batch.inputs))[:, 0]
-                for name, member, values in zip(some, members, logits, strict=False):
-                    answers[name] = _prediction(member, values)
-        return {name: answers[name] for name in self.names}
+                for name, member, values in zip(chosen, members, logits, strict=False):
+                    predictions[name] = _prediction(member, values)
+        return {name: predictions[name] for name in self.names}
 
     def _logits(
         self, members: Sequence[Member], examples: Examples

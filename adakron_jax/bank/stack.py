@@ -60,7 +60,7 @@ class Stack:
     @property
     def compilations(self) -> int:
         """Programs compiled so far."""
-        return sum(program.compilations for program in (self._put, self._select, self._forward))
+        return sum(function.compilations for function in (self._put, self._select, self._forward))
 
     def reserve(self, adapters: int) -> None:
         """Grows to at least this capacity."""
@@ -76,8 +76,8 @@ class Stack:
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
         stacked = described(self.leaves)
-        one = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
-        self._put.compiled(one, jax.ShapeDtypeStruct((), np.int32), stacked)
+        adapter = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in self.shapes.items()}
+        self._put.compiled(adapter, jax.ShapeDtypeStruct((), np.int32), stacked)
         for seq, row_counts in shapes.row_counts.items():
             for rows in row_counts:
                 numbers = jax.ShapeDtypeStruct((rows,), np.int32)
@@ -129,11 +129,11 @@ def _forward(
     """
     selected, inputs = selected_and_inputs
 
-    def one(leaves: Leaves, row: Packed) -> Array:
+    def logits_of_row(leaves: Leaves, row: Packed) -> Array:
         row = jax.tree.map(lambda x: x[None], row)
         return model.apply({"params": unflatten({**frozen, **leaves})}, row)[0]
 
     if single := len(inputs.tokens) == 1:
         inputs = jax.tree.map(lambda x: x[0], inputs)
     with exact(model.dtype):
-        return jax.vmap(one, in_axes=(0, None if single else 0))(selected, inputs)
+        return jax.vmap(logits_of_row, in_axes=(0, None if single else 0))(selected, inputs)

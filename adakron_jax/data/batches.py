@@ -66,12 +66,12 @@ def lay(lengths: Int[np.ndarray, " examples"], shapes: Shapes) -> tuple[Layout, 
     """
     bins = -(-len(lengths) // BIN)
     by_bin = np.pad(lengths, (0, bins * BIN - len(lengths))).reshape(bins, BIN)[:, : len(lengths)]
-    found = first_fit(by_bin, *opened_rows(by_bin, shapes))
-    row_lengths = found.row_lengths[found.row_lengths > 0]
+    packed = first_fit(by_bin, *opened_rows(by_bin, shapes))
+    row_lengths = packed.row_lengths[packed.row_lengths > 0]
     longest_first = np.argsort(-row_lengths, kind="stable")
     place = np.argsort(longest_first)  # of each row among all
-    row = place[(found.row + (np.cumsum(found.rows) - found.rows)[:, None])[found.row >= 0]]
-    start, slot = (part[found.row >= 0] for part in (found.start, found.slot))
+    row = place[(packed.row + (np.cumsum(packed.rows) - packed.rows)[:, None])[packed.row >= 0]]
+    start, slot = (part[packed.row >= 0] for part in (packed.start, packed.slot))
     by_row = np.argsort(row, kind="stable")
     return Layout(np.arange(len(lengths)), row, start, slot)[by_row], row_lengths[longest_first]
 

@@ -26,7 +26,7 @@ def decoded(table: Table) -> Table:
 
     def name(cell: Any, order: Sequence[str]) -> Any:
         if isinstance(cell, list):
-            return [name(one, order) for one in cell]
+            return [name(item, order) for item in cell]
         return order[cell] if isinstance(cell, int) and cell in range(len(order)) else cell
 
     for column, order in table.orders.items():
@@ -34,7 +34,7 @@ def decoded(table: Table) -> Table:
     return table
 
 
-def each(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]:
+def read_cells(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]:
     """What a function makes of every cell; its ValueError is completed by where the cell stands."""
     for row, cell in enumerate(table[column]):
         try:

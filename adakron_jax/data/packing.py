@@ -100,8 +100,8 @@ class Bins:
 
     def layout(self, number: int, ids: Int[np.ndarray, " examples"]) -> Layout:
         """That of one bin, whose examples have these numbers."""
-        there = self.row[number] >= 0
-        return Layout(ids[there], self.row[number, there], self.start[number, there], self.slot[number, there])
+        present = self.row[number] >= 0
+        return Layout(ids[present], self.row[number, present], self.start[number, present], self.slot[number, present])
 
 
 def first_fit(
@@ -130,12 +130,12 @@ def first_fit(
         free[new] = limits[rank]
         opened = slice(int(rows.max()) + 1)
         first = np.argmax((room[:, opened] >= length[rank][:, None]) & (free[:, opened] > 0), axis=1)
-        there, into = length[rank] > 0, (every, first)
+        present, into = length[rank] > 0, (every, first)
         row[rank], start[rank], slot[rank] = first, size[into] - room[into], held[into]
         room[into] -= length[rank]
-        free[into] -= there
-        held[into] += there
-        rows += there & (first == rows)
+        free[into] -= present
+        held[into] += present
+        rows += present & (first == rows)
 
     def by_example(ranked: np.ndarray) -> np.ndarray:
         values = np.empty_like(lengths, np.int32)
@@ -160,12 +160,12 @@ def fill(
       rows, row_length, slots: the shape: rows, tokens of a row, and most examples in a row.
       rows_here: from the number of rows to those, ascending, that are filled and given out.
     """
-    here = rows_here(rows)
-    tokens, token_types, segments, positions = (np.zeros((len(here), row_length), np.int32) for _ in range(4))
-    starts = np.zeros((len(here), slots), np.int32)
-    if len(here) < rows:
-        layout = layout[np.isin(layout.row, here)]
-    layout = dataclasses.replace(layout, row=np.searchsorted(here, layout.row))
+    filled = rows_here(rows)
+    tokens, token_types, segments, positions = (np.zeros((len(filled), row_length), np.int32) for _ in range(4))
+    starts = np.zeros((len(filled), slots), np.int32)
+    if len(filled) < rows:
+        layout = layout[np.isin(layout.row, filled)]
+    layout = dataclasses.replace(layout, row=np.searchsorted(filled, layout.row))
     starts[layout.row, layout.slot] = layout.start
     source, *target, within = layout.tokens(examples.offsets)
     target = tuple(target)

@@ -56,8 +56,8 @@ def pack(
     for name, value in {"examples": len(examples), **numbers}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; accepted: at least 1")
-    its = plan(examples.lengths, batch_size, epochs=epochs, seed=seed, shapes=shapes, multiple=multiple)
-    steps = (step for epoch in range(epochs) for step in its.batches(examples, epoch))
+    planned = plan(examples.lengths, batch_size, epochs=epochs, seed=seed, shapes=shapes, multiple=multiple)
+    steps = (step for epoch in range(epochs) for step in planned.batches(examples, epoch))
     return (jax.tree.map(lambda array: array[0], step) for step in steps)
 
 

@@ -42,7 +42,7 @@ def _words_like(key: Array, like: Array) -> Array:
 def _words_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
     """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
     del size
-    of_key, of_like = (0 if each else None for each in batched)
+    of_key, of_like = (0 if is_batched else None for is_batched in batched)
     if of_key is None:
         return _words_like(key, like), True
     return jax.vmap(lambda key, like: random_words(key, like.shape), (of_key, of_like))(key, like), True

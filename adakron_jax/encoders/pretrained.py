@@ -61,14 +61,14 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
     """
-    found, problems = _without_foreign(tensors, config)
+    named, problems = _without_foreign(tensors, config)
     leaves, used = _pretrained_head(tensors, config), set()
     expected = table(config)
-    if not any(expected[path].name in found for path in _POOLER if path in expected):
+    if not any(expected[path].name in named for path in _POOLER if path in expected):
         expected = {path: stored for path, stored in expected.items() if path not in _POOLER}
     for path, stored in expected.items():
         name, shape = stored.name, _stored_shape(path, config)
-        tensor = found.get(name)
+        tensor = named.get(name)
         if tensor is None:
             problems.append(f"missing {name}")
         elif tensor.shape != shape:
@@ -76,24 +76,24 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
         else:
             leaves[path] = stored.take(tensor)
         used.add(name)
-    problems += [f"unexpected {name}" for name in sorted(found.keys() - used)]
+    problems += [f"unexpected {name}" for name in sorted(named.keys() - used)]
     refuse(dict.fromkeys(problems))
     return {path: leaf.astype(np.float32, copy=False) for path, leaf in leaves.items()}
 
 
 def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> tuple[Leaves, list[str]]:
     """The encoder's tensors by their names without prefix, and what is said twice."""
-    architecture, found, problems = config.architecture, {}, []
+    architecture, named, problems = config.architecture, {}, []
     for name, tensor in tensors.items():
         short = name.removeprefix(architecture.prefix)
         for pattern, replacement in _RENAMES:
             short = re.sub(pattern, replacement, short)
         if architecture.foreign.search(short):
             continue
-        if short in found:
+        if short in named:
             problems.append(f"doubled {name}")
-        found[short] = tensor
-    return found, problems
+        named[short] = tensor
+    return named, problems
 
 
 def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:

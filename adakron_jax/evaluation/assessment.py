@@ -133,11 +133,11 @@ class Assessment:
             values["examples"],
             scores={name: float(values[name]) for name in problem.metrics},
             intervals={name: (float(low), float(high)) for name, (low, high) in values["intervals"].items()},
-            labels=tuple(LabelScores(**each) for each in values["labels"]),
+            labels=tuple(LabelScores(**fields) for fields in values["labels"]),
             confusion=tuple(tuple(map(int, line)) for line in values["confusion"]),
             calibration_error=float(values["calibration_error"]),
-            bins=tuple(Bin(**each) for each in values["bins"]),
-            mistakes=tuple(Mistake(**{**each, "texts": tuple(each["texts"])}) for each in values["mistakes"]),
+            bins=tuple(Bin(**fields) for fields in values["bins"]),
+            mistakes=tuple(Mistake(**{**fields, "texts": tuple(fields["texts"])}) for fields in values["mistakes"]),
             points=tuple((float(target), float(prediction)) for target, prediction in values["points"]),
             pairs=tuple((str(target), str(label), int(count)) for target, label, count in values.get("pairs", ())),
             errors={name: int(count) for name, count in values.get("errors", {}).items()},
@@ -229,7 +229,7 @@ def calibration(
         inside = at == i
         probability, share = float(probabilities[inside].mean()), float(right[inside].mean())
         bins.append(Bin(int(i) / BINS, (int(i) + 1) / BINS, int(inside.sum()), probability, share))
-    gaps = [each.count * abs(each.probability - each.right) for each in bins]
+    gaps = [bin_.count * abs(bin_.probability - bin_.right) for bin_ in bins]
     return sum(gaps) / max(1, len(probabilities)), tuple(bins)
 
 

@@ -69,10 +69,10 @@ def label_rows(assessment: Assessment) -> list[tuple[str, float, float, float, i
 def mistake_row(mistake: Mistake) -> tuple[list[str], str, str, str]:
     """(texts, target, prediction, weight) in words."""
     cut = [text if len(text) <= TEXT else f"{text[:TEXT]} …" for text in mistake.texts]
-    return cut, answer(mistake.target), answer(mistake.predicted), f"{mistake.weight:.4g}"
+    return cut, in_words(mistake.target), in_words(mistake.predicted), f"{mistake.weight:.4g}"
 
 
-def answer(value: str | float | Sequence[str]) -> str:
+def in_words(value: str | float | Sequence[str]) -> str:
     """A label, labels, or a number in words."""
     if isinstance(value, str):
         return value

@@ -18,12 +18,12 @@ def reliability(assessment: Assessment, salt: str, probability: str, share: str)
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=INK, ls="--", lw=0.8, label="calibrated")
-        lows, widths = [each.low for each in bins], [each.high - each.low for each in bins]
-        axes.bar(lows, [each.right for each in bins], widths, align="edge", color=COLOURS[0], ec="none", alpha=0.65)
+        lows, widths = [bin_.low for bin_ in bins], [bin_.high - bin_.low for bin_ in bins]
+        axes.bar(lows, [bin_.right for bin_ in bins], widths, align="edge", color=COLOURS[0], ec="none", alpha=0.65)
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=share)
         axes.set_xlabel(probability)
 
-    words = "; ".join(f"{each.probability:.2f}: {each.right:.2f} of {each.count:,}" for each in bins)
+    words = "; ".join(f"{bin_.probability:.2f}: {bin_.right:.2f} of {bin_.count:,}" for bin_ in bins)
     return svg("Calibration", words, draw, f"{salt}-calibration")
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from adakron_jax.data.table import printable
 from adakron_jax.evaluation.assessment import Assessment
-from adakron_jax.evaluation.page import LABEL_HEADS, SCORE_HEADS, answer, label_rows, score_rows, summary
+from adakron_jax.evaluation.page import LABEL_HEADS, SCORE_HEADS, in_words, label_rows, score_rows, summary
 from adakron_jax.evaluation.plots import CONFUSED
 
 LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
@@ -44,8 +44,8 @@ def mistakes(assessment: Assessment) -> Table:
     problem = assessment.problem
     heads = [problem.weight_head, "target", "predicted", "text"]
     rows = (
-        (f"{each.weight:.3g}", answer(each.target), answer(each.predicted), " | ".join(each.texts))
-        for each in assessment.mistakes
+        (f"{mistake.weight:.3g}", in_words(mistake.target), in_words(mistake.predicted), " | ".join(mistake.texts))
+        for mistake in assessment.mistakes
     )
     table = _table(problem.mistakes_title, heads, rows, left=4)
     for column, share in zip(table.columns, (None, 1, 1, 3), strict=True):

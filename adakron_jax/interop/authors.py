@@ -17,7 +17,15 @@ from safetensors.numpy import save
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
-from adakron_jax.interop.heads import Base, Imported, check_own, modules, outputs_of, own_head, tensors_of
+from adakron_jax.interop.heads import (
+    Base,
+    Imported,
+    check_native_head,
+    modules,
+    native_head,
+    outputs_of,
+    tensors_of,
+)
 from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
 from adakron_jax.methods import AdaKron, AdaMix
 from adakron_jax.splice import ALL_LAYERS, Site, path_of, require
@@ -35,17 +43,22 @@ def read(folder: Path, base: Base) -> Imported:
     """
     path, config = folder / WEIGHTS, base.config
     tensors = tensors_of(folder, WEIGHTS, PICKLED)
-    own = {name: tensor for name, tensor in tensors.items() if MARK in name and not name.endswith("score_weight")}
-    method = _method(own, config, str(path))
-    head = {piece.name for slot in own_head(config, 1) for piece in slot.all}
+    experts = {name: tensor for name, tensor in tensors.items() if MARK in name and not name.endswith("score_weight")}
+    method = _method(experts, config, str(path))
+    head = {piece.name for slot in native_head(config, 1) for piece in slot.all}
     rest = {
-        name: tensor for name, tensor in tensors.items() if name not in own and name not in head and MARK not in name
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in experts and name not in head and MARK not in name
     }
     try:
         if rest and pretrained.fingerprint(pretrained.from_checkpoint(rest, config)) != base.fingerprint:
             raise ValueError("its encoder is another than the base; accepted: the same values, or none")
-        slots = [*expert_slots(method, config), *own_head(config, outputs := outputs_of(tensors, config, str(path)))]
-        leaves = take(slots, own | {name: tensors[name] for name in head if name in tensors})
+        slots = [
+            *expert_slots(method, config),
+            *native_head(config, outputs := outputs_of(tensors, config, str(path))),
+        ]
+        leaves = take(slots, experts | {name: tensors[name] for name in head if name in tensors})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, AdaMix):
@@ -54,12 +67,12 @@ def read(folder: Path, base: Base) -> Imported:
     return Imported(method, leaves, base.problem(outputs))
 
 
-def _method(own: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> AdaKron | AdaMix:
+def _method(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> AdaKron | AdaMix:
     """From the tensors of the first layer."""
     root = f"{_roots(config)[0]}.MoA_"
     widths = {
         name.removeprefix(root).removesuffix(".weight"): len(tensor)
-        for name, tensor in own.items()
+        for name, tensor in tensors.items()
         if name.startswith(root) and name.endswith(".weight") and tensor.ndim == 2
     }
     if {f"A1.{_EXPERT}.0", f"A2.{_EXPERT}.0"} <= widths.keys():
@@ -92,17 +105,17 @@ def expert_slots(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Slot]:
         places = [(f"down/{{}}#{n}", f"A.{_EXPERT}.{n}", d, method.r) for n in range(method.experts)]
         inner = method.r
     slots = []
-    for ours, theirs, inputs, outputs in [*places, ("up/{}", f"B.{_EXPERT}.0", inner, d)]:
+    for leaf, stored, inputs, outputs in [*places, ("up/{}", f"B.{_EXPERT}.0", inner, d)]:
         kernel, bias = (
             of_each(
                 roots,
-                lambda root, kind=kind, theirs=theirs, shape=shape: Piece(
-                    f"{root}.MoA_{theirs}.{kind}", shape, "transposed" if kind == "weight" else "same"
+                lambda root, kind=kind, stored=stored, shape=shape: Piece(
+                    f"{root}.MoA_{stored}.{kind}", shape, "transposed" if kind == "weight" else "same"
                 ),
             )
             for kind, shape in (("weight", (inputs, outputs)), ("bias", (outputs,)))
         )
-        slots += [Slot(at + ours.format("kernel"), kernel), Slot(at + ours.format("bias"), bias)]
+        slots += [Slot(at + leaf.format("kernel"), kernel), Slot(at + leaf.format("bias"), bias)]
     return slots
 
 
@@ -112,13 +125,13 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     Raises:
       ValueError: the authors' code has no such method or form of it.
     """
-    check_own(card, "a classifier of the authors' code")
+    check_native_head(card, "a classifier of the authors' code")
     method, config, leaves = card.method, card.encoder, dict(leaves)
     require(method.layers == ALL_LAYERS, "layers", method.layers, f"{ALL_LAYERS}, for the authors' code")
-    fine = isinstance(method, AdaMix) or (
+    valid = isinstance(method, AdaMix) or (
         isinstance(method, AdaKron) and len(method.factors) == 2 and method.place == "sequential"
     )
-    if not fine:
+    if not valid:
         raise ValueError(
             f"method is {method}; accepted for the authors' code: adakron of two factors in its place, adamix"
         )
@@ -126,7 +139,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     if isinstance(method, AdaMix):
         for path in _mixed(method, config):
             leaves |= {f"{path}#{number}": expert for number, expert in enumerate(np.asarray(leaves[path]))}
-    tensors = put([*expert_slots(method, config), *own_head(config, card.problem.outputs)], leaves)
+    tensors = put([*expert_slots(method, config), *native_head(config, card.problem.outputs)], leaves)
     for name in [name for name in tensors if name.endswith(f".{_EXPERT}.0.weight")]:
         part = name.removesuffix(f"{_EXPERT}.0.weight")
         count = sum(other.startswith(f"{part}{_EXPERT}.") and other.endswith(".weight") for other in tensors)

@@ -18,7 +18,7 @@ from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
-from adakron_jax.interop.heads import Base, in_own_unit
+from adakron_jax.interop.heads import Base, with_unit_fused
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
@@ -48,8 +48,8 @@ def format_of(folder: Path) -> str:
         )
     for file in (huggingface.WEIGHTS, f"{huggingface.WEIGHTS}.index.json", huggingface.PICKLED):
         if (folder / file).is_file():
-            own = authors.is_authors(authors.tensors_of(folder, huggingface.WEIGHTS, huggingface.PICKLED))
-            return "authors" if own else "huggingface"
+            by_authors = authors.is_authors(authors.tensors_of(folder, huggingface.WEIGHTS, huggingface.PICKLED))
+            return "authors" if by_authors else "huggingface"
     raise ValueError(
         f"{folder}: neither adapter_config.json nor model.safetensors; accepted: a folder of peft's, of AdapterHub's, "
         "or a Hugging Face classifier"
@@ -158,7 +158,7 @@ def export_adapter(
         files = _whole(folder, card, to, quantize)
     else:
         writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
-        files = writers[to](card, in_own_unit(leaves, card.problem))
+        files = writers[to](card, with_unit_fused(leaves, card.problem))
     trained_in = Path(run) if folder != Path(run) else None
     said = "\n\n".join(filter(None, (_use(to, card, out.name), not_held(to, card.problem))))
     files["README.md"] = model_card(card, out.name, said, trained_in).encode()
@@ -219,7 +219,7 @@ def _whole(folder: Path, card: Card, to: str, quantize: str) -> dict[str, bytes]
     """The files of the classifier that an adapter makes of its encoder."""
     base = locate(card.base)
     _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
-    leaves = in_own_unit(flatten(params), card.problem)
+    leaves = with_unit_fused(flatten(params), card.problem)
     if to == "huggingface":
         return huggingface.write(card, leaves, base)
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:

@@ -73,24 +73,24 @@ class Fields:
         """Whole numbers of at least 0; a single one, or none at all, counts as a list."""
         value = self.left.pop(name, None)
         values = [] if value is None else value if isinstance(value, list) else [value]
-        if any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in values):
+        if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in values):
             raise self.refuse(name, value, "whole numbers of at least 0")
         return values
 
     def texts(self, name: str) -> list[str]:
         value = self.left.pop(name, None)
         values = [] if value is None else value if isinstance(value, list) else [value]
-        if not all(isinstance(each, str) for each in values):
+        if not all(isinstance(item, str) for item in values):
             raise self.refuse(name, value, "texts")
         return values
 
     def table(self, name: str, least: int | float) -> dict[str, Any]:
         """Names to numbers of at least `least`; nothing at all counts as an empty one."""
         value = self.left.pop(name, None) or {}
-        fine = isinstance(value, dict) and all(
-            isinstance(each, int | float) and not isinstance(each, bool) and each >= least for each in value.values()
+        valid = isinstance(value, dict) and all(
+            isinstance(item, int | float) and not isinstance(item, bool) and item >= least for item in value.values()
         )
-        if not fine:
+        if not valid:
             raise self.refuse(name, value, f"names with numbers of at least {least}")
         return value
 
@@ -134,11 +134,12 @@ def labels_of(said: Mapping[str, Any], count: int, where: str) -> tuple[str, ...
         if (ordered := tuple(names[code] for code in range(count))) != default:
             tables[key] = ordered
     if len(set(tables.values())) > 1:
-        code, one, other = next(
+        code, name, other_name = next(
             (code, *pair) for code, pair in enumerate(zip(*tables.values(), strict=True)) if pair[0] != pair[1]
         )
         raise ValueError(
-            f"{where}: id2label says that {code} is {one!r}, label2id that it is {other!r}; accepted: the same in both"
+            f"{where}: id2label says that {code} is {name!r}, label2id that it is {other_name!r}; accepted: the same "
+            "in both"
         )
     return next(iter(tables.values()), default)
 

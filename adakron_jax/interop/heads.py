@@ -118,7 +118,7 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     }
 
 
-def own_head(config: EncoderConfig, outputs: int) -> list[Slot]:
+def native_head(config: EncoderConfig, outputs: int) -> list[Slot]:
     """Where the architecture's own head lies in a classifier's checkpoint."""
     d = config.hidden_size
 
@@ -134,7 +134,9 @@ def own_head(config: EncoderConfig, outputs: int) -> list[Slot]:
 
 def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> int:
     """How many outputs the own head has that is among the tensors; ValueError if there is none."""
-    *_, projection = (slot for slot in own_head(config, 1) if slot.path.endswith(("classifier/kernel", "proj/kernel")))
+    *_, projection = (
+        slot for slot in native_head(config, 1) if slot.path.endswith(("classifier/kernel", "proj/kernel"))
+    )
     piece = next(iter(projection.all))
     tensor = tensors.get(piece.name)
     if tensor is None or tensor.ndim != 2 or not len(tensor):
@@ -144,24 +146,24 @@ def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: 
     return len(tensor)
 
 
-def is_own(card: Card) -> bool:
+def is_native_head(card: Card) -> bool:
     """Whether the head is what the architecture's own classifier has."""
     architecture = card.encoder.architecture
-    own_form = card.head == "own" or (card.head == architecture.form.activation and not architecture.form.normed)
+    form_matches = card.head == "own" or (card.head == architecture.form.activation and not architecture.form.normed)
     first = not architecture.pooler and card.encoder.pooling in (None, "cls")
-    return own_form and (card.pooling == "pooler" or (card.pooling == "first" and first))
+    return form_matches and (card.pooling == "pooler" or (card.pooling == "first" and first))
 
 
-def check_own(card: Card, what: str) -> None:
+def check_native_head(card: Card, what: str) -> None:
     """ValueError unless the head is the architecture's own."""
-    if not is_own(card):
+    if not is_native_head(card):
         raise ValueError(
             f"{what} cannot have a head of the form {card.head!r} on the pooling {card.pooling!r}; accepted: the own "
             f"head of {card.encoder.model_type} (--pooling pooler)"
         )
 
 
-def in_own_unit(leaves: Mapping[str, Any], problem: Problem) -> Leaves:
+def with_unit_fused(leaves: Mapping[str, Any], problem: Problem) -> Leaves:
     """The leaves, with a regression's mean and scale taken into the head: other programs have no place for them."""
     if problem.unit == (0.0, 1.0):
         return dict(leaves)

@@ -17,10 +17,10 @@ from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.files import read_json
-from adakron_jax.interop.heads import Base, Imported, check_own, outputs_of, own_head, tensors_of
+from adakron_jax.interop.heads import Base, Imported, check_native_head, native_head, outputs_of, tensors_of
 from adakron_jax.interop.slots import put, take
 from adakron_jax.methods import Full, Head
-from adakron_jax.splice import Method, fuse, is_own
+from adakron_jax.splice import Method, fuse, is_added
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 CLASSES = {
@@ -51,18 +51,18 @@ def read(folder: Path, base: Base) -> Imported:
     Raises:
       ValueError: a file is missing or damaged, or it is of another architecture or size, or no sequence classifier.
     """
-    own = Base(base.config, read_json(folder / "config.json"), {}, base.asked)
+    classifier = Base(base.config, read_json(folder / "config.json"), {}, base.asked)
     where = str(folder / "config.json")
-    if (model_type := own.said.get("model_type")) != base.config.model_type:
+    if (model_type := classifier.said.get("model_type")) != base.config.model_type:
         raise ValueError(
             f"{folder}: model_type is {model_type!r}; accepted: that of the base, {base.config.model_type}"
         )
     accepted = f"{CLASSES[base.config.model_type]}ForSequenceClassification"
-    if (architectures := own.said.get("architectures")) not in (None, [], [accepted]):
+    if (architectures := classifier.said.get("architectures")) not in (None, [], [accepted]):
         raise ValueError(f"{where}: architectures is {architectures!r}; accepted: {accepted}")
     path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
     outputs = outputs_of(tensors, base.config, str(path))
-    slots = own_head(base.config, outputs)
+    slots = native_head(base.config, outputs)
     named = {piece.name for slot in slots for piece in slot.all}
     try:
         head = take(slots, {name: tensor for name, tensor in tensors.items() if name in named})
@@ -70,21 +70,21 @@ def read(folder: Path, base: Base) -> Imported:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     encoder = {path: leaf for path, leaf in encoder.items() if path not in head}
-    problem, pooling = own.problem(outputs, where), _pooling(own)
+    problem, pooling = classifier.problem(outputs, where), _pooling(classifier)
     if pretrained.fingerprint(encoder) == base.fingerprint:
         return Imported(Head(), head, problem, pooling)
     return Imported(Full(), encoder | head, problem, pooling)
 
 
-def _pooling(own: Base) -> Pooling:
+def _pooling(classifier: Base) -> Pooling:
     """What the classifier's head reads: where its `config.json` says another than the base's, that."""
-    config = own.config
-    said = own.said.get(_POOLING, config.pooling)
+    config = classifier.config
+    said = classifier.said.get(_POOLING, config.pooling)
     if "pooling" not in config.architecture.keys or said == config.pooling:
         return "pooler"
     if said not in _POOLINGS.values():
         raise ValueError(f"config.json: {_POOLING} is {said!r}; accepted: {', '.join(_POOLINGS.values())}")
-    return next(ours for ours, theirs in _POOLINGS.items() if theirs == said)
+    return next(pooling for pooling, stored in _POOLINGS.items() if stored == said)
 
 
 def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
         return dict(leaves)
     try:
         simpler, leaves = fuse(method, dict(leaves), config)
-        if any(map(is_own, leaves)):
+        if any(map(is_added, leaves)):
             raise ValueError(f"method {method.name} fuses into {simpler.name}, which keeps modules of its own")
     except ValueError as error:
         formats = ", ".join(filter(None, (_OTHERWISE.get(method.name), "onnx")))
@@ -140,8 +140,8 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
     pooled = {}
     if "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
         card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}
-    check_own(card, "a Hugging Face classifier")
-    head = own_head(config, card.problem.outputs)
+    check_native_head(card, "a Hugging Face classifier")
+    head = native_head(config, card.problem.outputs)
     paths = {slot.path for slot in head}
     encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
     tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)

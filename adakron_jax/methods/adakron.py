@@ -51,8 +51,8 @@ class AdaKron(Method):
 
 
 def _check_factors(factors: tuple[int, ...]) -> None:
-    fine = bool(factors) and min(factors) >= 1
-    require(fine, "factors", factors, "one or more whole numbers of at least 1")
+    valid = bool(factors) and min(factors) >= 1
+    require(valid, "factors", factors, "one or more whole numbers of at least 1")
 
 
 class KronAdapter(nn.Module):

@@ -113,8 +113,8 @@ class _Mixed(Method):
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         plain, fused = self.plain(), {}
         for path, leaf in leaves.items():
-            at, found, rest = path.partition(f"@{self.name}/")
-            if not found:
+            at, mark, rest = path.partition(f"@{self.name}/")
+            if not mark:
                 fused[path] = leaf
                 continue
             projection, kind = rest.split("/")

@@ -21,7 +21,7 @@ from adakron_jax.splice import Method, Site, Splice, register, require
 Form = Literal["google", "adapterhub"]
 Place = Literal["attention", "ffn"]
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh"]
-OwnOrOther = Literal["own", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
+DefaultOrOther = Literal["own", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "gelu": functools.partial(nn.gelu, approximate=False),
@@ -75,13 +75,13 @@ def check_numbers(scales: tuple[float, ...]) -> None:
 
 def check_scales(scales: tuple[float, ...], config: EncoderConfig) -> None:
     """ValueError unless there is none, or one for every layer."""
-    fine = len(scales) in (0, config.num_layers)
-    require(fine, "scales", scales, f"none, or a number for each of {config.num_layers} layers")
+    valid = len(scales) in (0, config.num_layers)
+    require(valid, "scales", scales, f"none, or a number for each of {config.num_layers} layers")
 
 
 def check_places(places: tuple[str, ...]) -> None:
-    fine = 0 < len(places) == len(set(places)) and set(places) <= PLACES.keys()
-    require(fine, "places", places, f"one or more of {', '.join(PLACES)}")
+    valid = 0 < len(places) == len(set(places)) and set(places) <= PLACES.keys()
+    require(valid, "places", places, f"one or more of {', '.join(PLACES)}")
 
 
 @register
@@ -132,25 +132,25 @@ class Houlsby(Method):
     r: int = 64
     form: Form = "google"
     places: tuple[str, ...] = ("attention", "ffn")
-    activation: OwnOrOther = "own"
+    activation: DefaultOrOther = "own"
     scales: tuple[float, ...] = ()
 
     def __post_init__(self):
         require(self.r >= 1, "r", self.r, "at least 1")
         require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
         check_places(self.places)
-        accepted = get_args(OwnOrOther)
+        accepted = get_args(DefaultOrOther)
         require(self.activation in accepted, "activation", self.activation, ", ".join(accepted))
         check_numbers(self.scales)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         check_scales(self.scales, config)
         google = self.form == "google"
-        own = "gelu_tanh" if google else "silu"
+        default = "gelu_tanh" if google else "silu"
         module = functools.partial(
             Bottleneck,
             self.r,
-            ACTIVATIONS[own if self.activation == "own" else self.activation],
+            ACTIVATIONS[default if self.activation == "own" else self.activation],
             normed=False,
             kernel_init=nn.initializers.truncated_normal(1e-3) if google else nn.initializers.normal(0.02),
             dtype=dtype,

@@ -88,9 +88,9 @@ class Compacter(Method):
     def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
         check_scales(self.scales, config)
         width, hidden = config.hidden_size // self.reduction, config.hidden_size
-        fine = width > 0 and width % self.phm_dim == hidden % self.phm_dim == 0
+        valid = width > 0 and width % self.phm_dim == hidden % self.phm_dim == 0
         accepted = f"what leaves, of the hidden size {hidden}, a multiple of phm_dim {self.phm_dim}"
-        require(fine, "reduction", self.reduction, accepted)
+        require(valid, "reduction", self.reduction, accepted)
         return functools.partial(
             HypercomplexBottleneck,
             width,

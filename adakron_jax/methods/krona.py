@@ -39,14 +39,14 @@ class KronA(Update):
     def __post_init__(self):
         super().__post_init__()
         counts = (2, 2 * len(self.targets))
-        fine = len(self.a_shape) in counts and min(self.a_shape) >= 1
-        require(fine, "a_shape", self.a_shape, "two whole numbers of at least 1, or two for each target")
-        fine = len(self.ranks) in (0, *counts) and min(self.ranks, default=0) >= 0
-        require(fine, "ranks", self.ranks, "none, two whole numbers of at least 0, or two for each target")
+        valid = len(self.a_shape) in counts and min(self.a_shape) >= 1
+        require(valid, "a_shape", self.a_shape, "two whole numbers of at least 1, or two for each target")
+        valid = len(self.ranks) in (0, *counts) and min(self.ranks, default=0) >= 0
+        require(valid, "ranks", self.ranks, "none, two whole numbers of at least 0, or two for each target")
         require(self.scale > 0, "scale", self.scale, "above 0")
 
     @property
-    def own_scale(self) -> float:
+    def default_scale(self) -> float:
         return self.scale
 
     def shape_of(self, target: str) -> Sizes:
@@ -63,16 +63,19 @@ class KronA(Update):
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         shape = self.shape_of(target)
-        fine = not any(size % factor for size, factor in zip(sizes, shape, strict=True))
-        require(fine, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
-        return functools.partial(KroneckerProduct, shape, self.scale_of(target), dtype, self.ranks_of(target))
+        valid = not any(size % factor for size, factor in zip(sizes, shape, strict=True))
+        require(valid, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
+        return functools.partial(KroneckerUpdate, shape, self.scale_of(target), dtype, self.ranks_of(target))
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
-        a, b = (own[name] if name in own else own[f"{name}_1"] @ own[f"{name}_2"] for name in ("kron_a", "kron_b"))
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        a, b = (
+            leaves[name] if name in leaves else leaves[f"{name}_1"] @ leaves[f"{name}_2"]
+            for name in ("kron_a", "kron_b")
+        )
         return np.kron(a, b)
 
 
-class KroneckerProduct(nn.Module):
+class KroneckerUpdate(nn.Module):
     """y + s · x (A ⊗ B), without forming the product."""
 
     a_shape: Sizes

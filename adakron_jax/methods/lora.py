@@ -39,26 +39,26 @@ class Update(Method):
     scales: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self):
-        fine = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(self.accepted)
-        require(fine, "targets", self.targets, f"one or more of {', '.join(self.accepted)}")
+        valid = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(self.accepted)
+        require(valid, "targets", self.targets, f"one or more of {', '.join(self.accepted)}")
         require(all(map(math.isfinite, self.scales)), "scales", self.scales, "finite numbers")
 
     @property
-    def own_scale(self) -> float:
+    def default_scale(self) -> float:
         """s where `scales` does not say another."""
         raise NotImplementedError
 
     def scale_of(self, target: str) -> Scale:
         """s of a target: one number, or one for every layer."""
         if not self.scales:
-            return self.own_scale
+            return self.default_scale
         return self.scales[self.targets.index(target) :: len(self.targets)]
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         """Builds the module of a target that reads and gives so many numbers a token."""
         raise NotImplementedError
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
         """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
         raise NotImplementedError
 
@@ -78,7 +78,7 @@ class Update(Method):
             for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
                 added = _below(leaves, path_of(site, self.name).format(i=layer))
                 kernel = f"{DENSES[site]}/kernel".format(i=layer)
-                fused[kernel] = fused[kernel] + np.float32(scale) * self.product(added, shared, sizes(site, config))
+                fused[kernel] = fused[kernel] + np.float32(scale) * self.update(added, shared, sizes(site, config))
         return Head(), fused
 
 
@@ -113,15 +113,15 @@ class LoRA(Update):
         require(self.alpha > 0, "alpha", self.alpha, "above 0")
 
     @property
-    def own_scale(self) -> float:
+    def default_scale(self) -> float:
         return self.alpha / self.r
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
         return functools.partial(LowRank, self.r, self.scale_of(target), dtype)
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
-        return own["lora_a"] @ own["lora_b"]
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        return leaves["lora_a"] @ leaves["lora_b"]
 
 
 class LowRank(nn.Module):
@@ -162,11 +162,13 @@ class VeRA(Update):
         require(self.r >= 1, "r", self.r, "at least 1")
 
     @property
-    def own_scale(self) -> float:
+    def default_scale(self) -> float:
         return 1.0
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        inputs, outputs = (max(sides) for sides in zip(*(sizes(each, config) for each in self.targets), strict=True))
+        inputs, outputs = (
+            max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)
+        )
         return Splice(functools.partial(Projections, inputs, outputs, self.r), label="frozen")
 
     def trains(self, path: str) -> bool:
@@ -175,9 +177,9 @@ class VeRA(Update):
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         return functools.partial(Scaled, self.scale_of(target), dtype)
 
-    def product(self, own: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
         a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
-        return (a * own["lambda_d"]) @ (b * own["lambda_b"])
+        return (a * leaves["lambda_d"]) @ (b * leaves["lambda_b"])
 
 
 class Projections(nn.Module):

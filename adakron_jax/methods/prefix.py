@@ -112,7 +112,7 @@ class Prepend(nn.Module):
     """
 
     length: int
-    learned: bool
+    direct: bool
     dtype: Any = None
     gate: Callable[..., nn.Module] | None = None
 
@@ -120,7 +120,7 @@ class Prepend(nn.Module):
     def __call__(
         self, value: KeysValues, inputs: Float[Array, "rows seq d"], segments: Array, shared: Any, layer: Any, **_: Any
     ) -> KeysValues:
-        if self.learned:
+        if self.direct:
             shape = (self.length, inputs.shape[-1])
             prefix = [self.param(name, nn.initializers.normal(1.0), shape) for name in ("key", "value")]
         else:

@@ -56,8 +56,8 @@ class IA3(Method):
 
     def __post_init__(self):
         accepted = (*DENSES, *SCALED_INPUTS)
-        fine = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(accepted)
-        require(fine, "targets", self.targets, f"one or more of {', '.join(accepted)}")
+        valid = 0 < len(self.targets) == len(set(self.targets)) and set(self.targets) <= set(accepted)
+        require(valid, "targets", self.targets, f"one or more of {', '.join(accepted)}")
 
     def leaf(self, target: str) -> str:
         """The name of a target's vector."""

@@ -66,8 +66,8 @@ class UniPELT(Method):
     targets: tuple[str, ...] = ("query", "value")
 
     def __post_init__(self):
-        fine = bool(self.parts) and set(self.parts) <= set(get_args(Part))
-        require(fine, "parts", self.parts, f"one or more of {', '.join(get_args(Part))}")
+        valid = bool(self.parts) and set(self.parts) <= set(get_args(Part))
+        require(valid, "parts", self.parts, f"one or more of {', '.join(get_args(Part))}")
         require(self.lora_r >= 1, "lora_r", self.lora_r, "at least 1")
         self.members()
 
@@ -81,8 +81,8 @@ class UniPELT(Method):
         return [(part, known[part]) for part in self.parts]
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        fine = "lora" not in self.parts or self.lora_r <= config.hidden_size
-        require(fine, "lora_r", self.lora_r, f"at most {config.hidden_size}")
+        valid = "lora" not in self.parts or self.lora_r <= config.hidden_size
+        require(valid, "lora_r", self.lora_r, f"at most {config.hidden_size}")
         gate = functools.partial(Gate, dtype)
 
         def gated(part: str, site: Site, splice: Splice) -> Splice:
@@ -98,7 +98,7 @@ class UniPELT(Method):
         )
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
-        return next((found for _, member in self.members() if (found := member.shared(config, dtype))), None)
+        return next((splice for _, member in self.members() if (splice := member.shared(config, dtype))), None)
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         require(

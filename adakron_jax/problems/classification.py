@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.data.labels import each, in_order, listed, name_of, plain, short, value_of
+from adakron_jax.data.labels import in_order, listed, name_of, plain, read_cells, short, value_of
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, Texts, confusion, mistakes
 from adakron_jax.evaluation.plots import reliability
@@ -38,7 +38,7 @@ class Classification(Labelled):
         (column,) = columns
         if column in table.orders:
             return cls(table.orders[column])
-        labels = in_order(each(table, column, name_of))
+        labels = in_order(read_cells(table, column, name_of))
         if len(labels) < 2:
             only = short(*labels)
             raise ValueError(
@@ -51,7 +51,7 @@ class Classification(Labelled):
     ) -> Int[np.ndarray, " examples"]:
         if len(columns) > 1:
             raise ValueError(f"label is {' '.join(columns)}; accepted: one column")
-        codes = each(table, columns[0], lambda cell: self.code_of(name_of(cell)))
+        codes = read_cells(table, columns[0], lambda cell: self.code_of(name_of(cell)))
         return np.fromiter(codes, np.int32, len(table))
 
     def named(self, table: Table, columns: Sequence[str]) -> Table:
@@ -74,7 +74,7 @@ class Classification(Labelled):
         return table
 
     def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
-        return each(table, columns[0], name_of)
+        return read_cells(table, columns[0], name_of)
 
     def counts(self, targets: Targets) -> Int[np.ndarray, " labels"]:
         return np.bincount(targets, minlength=len(self.labels))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from adakron_jax.data.labels import as_list, each, holds, in_order, name_of, short
+from adakron_jax.data.labels import as_list, holds, in_order, name_of, read_cells, short
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
 from adakron_jax.evaluation.plots import reliability
@@ -68,13 +68,17 @@ class Multilabel(Labelled):
         if len(columns) > 1:
             if set(columns) != set(self.labels):
                 raise ValueError(f"label is {' '.join(columns)}; accepted: {', '.join(self.labels)}")
-            return np.stack([np.fromiter(each(table, name, holds), bool, len(table)) for name in self.labels], axis=-1)
+            return np.stack(
+                [np.fromiter(read_cells(table, name, holds), bool, len(table)) for name in self.labels], axis=-1
+            )
         (column,) = columns
         lists = _lists(table, column)
         if _hot(lists) == len(self.labels):
             return np.array(lists, bool)
         held = np.zeros((len(table), len(self.labels)), bool)
-        rows = each(table.replaced(column, lists), column, lambda names: [self.code_of(name) for name in _named(names)])
+        rows = read_cells(
+            table.replaced(column, lists), column, lambda names: [self.code_of(name) for name in _named(names)]
+        )
         for row, codes in enumerate(rows):
             held[row, codes] = True
         return held
@@ -168,7 +172,7 @@ def _lists(table: Table, column: str) -> list[list[Any]]:
             raise ValueError(f"{short(cell)}; accepted: a list of labels")
         return [part.strip() for part in cell.split(mark) if part.strip()]
 
-    return list(each(table, column, read))
+    return list(read_cells(table, column, read))
 
 
 def _hot(lists: Sequence[Sequence[Any]]) -> int:
@@ -191,4 +195,4 @@ def _named(cells: Sequence[Any]) -> list[str]:
 
 
 def _names(table: Table, column: str, lists: list[list[Any]]) -> Iterator[str]:
-    return itertools.chain.from_iterable(each(table.replaced(column, lists), column, _named))
+    return itertools.chain.from_iterable(read_cells(table.replaced(column, lists), column, _named))

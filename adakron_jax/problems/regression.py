@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from adakron_jax.data.labels import as_number, each, short
+from adakron_jax.data.labels import as_number, read_cells, short
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
 from adakron_jax.evaluation.plots import scatter
@@ -93,7 +93,7 @@ class Regression(Problem):
                 raise ValueError(f"{short(cell)}; accepted: a number{limits}")
             return number
 
-        return np.fromiter(each(table, columns[0], read), np.float64, len(table))
+        return np.fromiter(read_cells(table, columns[0], read), np.float64, len(table))
 
     @staticmethod
     def losses(logits: Float[Array, "*batch 1"], targets: Float[Array, " *batch"]) -> Float[Array, " *batch"]:

@@ -175,14 +175,14 @@ class LastResort:
 @router.post("/predict")
 async def predict(body: ToAny, server: Serving) -> list[list[Label]] | list[Label]:
     """Labels of one text, the most probable first, or a list of such lists for several."""
-    labels = await server.answer(body.adapter, body.texts(), body.parameters)
+    labels = await server.predict(body.adapter, body.texts(), body.parameters)
     return labels[0] if isinstance(body.inputs, str) else labels
 
 
 @router.post("/adapters/{name}")
 async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> list[list[Label]]:
     """As the hub's inference API answers: a list for every text, of one text too."""
-    return await server.answer(name, body.texts(), body.parameters)
+    return await server.predict(name, body.texts(), body.parameters)
 
 
 @router.post("/adapters/{name}/predict")
@@ -190,7 +190,7 @@ async def predict_as_text_embeddings_inference(
     name: str, body: AsTextEmbeddingsInference, server: Serving
 ) -> list[list[Label]] | list[Label]:
     """As `/predict` of text-embeddings-inference reads and answers: `["a", "b"]` is a pair there."""
-    labels = await server.answer(name, body.texts(), body.parameters)
+    labels = await server.predict(name, body.texts(), body.parameters)
     return labels if body.is_batch else labels[0]
 
 

@@ -21,7 +21,7 @@ from adakron_jax.serving.folders import FILES, AdapterFolders, Stamp, UnknownAda
 log = logging.getLogger("adakron.serving")
 AT_ONCE = 256  # texts that the bank is asked at once
 FULL = 64  # texts that are not kept waiting for others
-Answer = tuple[Problem, Prediction]
+Predicted = tuple[Problem, Prediction]
 ROOM = 16  # adapters that may be added to those there are at first before a stack has to grow, which compiles
 
 
@@ -40,10 +40,10 @@ class _Item:
     name: str
     text: Text
     with_logits: bool
-    waiting: asyncio.Future[Answer]
+    waiting: asyncio.Future[Predicted]
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, result: Answer | Exception) -> None:
+    def settle(self, result: Predicted | Exception) -> None:
         try:
             self.loop.call_soon_threadsafe(_settle, self.waiting, result)
         except RuntimeError:
@@ -51,7 +51,7 @@ class _Item:
                 raise
 
 
-def _settle(waiting: asyncio.Future, result: Answer | Exception) -> None:
+def _settle(waiting: asyncio.Future, result: Predicted | Exception) -> None:
     if waiting.done():  # whoever asked has gone
         return
     if isinstance(result, Exception):
@@ -103,7 +103,7 @@ class Engine:
         """Texts in the queue."""
         return len(self._queue)
 
-    async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Answer]:
+    async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Predicted]:
         """The predictions of an adapter, and the problem that they are of.
 
         Raises:
@@ -124,7 +124,7 @@ class Engine:
     def _run(self) -> None:
         while items := self._take():
             try:
-                self._answer(items)
+                self._predict_all(items)
             except Exception as error:  # whoever waits has to hear of it; the next batch is another
                 for item in items:
                     item.settle(error)
@@ -144,7 +144,7 @@ class Engine:
                 taken.append(self._queue.popleft())
             return taken
 
-    def _answer(self, items: Sequence[_Item]) -> None:
+    def _predict_all(self, items: Sequence[_Item]) -> None:
         """Settles all items; where a batch raises, adapter by adapter, so that one harms no other's requests."""
         by_name: dict[str, list[_Item]] = {}
         for item in items:
@@ -157,14 +157,14 @@ class Engine:
                     error = _failure(name, error)
                 for item in by_name.pop(name):
                     item.settle(error)
-        error = self._predict([item for some in by_name.values() for item in some])
+        error = self._predict([item for group in by_name.values() for item in group])
         if error is not None and len(by_name) > 1:
             log.warning("a batch of %d adapters raised %r; they are asked one by one", len(by_name), error)
-        for name, some in by_name.items() if error is not None else ():
-            guilty = error if len(by_name) == 1 else self._predict(some)
+        for name, group in by_name.items() if error is not None else ():
+            guilty = error if len(by_name) == 1 else self._predict(group)
             if guilty is not None:
                 failure = _failure(name, guilty)
-                for item in some:
+                for item in group:
                     item.settle(failure)
 
     def _predict(self, items: Sequence[_Item]) -> Exception | None:

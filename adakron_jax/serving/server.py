@@ -37,7 +37,7 @@ class Server:
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
 
-    async def answer(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[list[Label]]:
+    async def predict(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[list[Label]]:
         """Labels of every text, by the adapter of this name."""
         self.check_ready()
         self.limits.check(texts)
@@ -45,7 +45,7 @@ class Server:
             await asyncio.to_thread(self._check_tokens, name, texts)
         function = parameters.function_to_apply
         predictions = await self.engine.predict(name, texts, with_logits=function is not None)
-        return [answers.labels(problem, each, function, parameters.top_k) for problem, each in predictions]
+        return [answers.labels(problem, prediction, function, parameters.top_k) for problem, prediction in predictions]
 
     def check_ready(self) -> None:
         """Busy before everything is compiled."""

@@ -13,7 +13,7 @@ from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.splice import Method, is_own
+from adakron_jax.splice import Method, is_added
 from tests.encoders.test_bert import BERT, packed_pairs
 from tests.methods.test_fuse import random_leaves
 
@@ -63,7 +63,7 @@ def mixture(request: pytest.FixtureRequest) -> Mixture:
     sets = [plain_leaves(leaves, lambda i, layer, x, c=c: x[c[i, layer]]) for c in choices]
     sets.append(plain_leaves(leaves, lambda i, layer, x: x.mean(axis=0)))
     stacked = {path: np.stack([each[path] for each in sets]) for path in sets[0]}
-    base = {path: leaf for path, leaf in leaves.items() if not is_own(path)}
+    base = {path: leaf for path, leaf in leaves.items() if not is_added(path)}
     serve = jax.vmap(lambda own: plain.apply({"params": unflatten(base | own)}, INPUTS))
     *possible, averaged = np.asarray(jax.jit(serve)(stacked))
     return Mixture(np.asarray(jax.jit(train)(keys)), np.asarray(evaluated), np.array(possible), averaged)
@@ -75,7 +75,7 @@ def plain_leaves(
     """AdaKron's leaves, from what is picked of the experts of each projection, counted from 0, and layer."""
     own = {}
     for path, leaf in leaves.items():
-        if is_own(path):
+        if is_added(path):
             projection, kind = path.split("/")[-2:]
             if projection != "up":
                 number = int(projection.removeprefix("down").removeprefix("_") or 1)
@@ -116,7 +116,7 @@ def test_evaluation_averages_the_experts_weights(mixture: Mixture) -> None:
 )
 def test_experts_are_held_where_the_mixture_says(method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
     found = flatten(SequenceClassifier(CONFIG, method).shapes())
-    own = {path.split("@")[1]: leaf.shape for path, leaf in found.items() if is_own(path)}
+    own = {path.split("@")[1]: leaf.shape for path, leaf in found.items() if is_added(path)}
     kernels = {f"{method.name}/{name}/kernel": shape for name, shape in shapes.items()}
     biases = {f"{method.name}/{name}/bias": (*shape[:-2], shape[-1]) for name, shape in shapes.items()}
     assert own == kernels | biases

@@ -13,7 +13,7 @@ import pytest
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, flatten, graft
-from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, fuse, is_own
+from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, fuse, is_added
 from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import BERT, packed_pairs
 
@@ -93,13 +93,13 @@ def test_merged_and_unmerged_logits_agree(setup: Setup) -> None:
     unfused = forward(setup.method)(setup.leaves)
     np.testing.assert_allclose(forward(setup.fused_method)(setup.fused), unfused, rtol=0, atol=1e-5)
     # It says something only where the method matters to the logits.
-    stronger = {path: 1.5 * leaf if is_own(path) else leaf for path, leaf in setup.leaves.items()}
+    stronger = {path: 1.5 * leaf if is_added(path) else leaf for path, leaf in setup.leaves.items()}
     assert np.abs(forward(setup.method)(stronger) - unfused).max() > 1e-3
 
 
 def test_the_merged_method_is_a_simpler_one(setup: Setup) -> None:
-    own = {path for path in setup.leaves if is_own(path)}
-    left = {path for path in setup.fused if is_own(path)}
+    own = {path for path in setup.leaves if is_added(path)}
+    left = {path for path in setup.fused if is_added(path)}
     assert setup.fused_method != setup.method
     assert sum(setup.fused[path].size for path in left) < sum(setup.leaves[path].size for path in own)
 

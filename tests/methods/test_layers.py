@@ -17,7 +17,7 @@ from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, AdaMix, Houlsby, LoRA, Prefix
 from adakron_jax.params import count, flatten, merge_params, split_params, unflatten
-from adakron_jax.splice import METHODS, Method, fuse, is_own, is_trainable
+from adakron_jax.splice import METHODS, Method, fuse, is_added, is_trainable
 from tests.encoders.test_bert import BERT, packed_pairs
 
 CONFIG = dataclasses.replace(BERT, hidden_size=128, num_layers=4, initializer_range=0.1)
@@ -40,12 +40,12 @@ def logits(method: Method, leaves: dict[str, Any], inputs: Packed = INPUTS, **se
 def test_added_leaves_are_of_the_chosen_layers_alone_or_the_method_refuses(name: str) -> None:
     method = dataclasses.replace(METHODS[name](), layers="1-2")
     whole = flatten(SequenceClassifier(CONFIG, METHODS[name]()).shapes())
-    if not any(map(is_own, whole)) or any(METHODS[name]().trains(path) and not is_own(path) for path in whole):
+    if not any(map(is_added, whole)) or any(METHODS[name]().trains(path) and not is_added(path) for path in whole):
         with pytest.raises(ValueError, match=f"method.layers is '1-2'; accepted: all, as {re.escape(name)} trains"):
             SequenceClassifier(CONFIG, method).shapes()
         return
     shapes = flatten(SequenceClassifier(CONFIG, method).shapes())
-    assert shapes.keys() == {path for path in whole if not is_own(path) or layer_of(path) in (None, 1, 2)}
+    assert shapes.keys() == {path for path in whole if not is_added(path) or layer_of(path) in (None, 1, 2)}
     shared = [path for path in shapes if "shared@" in path]
     assert all(shapes[path].shape == whole[path].shape for path in shapes.keys() - set(shared))
 
@@ -59,9 +59,9 @@ def test_it_computes_as_with_modules_that_change_nothing_in_the_others(
     chosen = (None, *some.layer_numbers(CONFIG))
     leaves = leaves_of(method)
     for path, leaf in leaves.items():
-        if is_own(path) and silent in path and layer_of(path) not in chosen:
+        if is_added(path) and silent in path and layer_of(path) not in chosen:
             leaf[...] = 0
-    of_some = {path: leaf for path, leaf in leaves.items() if not is_own(path) or layer_of(path) in chosen}
+    of_some = {path: leaf for path, leaf in leaves.items() if not is_added(path) or layer_of(path) in chosen}
     np.testing.assert_allclose(logits(some, of_some), logits(method, leaves), rtol=0, atol=1e-5)
 
 
@@ -95,9 +95,9 @@ def test_nothing_is_differentiated_below_the_first_chosen_layer() -> None:
 
 def test_names_in_the_portable_adapter_keep_the_numbers_of_the_layers(tmp_path: Path) -> None:
     method = Prefix(length=2, mlp=False, layers="1-2")
-    names = adapter.canonical([path for path in leaves_of(method) if is_own(path)], method, CONFIG)
+    names = adapter.canonical([path for path in leaves_of(method) if is_added(path)], method, CONFIG)
     assert sorted(names.values()) == [f"layer.{i}.prefix.{leaf}" for i in (1, 2) for leaf in ("key", "value")]
-    added = {path: leaf for path, leaf in leaves_of(method).items() if is_own(path)}
+    added = {path: leaf for path, leaf in leaves_of(method).items() if is_added(path)}
     tensors = adapter.to_tensors(added, method, CONFIG)
     back = adapter.from_tensors(tensors, list(added), method, CONFIG)
     jax.tree.map(np.testing.assert_array_equal, back, added)

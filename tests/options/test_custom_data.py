@@ -74,7 +74,10 @@ def test_a_grids_file_may_say_the_columns(tiny: Path, tmp_path: Path):
         (COLUMNS, "data is .hub.; accepted: a table: a file, a folder"),
         (("--task", "mine", *COLUMNS), "data is 'hub'; accepted: a table: a file, a folder"),
         (("--data", REVIEWS, *COLUMNS, "--task", "a/b"), "task is 'a/b'; accepted: a name of letters"),
-        (("--data", REVIEWS, *COLUMNS, "--best-by", "f2"), "best_by is 'f2'; accepted: auto, accuracy, .*, mae, .*last"),
+        (
+            ("--data", REVIEWS, *COLUMNS, "--best-by", "f2"),
+            "best_by is 'f2'; accepted: auto, accuracy, .*, mae, .*last",
+        ),
         (("--data", REVIEWS, *COLUMNS, "--problem", "x"), "argument --problem: invalid choice: 'x'"),
         (("--data", REVIEWS, *COLUMNS, "--folds", "3", "--validation", "0.2"), "validation is '0.2'; accepted: auto"),
         (("--data", REVIEWS, *COLUMNS, "--folds", "3", "--fold", "4"), "fold is 4; accepted: 1 to 3"),

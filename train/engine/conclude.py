@@ -6,7 +6,7 @@ import numpy as np
 
 from adakron_jax import adapter
 from adakron_jax.params import merge_params, split_params
-from adakron_jax.splice import is_own
+from adakron_jax.splice import is_added
 from train.engine import hosts
 from train.engine.evaluation import assess_best, best_of, score_once
 from train.engine.run import Clock, Run, RunGroup
@@ -79,7 +79,7 @@ def save_adapter(run: Run, state: TrainState, group: RunGroup, base: Pretrained,
         texts=task.texts,
         label=task.label,
     )
-    leaves = hosts.fetch(merge_params(state.trainable, split_params(run.frozen, is_own)[0]))
+    leaves = hosts.fetch(merge_params(state.trainable, split_params(run.frozen, is_added)[0]))
     if hosts.is_writer():
         adapter.save(config.folder / "adapter", leaves, card)
 

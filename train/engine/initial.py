@@ -17,7 +17,7 @@ from adakron_jax.encoders.sequence_classifier import OUTPUT_BIASES, SequenceClas
 from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problems import Problem
-from adakron_jax.splice import is_own, is_trainable
+from adakron_jax.splice import is_added, is_trainable
 from train import terminal
 from train.engine import hosts, optim
 from train.engine.dataset import Dataset
@@ -103,8 +103,8 @@ def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: S
         return hosts.put(jax.tree.map(lambda x: jnp.asarray(x, model.dtype), tree), shardings.of(tree))
 
     frozen = [split_params(tree, is_trainable(model.method))[1] for tree in params]
-    base = place(split_params(frozen[0], is_own)[1])
-    return [merge_params(place(split_params(tree, is_own)[0]), base) for tree in frozen]
+    base = place(split_params(frozen[0], is_added)[1])
+    return [merge_params(place(split_params(tree, is_added)[0]), base) for tree in frozen]
 
 
 def read_start(config: RunConfig) -> Card | None:
@@ -143,7 +143,7 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
       ValueError: the adapter is damaged, or of another method or encoder.
     """
     trains = is_trainable(config.method)
-    adds_frozen = any(is_own(path) and not trains(path) for path in fresh)
+    adds_frozen = any(is_added(path) and not trains(path) for path in fresh)
     if (reached(config) and not adds_frozen) or (card := check_start(config, base)) is None:
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])

@@ -13,7 +13,7 @@ import numpy as np
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.data.plan import Plan
 from adakron_jax.params import Tree, budget, merge_params, split_params
-from adakron_jax.splice import is_own, is_trainable
+from adakron_jax.splice import is_added, is_trainable
 from train.engine import hosts
 from train.engine.cache import Cache
 from train.engine.checkpoint import Checkpoints
@@ -128,7 +128,7 @@ def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[Run
         if len(starts := {run.start for run in runs}) > 1:
             raise ValueError(f"runs that are to go on as one are at the steps {sorted(starts)}; start the same again")
         steps = cache.steps(lead, model, problem.losses, shardings, states[0], frozen[0], several=len(runs) > 1)
-        added, base = zip(*(split_params(tree, is_own) for tree in frozen), strict=True)
+        added, base = zip(*(split_params(tree, is_added) for tree in frozen), strict=True)
         state = stack(states)
         del params, frozen, states  # of several runs, copies
         yield RunGroup(runs, data, shardings, steps, merge_params(stack(added), base[0])), state

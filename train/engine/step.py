@@ -19,7 +19,7 @@ from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.precision import of_matmuls
-from adakron_jax.splice import is_own
+from adakron_jax.splice import is_added
 from train.engine.optim import LinearSchedule
 from train.engine.sharding import Shardings
 
@@ -115,7 +115,7 @@ def train_step_of_group(step: Callable[..., Any], states: TrainState, frozen: Tr
 
     A CPU takes no more of them at once than its caches hold.
     """
-    added, base = split_params(frozen, is_own)
+    added, base = split_params(frozen, is_added)
     runs, _, rows, seq = batches.inputs.tokens.shape
     at_once = max(1, CPU_POSITIONS // (rows * seq)) if jax.default_backend() == "cpu" else runs
     step_of_run = lambda run: step(run[0], merge_params(run[1], base), run[2])  # noqa: E731
@@ -171,7 +171,7 @@ def compile_steps(
     step = functools.partial(train_step, model=model, losses_of=losses_of, optimizer=optimizer, shardings=shardings)
     if several:
         step = functools.partial(train_step_of_group, step)
-        added, base = split_params(at_frozen, is_own)
+        added, base = split_params(at_frozen, is_added)
         at_state, added, at_batch = jax.tree.map(shardings.stacked, (at_state, added, at_batch))
         at_frozen = merge_params(added, base)
     train = jax.jit(

@@ -61,7 +61,7 @@ def read(fields: Fields, config: EncoderConfig) -> Measured:
     missing = {layer for layer in fields.wholes("leave_out") if layer < config.num_layers}
     layers = layers_without(missing, config.num_layers)
     scales = () if scaling == 1 else (float(scaling),) * (config.num_layers - len(missing))
-    widths = tuple(0 if layer in missing else each for layer, each in enumerate(_widths(fields, config)))
+    widths = tuple(0 if layer in missing else width for layer, width in enumerate(_widths(fields, config)))
     if not places or not any(widths):
         raise fields.refuse(
             "mh_adapter, output_adapter and leave_out", (places, sorted(missing)), "an adapter somewhere"
@@ -116,7 +116,7 @@ def _read_compacter(
 
 def slots(measured: Measured, name: str, config: EncoderConfig, owner: Method | None = None) -> list[Slot]:
     """Where the leaves lie; those of `owner`, if the bottleneck is a part of it, with its gate."""
-    method, found = measured.method, []
+    method, slots_ = measured.method, []
     phm, names, d = isinstance(method, Compacter), modules(config), config.hidden_size
     method_name = owner.name if owner else method.name
     for place in _places(method):
@@ -125,28 +125,30 @@ def slots(measured: Measured, name: str, config: EncoderConfig, owner: Method | 
         chosen = (owner or method).layer_numbers(config)
         bases = {i: f"{parents[i]}.adapters.{name}." if measured.widths[i] else "" for i in chosen}
         width = {base: measured.widths[i] for i, base in bases.items()}
-        for ours, theirs, is_down in (("down", "adapter_down.0", True), ("up", "adapter_up", False)):
+        for layer_name, stored_name, is_down in (("down", "adapter_down.0", True), ("up", "adapter_up", False)):
 
-            def piece(base: str, kind: str, theirs: str = theirs, is_down: bool = is_down, width: Any = width) -> Piece:
+            def piece(
+                base: str, kind: str, stored_name: str = stored_name, is_down: bool = is_down, width: Any = width
+            ) -> Piece:
                 shape = (d, width[base]) if is_down else (width[base], d)
                 if isinstance(method, Compacter):
                     n, rank = method.phm_dim, method.phm_rank
                     shapes = {"W_left": (n, shape[0] // n, rank), "W_right": (n, rank, shape[1] // n), "b": shape[1:]}
-                    return Piece(f"{base}{theirs}.{kind}", shapes[kind])
+                    return Piece(f"{base}{stored_name}.{kind}", shapes[kind])
                 if kind == "weight":
-                    return Piece(f"{base}{theirs}.weight", shape, "transposed")
-                return Piece(f"{base}{theirs}.bias", shape[1:])
+                    return Piece(f"{base}{stored_name}.weight", shape, "transposed")
+                return Piece(f"{base}{stored_name}.bias", shape[1:])
 
             kinds = {"left": "W_left", "right": "W_right", "bias": "b"} if phm else {"kernel": "weight", "bias": "bias"}
             for leaf, kind in kinds.items():
                 pieces = of_each(bases, lambda base, kind=kind, piece=piece: piece(base, kind))
-                found.append(Slot(f"{at}{ours}/{leaf}", pieces))
+                slots_.append(Slot(f"{at}{layer_name}/{leaf}", pieces))
         if owner:
-            found += gate_slots(at, {i: base and f"{base}gate" for i, base in bases.items()}, d)
+            slots_ += gate_slots(at, {i: base and f"{base}gate" for i, base in bases.items()}, d)
     if isinstance(method, Compacter):
         rule = Piece(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
-        found.append(Slot(f"{path_of_shared(method_name)}phm_rule", rule))
-    return found
+        slots_.append(Slot(f"{path_of_shared(method_name)}phm_rule", rule))
+    return slots_
 
 
 def _places(method: AnyBottleneck) -> tuple[str, ...]:
@@ -169,19 +171,21 @@ def measure(
             "them: adapterhub"
         )
     chosen = (owner or method).layer_numbers(config)
-    here = [layer in chosen for layer in range(config.num_layers)]
+    present = [layer in chosen for layer in range(config.num_layers)]
     if isinstance(method, Compacter):
-        return Measured(method, tuple(config.hidden_size // method.reduction if each else 0 for each in here))
+        return Measured(
+            method, tuple(config.hidden_size // method.reduction if is_present else 0 for is_present in present)
+        )
     widths = []
-    for layer, there in enumerate(here):
+    for layer, is_present in enumerate(present):
         ends = [0]
-        for place in method.places if there else ():
+        for place in method.places if is_present else ():
             at = path_of(PLACES[place], (owner or method).name).format(i=layer)
             down, bias, up = (np.asarray(leaves[f"{at}{leaf}"]) for leaf in ("down/kernel", "down/bias", "up/kernel"))
             ends.append(used(down.T, bias, up))
-        widths.append(max(ends) or method.r if there else 0)
+        widths.append(max(ends) or method.r if is_present else 0)
     if max(widths) < method.r:  # as no file would say how wide ours is
-        widths = [method.r if there else 0 for there in here]
+        widths = [method.r if is_present else 0 for is_present in present]
     return Measured(method, tuple(widths))
 
 
@@ -211,7 +215,7 @@ def describe(measured: Measured, config: EncoderConfig) -> dict[str, Any]:
         "ln_before": False,
         "ln_after": False,
         "reduction_factor": factors[max(widths)] if len(widths) == 1 else table | {"default": factors[max(widths)]},
-        "non_linearity": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == activation),
+        "non_linearity": next(stored for stored, activation_ in ACTIVATIONS.items() if activation_ == activation),
         "scaling": scales.pop(),
         "leave_out": [layer for layer, width in enumerate(measured.widths) if not width],
         "is_parallel": False,

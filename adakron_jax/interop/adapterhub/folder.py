@@ -64,8 +64,8 @@ def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, n
     """A prefix's MLP is in the file once for the model and once for every layer; ValueError if the copies differ."""
     kept: dict[str, np.ndarray] = {}
     for long, tensor in tensors.items():
-        prefix, found, rest = long.partition(f".pool.prefix_tunings.{name}.")
-        short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if found else long
+        prefix, is_copy, rest = long.partition(f".pool.prefix_tunings.{name}.")
+        short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if is_copy else long
         if short in kept and not np.array_equal(kept[short], tensor, equal_nan=True):
             raise ValueError(f"{long} is another than {short}; accepted: copies of one tensor")
         kept[short] = tensor

@@ -17,12 +17,12 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
-from adakron_jax.interop.heads import is_own, own_head, tensors_of
+from adakron_jax.interop.heads import is_native_head, native_head, tensors_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot, put, take
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 
 CONFIG, WEIGHTS, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
-_FORMS = {theirs: ours for theirs, ours in ACTIVATIONS.items() if ours in ("relu", "gelu", "tanh")}
+_FORMS = {stored: form for stored, form in ACTIVATIONS.items() if form in ("relu", "gelu", "tanh")}
 _HEAD_TYPES = {"classification": Classification, "multilabel_classification": Multilabel}
 
 
@@ -53,12 +53,12 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     if said is None:
         outputs = fields.whole("num_labels")
         problem = _problem(Classification, _tables(fields), outputs, fields.where)
-        found = problem, own_head(config, outputs), "pooler", "own"
+        parts = problem, native_head(config, outputs), "pooler", "own"
     else:
-        found = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
+        parts = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
         fields.ignore("num_labels", "label2id", "id2label")
     fields.done()
-    problem, slots, pooling, form = found
+    problem, slots, pooling, form = parts
     tensors = tensors_of(folder, WEIGHTS, PICKLED)
     try:
         leaves = take(slots, tensors)
@@ -120,9 +120,9 @@ def write_head(
     problem, config = card.problem, card.encoder
     names = problem.output_names
     label2id = {label: code for code, label in enumerate(names)}
-    if is_own(card) and card.pooling == "pooler" and card.head == "own" and not problem.independent:
+    if is_native_head(card) and card.pooling == "pooler" and card.head == "own" and not problem.independent:
         said = {"config": None, "name": None, "num_labels": problem.outputs, "label2id": label2id}
-        slots, kind = own_head(config, problem.outputs), "ForSequenceClassification"
+        slots, kind = native_head(config, problem.outputs), "ForSequenceClassification"
     else:
         architecture = config.architecture
         form = architecture.form.activation if card.head == "own" else card.head

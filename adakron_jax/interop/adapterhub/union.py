@@ -19,7 +19,7 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
     parts = fields.left.pop("configs", None)
     if not isinstance(parts, list):
         raise fields.refuse("configs", parts, "a list of descriptions")
-    found: dict[str, dict[str, Any]] = {}
+    fields_of_part: dict[str, dict[str, Any]] = {}
     adapter, missing = None, []
     for number, said in enumerate(parts):
         part = Fields(said, f"{fields.where}: configs[{number}]")
@@ -28,24 +28,24 @@ def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniP
         kind = part.left.pop("architecture", None)
         if kind is None:
             adapter = bottlenecks.read(part, config)
-            found["adapter"] = _adapter_fields(part, adapter)
+            fields_of_part["adapter"] = _adapter_fields(part, adapter)
         elif kind == "prefix_tuning":
-            found["prefix"] = _prefix_fields(part, config)
+            fields_of_part["prefix"] = _prefix_fields(part, config)
         elif kind == "lora":
             part.must(composition_mode="add")
             targets, missing = read_targets(part, config)
-            found["lora"] = {"lora_r": part.whole("r"), "targets": targets}
+            fields_of_part["lora"] = {"lora_r": part.whole("r"), "targets": targets}
             part.ignore("alpha")  # in whose place the gate stands
         else:
             raise part.refuse("architecture", kind, "a bottleneck, prefix_tuning, lora")
         part.done()
-    if len(found) < len(parts):
+    if len(fields_of_part) < len(parts):
         raise fields.refuse("configs", f"{len(parts)} parts", "one of a kind")
-    order = [part for part in ("adapter", "prefix", "lora") if part in found]
-    method = UniPELT(tuple(order), **{key: value for part in order for key, value in found[part].items()})
+    order = [part for part in ("adapter", "prefix", "lora") if part in fields_of_part]
+    method = UniPELT(tuple(order), **{key: value for part in order for key, value in fields_of_part[part].items()})
     # A layer without one part of the three has zeros for it, which add nothing.
-    slots = lora_slots(method, name, present(method, config, missing), config) if "lora" in found else []
-    if "prefix" in found:
+    slots = lora_slots(method, name, present(method, config, missing), config) if "lora" in fields_of_part else []
+    if "prefix" in fields_of_part:
         slots += prefix_slots(method, name, config)
     if adapter:
         slots += bottlenecks.slots(adapter, name, config, method)

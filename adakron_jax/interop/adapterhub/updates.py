@@ -68,9 +68,9 @@ def lora_slots(
 ) -> list[Slot]:
     """Of LoRA, also UniPELT's with its gates, and of (IA)³."""
     slots = []
-    for site, found in by_site.items():
+    for site, modules_ in by_site.items():
         inputs, outputs = sizes(site, config)
-        names = {layer: module and f"{module}.loras.{name}" for layer, module in found.items()}
+        names = {layer: module and f"{module}.loras.{name}" for layer, module in modules_.items()}
         at = path_of(site, method.name)
         if isinstance(method, IA3):
             vector = of_each(names, lambda n, size=outputs: Piece(f"{n}.lora_B", (size,), "column"))
@@ -99,13 +99,13 @@ def writable(target: str) -> Site:
 
 
 def describe_lora(method: LoRA, config: EncoderConfig) -> dict[str, Any]:
-    scales, missing = set(method.scales or (method.own_scale,)), missing_of(method, config)
+    scales, missing = set(method.scales or (method.default_scale,)), missing_of(method, config)
     if len(scales) > 1:
         raise ValueError(
             f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale; or export --to peft"
         )
     alpha = numerator(scales.pop(), method.r)
-    return described([writable(each) for each in method.targets], missing, method.r, alpha, "add", "lora")
+    return described([writable(target) for target in method.targets], missing, method.r, alpha, "add", "lora")
 
 
 def described(
@@ -130,4 +130,4 @@ def described(
 
 def describe_ia3(method: IA3, config: EncoderConfig) -> dict[str, Any]:
     missing = missing_of(method, config)
-    return described([writable(each) for each in method.targets], missing, r=1, alpha=1, mode="scale", init="ia3")
+    return described([writable(target) for target in method.targets], missing, r=1, alpha=1, mode="scale", init="ia3")

@@ -19,10 +19,10 @@ from adakron_jax.interop.heads import (
     Base,
     Imported,
     bare,
-    check_own,
+    check_native_head,
     modules,
+    native_head,
     outputs_of,
-    own_head,
     tensors_of,
 )
 from adakron_jax.interop.peft import lokr, updates
@@ -79,7 +79,7 @@ def read(folder: Path, base: Base) -> Imported:
     fields.done()
     _refuse_others(tensors, base.config, str(path))
     try:
-        leaves = take([*slots, *own_head(base.config, outputs)], tensors)
+        leaves = take([*slots, *native_head(base.config, outputs)], tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, Prefix):
@@ -104,7 +104,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     Raises:
       ValueError: peft has no such method, or its form of the method cannot say what ours does.
     """
-    check_own(card, "an adapter of peft")
+    check_native_head(card, "an adapter of peft")
     method, config = card.method, card.encoder
     if isinstance(method, Prefix):
         said, tensors = write_prefix(method, leaves, config)
@@ -114,7 +114,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         tensors, prefix = put(slots, leaves), _PREFIX
     else:
         raise ValueError(f"method {method.name} has no equal in peft; accepted: ia3, krona, lora, prefix, vera")
-    head = put(own_head(config, card.problem.outputs), leaves)
+    head = put(native_head(config, card.problem.outputs), leaves)
     outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
     named = {outside.get(name, prefix + name): tensor for name, tensor in (tensors | head).items()}
     said |= {

@@ -68,23 +68,23 @@ def slots(
     method: KronA, by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig
 ) -> list[Slot]:
     """Both factors of every target. The file has their transposes, so that a product's parts change places."""
-    found = []
+    slots_ = []
     for site, names in by_site.items():
         a, full = method.shape_of(site), sizes(site, config)
         factors = (("kron_a", "lokr_w1", a), ("kron_b", "lokr_w2", (full[0] // a[0], full[1] // a[1])))
-        for (ours, theirs, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
-            at = f"{path_of(site, method.name)}{ours}"
+        for (leaf, stored, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
+            at = f"{path_of(site, method.name)}{leaf}"
 
-            def pieces(kind: str, shape: Any, theirs: str = theirs, names: Mapping[int, str] = names) -> Any:
-                return of_each(names, lambda name: Piece(f"{name}.{theirs}{kind}", shape(name), "transposed"))
+            def pieces(kind: str, shape: Any, stored: str = stored, names: Mapping[int, str] = names) -> Any:
+                return of_each(names, lambda name: Piece(f"{name}.{stored}{kind}", shape(name), "transposed"))
 
             if width:
                 left, right = (inputs, width), (width, outputs)
-                found.append(Slot(f"{at}_1", pieces("_b", lambda name, n=inputs: (n, rank[name])), shape=left))
-                found.append(Slot(f"{at}_2", pieces("_a", lambda name, n=outputs: (rank[name], n)), shape=right))
+                slots_.append(Slot(f"{at}_1", pieces("_b", lambda name, n=inputs: (n, rank[name])), shape=left))
+                slots_.append(Slot(f"{at}_2", pieces("_a", lambda name, n=outputs: (rank[name], n)), shape=right))
             else:
-                found.append(Slot(at, pieces("", lambda name, shape=(inputs, outputs): shape)))
-    return found
+                slots_.append(Slot(at, pieces("", lambda name, shape=(inputs, outputs): shape)))
+    return slots_
 
 
 def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
@@ -103,13 +103,13 @@ def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tu
             if name:
                 by_module[name], scale[name] = width, float(s)
     alpha = {name: numerator(scale[name], r) for name, r in by_module.items()}
-    r, common = (max(each, key=each.count) for each in (list(by_module.values()), list(alpha.values())))
+    r, common = (max(value, key=value.count) for value in (list(by_module.values()), list(alpha.values())))
     return {
         "peft_type": "LOKR",
         "r": r,
         "alpha": common,
-        "rank_pattern": {name: each for name, each in by_module.items() if each != r},
-        "alpha_pattern": {name: each for name, each in alpha.items() if each != common},
+        "rank_pattern": {name: value for name, value in by_module.items() if value != r},
+        "alpha_pattern": {name: value for name, value in alpha.items() if value != common},
         "decompose_factor": factor,
         "decompose_both": both,
         "target_modules": target_modules(by_site, config),
@@ -132,10 +132,10 @@ def _rule(method: KronA, config: EncoderConfig) -> tuple[dict[Site, int], int, b
     targets = list(map(Site, method.targets))
     rank = {target: max(method.ranks_of(target)) or largest for target in targets}
     for factor in (-1, *range(1, largest + 1)):
-        if any(shapes(each, config, factor)[0] != method.shape_of(each) for each in targets):
+        if any(shapes(target, config, factor)[0] != method.shape_of(target) for target in targets):
             continue
         for both in (False, True):
-            if all(ranks(each, config, rank[each], factor, both) == method.ranks_of(each) for each in targets):
+            if all(ranks(target, config, rank[target], factor, both) == method.ranks_of(target) for target in targets):
                 return rank, factor, both
     raise ValueError(
         f"method.a_shape is {method.a_shape} and method.ranks {method.ranks}; accepted for peft's LoKr: what one of "

@@ -31,7 +31,7 @@ def read_lora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[
     uniform, scales = scales_of(targets, scale)
     alpha = float(numerator(uniform, width))
     method = LoRA(targets.sites, r=width, alpha=alpha, scales=scales, layers=targets.layers)
-    if not scales and method.own_scale != uniform:
+    if not scales and method.default_scale != uniform:
         everywhere = (uniform,) * (len(method.layer_numbers(config)) * len(targets.sites))
         method = LoRA(targets.sites, r=width, scales=everywhere, layers=targets.layers)
     return method, lora_slots(targets.by_site, rank, config)
@@ -55,8 +55,8 @@ def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -
         "r": method.r,
         "lora_alpha": common,
         "target_modules": target_modules(by_site, config),
-        "rank_pattern": {name: each for name, each in rank.items() if each != method.r},
-        "alpha_pattern": {name: each for name, each in alpha.items() if each != common},
+        "rank_pattern": {name: value for name, value in rank.items() if value != method.r},
+        "alpha_pattern": {name: value for name, value in alpha.items() if value != common},
         "lora_dropout": 0.0,
         "bias": "none",
     }, lora_slots(by_site, rank, config)
@@ -118,12 +118,12 @@ def read_ia3(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[M
     reading = {dense: site for site, dense in SCALED_INPUTS.items()}
     by_site = {}
     for site, names in targets.by_site.items():
-        ours = {reading.get(site) if is_input(name) else site for name in names.values() if name}
-        if len(ours) > 1 or None in ours:
+        sites = {reading.get(site) if is_input(name) else site for name in names.values() if name}
+        if len(sites) > 1 or None in sites:
             first = next(filter(None, names.values()))
             accepted = f"all layers of {first} alike; of those before the last dense of a block, outputs"
             raise fields.refuse("feedforward_modules", "what scales inputs", accepted)
-        by_site[ours.pop()] = names
+        by_site[sites.pop()] = names
     method = IA3(tuple(site.value for site in Site if site in by_site), layers=targets.layers)
     return method, ia3_slots(method, {Site(target): by_site[Site(target)] for target in method.targets}, config)
 
