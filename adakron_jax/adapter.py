@@ -10,22 +10,23 @@ import dataclasses
 import functools
 import hashlib
 import json
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adakron_jax import methods as methods  # so that every one is known by its name
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import layers_without
 from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
+from adakron_jax.fields import hold_to_types, typed_fields
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
+from adakron_jax.methods.registry import make_method
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json
-from adakron_jax.splice import Method, is_added, is_trainable, layers_without, make_method
+from adakron_jax.splice import Method, is_added, is_trainable
 
 FORMAT = 2
 # What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
@@ -49,7 +50,7 @@ class Card:
         had no names.
     """
 
-    method: Method
+    method: Method = dataclasses.field(metadata={"accepted": "a method, such as AdaKron()"})
     task: str
     problem: Problem
     base: str
@@ -63,27 +64,9 @@ class Card:
     label: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not isinstance(self.method, Method):
-            raise ValueError(f"method is {self.method!r}; accepted: a method, such as AdaKron()")
-        for name, accepted in (("pooling", Pooling), ("head", HeadForm)):
-            if (value := getattr(self, name)) not in typing.get_args(accepted):
-                raise ValueError(f"{name} is {value!r}; accepted: {', '.join(typing.get_args(accepted))}")
-        for name, kind in (
-            ("task", str),
-            ("base", str),
-            ("fingerprint", str),
-            ("max_length", int),
-            ("scores", Mapping),
-        ):
-            if not isinstance(value := getattr(self, name), kind):
-                raise ValueError(f"{name} is {value!r}; accepted: of type {kind.__name__}")
+        hold_to_types(self)
         if not 1 <= self.max_length <= (most := self.encoder.max_length):
             raise ValueError(f"max_length is {self.max_length}; accepted: 1 to {most}, the encoder's")
-        if wrong := [name for name, score in self.scores.items() if not isinstance(score, int | float)]:
-            raise ValueError(f"scores has no number for {wrong[0]!r}")
-        for name in ("texts", "label"):
-            if not all(isinstance(column, str) for column in getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: names of columns")
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes, which carries it; `settings` are further fields, such as its `dtype`."""
@@ -273,8 +256,6 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
             fields["layers"] = layers_without(missing, said["encoder"].num_layers)
         said["method"] = make_method(fields.pop("name"), fields)
         said["problem"] = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
-        for name in ("texts", "label"):
-            said[name] = tuple(said.get(name, ()))
-        return Card(**said)
+        return Card(**typed_fields(Card, said))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 from adakron_jax.messages import near
 from adakron_jax.methods import AdaKron
+from adakron_jax.methods.registry import METHODS, fields_of, make_method
 from adakron_jax.precision import AUTO, MEANING, PRECISIONS
-from adakron_jax.splice import METHODS, Method, fields_of, make_method
+from adakron_jax.splice import Method
 
 _METHOD = "--method."
 

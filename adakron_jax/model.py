@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from adakron_jax import adapter, splice
+from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
+from adakron_jax.methods import registry
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.precision import dtype_of
 from adakron_jax.problems import Problem, of_labels
@@ -110,7 +111,7 @@ def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[Sequence
     Raises:
       ValueError: nothing simpler computes the same; the methods that fuse are named.
     """
-    method, leaves = splice.fuse(model.method, flatten(params), model.config)
+    method, leaves = registry.fuse(model.method, flatten(params), model.config)
     return model.clone(method=method), unflatten(leaves)
 
 

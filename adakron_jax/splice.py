@@ -13,12 +13,9 @@ so a base parameter never changes its name, and a name holds an `@` exactly when
 import dataclasses
 import enum
 import functools
-import itertools
-import re
-import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -27,10 +24,10 @@ from jaxtyping import Array, Bool, Float
 
 from adakron_jax.architectures import paths
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.paths import layer_of
+from adakron_jax.architectures.layers import ALL_LAYERS, layer_numbers
+from adakron_jax.fields import hold_to_types
 
 Leaves = dict[str, Any]
-ALL_LAYERS = "all"
 
 
 class Site(enum.StrEnum):
@@ -93,7 +90,7 @@ class Splice:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to fine-tune: which modules go where, and which leaves learn.
+    """A way to fine-tune: which modules go where, and which leaves train.
 
     A subclass is a frozen dataclass whose fields are its hyper-parameters; they are checked on construction.
 
@@ -103,23 +100,25 @@ class Method:
     """
 
     name: ClassVar[str]
-    layers: str = dataclasses.field(default=ALL_LAYERS, kw_only=True)
+    layers: str = dataclasses.field(
+        default=ALL_LAYERS, kw_only=True, metadata={"accepted": f"{ALL_LAYERS}, or numbers like 6-11"}
+    )
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
 
     def __init_subclass__(cls, **settings: Any):
         """Every method's fields are checked by their declared types, before the method looks at them itself."""
         super().__init_subclass__(**settings)
-        if look := cls.__dict__.get("__post_init__"):
+        if check_ranges := cls.__dict__.get("__post_init__"):
 
             def check(self: Method) -> None:
-                _check_types(self)
-                look(self)
+                hold_to_types(self, "method.")
+                check_ranges(self)
 
             cls.__post_init__ = check
 
     def __post_init__(self):
-        _check_types(self)
+        hold_to_types(self, "method.")
 
     @property
     def first_position(self) -> int:
@@ -141,7 +140,7 @@ class Method:
         return None
 
     def trains(self, path: str) -> bool:
-        """Whether the encoder's leaf at `path` learns; by default those the method added. The head always does."""
+        """Whether the encoder's leaf at `path` is trained; by default those the method added. The head always is."""
         return is_added(path)
 
     def layer_numbers(self, config: EncoderConfig) -> tuple[int, ...]:
@@ -181,57 +180,21 @@ class Method:
           ValueError: there is no simpler method.
         """
         del leaves, config
-        raise ValueError(f"method {self.name} cannot be fused; accepted: {', '.join(fusable())}")
+        raise ValueError(f"method {self.name} cannot be fused")
 
 
 @functools.cache
 def _layer_numbers(method: Method, config: EncoderConfig) -> tuple[int, ...]:
-    if method.layers == ALL_LAYERS:
-        return tuple(range(config.num_layers))
-    ranges = [re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip()) for part in method.layers.split(",")]
-    numbers = [range(int(part[1]), int(part[2] or part[1]) + 1) if part else range(0) for part in ranges]
-    chosen = tuple(sorted(set(itertools.chain(*numbers))))
-    valid = all(numbers) and chosen[-1] < config.num_layers
+    chosen = layer_numbers(method.layers, config.num_layers)
     accepted = f"{ALL_LAYERS}, or numbers like 6-11 or 0-3,8 within 0-{config.num_layers - 1}"
-    require(valid, "layers", method.layers, accepted)
-    of_these = dataclasses.replace(config, num_layers=len(chosen))
-    everywhere = not method.splices(of_these) or any(map(method.trains, _LEAVES_OF_A_LAYER))
-    require(not everywhere, "layers", method.layers, f"{ALL_LAYERS}, as {method.name} trains the layers themselves")
+    require(chosen is not None, "layers", method.layers, accepted)
+    assert chosen is not None
+    if method.layers != ALL_LAYERS:
+        trains_layers = not method.splices(dataclasses.replace(config, num_layers=len(chosen)))
+        trains_layers = trains_layers or any(map(method.trains, _LAYER_LEAVES))
+        accepted = f"{ALL_LAYERS}, as {method.name} trains the layers themselves"
+        require(not trains_layers, "layers", method.layers, accepted)
     return chosen
-
-
-def layers_named(numbers: Collection[int], layers: int) -> str:
-    """The numbers of layers as `Method.layers` has them, of an encoder with so many.
-
-    >>> layers_named([0, 1, 2, 3, 8], 12)
-    '0-3,8'
-    """
-    if len(set(numbers)) == layers:
-        return ALL_LAYERS
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-def layers_without(missing: Collection[int], layers: int) -> str:
-    """Likewise, of all layers but these."""
-    return layers_named([layer for layer in range(layers) if layer not in missing], layers)
-
-
-def fuse(method: Method, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-    """`method.fuse`; what has modules left has them in the same layers."""
-    simpler, fused = method.fuse(leaves, config)
-    has_modules = any(layer_of(path) is not None and is_added(path) for path in fused)
-    return dataclasses.replace(simpler, layers=method.layers if has_modules else ALL_LAYERS), fused
-
-
-def fusable() -> list[str]:
-    """Names of the registered methods that fuse into the encoder or into a simpler method."""
-    return sorted(name for name, method in METHODS.items() if method.fuse is not Method.fuse)
 
 
 def require(valid: bool, field: str, value: Any, accepted: str) -> None:
@@ -246,7 +209,7 @@ def is_trainable(method: Method) -> Callable[[str], bool]:
 
 
 def is_added(path: str) -> bool:
-    """Whether a method put the leaf there, learning or not."""
+    """Whether a method put the leaf there, trainable or not."""
     return "@" in path
 
 
@@ -261,7 +224,7 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
 
 
 # Of every kind, one leaf of a layer that a method may train.
-_LEAVES_OF_A_LAYER = (
+_LAYER_LEAVES = (
     *(f"{paths.ATTENTION_NORM}/scale".format(i=0), f"{paths.FFN_NORM}/scale".format(i=0)),
     *(f"{paths.QUERY}/bias".format(i=0), f"{paths.FFN_DENSE}/kernel".format(i=0)),
 )
@@ -293,75 +256,3 @@ def path_of(site: Site, method: str) -> str:
 def path_of_shared(method: str) -> str:
     """Likewise, of the module that all layers share."""
     return f"{paths.ENCODER}/shared@{method}/"
-
-
-METHODS: dict[str, type[Method]] = {}
-_M = TypeVar("_M", bound=type[Method])
-
-
-def register(method: _M) -> _M:
-    """Class decorator: makes a method known by its name, to the command line and to the tests."""
-    if METHODS.setdefault(method.name, method) is not method:
-        raise ValueError(f"two methods claim the name {method.name!r}")
-    return method
-
-
-def make_method(name: str, fields: Mapping[str, Any]) -> Method:
-    """A registered method from its name and fields; ValueError names an unknown one and what is accepted."""
-    if name not in METHODS:
-        raise ValueError(f"method is {name!r}; accepted: {', '.join(sorted(METHODS))}")
-    accepted = [field.name for field in fields_of(METHODS[name])]
-    if unknown := sorted(fields.keys() - set(accepted)):
-        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
-    return METHODS[name](**{key: _typed(METHODS[name], key, value) for key, value in fields.items()})
-
-
-_hints = functools.cache(typing.get_type_hints)
-
-
-def _typed(method: type[Method], name: str, value: Any) -> Any:
-    """A field's value, of a list a tuple, of a whole number a float where it has to be; ValueError if it is unfit."""
-    hint = _hints(method)[name]
-    if hint is float and fits(value, int):
-        return float(value)
-    value = tuple(value) if isinstance(value, list) else value
-    if not fits(value, hint):
-        accepted = f"{ALL_LAYERS}, or numbers like 6-11" if name == "layers" else described(hint)
-        raise ValueError(f"method.{name} is {value!r}; accepted: {accepted}")
-    return value
-
-
-def _check_types(method: Method) -> None:
-    """Holds the fields to their declared types."""
-    for field in dataclasses.fields(method):
-        object.__setattr__(method, field.name, _typed(type(method), field.name, getattr(method, field.name)))
-
-
-def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:
-    """A method's fields, those that every method has last."""
-    common = {field.name for field in dataclasses.fields(Method)}
-    return sorted(dataclasses.fields(method), key=lambda field: field.name in common)
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a field's declared type: a plain one, a tuple of one, a Literal, or a union of these."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, member) for member in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(member, inner[0]) for member in value)
-    if not isinstance(hint, type):  # a kind of hint that is not read; a method from outside may have it
-        return True
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def described(hint: Any) -> str:
-    """A declared type in words."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return ", ".join(map(str, inner))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(described, inner))
-    return f"a list of {described(inner[0])}" if origin is tuple else hint.__name__

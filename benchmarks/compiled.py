@@ -34,9 +34,10 @@ from jax.experimental import topologies
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
+from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.params import Tree, split_params
 from adakron_jax.problems import Classification
-from adakron_jax.splice import METHODS, Method, is_trainable, make_method
+from adakron_jax.splice import Method, is_trainable
 from benchmarks.harness import write_json
 from benchmarks.hlo import Collective, Executable, Kernel
 from benchmarks.ours import dense_batch

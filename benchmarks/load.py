@@ -27,7 +27,7 @@ import numpy as np
 
 from adakron_jax import adapter
 from adakron_jax.bank import AdapterBank
-from adakron_jax.splice import make_method
+from adakron_jax.methods.registry import make_method
 from benchmarks import shapes
 from benchmarks.serving import write_adapters
 

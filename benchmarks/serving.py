@@ -24,7 +24,8 @@ import numpy as np
 
 import adakron_jax as ak
 from adakron_jax import adapter, runtime
-from adakron_jax.splice import METHODS, Method, make_method
+from adakron_jax.methods.registry import METHODS, make_method
+from adakron_jax.splice import Method
 from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, machine, median, ratio, timed, write_json
 from train.data.glue import TASKS

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from adakron_jax import methods  # noqa: F401  # which fills the table of them
-from adakron_jax.splice import METHODS
+from adakron_jax.methods.registry import METHODS
 from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, installed, machine, ratio, say, table, with_range, write_json
 from train.data.glue import TASKS

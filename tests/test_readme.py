@@ -9,9 +9,9 @@ import pytest
 from adakron_jax import flags
 from adakron_jax.architectures.config import BERT_BASE
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.methods.registry import METHODS
 from adakron_jax.paper.sizes import count
 from adakron_jax.params import flatten
-from adakron_jax.splice import METHODS
 from tests.encoders.test_bert import BERT
 from train.options.config import Launch, RunConfig
 from train.options.recipes import read_recipe
@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_worked_example_of_a_method_is_short_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adakron_jax.splice.METHODS", dict(METHODS))
+    monkeypatch.setattr("adakron_jax.methods.registry.METHODS", dict(METHODS))
     (example,) = (block for block in BLOCKS if "@register" in block)
     assert len(example.splitlines()) <= 40
     names: dict = {"__name__": "example"}

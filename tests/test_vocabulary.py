@@ -39,9 +39,13 @@ WORDS = {
 }
 # The end of a file's path, and a name that is right there.
 EXCEPTIONS = {
+    ("cli/main.py", "PROGRAM"),  # `train`, beside the library
+    ("cli/main.py", "_of_program"),
     ("data/packing.py", "first_fit"),  # the algorithm's name
     ("encoders/dropout.py", "rate"),  # of dropout
     ("evaluation/plots.py", "scatter"),  # a scatter plot
+    ("adakron_jax/__init__.py", "BitFit"),  # the method's
+    ("methods/subset.py", "BitFit"),
 }
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.flags import Parser, add_method_flags, take_method
+from adakron_jax.methods.registry import make_method
 from adakron_jax.paper import sizes
 from adakron_jax.params import budget
-from adakron_jax.splice import Method, is_trainable, make_method
+from adakron_jax.splice import Method, is_trainable
 
 
 def add_flags(parser: Parser) -> None:

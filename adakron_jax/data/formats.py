@@ -52,23 +52,23 @@ def format_of(path: Path) -> Format:
 def check(path: Path) -> Format:
     """What is in a file by its name; ValueError if there is no such file, or its name says nothing."""
     try:
-        there = path.is_file()
+        present = path.is_file()
     except OSError as error:
         raise ValueError(f"{spelled(str(path))}: {error.strerror}; accepted: a file of a table") from None
-    if not there:
+    if not present:
         what = "a link to what is not there" if path.is_symlink() else "a folder" if path.is_dir() else "no such file"
         raise ValueError(f"{printable(str(path))}: {what}; accepted: a file, {ACCEPTED}")
     return format_of(path)
 
 
-def require(columns: Sequence[str], there: Sequence[str], origin: str) -> None:
+def require(columns: Sequence[str], present: Sequence[str], origin: str) -> None:
     """ValueError names the first of the columns that is not there, and those that are, or those like it."""
-    present = set(there)
+    present = set(present)
     if missing := [column for column in columns if column not in present]:
-        split = len(there) == 1 and next((mark for mark in OTHERS if mark in there[0]), "")
+        split = len(present) == 1 and next((mark for mark in OTHERS if mark in present[0]), "")
         hint = f"; its fields stand apart by {split!r}; accepted: commas, or tabs in a .tsv" if split else ""
         raise ValueError(
-            f"{printable(origin)} has no column {spelled(missing[0])}; there: {listed(there, missing[0])}{hint}"
+            f"{printable(origin)} has no column {spelled(missing[0])}; there: {listed(present, missing[0])}{hint}"
         )
 
 

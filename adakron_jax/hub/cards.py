@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.adapter import Card, portable_shapes
+from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import CLASSIFIER
 from adakron_jax.files import read_json
 from adakron_jax.params import count
-from adakron_jax.splice import ALL_LAYERS
 
 LIBRARY = "adakron-jax"
 

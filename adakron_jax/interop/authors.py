@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.encoders import pretrained
 from adakron_jax.interop.heads import (
     Base,
@@ -28,7 +29,7 @@ from adakron_jax.interop.heads import (
 )
 from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
 from adakron_jax.methods import AdaKron, AdaMix
-from adakron_jax.splice import ALL_LAYERS, Site, path_of, require
+from adakron_jax.splice import Site, path_of, require
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 MARK = ".output.ExpertSoup.MoA_"

@@ -20,7 +20,8 @@ from adakron_jax.files import read_json
 from adakron_jax.interop.heads import Base, Imported, check_native_head, native_head, outputs_of, tensors_of
 from adakron_jax.interop.slots import put, take
 from adakron_jax.methods import Full, Head
-from adakron_jax.splice import Method, fuse, is_added
+from adakron_jax.methods.registry import fuse
+from adakron_jax.splice import Method, is_added
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 CLASSES = {

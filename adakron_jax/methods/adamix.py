@@ -23,7 +23,8 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.arithmetic import promote
-from adakron_jax.splice import Leaves, Method, Site, Splice, register, require
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import Leaves, Method, Site, Splice, require
 
 Mixture = Literal["full", "partial"]
 

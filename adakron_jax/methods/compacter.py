@@ -20,7 +20,8 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
-from adakron_jax.splice import Method, Site, Splice, register, require
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import Method, Site, Splice, require
 
 
 class Rule(nn.Module):

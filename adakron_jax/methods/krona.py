@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
 from adakron_jax.methods.lora import Sizes, Update
-from adakron_jax.splice import register, require
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import require
 
 
 @register

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.splice import Method, Site, Splice, register
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import Method, Site, Splice
 
 
 @register

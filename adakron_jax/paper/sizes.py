@@ -93,10 +93,10 @@ def lines() -> Iterator[str]:
         yield f"{'system':{system}}  {'method':{method}}   parameters     in M  paper  agrees"
         notes = []
         for row in rows:
-            convention, ours = row.convention(), count(row.encoder, row.kept or row.method)["method"]
+            convention, counted = row.convention(), count(row.encoder, row.kept or row.method)["method"]
             agrees = "no" if convention is None else f"yes: {convention}" if table == 2 else "yes"
             yield (
-                f"{row.system:{system}}  {described(row.method):{method}}  {ours:11,}"
+                f"{row.system:{system}}  {described(row.method):{method}}  {counted:11,}"
                 f"  {row.value(convention or PAPERS):7.3f}  {row.millions:>5}  {agrees}"
             )
             if row.kept:

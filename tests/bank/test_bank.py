@@ -22,9 +22,10 @@ from adakron_jax.classifier import TextClassifier
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import blank, padded
 from adakron_jax.methods import AdaKron, LoRA
+from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import Problem, make
-from adakron_jax.splice import METHODS, Method
+from adakron_jax.splice import Method
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
 from tests.encoders.architectures import TINY

@@ -13,9 +13,10 @@ from adakron_jax.adapter import Card
 from adakron_jax.encoders import pretrained
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.interop.huggingface import fused
+from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import make
-from adakron_jax.splice import METHODS, Method
+from adakron_jax.splice import Method
 from tests.interop.made_up import BASES, CASES, card_of
 from tests.methods.test_fuse import random_leaves
 

@@ -19,9 +19,10 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.files import write_whole
 from adakron_jax.methods import AdaKron
+from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, graft, unflatten
 from adakron_jax.problems import Problem, make
-from adakron_jax.splice import METHODS, Method
+from adakron_jax.splice import Method
 from tests.library.test_params import TINY_BERT
 from tests.test_oracles import CASES, FOLDER
 from tests.test_oracles import METHODS as CASE_METHODS

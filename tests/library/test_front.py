@@ -15,7 +15,7 @@ import pytest
 
 import adakron_jax as ak
 from adakron_jax.methods.adakron import KronAdapter
-from adakron_jax.splice import METHODS
+from adakron_jax.methods.registry import METHODS
 
 ROOT = Path(__file__).parents[2]
 IN_SECONDS = 0.3  # at most, beyond what Python itself takes to start

@@ -9,8 +9,9 @@ from adakron_jax.architectures.config import BERT_BASE
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.adakron import KronAdapter, kron
+from adakron_jax.methods.registry import make_method
 from adakron_jax.params import budget
-from adakron_jax.splice import is_trainable, make_method
+from adakron_jax.splice import is_trainable
 
 
 def test_the_product_is_the_papers_y2_kron_y1() -> None:

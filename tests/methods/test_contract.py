@@ -13,9 +13,10 @@ from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.methods.registry import METHODS, make_method, register
 from adakron_jax.params import budget, count, flatten, merge_params, split_params, unflatten
 from adakron_jax.problems import Classification
-from adakron_jax.splice import METHODS, Method, Site, is_trainable, make_method, register
+from adakron_jax.splice import Method, Site, is_trainable
 from tests.encoders.architectures import DISTINCT
 from tests.encoders.test_bert import LENGTHS, examples
 from train.engine import optim

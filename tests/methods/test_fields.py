@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from flax import linen as nn
 
-from adakron_jax.splice import METHODS, Method, Site, Splice, compose, described, make_method
+from adakron_jax.fields import in_words
+from adakron_jax.methods.registry import METHODS, make_method
+from adakron_jax.splice import Method, Site, Splice, compose
 from tests.encoders.test_bert import BERT
 
 DENSES = "query, key, value, attention_dense, ffn_inner, ffn_dense"
@@ -115,7 +117,7 @@ def test_the_table_names_every_field_that_has_a_range() -> None:
 def test_a_value_of_another_type_is_refused_for_every_field(name: str) -> None:
     hints = typing.get_type_hints(METHODS[name])
     for field in own_fields(METHODS[name]):
-        with pytest.raises(ValueError, match=saying(f"method.{field} is 'x'; accepted: {described(hints[field])}")):
+        with pytest.raises(ValueError, match=saying(f"method.{field} is 'x'; accepted: {in_words(hints[field])}")):
             make_method(name, {field: "x"})
 
 

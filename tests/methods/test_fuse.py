@@ -12,8 +12,9 @@ import pytest
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.methods.registry import METHODS, fusable, fuse
 from adakron_jax.params import Tree, flatten, graft
-from adakron_jax.splice import DENSES, METHODS, Leaves, Method, fusable, fuse, is_added
+from adakron_jax.splice import DENSES, Leaves, Method, is_added
 from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import BERT, packed_pairs
 

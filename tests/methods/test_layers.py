@@ -16,8 +16,9 @@ from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, AdaMix, Houlsby, LoRA, Prefix
+from adakron_jax.methods.registry import METHODS, fuse
 from adakron_jax.params import count, flatten, merge_params, split_params, unflatten
-from adakron_jax.splice import METHODS, Method, fuse, is_added, is_trainable
+from adakron_jax.splice import Method, is_added, is_trainable
 from tests.encoders.test_bert import BERT, packed_pairs
 
 CONFIG = dataclasses.replace(BERT, hidden_size=128, num_layers=4, initializer_range=0.1)

@@ -14,7 +14,7 @@ from adakron_jax.data.formats import FORMATS, GZIP, suffix_of
 from adakron_jax.flags import read_method, unknown_argument
 from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import make_method
+from adakron_jax.methods.registry import make_method
 from train.data.glue import SUITES, TASKS
 from train.data.sources import is_table, table_name
 from train.options.config import Launch, RunConfig, options

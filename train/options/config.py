@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 import tomli_w
 
+from adakron_jax import fields
 from adakron_jax.data.formats import suffix_of
 from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
+from adakron_jax.methods.registry import make_method
 from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
-from adakron_jax.splice import Method, described, fits, make_method
+from adakron_jax.splice import Method
 from train.data.glue import TASKS
 from train.data.splits import SHARE, share
 from train.options.hosts import parse_hosts
@@ -313,14 +315,8 @@ def word_of(hint: Any) -> str:
 
 def typed(key: str, value: Any, hint: Any) -> Any:
     """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
-    if hint is float and fits(value, int):
-        return float(value)
-    if typing.get_origin(hint) is tuple:
-        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    if not fits(value, hint):
-        words = "a table of its fields" if hint is dict else described(hint)
-        raise ValueError(f"{key} is {value!r}; accepted: {words}")
-    return value
+    value = (value,) if typing.get_origin(hint) is tuple and isinstance(value, str) else value
+    return fields.typed(key, value, hint, "a table of its fields" if hint is dict else "")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

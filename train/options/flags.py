@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from adakron_jax.flags import Parser, add_method_fields
-from adakron_jax.splice import METHODS, Method
+from adakron_jax.methods.registry import METHODS
+from adakron_jax.splice import Method
 from train.options.config import Launch, RunConfig, word_of
 
 

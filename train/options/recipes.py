@@ -7,7 +7,7 @@ from typing import Any
 
 from adakron_jax.architectures.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron
-from adakron_jax.splice import METHODS, make_method
+from adakron_jax.methods.registry import METHODS, make_method
 from train.options.config import RunConfig, options, typed
 
 _TRAIN = Path(__file__).parents[1]

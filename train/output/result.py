@@ -4,19 +4,20 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from adakron_jax.fields import from_mapping, typed
 from adakron_jax.files import json_digest, write_whole
+from adakron_jax.methods.registry import make_method
 from adakron_jax.problems import kind_of
-from adakron_jax.splice import Method, make_method
+from adakron_jax.splice import Method
 from train.data.glue import TASKS
 from train.data.task import metric_of
-from train.options.config import RunConfig, typed
+from train.options.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,7 @@ def parse(text: str, config: RunConfig) -> Result:
         method = make_method(fields.pop("name"), fields)
         scored = scored_by(config, values.get("problem", ""))
         evaluations = {which: read_evaluation(values[which], scored) for which in ("best", "last")}
-        result = _read(Result, "", values | {"method": method} | evaluations)
+        result = from_mapping(Result, values | {"method": method} | evaluations)
     except KeyError as error:
         raise ValueError(f"no {error}") from None
     except (TypeError, RecursionError) as error:
@@ -142,22 +143,6 @@ def parse(text: str, config: RunConfig) -> Result:
     if digest not in (None, json_digest(values)):  # none of an older version
         raise ValueError("it is not as it was written")
     return result
-
-
-def _read(kind: Any, name: str, values: Any) -> Any:
-    """A dataclass from the object that JSON has in its place, without the keys that it does not know."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} is {values!r}; accepted: an object")
-    hints, read = typing.get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):
-        path, hint = f"{name}.{field.name}".strip("."), hints[field.name]
-        if field.name in values:
-            value = values[field.name]
-            nested = dataclasses.is_dataclass(hint) and not isinstance(value, (Method, Evaluation))
-            read[field.name] = _read(hint, path, value) if nested else typed(path, value, hint)
-        elif field.default is field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"no {path!r}")
-    return kind(**read)
 
 
 def scored_by(config: RunConfig, problem: str) -> Sequence[str]:

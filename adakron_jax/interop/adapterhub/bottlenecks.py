@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import layers_without
 from adakron_jax.interop.adapterhub.updates import gate_slots
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Piece, Slot, of_each, used
 from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
 from adakron_jax.methods.bottleneck import PLACES
-from adakron_jax.splice import Method, Site, layers_without, path_of, path_of_shared
+from adakron_jax.splice import Method, Site, path_of, path_of_shared
 
 # AdapterHub's names of activations -> ours; the first of several is written.
 ACTIVATIONS = {

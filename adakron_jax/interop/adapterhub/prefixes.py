@@ -3,12 +3,13 @@
 from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import layers_without
 from adakron_jax.interop.adapterhub.updates import gate_slots, left_out, missing_of
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Piece, Slot
 from adakron_jax.methods import Prefix, UniPELT
-from adakron_jax.splice import Site, layers_without, path_of, path_of_shared
+from adakron_jax.splice import Site, path_of, path_of_shared
 
 FLAT = "flat prefix"  # in place of a leaf's path: the file has keys and values of all layers as one vector
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
 from adakron_jax.interop.adapterhub.updates import described, lora_slots, present, read_targets
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.slots import Slot
 from adakron_jax.methods import Pfeiffer, UniPELT
-from adakron_jax.splice import ALL_LAYERS, require
+from adakron_jax.splice import require
 
 
 def read_unipelt(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniPELT, list[Slot]]:

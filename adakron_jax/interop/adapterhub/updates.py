@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import layers_without
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
 from adakron_jax.methods import IA3, LoRA, UniPELT
 from adakron_jax.methods.lora import sizes
-from adakron_jax.splice import Method, Site, layers_without, path_of
+from adakron_jax.splice import Method, Site, path_of
 
 _MATRICES = {"q": Site.QUERY, "k": Site.KEY, "v": Site.VALUE}
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.slots import Leaves, Piece, Slot
 from adakron_jax.methods import Prefix
-from adakron_jax.splice import ALL_LAYERS, Site, path_of
+from adakron_jax.splice import Site, path_of
 
 PROMPTS = "prompt_embeddings"
 

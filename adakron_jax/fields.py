@@ -1,0 +1,120 @@
+"""Fields read from JSON, TOML and words: held to their declared types, and refused in one wording.
+
+Methods, runs, cards and results are dataclasses; their type hints say what is accepted: a plain type, a class, a tuple
+or a mapping of one, a Literal, or a union of these. Other hints, as methods from outside may have, are not looked at.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+hints_of = functools.cache(typing.get_type_hints)
+
+
+def typed(name: str, value: Any, hint: Any, accepted: str = "") -> Any:
+    """A value as a hint has it: of a list a tuple, of a whole number a float where that is declared.
+
+    >>> typed("r", [1, 2], tuple[float, ...])
+    (1.0, 2.0)
+
+    Args:
+      accepted: what a message says instead of the hint.
+
+    Raises:
+      ValueError: the value is of another type; it is named with what is accepted.
+    """
+    try:
+        return _converted(value, hint)
+    except TypeError:
+        shown = tuple(value) if isinstance(value, list) and typing.get_origin(hint) is tuple else value
+        raise ValueError(f"{name} is {shown!r}; accepted: {accepted or in_words(hint)}") from None
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """As `typed`; TypeError if the value is of another type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for member in inner:
+            with contextlib.suppress(TypeError):
+                return _converted(value, member)
+    elif origin is Literal:
+        if value in inner:
+            return value
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_converted(item, inner[0]) for item in value)
+    elif origin is not None:
+        if isinstance(value, Mapping):
+            return {_converted(key, inner[0]): _converted(item, inner[1]) for key, item in value.items()}
+    elif hint is Any or not isinstance(hint, type):
+        return value
+    elif isinstance(value, bool):
+        if hint in (bool, object):
+            return value
+    elif isinstance(value, hint):
+        return value
+    elif hint is float and isinstance(value, int):
+        return float(value)
+    raise TypeError
+
+
+def in_words(hint: Any) -> str:
+    """A hint as messages say it."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(in_words, inner))
+    if origin is tuple:
+        return f"a list of {in_words(inner[0])}"
+    return "an object" if origin is not None or hint is dict else hint.__name__
+
+
+def typed_fields(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of some of a dataclass's fields as `typed`; a field's metadata may say what is `accepted`.
+
+    Raises:
+      ValueError: there is no such field, or its value is of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ValueError(f"{prefix}{unknown[0]} is unknown; accepted: {', '.join(fields)}")
+    return {
+        name: typed(prefix + name, value, hints_of(kind)[name], fields[name].metadata.get("accepted", ""))
+        for name, value in values.items()
+    }
+
+
+def hold_to_types(instance: Any, prefix: str = "") -> None:
+    """Gives the fields of a new dataclass the values that `typed_fields` makes of them."""
+    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    for name, value in typed_fields(type(instance), values, prefix).items():
+        object.__setattr__(instance, name, value)
+
+
+def from_mapping(kind: type[T], values: Any, name: str = "") -> T:
+    """A dataclass from an object of JSON, dataclasses within it too; keys that it does not know are left.
+
+    Args:
+      name: of the object, in messages.
+
+    Raises:
+      ValueError: a field is missing, or of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is {values!r}; accepted: an object")
+    hints, read = hints_of(kind), {}
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        path, hint = f"{name}.{field.name}".strip("."), hints[field.name]
+        if field.name in values:
+            value = values[field.name]
+            nested = dataclasses.is_dataclass(hint) and not isinstance(value, typing.cast(type, hint))
+            read[field.name] = from_mapping(hint, value, path) if nested else typed(path, value, hint)
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"no {path!r}")
+    return kind(**read)
