@@ -61,14 +61,14 @@ def check(path: Path) -> Format:
     return format_of(path)
 
 
-def require(columns: Sequence[str], present: Sequence[str], origin: str) -> None:
+def require(columns: Sequence[str], headers: Sequence[str], origin: str) -> None:
     """ValueError names the first of the columns that is not there, and those that are, or those like it."""
-    present = set(present)
+    present = set(headers)
     if missing := [column for column in columns if column not in present]:
-        split = len(present) == 1 and next((mark for mark in OTHERS if mark in present[0]), "")
+        split = len(headers) == 1 and next((mark for mark in OTHERS if mark in headers[0]), "")
         hint = f"; its fields stand apart by {split!r}; accepted: commas, or tabs in a .tsv" if split else ""
         raise ValueError(
-            f"{printable(origin)} has no column {spelled(missing[0])}; there: {listed(present, missing[0])}{hint}"
+            f"{printable(origin)} has no column {spelled(missing[0])}; there: {listed(headers, missing[0])}{hint}"
         )
 
 
