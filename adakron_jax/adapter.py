@@ -1,7 +1,7 @@
-"""The portable adapter: what a method learned, as a folder of two files that any program can read.
+"""The portable adapter: what was trained, as a folder of two files that any program can read.
 
 `adapter.safetensors` holds its tensors in canonical names: `layer.{i}.{label}.{leaf}` for the method's parts,
-`classifier....` for the head (kernels [in, out]), and published names and layouts for learned tensors of the encoder;
+`classifier....` for the head (kernels [in, out]), and published names and layouts for trained tensors of the encoder;
 what a method added and keeps frozen (VeRA's projections) is there too. `adapter.json` says what they are.
 """
 
@@ -67,6 +67,19 @@ class Card:
         hold_to_types(self)
         if not 1 <= self.max_length <= (most := self.encoder.max_length):
             raise ValueError(f"max_length is {self.max_length}; accepted: 1 to {most}, the encoder's")
+
+    def check_encoder(self, fingerprint: str, name: str, where: object) -> None:
+        """ValueError unless an encoder of this fingerprint is the one that the adapter was trained on.
+
+        Args:
+          name: what the message calls the encoder.
+          where: the adapter is, for the message.
+        """
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{where}: trained on {self.base} with the fingerprint {self.fingerprint[:12]}, not on {name}, whose "
+                f"fingerprint is {fingerprint[:12]}"
+            )
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
         """The model that the card describes, which carries it; `settings` are further fields, such as its `dtype`."""
@@ -138,7 +151,7 @@ def from_tensors(
 
 
 def is_portable(method: Method) -> Callable[[str], bool]:
-    """The rule for the leaves of a portable adapter: all that learned, and all that the method added."""
+    """The rule for the leaves of a portable adapter: all that is trained, and all that the method added."""
     trains = is_trainable(method)
     return lambda path: trains(path) or is_added(path)
 
@@ -215,17 +228,13 @@ def attach(
       ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
     """
     tree, card = load(folder)
-    if (fingerprint := pretrained.fingerprint(base)) != card.fingerprint:
-        raise ValueError(
-            f"{folder}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on {name}, "
-            f"whose fingerprint is {fingerprint[:12]}"
-        )
+    card.check_encoder(pretrained.fingerprint(base), name, folder)
     model = card.classifier()
     return model, model.assemble(base, flatten(tree)), card
 
 
 def portable_shapes(card: Card) -> dict[str, Any]:
-    """The shapes of what the card's method learns and adds on the card's encoder."""
+    """The shapes of what the card's method trains and adds on the card's encoder."""
     return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
 
 

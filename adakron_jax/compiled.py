@@ -1,7 +1,6 @@
 """A jitted function, compiled ahead of time, of which it is known what and how long it compiled."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,11 +15,11 @@ class PerShape:
       executables: by shapes and types.
     """
 
-    def __init__(self, jitted: Any):
+    def __init__(self, jitted: jax.stages.Wrapped):
         self.jitted = jitted
         self.seconds = 0.0
         self.compilations = 0
-        self.executables: dict[tuple, Callable] = {}
+        self.executables: dict[tuple, jax.stages.Compiled] = {}
 
     def anew(self) -> "PerShape":
         """The same function with the same executables; seconds and compilations count from 0."""
@@ -31,7 +30,7 @@ class PerShape:
     def __call__(self, *args: Any) -> Any:
         return self.compiled(*args)(*args)
 
-    def compiled(self, *args: Any) -> Callable:
+    def compiled(self, *args: Any) -> jax.stages.Compiled:
         """The executable for arguments of these shapes; these themselves may be `jax.ShapeDtypeStruct`s."""
         shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:

@@ -30,7 +30,7 @@ def typed(name: str, value: Any, hint: Any, accepted: str = "") -> Any:
     """
     try:
         return _converted(value, hint)
-    except TypeError:
+    except (TypeError, OverflowError):
         shown = tuple(value) if isinstance(value, list) and typing.get_origin(hint) is tuple else value
         raise ValueError(f"{name} is {shown!r}; accepted: {accepted or in_words(hint)}") from None
 
@@ -113,8 +113,10 @@ def from_mapping(kind: type[T], values: Any, name: str = "") -> T:
         path, hint = f"{name}.{field.name}".strip("."), hints[field.name]
         if field.name in values:
             value = values[field.name]
-            nested = dataclasses.is_dataclass(hint) and not isinstance(value, typing.cast(type, hint))
-            read[field.name] = from_mapping(hint, value, path) if nested else typed(path, value, hint)
+            nested = isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint)
+            read[field.name] = (
+                from_mapping(typing.cast(type, hint), value, path) if nested else typed(path, value, hint)
+            )
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"no {path!r}")
     return kind(**read)

@@ -57,6 +57,14 @@ def read_described(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
 
 
+def conversion(pickled: str, file: str) -> str:
+    """The command that makes a safetensors file of a pickled one, which is never loaded here."""
+    return (
+        'python -c "import torch, safetensors.torch as s; s.save_file({k: v.clone().contiguous() for k, v in '
+        f"torch.load('{pickled}', weights_only=True).items()}}, '{file}')\""
+    )
+
+
 def json_digest(values: Mapping[str, Any]) -> str:
     """SHA-256 of an object as JSON, in whatever order its keys stand."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

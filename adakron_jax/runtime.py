@@ -11,13 +11,13 @@ KEPT = 2**30  # bytes; larger pieces of memory than this go back to the system
 
 
 def set_up() -> None:
-    """Keeps compiled programs on disk, and memory in the process."""
+    """Keeps executables on disk, and memory in the process."""
     keep_executables()
     keep_memory()
 
 
 def keep_executables() -> None:
-    """Lets compiled programs be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
+    """Lets executables be taken from disk by later processes; JAX_COMPILATION_CACHE_DIR says from where."""
     unset = jax.config.jax_compilation_cache_dir is None  # pyright: ignore[reportAttributeAccessIssue]
     if unset and (folder := cache_folder()):
         jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))

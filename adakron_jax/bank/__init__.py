@@ -1,4 +1,4 @@
-"""Many adapters on one encoder: every example of a batch is answered by its own."""
+"""Many adapters on one encoder: every example of a batch meets the adapter of its name."""
 
 from adakron_jax.bank.bank import AdapterBank
 

@@ -1,4 +1,4 @@
-"""The bank: adapters by name, and batches in which every example is answered by its own."""
+"""The bank: adapters by name, and batches in which every example meets the adapter of its name."""
 
 import dataclasses
 import difflib
@@ -99,7 +99,7 @@ class AdapterBank:
 
     @property
     def compilations(self) -> int:
-        """Programs compiled so far."""
+        """Executables compiled so far."""
         return sum(stack.compilations for stack in self.stacks.values())
 
     def add(self, name: str, path: str | Path) -> Card:
@@ -109,11 +109,7 @@ class AdapterBank:
           ValueError: the folder holds no adapter, or one of another encoder; a replaced one then stays.
         """
         tree, card = adapter.load(Path(path))
-        if card.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"{path}: trained on {card.base} with the fingerprint {card.fingerprint[:12]}, not on the bank's "
-                f"encoder, whose fingerprint is {self.fingerprint[:12]}"
-            )
+        card.check_encoder(self.fingerprint, "the bank's encoder", path)
         stack = self._stack(card)
         old = self.members.get(name)
         number = stack.put(flatten(tree), old.number if old and old.stack is stack else None)
@@ -161,7 +157,7 @@ class AdapterBank:
         return self.members[name]
 
     def predict(self, requests: Sequence[tuple[str, Text]], *, with_logits: bool = False) -> list[Prediction]:
-        """Answers every (name, text or pair of texts) by the adapter of that name.
+        """The prediction of every (name, text or pair of texts) by the adapter of that name.
 
         Raises:
           ValueError: there is no adapter of a name; names near it are given.
@@ -177,7 +173,7 @@ class AdapterBank:
         return [predictions[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Prediction]:
-        """What every adapter says of a text, or of a pair of texts.
+        """Every adapter's prediction of a text, or of a pair of texts.
 
         Adapters in the upper layers alone share the pass through those below.
         """

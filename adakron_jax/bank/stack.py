@@ -21,7 +21,7 @@ STEP = 8  # adapters by which a stack grows at least
 GROWTH = 16  # a stack grows by one part in this many
 WIDTH = 8  # outputs of a padded head: a power of this
 
-Leaves = dict[str, Any]
+Leaves = dict[str, Array]
 
 
 def padded_outputs(outputs: int) -> int:
@@ -59,7 +59,7 @@ class Stack:
 
     @property
     def compilations(self) -> int:
-        """Programs compiled so far."""
+        """Executables compiled so far."""
         return sum(function.compilations for function in (self._put, self._select, self._forward))
 
     def reserve(self, adapters: int) -> None:

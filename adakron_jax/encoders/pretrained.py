@@ -18,6 +18,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER, layer_of, without_layer
 from adakron_jax.architectures.tables import Stored
+from adakron_jax.files import conversion
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
@@ -171,9 +172,7 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     if any((folder / file).is_file() for file in PICKLED):
         raise ValueError(
             f"{folder} has only pickled weights ({PICKLED[0]}), which are never loaded, since loading them can run "
-            'code; where torch is installed, convert them with: python -c "import torch, safetensors.torch as s; '
-            f"s.save_file({{k: v.contiguous() for k, v in torch.load('{PICKLED[0]}', weights_only=True).items()}}, "
-            "'model.safetensors')\""
+            f"code; where torch is installed, convert them with: {conversion(PICKLED[0], 'model.safetensors')}"
         )
     raise ValueError(f"{folder} has no weights; accepted: {', '.join(WEIGHTS)}")
 

@@ -1,11 +1,13 @@
 """Descriptions of other programs' adapters: what they say is used, or named, but never dropped."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import regex
 
+from adakron_jax.fields import typed
 from adakron_jax.files import read_json
 
 MOST_LABELS = 1 << 16
@@ -32,30 +34,28 @@ class Fields:
     def refuse(self, name: str, value: Any, accepted: str) -> ValueError:
         return ValueError(f"{self.where}: {name} is {value!r}, which is not supported; accepted: {accepted}")
 
+    def _taken(self, name: str, default: Any, hint: Any, accepted: str, valid: Callable[[Any], bool]) -> Any:
+        value = self.left.pop(name, default)
+        try:
+            read = typed(name, value, hint)
+        except ValueError:
+            raise self.refuse(name, value, accepted) from None
+        if not valid(read):
+            raise self.refuse(name, value, accepted)
+        return read
+
     def whole(self, name: str, least: int = 1, default: int | None = None) -> int:
         """A whole number of at least `least`."""
-        value = self.left.pop(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.refuse(name, value, f"a whole number of at least {least}")
-        return value
+        return self._taken(name, default, int, f"a whole number of at least {least}", lambda value: value >= least)
 
     def number(self, name: str, default: float | None = None) -> float:
-        value = self.left.pop(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-            raise self.refuse(name, value, "a number")
-        return float(value)
+        return self._taken(name, default, float, "a number", math.isfinite)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        value = self.left.pop(name, default)
-        if not isinstance(value, bool):
-            raise self.refuse(name, value, "true or false")
-        return value
+        return self._taken(name, default, bool, "true or false", lambda value: True)
 
     def text(self, name: str) -> str:
-        value = self.left.pop(name, None)
-        if not isinstance(value, str):
-            raise self.refuse(name, value, "a text")
-        return value
+        return self._taken(name, None, str, "a text", lambda value: True)
 
     def name(self, name: str) -> str:
         """A text that says nothing but a name; empty where there is none."""
@@ -69,30 +69,27 @@ class Fields:
             raise self.refuse(name, value, ", ".join(map(str, accepted)))
         return accepted[value] if isinstance(accepted, Mapping) else value
 
-    def wholes(self, name: str) -> list[int]:
+    def wholes(self, name: str) -> Sequence[int]:
         """Whole numbers of at least 0; a single one, or none at all, counts as a list."""
-        value = self.left.pop(name, None)
-        values = [] if value is None else value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in values):
-            raise self.refuse(name, value, "whole numbers of at least 0")
-        return values
+        self._as_list(name)
+        accepted = "whole numbers of at least 0"
+        return self._taken(name, [], tuple[int, ...], accepted, lambda values: all(value >= 0 for value in values))
 
-    def texts(self, name: str) -> list[str]:
-        value = self.left.pop(name, None)
-        values = [] if value is None else value if isinstance(value, list) else [value]
-        if not all(isinstance(item, str) for item in values):
-            raise self.refuse(name, value, "texts")
-        return values
+    def texts(self, name: str) -> Sequence[str]:
+        """Texts; a single one, or none at all, counts as a list."""
+        self._as_list(name)
+        return self._taken(name, [], tuple[str, ...], "texts", lambda values: True)
 
-    def table(self, name: str, least: int | float) -> dict[str, Any]:
+    def _as_list(self, name: str) -> None:
+        value = self.left.get(name)
+        self.left[name] = [] if value is None else value if isinstance(value, list) else [value]
+
+    def table(self, name: str, least: float) -> dict[str, Any]:
         """Names to numbers of at least `least`; nothing at all counts as an empty one."""
-        value = self.left.pop(name, None) or {}
-        valid = isinstance(value, dict) and all(
-            isinstance(item, int | float) and not isinstance(item, bool) and item >= least for item in value.values()
-        )
-        if not valid:
-            raise self.refuse(name, value, f"names with numbers of at least {least}")
-        return value
+        self.left[name] = self.left.get(name) or {}
+        accepted = f"names with numbers of at least {least}"
+        numbers = dict[str, int | float]
+        return self._taken(name, {}, numbers, accepted, lambda table: all(x >= least for x in table.values()))
 
     def must(self, **accepted: Any) -> None:
         """These have one value that is supported; where they are missing, it is meant."""

@@ -13,7 +13,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import shards
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
-from adakron_jax.files import read_json, read_tensors
+from adakron_jax.files import conversion, read_json, read_tensors
 from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression
@@ -184,9 +184,7 @@ def tensors_of(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
     if not path.is_file() and not index.is_file() and has_pickled:
         raise ValueError(
             f"{folder} has only {pickled}, a pickle, which is never loaded, since loading it can run code; where torch "
-            'is installed, convert it with: python -c "import torch, safetensors.torch as s; '
-            f"s.save_file({{k: v.clone().contiguous() for k, v in torch.load('{pickled}', weights_only=True)"
-            f".items()}}, '{file}')\""
+            f"is installed, convert it with: {conversion(pickled, file)}"
         )
     try:
         files = [path] if path.is_file() or not index.is_file() else [folder / shard for shard in shards(index)]

@@ -150,11 +150,8 @@ class AdapterFolders:
             missing = [file for file in FILES if not os.path.isfile(folder / file)]
             raise ValueError(f"{folder}: {' and '.join(missing)} missing; accepted: {' and '.join(FILES)}")
         card = adapter.read_card(folder / FILES[0])
-        if card.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"{folder}: trained on {shown_base(card.base)} with the fingerprint {card.fingerprint[:12]}, not on "
-                f"the encoder served, whose fingerprint is {self.fingerprint[:12]}"
-            )
+        shown = dataclasses.replace(card, base=shown_base(card.base))
+        shown.check_encoder(self.fingerprint, "the encoder served", folder)
         if (size := now[1][1]) < (least := 4 * count(adapter.portable_shapes(card))):
             raise ValueError(f"{folder / FILES[1]}: {size:,} bytes, of the {least:,} that its card describes")
         if whole:
