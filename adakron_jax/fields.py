@@ -110,7 +110,7 @@ def from_mapping(kind: type[T], values: Any, name: str = "") -> T:
         raise ValueError(f"{name} is {values!r}; accepted: an object")
     hints, read = hints_of(kind), {}
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
-        path, hint = f"{name}.{field.name}".strip("."), hints[field.name]
+        path, hint = f"{name}.{field.name}".strip("."), typing.cast(Any, hints[field.name])
         if field.name in values:
             value = values[field.name]
             nested = isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint)

@@ -121,7 +121,7 @@ def count(tree: Mapping[str, Any]) -> int:
 def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str, Any]:
     """Parameters by role: {method, head, base, percent}.
 
-    `method` is what learns besides the head, `base` the pretrained encoder, `percent` the first as a share of the
+    `method` is what is trained besides the head, `base` the pretrained encoder, `percent` the first as a share of the
     second: the convention of the paper's Tables 1 and 3.
     """
     leaves = flatten(params)

@@ -64,7 +64,7 @@ def run(given: dict[str, Any]) -> int:
             examples = classifier.encode(texts(part, columns))
             logits = classifier.logits_of(examples)
             if write:
-                write(answered(part, logits, classifier.problem, probabilities))
+                write(labelled(part, logits, classifier.problem, probabilities))
             else:
                 print_lines(classifier.problem.predictions(logits), probabilities)
             done, empty, cut = done + len(part), empty + examples.empty_texts, cut + examples.cut
@@ -75,7 +75,7 @@ def run(given: dict[str, Any]) -> int:
     return 0
 
 
-def answered(part: "Table", logits: Any, problem: "Problem", probabilities: bool) -> "Table":
+def labelled(part: "Table", logits: Any, problem: "Problem", probabilities: bool) -> "Table":
     """A table with what its rows' logits mean in further columns.
 
     Raises:

@@ -124,7 +124,7 @@ class Houlsby(Method):
     Attributes:
       r: their width.
       form: `google`, the authors' code: GELU in its tanh form, truncated normal start of deviation 1e-3, all LayerNorms
-        learn. `adapterhub`, its `double_seq_bn`: SiLU, N(0, 0.02), LayerNorms frozen.
+        train. `adapterhub`, its `double_seq_bn`: SiLU, N(0, 0.02), LayerNorms frozen.
       places, scales: as Pfeiffer's.
       activation: f; `own` is the form's.
     """

@@ -1,4 +1,4 @@
-"""LoRA and its kin: learned updates of frozen matrices, y = x W + b + s x ΔW; all fuse into W exactly.
+"""LoRA and its kin: trained updates of frozen matrices, y = x W + b + s x ΔW; all fuse into W exactly.
 
 LoRA (Hu et al. 2022):         ΔW = A B, s = α/r       A [in, r], B [r, out]
 VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [in, r], B [r, out] random, frozen, shared by all layers
@@ -148,7 +148,7 @@ class LowRank(nn.Module):
 @register
 @dataclasses.dataclass(frozen=True)
 class VeRA(Update):
-    """Updates through two frozen random matrices; only two vectors a target learn.
+    """Updates through two frozen random matrices; only two vectors a target are trained.
 
     Attributes:
       r: columns of A, rows of B. Both are as large as the largest target needs; the others use their first rows of A

@@ -1,7 +1,7 @@
 """Prefix-tuning (Li and Liang 2021), in the form of UniPELT's authors.
 
-In every layer, `length` learned keys and values stand before the real ones and are seen by every query. They are
-learned directly, or through
+In every layer, `length` trained keys and values stand before the real ones and are seen by every query. They are
+trained directly, or through
 
     P = tanh(E W1 + b1) W2 + b2        E [length, d], W1 [d, mid], W2 [mid, 2 L d]
 
@@ -32,7 +32,7 @@ class Prefix(Method):
 
     Attributes:
       length: vectors of a prefix.
-      mlp: whether they are learned through the MLP.
+      mlp: whether they are trained through the MLP.
       mid: its hidden width.
       shift_positions: whether the prefix takes the first `length` positions, so that the real tokens' begin after it,
         as in peft.
@@ -107,7 +107,7 @@ class Prepend(nn.Module):
     """Puts the prefix before keys and values.
 
     Attributes:
-      learned: whether it is the module's own, or the generator's.
+      direct: whether the prefix is a parameter of the module, or the generator gives it.
       gate: builds a module called as `gate(x, segments)` [rows, seq, 1]. For each query, it scales the prefix's keys
         and values by the gate of the query's example.
     """

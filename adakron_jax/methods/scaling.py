@@ -1,4 +1,4 @@
-"""Learned elementwise scales of the encoder's own values; all fuse into its matrices exactly.
+"""Trained elementwise scales of the encoder's values; all fuse into its matrices exactly.
 
 (IA)³ (Liu et al. 2022):        keys, values and the feed-forward block's hidden units, times a vector
 Hadamard (Chen et al. 2024):    the self-attention's output, times a vector, plus a vector
@@ -98,7 +98,7 @@ class Affine(nn.Module):
 @register
 @dataclasses.dataclass(frozen=True)
 class Hadamard(Method):
-    """The Hadamard adapter; the LayerNorm after it learns too.
+    """The Hadamard adapter; the LayerNorm after it trains too.
 
     Attributes:
       place: `after_dense`, on the output of the attention's dense, or `context`, on its input. The publication admits

@@ -12,7 +12,7 @@ from adakron_jax.splice import Method, Site, Splice
 @register
 @dataclasses.dataclass(frozen=True)
 class Full(Method):
-    """Full fine-tuning: everything learns."""
+    """Full fine-tuning: everything is trained."""
 
     name: ClassVar[str] = "full"
 
@@ -23,7 +23,7 @@ class Full(Method):
 @register
 @dataclasses.dataclass(frozen=True)
 class Head(Method):
-    """A linear probe: nothing but the classification head learns."""
+    """A linear probe: nothing but the classification head is trained."""
 
     name: ClassVar[str] = "head"
 

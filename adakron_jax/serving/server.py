@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 
 from adakron_jax.bank.bank import Text
 from adakron_jax.hub.adapters import locate_adapter
-from adakron_jax.serving import answers
 from adakron_jax.serving.access import without_paths
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.folders import Entry
+from adakron_jax.serving.labels import labels_of
 from adakron_jax.serving.limits import Limits
 from adakron_jax.serving.messages import Described, Label, Parameters
 from adakron_jax.serving.metrics import Metrics
@@ -45,7 +45,7 @@ class Server:
             await asyncio.to_thread(self._check_tokens, name, texts)
         function = parameters.function_to_apply
         predictions = await self.engine.predict(name, texts, with_logits=function is not None)
-        return [answers.labels(problem, prediction, function, parameters.top_k) for problem, prediction in predictions]
+        return [labels_of(problem, prediction, function, parameters.top_k) for problem, prediction in predictions]
 
     def check_ready(self) -> None:
         """Busy before everything is compiled."""

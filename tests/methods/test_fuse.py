@@ -145,7 +145,7 @@ def test_what_needs_a_bias_is_refused_where_there_is_none() -> None:
 @pytest.mark.parametrize("name", sorted(set(METHODS) - set(fusable())))
 def test_what_cannot_be_merged_is_refused_by_name_with_what_can(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be fused") as caught:
-        METHODS[name]().fuse({}, CONFIG)
+        fuse(METHODS[name](), {}, CONFIG)
     assert str(caught.value) == f"method {name} cannot be fused; accepted: {', '.join(fusable())}"
 
 

@@ -1,4 +1,4 @@
-"""Prefixes as AdapterHub has them: learned directly (`flat`), or through an MLP that all layers share."""
+"""Prefixes as AdapterHub has them: trained directly (`flat`), or through an MLP that all layers share."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def as_prefix(method: Prefix | UniPELT) -> Prefix:
 
 
 def prefix_slots(method: Prefix | UniPELT, name: str, config: EncoderConfig) -> list[Slot]:
-    """Of a prefix, learned directly or through its MLP; of UniPELT's with its gates."""
+    """Of a prefix, trained directly or through its MLP; of UniPELT's with its gates."""
     prefix, d = as_prefix(method), config.hidden_size
     width, at = 2 * len(prefix.layer_numbers(config)) * d, path_of_shared(method.name)
     root = f"{config.architecture.prefix}prefix_tuning.prefix_tunings.{name}.self_prefix."

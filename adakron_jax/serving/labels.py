@@ -7,7 +7,7 @@ from adakron_jax.problems import Prediction, Problem
 from adakron_jax.serving.messages import Function, Label
 
 
-def labels(problem: Problem, prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:
+def labels_of(problem: Problem, prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:
     """Labels by falling score, or a regression's number.
 
     Args:
