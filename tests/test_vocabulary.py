@@ -43,6 +43,7 @@ EXCEPTIONS = {
     ("cli/main.py", "_of_program"),
     ("data/packing.py", "first_fit"),  # the algorithm's name
     ("encoders/dropout.py", "rate"),  # of dropout
+    ("onnx/operators.py", "_gather"),  # the operator of ONNX, and of XLA
     ("evaluation/plots.py", "scatter"),  # a scatter plot
     ("adakron_jax/__init__.py", "BitFit"),  # the method's
     ("methods/subset.py", "BitFit"),

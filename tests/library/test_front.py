@@ -79,7 +79,7 @@ def test_importing_is_quick_and_starts_nothing():
 
 @pytest.mark.parametrize("module", ["adapter", "bank", "classifier", "model"])
 def test_whoever_reads_an_adapter_knows_every_method(module: str):
-    code = f"import adakron_jax.{module}; from adakron_jax.splice import METHODS; print(len(METHODS))"
+    code = f"import adakron_jax.{module}; from adakron_jax.methods.registry import METHODS; print(len(METHODS))"
     probe = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert probe.stdout == f"{len(METHODS)}\n", probe.stderr
 

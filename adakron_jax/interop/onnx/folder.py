@@ -78,10 +78,10 @@ def logits_of(model: Path, examples: Examples) -> Float[np.ndarray, "examples ou
     names = [put.name for put in session.get_inputs()]
     order, parts = np.argsort(-examples.lengths, kind="stable"), []
     for begin in range(0, len(order), ROWS):
-        some = examples.take(order[begin : begin + ROWS])
-        mask = np.arange(some.lengths.max()) < some.lengths[:, None]
+        chosen = examples.take(order[begin : begin + ROWS])
+        mask = np.arange(chosen.lengths.max()) < chosen.lengths[:, None]
         arrays = {name: np.zeros(mask.shape, np.int64) for name in INPUTS}
-        for array, values in zip(arrays.values(), (some.tokens, 1, some.token_types), strict=True):
+        for array, values in zip(arrays.values(), (chosen.tokens, 1, chosen.token_types), strict=True):
             array[mask] = values
         parts.append(session.run([OUTPUT], {name: arrays[name] for name in names})[0])
     return np.concatenate(parts)[np.argsort(order)]

@@ -227,8 +227,8 @@ def _dot(to: Converter, node: Node) -> Tensor:
         return to.graph.add("MatMul", shape, x, y)
     letters = iter(string.ascii_lowercase)
     names = [[next(letters) for _ in range(rank)] for rank in ranks]
-    for one, other in zip((*of_left, *batch), (*of_right, *other_batch), strict=True):
-        names[1][other] = names[0][one]
+    for left, right in zip((*of_left, *batch), (*of_right, *other_batch), strict=True):
+        names[1][right] = names[0][left]
     free = [
         [name for axis, name in enumerate(side) if axis not in taken]
         for side, taken in zip(names, ((*of_left, *batch), (*of_right, *other_batch)), strict=True)

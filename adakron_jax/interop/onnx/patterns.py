@@ -98,9 +98,9 @@ def _same(example: Value, value: Value, inputs: list[Value], bound: dict[Value, 
         return True
     if example.known is not None:
         return value.known is not None and np.array_equal(example.known, value.known)
-    one, other = example.node, value.node
-    if one is None or other is None or (one.name, example.index) != (other.name, value.index):
+    left, right = example.node, value.node
+    if left is None or right is None or (left.name, example.index) != (right.name, value.index):
         return False
-    return one.params == other.params and all(
-        _same(*pair, inputs, bound) for pair in zip(one.inputs, other.inputs, strict=True)
+    return left.params == right.params and all(
+        _same(*pair, inputs, bound) for pair in zip(left.inputs, right.inputs, strict=True)
     )

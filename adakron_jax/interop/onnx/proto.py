@@ -14,9 +14,9 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.interop.onnx.flat import flat
 from adakron_jax.interop.onnx.operators import Converter
 from adakron_jax.interop.onnx.patterns import patterns
+from adakron_jax.methods.registry import fuse
 from adakron_jax.params import unflatten
 from adakron_jax.problems import Problem
-from adakron_jax.splice import fuse
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
