@@ -84,7 +84,7 @@ class Fields:
         value = self.left.get(name)
         self.left[name] = [] if value is None else value if isinstance(value, list) else [value]
 
-    def table(self, name: str, least: float) -> dict[str, Any]:
+    def table(self, name: str, least: int | float) -> dict[str, Any]:
         """Names to numbers of at least `least`; nothing at all counts as an empty one."""
         self.left[name] = self.left.get(name) or {}
         accepted = f"names with numbers of at least {least}"
