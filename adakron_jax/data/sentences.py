@@ -74,7 +74,7 @@ class Sentences:
 
     @classmethod
     def _of(cls, texts: list[str], bounds: list[list[tuple[int, int]]]) -> "Sentences":
-        flat = np.array([each for words in bounds for each in words], np.int64).reshape(-1, 2)
+        flat = np.array([pair for words in bounds for pair in words], np.int64).reshape(-1, 2)
         return cls(texts, flat, np.r_[0, np.cumsum([len(words) for words in bounds], dtype=np.int64)])
 
     @classmethod

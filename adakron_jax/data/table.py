@@ -120,9 +120,9 @@ def _conll(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Tab
     if len(asked) > 2:
         said = f"{printable(str(path))} has words and tags, and no column {spelled(asked[1])}"
         raise ValueError(f"{said}; accepted: two columns")
-    for numbers, found, share in conll.tables(path, size):
-        named = dict(zip(asked, (found[conll.WORDS], found[conll.TAGS]), strict=False))
-        documents = {conll.DOCUMENT: found[conll.DOCUMENT]} if conll.DOCUMENT in found else {}
+    for numbers, values, share in conll.tables(path, size):
+        named = dict(zip(asked, (values[conll.WORDS], values[conll.TAGS]), strict=False))
+        documents = {conll.DOCUMENT: values[conll.DOCUMENT]} if conll.DOCUMENT in values else {}
         yield Table(str(path), numbers, named | documents, share=share)
 
 

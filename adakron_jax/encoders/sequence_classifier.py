@@ -85,8 +85,8 @@ class SequenceClassifier(Part):
             pooled = encoder(inputs, deterministic, jnp.asarray(inputs.starts))
         if architecture.pooler and self.pooling == "pooler" and not of_tokens:
             pooled = jnp.tanh(self.dense(self.config.hidden_size, POOLER)(pooled))
-        own = architecture.token_form if of_tokens else architecture.form
-        form = own if self.head == "own" else Form(self.head)
+        native = architecture.token_form if of_tokens else architecture.form
+        form = native if self.head == "own" else Form(self.head)
         if form.activation == "linear":
             pooled = Dropout(self.config.classifier_dropout)(pooled, deterministic)
             logits = self.dense(self.num_labels, CLASSIFIER)(pooled)

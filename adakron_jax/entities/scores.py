@@ -77,8 +77,8 @@ def by_kind(counts: Counts) -> Float[np.ndarray, "kinds 3"]:
 def _scores(counts: Num[np.ndarray, "kinds 3"], words: Num[np.ndarray, " 2"]) -> dict[str, float]:
     precision, recall, f1 = _shares(counts.sum(0))
     # A kind that stands nowhere is none of these sentences.
-    there = counts[:, WANTED] + counts[:, GIVEN] > 0
-    macro = _shares(counts[there])[:, 2].mean() if there.any() else 0.0
+    present = counts[:, WANTED] + counts[:, GIVEN] > 0
+    macro = _shares(counts[present])[:, 2].mean() if present.any() else 0.0
     accuracy = words[0] / max(words[1], 1)
     return dict(zip(METRICS, map(float, (f1, precision, recall, macro, accuracy)), strict=True))
 
@@ -90,13 +90,13 @@ def _shares(counts: Num[np.ndarray, "*kinds 3"]) -> Float[np.ndarray, "*kinds 3"
     return np.stack([part / np.maximum(whole, 1) for part, whole in divided], axis=-1)
 
 
-def same(some: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
+def same(spans: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
     """Which of some entities are among others as they are."""
     if not len(others):
-        return np.zeros(len(some), bool)
-    at = np.searchsorted(others.start, some.start).clip(max=len(others) - 1)
-    pairs = ((others.start, some.start), (others.end, some.end), (others.types, some.types))
-    return np.logical_and.reduce([there[at] == here for there, here in pairs])
+        return np.zeros(len(spans), bool)
+    at = np.searchsorted(others.start, spans.start).clip(max=len(others) - 1)
+    pairs = ((others.start, spans.start), (others.end, spans.end), (others.types, spans.types))
+    return np.logical_and.reduce([other[at] == given for other, given in pairs])
 
 
 def _sentence(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ class Tagged:
             if not isinstance(cell, list):
                 raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: a list of tags, or of spans")
             try:
-                if any(isinstance(each, dict) for each in cell) or not cell:
+                if any(isinstance(item, dict) for item in cell) or not cell:
                     of_words, cuts = _aligned(_spans(cell, len(sentences.texts[row])), sentences.bounds_of(row))
                 else:
                     of_words, cuts = _checked(cell, int(np.diff(sentences.offsets[row : row + 2])[0])), 0
@@ -59,11 +59,11 @@ def _checked(tags: list[Any], words: int) -> list[str]:
 def _spans(cell: list[Any], length: int) -> list[tuple[int, int, str]]:
     """The spans of a text of so many characters, in order."""
     spans = []
-    for each in cell:
+    for item in cell:
         keys = ("start", "end", "label")
-        if not isinstance(each, dict) or any(key not in each for key in keys):
-            raise ValueError(f'{short(each)}; accepted: {{"start": ..., "end": ..., "label": ...}}')
-        start, end, label = (each[key] for key in keys)
+        if not isinstance(item, dict) or any(key not in item for key in keys):
+            raise ValueError(f'{short(item)}; accepted: {{"start": ..., "end": ..., "label": ...}}')
+        start, end, label = (item[key] for key in keys)
         if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:
             raise ValueError(f"a span from {short(start)} to {short(end)}; accepted: within the {length} characters")
         if not isinstance(label, str) or not label.strip() or SURROGATE.search(label):

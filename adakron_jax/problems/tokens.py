@@ -69,7 +69,7 @@ class Tokens(Named):
         if len(columns) > 1:
             return False
         cells = table[columns[0]]
-        if any(isinstance(cell, list) and any(isinstance(each, dict) for each in cell) for cell in cells):
+        if any(isinstance(cell, list) and any(isinstance(item, dict) for item in cell) for cell in cells):
             return True
         words = next((table[name] for name in table.columns if name not in columns), [])
         if not words:
@@ -200,7 +200,7 @@ class Tokens(Named):
         return entities(codes, sure, logits.offsets, self.tags.kinds, words.texts, words.bounds)
 
     def as_columns(self, logits: Ragged, probabilities: bool = False) -> dict[str, list[Any]]:
-        return {"entities": [[dataclasses.asdict(each) for each in row] for row in self.predictions(logits)]}
+        return {"entities": [[dataclasses.asdict(entity) for entity in row] for row in self.predictions(logits)]}
 
     def collapsed(self, logits: Ragged) -> bool:
         return not (self.predict(logits).values > 0).any()
@@ -216,14 +216,20 @@ class Tokens(Named):
         return float(-(shares * np.log(shares)).sum())
 
     def decide(self, logits: Ragged) -> tuple[list[Any], list[float]]:
-        found = self.predictions(logits)
-        return found, [min((each.score for each in row), default=1.0) for row in found]
+        predictions = self.predictions(logits)
+        return predictions, [min((entity.score for entity in row), default=1.0) for row in predictions]
 
     def served(self, prediction: list[Entity]) -> list[dict[str, Any]]:
         """As the hub's API answers token classification."""
         return [
-            {"entity_group": each.label, "score": each.score, "word": each.text, "start": each.start, "end": each.end}
-            for each in prediction
+            {
+                "entity_group": entity.label,
+                "score": entity.score,
+                "word": entity.text,
+                "start": entity.start,
+                "end": entity.end,
+            }
+            for entity in prediction
         ]
 
     # Evaluation
