@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -49,7 +48,12 @@ def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: np.argmax(session.run(None, {name: inputs[name].numpy() for name in NAMES})[0], -1).tolist()
+
+    def labels(inputs: Any) -> list[int]:
+        logits: Any = session.run(None, {name: inputs[name].numpy() for name in NAMES})[0]
+        return logits.argmax(-1).tolist()
+
+    return labels
 
 
 def of_openvino(model: Any, args: argparse.Namespace) -> Forward:
