@@ -272,13 +272,14 @@ def compile_all(
             traced = steps.evaluate.jitted.trace(state.trainable, frozen, inputs)
         begun = time.perf_counter()
         compiled = traced.lower().compile()
+        text = str(compiled.as_text())
         about = {"target": target, "model": model, "work": work, "mesh": str(mesh), "remat": given.remat}
         about |= {"compile_seconds": time.perf_counter() - begun}
         name = "-".join((target, model, work, str(mesh)))
         if given.text:
             given.text.mkdir(parents=True, exist_ok=True)
-            (given.text / f"{name}.hlo").write_text(compiled.as_text(), encoding="utf-8")
-        faulty = faults(Executable(compiled.as_text()), state, mesh) if work == "step" else []
+            (given.text / f"{name}.hlo").write_text(text, encoding="utf-8")
+        faulty = faults(Executable(text), state, mesh) if work == "step" else []
         yield name, about | figures(compiled, matmul_flops(traced.jaxpr) // mesh.devices, TARGETS[target]), faulty
 
 

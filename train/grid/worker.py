@@ -150,6 +150,7 @@ def carry_out(assignment: Assignment, cache: Cache, overview: Callable[[int, flo
     try:
         ended = loop.train_and_evaluate(configs, cache, overview)
     except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
-        failed = [i for i, config in enumerate(configs) if not isinstance(error, Diverged) or config is error.config]
-        return Failed(" ".join(str(error).split()), tuple(failed))
+        diverged = error.config.folder if isinstance(error, Diverged) else None  # the others can go on without it
+        failed = tuple(i for i, config in enumerate(configs) if diverged in (None, config.folder))
+        return Failed(" ".join(str(error).split()), failed)
     return Done(tuple(ended.results), ended.stopping)
