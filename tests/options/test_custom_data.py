@@ -76,7 +76,7 @@ def test_a_grids_file_may_say_the_columns(tiny: Path, tmp_path: Path):
         (("--data", REVIEWS, *COLUMNS, "--task", "a/b"), "task is 'a/b'; accepted: a name of letters"),
         (
             ("--data", REVIEWS, *COLUMNS, "--best-by", "f2"),
-            "best_by is 'f2'; accepted: auto, accuracy, .*, mae, .*last",
+            "best_by is 'f2'; accepted: auto, accuracy, .*, mae, .*, last",
         ),
         (("--data", REVIEWS, *COLUMNS, "--problem", "x"), "argument --problem: invalid choice: 'x'"),
         (("--data", REVIEWS, *COLUMNS, "--folds", "3", "--validation", "0.2"), "validation is '0.2'; accepted: auto"),
