@@ -30,6 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
@@ -136,7 +137,15 @@ def batch_of_shapes(rows: int, seq: int) -> Any:
 
 
 def matmul_flops(jaxpr: Any) -> int:
-    """FLOPs of all matmuls of a traced function, all devices together; those in a loop as often as it runs."""
+    """FLOPs of all matmuls of a traced function, all devices together; those in a loop as often as it runs.
+
+    What nothing reads is left out, such as the gradients of frozen kernels, as compilers do.
+    """
+    read, _ = dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return _matmul_flops(read)
+
+
+def _matmul_flops(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -144,7 +153,7 @@ def matmul_flops(jaxpr: Any) -> int:
             sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(sizes)
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(map(matmul_flops, _inner(equation.params.values())))
+        total += times * sum(map(_matmul_flops, _inner(equation.params.values())))
     return total
 
 

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from adakron_jax import adapter
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.data.formats import SUFFIXES
+from adakron_jax.data.formats import WRITTEN
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.encoders import pretrained
@@ -72,7 +72,7 @@ def write_good(folder: Path) -> None:
     columns = {"text": ["one", 'two "words"', "three, with\na line", ""] * 4, "label": ["yes", "no"] * 8}
     (folder / "tables").mkdir()
     lines = {name: [cell.replace("\n", " ") for cell in cells] for name, cells in columns.items()}
-    for suffix in SUFFIXES:
+    for suffix in WRITTEN:
         with writing(folder / f"tables/table{suffix}") as add:
             add(Table("good", range(16), lines if ".tsv" in suffix else columns))  # a TSV's fields hold no line's end
 
@@ -136,7 +136,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
         }.items()
         for file in files
     },
-    **{f"{suffix} table": (f"tables/table{suffix}", read_table(f"table{suffix}")) for suffix in SUFFIXES},
+    **{f"{suffix} table": (f"tables/table{suffix}", read_table(f"table{suffix}")) for suffix in WRITTEN},
 }
 
 

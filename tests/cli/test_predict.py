@@ -39,7 +39,7 @@ def write(path: Path, **columns: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", formats.SUFFIXES)
+@pytest.mark.parametrize("suffix", formats.WRITTEN)
 def test_a_table_keeps_its_columns_and_gains_two(run: Path, tmp_path: Path, suffix: str, monkeypatch: Any):
     monkeypatch.setattr("adakron_jax.classifier.WINDOW", 8)
     source, out = write(tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
@@ -110,7 +110,7 @@ def test_other_problems_have_lines_of_their_own(
         record = json.loads(line)
         assert set(record) == keys
         assert isinstance(record["label"], label)
-    for suffix in formats.SUFFIXES:
+    for suffix in formats.WRITTEN:
         assert cli.main(["predict", str(run), str(source), *flags, "--out", str(tmp_path / f"out{suffix}")]) == 0
     after = table.read(tmp_path / "out.parquet")
     assert isinstance(after["prediction"][0], list if kind == "multilabel" else float)
@@ -122,7 +122,7 @@ def test_other_problems_have_lines_of_their_own(
         (["in.csv", "--text", "body"], "in.csv has no column 'body'; there: 'id', 'review'"),
         (["in.csv", "--text", "id", "review"], "2 texts an example; accepted: 1, of which the model was trained"),
         (["none.csv"], "none.csv: no such file"),
-        (["in.txt"], "in.txt: its name ends in '.txt'; accepted: .csv, .tsv, .jsonl, "),
+        (["in.pdf"], "in.pdf: its name ends in '.pdf'; accepted: .csv, "),
         (["in.csv", "--out", "out.xlsx"], "out.xlsx: its name ends in '.xlsx'"),
         (["in.csv", "--out", "no/out.csv"], "accepted: a file in a folder that exists"),
         (["twice.csv", "--out", "out.csv"], "twice.csv has a column 'score' already; accepted: a table without it"),
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     write(Path("in.csv"))
     write(Path("twice.csv"), score=["1"] * ROWS)
     write(Path("numbers.jsonl"), review=list(range(ROWS)))
-    Path("in.txt").write_text("a")
+    Path("in.pdf").write_text("a")
     before = sorted(os.listdir())
     assert cli.main(["predict", str(run), *argv]) == 2
     said = capsys.readouterr().err
@@ -155,7 +155,7 @@ def test_being_stopped_leaves_no_file(run: Path, tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     source = write(tmp_path / "in.csv")
-    monkeypatch.setattr(predict, "answered", stop)
+    monkeypatch.setattr(predict, "labelled", stop)
     assert cli.main(["predict", str(run), str(source), "--out", str(tmp_path / "out.csv")]) == 130
     assert list(tmp_path.iterdir()) == [source]
 

@@ -508,7 +508,7 @@ def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
 
 @pytest.mark.parametrize(
     ("loss", "said"),
-    [(2.0, "a lower learning rate"), (0.69, "learned nothing yet"), (0.1, "learned its training")],
+    [(2.0, "a lower learning rate"), (0.69, "learned nothing yet"), (0.1, "learned the training rows")],
 )
 def test_the_advice_for_a_collapsed_run_looks_at_its_loss(loss: float, said: str):
     assert said in advice(loss, 0.693)
