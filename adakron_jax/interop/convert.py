@@ -206,9 +206,9 @@ def _use(to: str, card: Card, name: str) -> str:
         ],
         "onnx": [
             "from optimum.onnxruntime import ORTModelForSequenceClassification",
-            "from transformers import AutoTokenizer, pipeline",
+            "from transformers import pipeline",
             f'model = ORTModelForSequenceClassification.from_pretrained("{name}", file_name="model.onnx")',
-            f'classify = pipeline("text-classification", model, tokenizer=AutoTokenizer.from_pretrained("{name}"))',
+            f'classify = pipeline("text-classification", model, tokenizer="{name}")',
         ],
         "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
     }[to]
