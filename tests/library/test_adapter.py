@@ -166,7 +166,9 @@ def test_the_authors_adapters_load_and_have_the_canonical_names(name: str):
     said = json.loads((folder / "case.json").read_text())
     encoder = EncoderConfig.from_folder(folder)
     method = CASE_METHODS[said["method"]](said["hyperparameters"], encoder.hidden_size)
-    problem = make("classification", tuple(map(str, range(said["num_labels"]))))
+    tags = ("O", "B-a", "I-a", "B-b", "I-b")
+    of_tokens, count = said.get("problem") == "tokens", said["num_labels"]
+    problem = make("tokens", tags[:count]) if of_tokens else make("classification", tuple(map(str, range(count))))
     card = dataclasses.replace(CARD, method=method, problem=problem, encoder=encoder)
     shapes = flatten(adapter.portable_shapes(card))
     names = adapter.canonical(list(shapes), method, card.encoder).values()

@@ -303,7 +303,7 @@ def test_a_mask_of_another_shape_is_refused():
     [
         ({"factors": 48}, "method.factors is 48; accepted: a list of int"),
         ({"factors": [12.5]}, r"method.factors is \(12.5,\); accepted: a list of int"),
-        ({"layers": [1, 2]}, r"method.layers is \(1, 2\); accepted: all, or numbers like 6-11"),
+        ({"layers": [1, 2]}, r"method.layers is \[1, 2\]; accepted: all, or numbers like 6-11"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
