@@ -84,7 +84,7 @@ def from_pretrained(
         texts=_columns(texts),
     )
     model = card.classifier(dtype=dtype)
-    params = model.assemble(base, model.fresh(key, lambda path: path not in base))
+    params = model.assemble(base, model.start(key, base))
     return model, jax.tree.map(jnp.asarray, params)
 
 

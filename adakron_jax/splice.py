@@ -40,16 +40,19 @@ class Site(enum.StrEnum):
     """
 
     EMBEDDINGS = "embeddings"  # after LayerNorm and dropout [rows, seq, hidden]
-    QUERY = "query"  # the projection's output [rows, seq, hidden]; context: inputs
+    # The projection's output [rows, seq, hidden]; context: inputs, and dense, the projection's parameters by name:
+    # kernel [in, out], and bias where it has one. A module that computes another value from both costs no more than one
+    # that adds to this: what nobody reads is never computed.
+    QUERY = "query"
     KEY = "key"
     VALUE = "value"
     KEYS_VALUES = "keys_values"  # a KeysValues; context: inputs
     ATTENTION_CONTEXT = "attention_context"  # the heads' results, side by side [rows, seq, hidden]
-    ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: inputs
+    ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: as QUERY
     # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
     # identity where none does before the next layers read the sum.
     ATTENTION_OUTPUT = "attention_output"
-    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: inputs
+    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: as QUERY
     FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
@@ -142,6 +145,11 @@ class Method:
     def trains(self, path: str) -> bool:
         """Whether the encoder's leaf at `path` is trained; by default those the method added. The head always is."""
         return is_added(path)
+
+    def initial(self, base: Leaves, config: EncoderConfig) -> Leaves:
+        """Initial values of added leaves that follow from the encoder's [path -> array]; the others are drawn."""
+        del base, config
+        return {}
 
     def layer_numbers(self, config: EncoderConfig) -> tuple[int, ...]:
         """The layers that its modules are in, ascending.

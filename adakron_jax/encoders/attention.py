@@ -35,9 +35,9 @@ class Attention(Part):
     ) -> Float[Array, "rows queries hidden"]:
         config, layer = self.config, everywhere["layer"]
 
-        def project(site: Site, x: Array, places: Places) -> Float[Array, "rows seq hidden"]:
-            y = self.dense(config.hidden_size, site.value, self.biases)(x)
-            return self.splice(site, y, inputs=x, segments=places.segments, **everywhere)
+        def project(site: Site, x: Array, places: Places, name: str = "") -> Float[Array, "rows seq hidden"]:
+            context = {"segments": places.segments, **everywhere}
+            return self.projected(site, x, config.hidden_size, name or site.value, self.biases, **context)
 
         def by_head(y: Array) -> Float[Array, "rows heads seq head_dim"]:
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
@@ -62,8 +62,7 @@ class Attention(Part):
             weights = weights * attended.gate.astype(weights.dtype)
         context = einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
-        y = self.dense(config.hidden_size, "dense", self.biases)(context)
-        return self.splice(Site.ATTENTION_DENSE, y, inputs=context, segments=at_places.segments, **everywhere)
+        return project(Site.ATTENTION_DENSE, context, at_places, "dense")
 
     def turn(
         self, x: Float[Array, "rows heads seq head_dim"], places: Places, layer: Any

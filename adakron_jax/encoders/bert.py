@@ -37,11 +37,10 @@ class FeedForward(Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], places: Places, everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        inner = self.dense(self.config.intermediate_size, "hidden")(x)
-        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=places.segments, **everywhere))
-        hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=places.segments, **everywhere)
-        y = self.dense(self.config.hidden_size, "dense")(hidden)
-        return self.splice(Site.FFN_DENSE, y, inputs=hidden, segments=places.segments, **everywhere)
+        context = {"segments": places.segments, **everywhere}
+        hidden = gelu(self.projected(Site.FFN_INNER, x, self.config.intermediate_size, "hidden", **context))
+        hidden = self.splice(Site.FFN_HIDDEN, hidden, **context)
+        return self.projected(Site.FFN_DENSE, hidden, self.config.hidden_size, "dense", **context)
 
 
 class Layer(Part):

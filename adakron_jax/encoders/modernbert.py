@@ -65,14 +65,12 @@ class FeedForward(Part):
     def __call__(
         self, x: Float[Array, "rows seq hidden"], places: Places, everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
-        config = self.config
+        config, context = self.config, {"segments": places.segments, **everywhere}
         gate = self.dense(config.intermediate_size, "gate", use_bias=False)(x)
-        inner = self.dense(config.intermediate_size, "hidden", use_bias=False)(x)
-        hidden = gelu(self.splice(Site.FFN_INNER, inner, inputs=x, segments=places.segments, **everywhere)) * gate
-        hidden = self.splice(Site.FFN_HIDDEN, hidden, segments=places.segments, **everywhere)
+        inner = self.projected(Site.FFN_INNER, x, config.intermediate_size, "hidden", use_bias=False, **context)
+        hidden = self.splice(Site.FFN_HIDDEN, gelu(inner) * gate, **context)
         dropped = Dropout(config.hidden_dropout)(hidden, everywhere["deterministic"])
-        y = self.dense(config.hidden_size, "dense", use_bias=False)(dropped)
-        return self.splice(Site.FFN_DENSE, y, inputs=dropped, segments=places.segments, **everywhere)
+        return self.projected(Site.FFN_DENSE, dropped, config.hidden_size, "dense", use_bias=False, **context)
 
 
 class Layer(Part):

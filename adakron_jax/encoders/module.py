@@ -62,9 +62,17 @@ class Part(nn.Module):
     method: Method
     dtype: Any = None
 
-    def dense(self, features: int, name: str, use_bias: bool = True) -> Callable[[Any], Array]:
+    def dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
         normal = nn.initializers.normal(self.config.initializer_range)
         return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
+
+    def projected(
+        self, site: Site, x: Float[Array, "rows seq d"], features: int, name: str, use_bias: bool = True, **context: Any
+    ) -> Float[Array, "rows seq features"]:
+        """A dense and the site that its output passes."""
+        dense = self.dense(features, name, use_bias)
+        y = dense(x)
+        return self.splice(site, y, inputs=x, dense=dense.variables["params"], **context)
 
     def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Any], Array]:
         eps = self.config.layer_norm_eps

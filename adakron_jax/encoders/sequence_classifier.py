@@ -112,6 +112,10 @@ class SequenceClassifier(Part):
 
         return initial(key)
 
+    def start(self, key: Array, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Initial values of all leaves but the pretrained ones, `base`: path -> array."""
+        return self.fresh(key, lambda path: path not in base) | self.method.initial(dict(base), self.config)
+
     def assemble(self, base: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, from the pretrained leaves and the others, both path -> array.
 

@@ -77,8 +77,8 @@ def initial_params(
     Raises:
       ValueError: the adapter it starts from does not fit.
     """
-    leaves = base.leaves  # read before `fresh` is traced, since reading makes a module of its own
-    fresh = model.fresh(jax.random.key(config.seed), lambda path: path not in leaves)
+    leaves = base.leaves  # read before `start` traces, since reading makes a module of its own
+    fresh = model.start(jax.random.key(config.seed), leaves)
     if (bias := problem.initial_bias(targets)) is not None:
         fresh |= {path: bias for path in OUTPUT_BIASES if path in fresh}
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
