@@ -46,7 +46,11 @@ class TextClassifier:
       model, params: as `from_pretrained` gives them.
       card: what the adapter says of itself: labels, problem, method, scores.
       tokenizer: the encoder's.
+      result, table: of one that `train.fit` gave: the record of its run, and a frame of the grid's cells.
     """
+
+    result: Any = None
+    table: Any = None
 
     def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
         self.model, self.card, self.tokenizer = model, card, tokenizer

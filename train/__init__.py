@@ -1,1 +1,15 @@
-"""The program: `python -m train --task rte`."""
+"""The program: `python -m train --task rte`; in Python, `from train import fit`."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from train.fitting import fit as fit
+
+
+def __getattr__(name: str) -> Any:
+    if name != "fit":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from train.fitting import fit
+
+    globals()[name] = fit
+    return fit

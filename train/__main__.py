@@ -64,61 +64,32 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _run_one(command: "Command") -> int:
-    from train import terminal
-    from train.engine import hosts, loop
-    from train.engine.cache import Cache
+    from train.engine import loop
     from train.engine.checkpoint import Damaged
     from train.engine.evaluation import Diverged
-    from train.engine.folder import finished, reached
-    from train.output import screen
+    from train.runs import run_one
 
-    config, cache = command.runs[0], Cache(command.model)
     try:
-        if command.launch.hosts:
-            config = hosts.on_all_devices(config)
-        terminal.say(
-            f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}"
-        )
-        result = finished(config)
-        hosts.check_same("the command line", config.dumps().decode)
-        hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result}")
-        if result is not None:
-            cache.loader.check_same(config, result.data)
-            terminal.say("this run has ended; its result:")
-            screen.show_result(result, config, command.model.encoder)
-            return 0
-    except ValueError as error:
-        return _complain(str(error), 2)
-    try:
-        loop.train_and_evaluate([config], cache)
+        run_one(command)
     except loop.Stopped as stop:
         return _complain(str(stop), 130)
     except (loop.BadInput, Damaged) as error:
         return _complain(str(error), 2)
     except Diverged as diverged:
-        return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {config.folder}", 1)
+        folder = diverged.config.folder
+        return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {folder}", 1)
     return 0
 
 
 def _run_grid(command: "Command") -> int:
     from train.engine import loop
-    from train.engine.cache import Cache
-    from train.grid.cells import show_cost, show_scores, survey
-    from train.grid.schedule import train
+    from train.runs import failures, run_grid
 
-    cache = Cache(command.model)
-    cells = survey(command.runs, cache)
-    show_cost(cells)
-    if command.launch.dry_run:
-        return 0
     try:
-        train(cells, cache, command.launch)
+        cells = run_grid(command)
     except loop.Stopped as stop:
-        show_scores(cells)
         return _complain(str(stop), 130)
-    show_scores(cells)
-    failed = [f"{cell.name}: {cell.error}" for cell in cells if cell.error]
-    return _complain(f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed)}", 1) if failed else 0
+    return _complain(failed, 1) if (failed := failures(cells)) else 0
 
 
 def _complain(text: str, code: int) -> int:

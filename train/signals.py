@@ -1,6 +1,7 @@
 """How a user stops the program: SIGINT and SIGTERM."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,9 +32,13 @@ def came() -> bool:
 
 @contextmanager
 def held() -> Iterator[list[int]]:
-    """Collects signals, and those that were lost before, so that a step is never cut in two; a second acts at once."""
+    """Collects signals, and those that were lost before, so that a step is never cut in two; a second acts at once.
+
+    Another thread than the main one, which alone may, collects none.
+    """
     lost, received = list(_received), list(_received)
-    before = {number: signal.getsignal(number) for number in _BOTH}
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _BOTH if here}
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)

@@ -1,5 +1,6 @@
 """The terminal: what is said there, and how far a long piece of work is: a live line, or else a line now and then."""
 
+import html
 import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
+CELL_SECONDS = 0.3  # between two states of a notebook's bar
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do
 
 console = Console(highlight=False, soft_wrap=True)
@@ -52,8 +54,34 @@ class _Bar(Progress):
             yield Text(self.below, no_wrap=True, overflow="ellipsis")
 
 
+class _Cell:
+    """A bar in the output of a notebook's cell, which is gone when it stops."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._shown = 0.0
+
+    def show(self, done: int, total: int, text: str) -> None:
+        from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
+
+        if (now := time.monotonic()) - self._shown < CELL_SECONDS:
+            return
+        self._shown = now
+        bar = HTML(f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}')
+        if self._handle is None:
+            self._handle = display(bar, display_id=True)
+        else:
+            self._handle.update(bar)
+
+    def stop(self) -> None:
+        from IPython.display import HTML  # pyright: ignore[reportMissingImports]
+
+        if self._handle is not None:
+            self._handle.update(HTML(""))
+
+
 class Line:
-    """How much of a total is done, and time left: a live line on a terminal, else a line now and then."""
+    """How much of a total is done, and time left: live on a terminal and in a notebook, else a line now and then."""
 
     def __init__(self, name: str, total: int, start: int = 0):
         self._bar = _Bar(
@@ -70,6 +98,7 @@ class Line:
         self._task = self._bar.add_task(name, total=total, completed=start, shown="")
         self._name, self._total, self._start = name, total, start
         self._begun = self._told = time.monotonic()
+        self._cell = _Cell() if console.is_jupyter else None
 
     def __enter__(self) -> "Line":
         self._bar.start()
@@ -77,6 +106,8 @@ class Line:
 
     def __exit__(self, *exception: Any) -> None:
         self._bar.stop()
+        if self._cell:
+            self._cell.stop()
 
     def rate(self, done: int) -> float:
         """How many a second since the start."""
@@ -86,12 +117,16 @@ class Line:
         """Shows it, with the time left at a rate of so many a second, 0 for none known."""
         self._bar.below = below
         self._bar.update(self._task, completed=done, shown=text)
+        if console.is_terminal or console.quiet:
+            return
+        left = f"left {_clock((self._total - done) / rate)}" if rate else ""
+        words = "  ".join(filter(None, (f"{self._name} {done}/{self._total}", text, left, below)))
         now = time.monotonic()
-        if not console.is_terminal and not console.quiet and now - self._told >= PLAIN_SECONDS:
+        if self._cell:
+            self._cell.show(done, self._total, words)
+        elif now - self._told >= PLAIN_SECONDS:
             self._told = now
-            left = f"left {_clock((self._total - done) / rate)}" if rate else ""
-            words = (f"{self._name} {done}/{self._total}", text, left, below)
-            say("  ".join(filter(None, words)))
+            say(words)
 
 
 class ProgressLine(Line):

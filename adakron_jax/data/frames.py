@@ -1,7 +1,9 @@
-"""Frames of pandas, polars, pyarrow and `datasets`, told by what they can do: none of them is imported."""
+"""Rows in memory: frames of pandas, polars, pyarrow and `datasets`, none of which is imported; and lists of dicts."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from adakron_jax.data.table import Table
@@ -17,11 +19,28 @@ def of_frame(frame: Any, columns: Sequence[str], origin: str = "the frame") -> T
     names = [str(name) for name in _names(frame)]
     numbers, given = range(1, len(frame) + 1), dict.fromkeys(names)
     table = Table(origin, numbers, {name: [] for name in given})
-    cells = {}
+    cells, orders = {}, {}
     for name in columns:
         _ = table[name]  # refused with the names there are
         cells[name] = [None if _is_missing(cell) else cell for cell in _listed(frame[name])]
-    return Table(origin, numbers, cells)
+        if classes := _class_names(frame, name):
+            orders[name] = classes
+    return Table(origin, numbers, cells, orders=orders)
+
+
+def of_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], origin: str) -> Table:
+    """Columns of rows that are dicts as a table, as `of_frame`; a key that a row lacks is None there."""
+    table = Table(origin, range(1, len(records) + 1), {str(name): [] for name in dict.fromkeys(chain(*records))})
+    for name in columns:
+        _ = table[name]  # refused with the names there are
+    return dataclasses.replace(table, columns={name: [row.get(name) for row in records] for name in columns})
+
+
+def _class_names(frame: Any, column: str) -> tuple[str, ...]:
+    """All classes of a column, in order of their codes, where `datasets` says them."""
+    feature = getattr(frame, "features", {}).get(column)
+    feature = getattr(feature, "feature", feature)
+    return tuple(getattr(feature, "names", ()))
 
 
 def _names(values: Any) -> Any:

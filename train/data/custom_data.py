@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adakron_jax.data import table
@@ -56,16 +56,19 @@ class CustomData:
             raise ValueError(f"column {twice[0]!r} is given twice, in text and label; accepted: every column once")
 
 
-def load(custom: CustomData) -> tuple[Task, dict[str, Table]]:
+def load(custom: CustomData, given: Mapping[str, Table] = {}) -> tuple[Task, dict[str, Table]]:
     """The task that a table poses, and its rows: `train`, and those of `validation` and `test` that are not drawn.
+
+    Args:
+      given: tables by the names that stand for them in the place of files.
 
     Raises:
       ValueError: a file, a split or a column is missing, or a file, row or label cannot be read.
     """
-    rows = {"train": _read(custom, custom.train)}
+    rows = {"train": _read(custom, custom.train, given)}
     for name, said in (("validation", custom.validation), ("test", custom.test)):
         if said:
-            rows[name] = _read(custom, said)
+            rows[name] = _read(custom, said, given)
     if os.path.isdir(folder := Path(custom.data)) and (
         unused := sources.unused_files(folder, (custom.train, *filter(None, (custom.validation, custom.test))))
     ):
@@ -86,8 +89,13 @@ def load(custom: CustomData) -> tuple[Task, dict[str, Table]]:
     return task, rows
 
 
-def _read(custom: CustomData, split: str) -> Table:
-    """The rows of a split, or of a file that is named in the place of one."""
+def _read(custom: CustomData, split: str, given: Mapping[str, Table]) -> Table:
+    """The rows of a split, or of a file or a given table that is named in the place of one."""
+    name = custom.data if split == custom.train else split
+    if name in given:
+        return decoded(given[name])
+    if name.startswith(sources.ROWS):
+        raise ValueError(f"{name} are rows that train.fit was given; accepted: train.fit with them, or a file")
     if split != custom.train and (suffix_of(Path(split)) or os.path.isfile(split)):
         return _read_files([Path(split)], custom)
     if custom.data.startswith(sources.ON_HUB):

@@ -19,6 +19,7 @@ from train.data.task import Task
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
 ON_HUB = "hub:"  # how --data names a data set on the hub
+ROWS = "rows:"  # how a run names rows that are in no file, by their hash
 SPELLINGS = {"validation": ("validation", "valid", "val", "dev")}  # of a split's name
 
 
@@ -184,7 +185,7 @@ def repository(data: str) -> tuple[str, str]:
 def is_table(data: str) -> bool:
     """Whether `--data` names a table of one's own: a file, a folder with a training split, or a data set on the hub."""
     path = Path(data)
-    if data.startswith(ON_HUB) or suffix_of(path):
+    if data.startswith((ON_HUB, ROWS)) or suffix_of(path):
         return True
     return bool(data) and os.path.isdir(path) and bool(present_files(path, "train"))
 
@@ -197,6 +198,8 @@ def table_name(data: str) -> str:
     """
     if data.startswith(ON_HUB):
         name = data.removeprefix(ON_HUB).rpartition("/")[2]
+    elif data.startswith(ROWS):
+        name = "rows"
     else:
         path = Path(data)
         name = path.name[: -len(suffix)] if (suffix := suffix_of(path)) else path.resolve().name

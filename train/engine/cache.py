@@ -1,5 +1,8 @@
 """What the runs of one process read and compile once."""
 
+from collections.abc import Mapping
+
+from adakron_jax.data.table import Table
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree
 from train.engine import optim
@@ -11,11 +14,11 @@ from train.options.model import Pretrained
 
 
 class Cache:
-    """The pretrained model, the data and the compiled steps."""
+    """The pretrained model, the data and the compiled steps; `rows` as `Loader` takes them."""
 
-    def __init__(self, model: Pretrained):
+    def __init__(self, model: Pretrained, rows: Mapping[str, Table] = {}):
         self.model = model
-        self.loader = Loader(model)
+        self.loader = Loader(model, rows)
         self._steps: dict[tuple, Steps] = {}
 
     def steps(

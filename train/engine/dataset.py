@@ -63,11 +63,15 @@ class Dataset(Splits):
 
 
 class Loader:
-    """Reads and tokenises what the runs of one process ask for; only the last task's, or table's, is kept."""
+    """Reads and tokenises what the runs of one process ask for; only the last task's, or table's, is kept.
 
-    def __init__(self, model: Pretrained):
-        self._model = model
-        self._custom = functools.lru_cache(maxsize=1)(custom_data.load)
+    Attributes:
+      rows: tables by the names that stand for them in the place of files.
+    """
+
+    def __init__(self, model: Pretrained, rows: Mapping[str, Table] = {}):
+        self._model, self.rows = model, rows
+        self._custom = functools.lru_cache(maxsize=1)(lambda custom: custom_data.load(custom, rows))
         self._custom_examples = functools.lru_cache(maxsize=3)(self._tokenise_custom)
         self._glue = functools.lru_cache(maxsize=3)(lambda data, name, split: sources.read(data, TASKS[name], split))
         self._glue_examples = functools.lru_cache(maxsize=3)(self._tokenise_glue)

@@ -59,7 +59,7 @@ def train_and_evaluate(
     """
     clock = Clock()
     with contextlib.ExitStack() as opened:
-        with _refusals():
+        with refusals():
             group, state = opened.enter_context(open_group(decided(configs), cache))
         data, start, steps = group.data, group.runs[0].start, group.steps
         lead = group.runs[0].config
@@ -83,7 +83,7 @@ def train_and_evaluate(
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Until a run has begun, a ValueError is about what was asked for; later it would be a mistake of ours."""
     try:
         yield

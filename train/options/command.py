@@ -5,7 +5,7 @@ import itertools
 import os
 import typing
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from adakron_jax.flags import read_method, unknown_argument
 from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import make_method
+from adakron_jax.splice import Method
 from train.data.glue import SUITES, TASKS
 from train.data.sources import is_table, table_name
-from train.options.config import Launch, RunConfig, options
+from train.options.config import Launch, RunConfig, options, typed
 from train.options.flags import make_parser
 from train.options.model import Pretrained
-from train.options.recipes import CUSTOM_DATA, NAMES, load_toml, read_file, read_recipe, typed_in
+from train.options.recipes import CUSTOM_DATA, NAMES, load_toml, read_file, read_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,16 @@ def parse_command(argv: Sequence[str]) -> Command:
     words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
-    values = (read_grid(Path(launch.grid)) if launch.grid else {}) | given
+    return command_of(given, launch, words)
+
+
+def command_of(given: Mapping[str, Any], launch: Launch, words: Mapping[str, Sequence[str]] = {}) -> Command:
+    """As `parse_command`, from values of the fields of RunConfig, lists of what may vary.
+
+    Args:
+      words: of fields of the methods, as they are on a command line.
+    """
+    values = (read_grid(Path(launch.grid)) if launch.grid else {}) | dict(given)
     values |= {name: tuple(values[name]) for name in ("text", "label") if name in values}
     tasks = read_tasks(values)
     methods = []
@@ -174,19 +184,11 @@ def read_grid(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise ValueError(f"grid {str(path)!r}: no such file; accepted: a TOML file")
-    hints, known, values = typing.get_type_hints(RunConfig), options(RunConfig), load_toml(path)
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(f"{path}: unknown key {key!r}; accepted: {', '.join(sorted(known))}")
-        if not known[key].grid:
-            values[key] = typed_in(path, key, value, hints[key])
-            continue
-        several = value if isinstance(value, list) else [value]
-        if not several:
-            raise ValueError(f"{path}: {key} is []; accepted: one or more")
-        read = _method_table if key == "method" else lambda path, one: typed_in(path, key, one, hints[key])  # noqa: B023
-        values[key] = [read(path, one) for one in several]
+    values = load_toml(path)
     try:
+        if unknown := [key for key in values if key not in options(RunConfig)]:
+            raise ValueError(f"unknown key {unknown[0]!r}; accepted: {', '.join(sorted(options(RunConfig)))}")
+        values = typed_values(values)
         if "text" not in values:
             expand(values.get("task", []))
     except ValueError as error:
@@ -194,12 +196,25 @@ def read_grid(path: Path) -> dict[str, Any]:
     return values
 
 
-def _method_table(path: Path, method: Any) -> dict[str, Any]:
+def typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of fields of RunConfig, of one that may vary a list, as the fields declare them; ValueError names one."""
+    hints, known, read = typing.get_type_hints(RunConfig), options(RunConfig), {}
+    for key, value in values.items():
+        if not known[key].grid:
+            read[key] = typed(key, value, hints[key])
+            continue
+        several = list(value) if isinstance(value, list | tuple | range) else [value]
+        if not several:
+            raise ValueError(f"{key} is []; accepted: one or more")
+        read[key] = [_method_table(one) if key == "method" else typed(key, one, hints[key]) for one in several]
+    return read
+
+
+def _method_table(method: Any) -> dict[str, Any]:
+    if isinstance(method, Method):
+        return {"name": method.name, **dataclasses.asdict(method)}
     table = {"name": method} if isinstance(method, str) else method
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        raise ValueError(f"{path}: method is {method!r}; accepted: a method's name, or a table of its name and fields")
-    try:
-        make_method(table["name"], {key: value for key, value in table.items() if key != "name"})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"method is {method!r}; accepted: a method's name, or a table of its name and fields")
+    make_method(table["name"], {key: value for key, value in table.items() if key != "name"})
     return table

@@ -23,6 +23,7 @@ from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method
 from train.data.glue import TASKS
+from train.data.sources import ROWS
 from train.data.splits import SHARE, share
 from train.options.hosts import parse_hosts
 from train.options.mesh import MeshShape, parse_mesh
@@ -266,7 +267,7 @@ class RunConfig:
         if self.custom_data and key == "data":
             return True
         if self.custom_data and key in ("validation", "test"):
-            return bool(suffix_of(Path(here)) and suffix_of(Path(before)))
+            return all(suffix_of(Path(place)) or place.startswith(ROWS) for place in (here, before))
         return key in ("model", "data", "init_from") and os.path.abspath(here) == os.path.abspath(before)
 
 

@@ -1,0 +1,171 @@
+"""`fit`: the program as a function."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, get_type_hints
+
+import jax
+
+from adakron_jax.classifier import TextClassifier
+from adakron_jax.data.frames import is_frame, of_frame, of_records
+from adakron_jax.data.labels import plain
+from adakron_jax.data.table import Table
+from adakron_jax.messages import near
+from adakron_jax.methods import AdaKron
+from adakron_jax.splice import Method
+from train import faults
+from train.data.sources import ROWS
+from train.data.task import metric_of
+from train.data.tokens import content
+from train.engine import loop
+from train.grid.cells import Cell
+from train.options.command import Command, command_of, typed_values
+from train.options.config import Launch, RunConfig, options, typed
+from train.runs import failures, run_grid, run_one
+
+OPTIONAL = ("text", "label", "out")  # of the arguments
+COMMAND_ONLY = ("hosts", "dry_run")  # of the flags
+
+
+def fit(
+    data: Any,
+    *,
+    text: str | Sequence[str] = (),
+    label: str | Sequence[str] = (),
+    model: str | os.PathLike[str],
+    method: str | Method | Mapping[str, Any] | Sequence[Any] = AdaKron.name,
+    out: str | os.PathLike[str] = "",
+    **flags: Any,
+) -> TextClassifier:
+    """Fine-tunes an encoder as `adakron train` does, and gives the classifier of the best evaluation.
+
+        from train import fit
+
+        classifier = fit(frame, text="review", label="sentiment", model="bert-base-uncased", out="runs/reviews")
+        classifier.result.best.scores, classifier.predict("a fine film").label
+
+    The run's folder is the command's: the same call continues or reads it, and `adakron predict`, `serve` and `report`
+    take it. Rows that are in no file are known there by their hash. Ctrl-C saves a checkpoint first.
+
+    Args:
+      data: a path or whatever else `--data` takes; a frame of pandas, polars, pyarrow or `datasets`; or a list of
+        dicts. `validation` and `test` may be such rows too.
+      text, label: columns.
+      model: a hub id, a folder, or `pkg:NAME`.
+      method: a method, or its name.
+      out: the run's folder; by default `runs/TASK-METHOD-seedN`.
+      **flags: every other flag of the command by its name, such as `epochs=5`. Lists of methods, learning rates or
+        seeds make a grid.
+
+    Returns:
+      The classifier, with the run's record as its `result`; of a grid the one that its evaluations rank first, with a
+      frame of all cells as its `table`.
+
+    Raises:
+      ValueError: an argument, a row or a label is not accepted; the line says what is.
+      KeyboardInterrupt: the run was stopped; its checkpoint is kept.
+      Diverged: the loss is no longer a number.
+    """
+    values = {"data": data, "text": text, "label": label, "model": model, "method": method, "out": out, **flags}
+    values = {name: value for name, value in values.items() if name not in OPTIONAL or value not in ("", ())}
+    rows = _take_rows(values)
+    command = _command(values)
+    if rows and command.launch.workers:
+        raise ValueError(f"workers is {command.launch.workers!r}, and data are rows; accepted: a file's path with it")
+    faults.demand_files()
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        return _fitted_grid(command, rows) if command.grid else _fitted_run(command, rows)
+    except loop.Stopped as stop:
+        raise KeyboardInterrupt(str(stop)) from None
+    finally:
+        jax.config.update("jax_default_matmul_precision", precision)
+
+
+def _take_rows(values: dict[str, Any]) -> dict[str, Table]:
+    """Puts names in the place of rows among the values, and gives the tables of these names."""
+    columns = [name for key in ("text", "label") for name in _listed(values.get(key, getattr(RunConfig, key)))]
+    rows = {}
+    for name in ("data", "validation", "test"):
+        given = values.get(name)
+        if is_frame(given):
+            table = of_frame(given, columns, name)
+        elif isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given):
+            table = of_records(given, columns, name)
+        elif name == "data" and not isinstance(given, str | os.PathLike):
+            raise ValueError(f"data is {given!r:.60}; accepted: a path, a frame, or a list of dicts")
+        else:
+            continue
+        values[name] = f"{ROWS}{content(table)[:16]}"
+        rows[values[name]] = table
+    return rows
+
+
+def _listed(columns: str | Sequence[str]) -> Sequence[str]:
+    return [columns] if isinstance(columns, str) else columns
+
+
+def _command(values: Mapping[str, Any]) -> Command:
+    """What the arguments ask for; ValueError as `parse_command`."""
+    of_run, of_launch = options(RunConfig), options(Launch)
+    for name in values:
+        if name not in of_run and name not in of_launch:
+            known = [*of_run, *of_launch]
+            means = ", ".join(near(name, known) or known[:4])
+            raise ValueError(f"unknown argument {name!r:.100}; accepted: {means}, or another flag of adakron train")
+        if name in COMMAND_ONLY:
+            raise ValueError(f"{name} is {values[name]!r}; accepted: on the command line, adakron train")
+    plain_values = {name: _plain(value) for name, value in values.items()}
+    hints = get_type_hints(Launch)
+    launch = Launch(**{name: typed(name, plain_values[name], hints[name]) for name in of_launch if name in values})
+    command = command_of(typed_values({name: plain_values[name] for name in of_run if name in values}), launch)
+    if len(tasks := {run.task for run in command.runs}) > 1:
+        raise ValueError(f"task is {', '.join(sorted(tasks))}; accepted: one, or a grid of adakron train")
+    return command
+
+
+def _plain(value: Any) -> Any:
+    """A value without paths, NumPy's types and sequences of other kinds than lists."""
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else plain(value)
+
+
+def _fitted_run(command: Command, rows: Mapping[str, Table]) -> TextClassifier:
+    result = run_one(command, rows)
+    classifier = TextClassifier.load(command.runs[0].folder)
+    classifier.result = result
+    return classifier
+
+
+def _fitted_grid(command: Command, rows: Mapping[str, Table]) -> TextClassifier:
+    cells = run_grid(command, rows)
+    if not (ended := [cell for cell in cells if cell.result is not None]):
+        raise RuntimeError(failures(cells))
+    best = max(ended, key=_merit)
+    classifier = TextClassifier.load(best.config.folder)
+    classifier.result, classifier.table = best.result, _table(cells)
+    return classifier
+
+
+def _merit(cell: Cell) -> float:
+    """By how much the headline of a cell's best evaluation is better than none."""
+    assert cell.result is not None
+    metric, score = next(iter(cell.result.best.scores.items()))
+    return metric_of(metric).merit(score)
+
+
+def _table(cells: Sequence[Cell]) -> Any:
+    """A pandas frame with a row for each cell: what varies, scores of the best evaluation and of the test part."""
+    import pandas
+
+    records = []
+    for cell in cells:
+        config, result = cell.config, cell.result
+        record = {"cell": cell.name, "method": config.method.name, "learning_rate": config.learning_rate}
+        record |= {"seed": config.seed, "fold": config.fold, "state": cell.state}
+        if result is not None:
+            record |= {"epoch": result.best.epoch, **result.best.scores}
+            record |= {f"test_{name}": score for name, score in result.test.items()}
+        records.append(record | {"folder": str(config.folder)})
+    return pandas.DataFrame(records)

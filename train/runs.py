@@ -1,0 +1,64 @@
+"""A command carried out in this process: one run, or the cells of a grid."""
+
+from collections.abc import Mapping
+
+from adakron_jax.data.table import Table
+from train import terminal
+from train.engine import hosts, loop
+from train.engine.cache import Cache
+from train.engine.folder import finished, reached
+from train.grid.cells import Cell, show_cost, show_scores, survey
+from train.grid.schedule import train
+from train.options.command import Command
+from train.output import screen
+from train.output.result import Result
+
+
+def run_one(command: Command, rows: Mapping[str, Table] = {}) -> Result:
+    """Trains the one run of a command, or reads the result that it has.
+
+    Args:
+      rows: tables by the names that stand for them in the place of files.
+
+    Raises:
+      BadInput, Stopped, Diverged, Damaged: as `loop.train_and_evaluate`.
+    """
+    config, cache = command.runs[0], Cache(command.model, rows)
+    with loop.refusals():
+        if command.launch.hosts:
+            config = hosts.on_all_devices(config)
+        terminal.say(
+            f"{config.task} with {config.method} on {config.model}, recipe {config.recipe}, in {config.folder}"
+        )
+        result = finished(config)
+        hosts.check_same("the command line", config.dumps().decode)
+        hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result}")
+        if result is not None:
+            cache.loader.check_same(config, result.data)
+            terminal.say("this run has ended; its result:")
+            screen.show_result(result, config, command.model.encoder)
+            return result
+    return loop.train_and_evaluate([config], cache).results[0]
+
+
+def run_grid(command: Command, rows: Mapping[str, Table] = {}) -> list[Cell]:
+    """Trains the open cells of a command's grid, unless it only asks what they cost.
+
+    Raises:
+      ValueError, Stopped, OSError: as `survey` and `schedule.train`.
+    """
+    cache = Cache(command.model, rows)
+    cells = survey(command.runs, cache)
+    show_cost(cells)
+    if not command.launch.dry_run:
+        try:
+            train(cells, cache, command.launch)
+        finally:
+            show_scores(cells)
+    return cells
+
+
+def failures(cells: list[Cell]) -> str:
+    """Which cells failed and why, in a line; empty if none did."""
+    failed = [f"{cell.name}: {cell.error}" for cell in cells if cell.error]
+    return f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed)}" if failed else ""
