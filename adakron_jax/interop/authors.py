@@ -127,6 +127,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
       ValueError: the authors' code has no such method or form of it.
     """
     check_native_head(card, "a classifier of the authors' code")
+    require(card.problem.reads == "example", "problem", card.problem.name, "one with logits per example")
     method, config, leaves = card.method, card.encoder, dict(leaves)
     require(method.layers == ALL_LAYERS, "layers", method.layers, f"{ALL_LAYERS}, for the authors' code")
     valid = isinstance(method, AdaMix) or (

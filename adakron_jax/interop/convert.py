@@ -18,7 +18,7 @@ from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
-from adakron_jax.interop.heads import Base, with_unit_fused
+from adakron_jax.interop.heads import CLASSES, Base, with_unit_fused
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
@@ -108,6 +108,9 @@ def _as_told(read: Problem, labels: Sequence[str], kind: str) -> Problem:
     if not labels and not kind:
         return read
     asked = problems.kind_of(kind or read.name)
+    if asked.reads != read.reads:
+        of_same = ", ".join(name for name, kind in problems.KINDS.items() if kind.reads == read.reads)
+        raise ValueError(f"problem is {asked.name!r}; accepted: {of_same}, which have logits per {read.reads}")
     told = asked(tuple(labels)) if labels else asked.of_count(read.outputs)
     if not labels and told.labels:
         told = asked(read.output_names)
@@ -187,16 +190,17 @@ def not_held(to: str, problem: Problem) -> str:
 
 def _use(to: str, card: Card, name: str) -> str:
     """How what was exported is used, in Markdown."""
-    base = card.base
+    base, of_tokens, kind = card.base, card.problem.reads == "token", CLASSES[card.problem.reads]
+    task = 'token-classification", aggregation_strategy="simple' if of_tokens else "text-classification"
     lines = {
         "huggingface": [
             "from transformers import pipeline",
-            f'classify = pipeline("text-classification", "{name}")',
+            f'classify = pipeline("{task}", model="{name}")',
         ],
         "peft": [
             "from peft import PeftModel",
-            "from transformers import AutoModelForSequenceClassification",
-            f'base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={card.problem.outputs})',
+            f"from transformers import AutoModel{kind}",
+            f'base = AutoModel{kind}.from_pretrained("{base}", num_labels={card.problem.outputs})',
             f'model = PeftModel.from_pretrained(base, "{name}")',
         ],
         "adapterhub": [
@@ -205,10 +209,10 @@ def _use(to: str, card: Card, name: str) -> str:
             f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
         ],
         "onnx": [
-            "from optimum.onnxruntime import ORTModelForSequenceClassification",
+            f"from optimum.onnxruntime import ORTModel{kind}",
             "from transformers import pipeline",
-            f'model = ORTModelForSequenceClassification.from_pretrained("{name}", file_name="model.onnx")',
-            f'classify = pipeline("text-classification", model, tokenizer="{name}")',
+            f'model = ORTModel{kind}.from_pretrained("{name}", file_name="model.onnx")',
+            f'classify = pipeline("{task}", model=model, tokenizer="{name}")',
         ],
         "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
     }[to]

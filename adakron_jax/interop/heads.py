@@ -12,13 +12,14 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import shards
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
+from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Reads
 from adakron_jax.files import conversion, read_json, read_tensors
 from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot
-from adakron_jax.problems import Classification, Multilabel, Problem, Regression
+from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens, kind_of
 from adakron_jax.splice import DENSES, Method, Site
 
+CLASSES: dict[Reads, str] = {"example": "ForSequenceClassification", "token": "ForTokenClassification"}
 WRAPPERS = ("module.", "_orig_mod.")  # what torch's DataParallel and its compiler put before every name
 
 
@@ -47,7 +48,12 @@ class Base:
     def fingerprint(self) -> str:
         return pretrained.fingerprint(self.leaves)
 
-    def problem(self, outputs: int, where: str = "") -> Problem:
+    @property
+    def asked_reads(self) -> Reads:
+        """What the head reads of the kind of problem that is asked for."""
+        return kind_of(self.asked).reads if self.asked else "example"
+
+    def problem(self, outputs: int, where: str = "", reads: Reads = "example") -> Problem:
         """The problem of a head of so many outputs, as far as `config.json` says it.
 
         Args:
@@ -56,20 +62,21 @@ class Base:
         Raises:
           ValueError: it contradicts itself or the head, or says a regression of several numbers.
         """
-        kind = self.said.get("problem_type")
+        kind = self.said.get("problem_type") if reads == "example" else None
         if kind == Regression.transformers_type and outputs > 1 and self.asked in ("", Regression.name):
             raise ValueError(
                 f"{where or 'config.json of the base'}: problem_type is 'regression', and the head has {outputs} "
                 "outputs; accepted: a regression of one number"
             )
         several = kind == Multilabel.transformers_type
-        if outputs == 1 and not several:
+        if outputs == 1 and not several and reads == "example":
             return Regression()
         tables = {key: self.said.get(key) for key in ("id2label", "label2id")}
         if not where:
             tables = {key: table for key, table in tables.items() if _sized(table) == outputs}
             where = "config.json of the base"
-        return (Multilabel if several else Classification)(labels_of(tables, outputs, where))
+        of_example = Multilabel if several else Classification
+        return (Tokens if reads == "token" else of_example)(labels_of(tables, outputs, where))
 
 
 def _sized(table: Any) -> int:
@@ -118,9 +125,9 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     }
 
 
-def native_head(config: EncoderConfig, outputs: int) -> list[Slot]:
+def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -> list[Slot]:
     """Where the architecture's own head lies in a classifier's checkpoint."""
-    d = config.hidden_size
+    d, architecture = config.hidden_size, config.architecture
 
     def shape(path: str) -> tuple[int, ...]:
         width = outputs if path.rpartition("/")[0] in ("classifier", "classifier/out_proj") else d
@@ -128,14 +135,14 @@ def native_head(config: EncoderConfig, outputs: int) -> list[Slot]:
 
     return [
         Slot(path, Piece(stored.name, shape(path), "transposed" if stored.transposed else "same"))
-        for path, stored in config.architecture.head.items()
+        for path, stored in (architecture.token_head if reads == "token" else architecture.head).items()
     ]
 
 
-def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> int:
+def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str, reads: Reads = "example") -> int:
     """How many outputs the own head has that is among the tensors; ValueError if there is none."""
     *_, projection = (
-        slot for slot in native_head(config, 1) if slot.path.endswith(("classifier/kernel", "proj/kernel"))
+        slot for slot in native_head(config, 1, reads) if slot.path.endswith(("classifier/kernel", "proj/kernel"))
     )
     piece = next(iter(projection.all))
     tensor = tensors.get(piece.name)
@@ -148,8 +155,11 @@ def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: 
 
 def is_native_head(card: Card) -> bool:
     """Whether the head is what the architecture's own classifier has."""
-    architecture = card.encoder.architecture
-    form_matches = card.head == "own" or (card.head == architecture.form.activation and not architecture.form.normed)
+    architecture, of_tokens = card.encoder.architecture, card.problem.reads == "token"
+    form = architecture.token_form if of_tokens else architecture.form
+    form_matches = card.head == "own" or (card.head == form.activation and not form.normed)
+    if of_tokens:
+        return form_matches
     first = not architecture.pooler and card.encoder.pooling in (None, "cls")
     return form_matches and (card.pooling == "pooler" or (card.pooling == "first" and first))
 
@@ -157,9 +167,12 @@ def is_native_head(card: Card) -> bool:
 def check_native_head(card: Card, what: str) -> None:
     """ValueError unless the head is the architecture's own."""
     if not is_native_head(card):
+        reads, accepted = f"the pooling {card.pooling!r}", "--pooling pooler"
+        if card.problem.reads == "token":
+            reads, accepted = "tokens", "--head own"
         raise ValueError(
-            f"{what} cannot have a head of the form {card.head!r} on the pooling {card.pooling!r}; accepted: the own "
-            f"head of {card.encoder.model_type} (--pooling pooler)"
+            f"{what} cannot have a head of the form {card.head!r} on {reads}; accepted: the own head of "
+            f"{card.encoder.model_type} ({accepted})"
         )
 
 

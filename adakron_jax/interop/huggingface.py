@@ -1,4 +1,4 @@
-"""Plain Hugging Face sequence classifiers: `config.json`, `model.safetensors`, and the tokenizer's files.
+"""Plain Hugging Face classifiers, of texts and of tokens: `config.json`, `model.safetensors`, the tokenizer's files.
 
 Out goes what fuses into the encoder; what comes in is full fine-tuning, or a head alone if the encoder is the base.
 """
@@ -15,16 +15,16 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.sequence_classifier import Pooling
+from adakron_jax.encoders.sequence_classifier import Pooling, Reads
 from adakron_jax.files import read_json
-from adakron_jax.interop.heads import Base, Imported, check_native_head, native_head, outputs_of, tensors_of
+from adakron_jax.interop.heads import CLASSES, Base, Imported, check_native_head, native_head, outputs_of, tensors_of
 from adakron_jax.interop.slots import put, take
 from adakron_jax.methods import Full, Head
 from adakron_jax.methods.registry import fuse
 from adakron_jax.splice import Method, is_added
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
-CLASSES = {
+PREFIXES = {
     "bert": "Bert",
     "roberta": "Roberta",
     "xlm-roberta": "XLMRoberta",
@@ -36,7 +36,10 @@ CLASSES = {
 _POOLING = "classifier_pooling"
 _POOLINGS: dict[Pooling, str] = {"mean": "mean", "first": "cls"}
 # What a base's configuration says of its own making, or of code to run; nothing of it holds for another classifier.
-_DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params")
+_DROPPED = (
+    *("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params"),
+    "problem_type",
+)
 # Method -> the formats that take it as it is.
 _OTHERWISE = {
     "adakron": "authors",
@@ -50,7 +53,7 @@ def read(folder: Path, base: Base) -> Imported:
     """A classifier of the base's architecture.
 
     Raises:
-      ValueError: a file is missing or damaged, or it is of another architecture or size, or no sequence classifier.
+      ValueError: a file is missing or damaged, or it is of another architecture or size, or no classifier.
     """
     classifier = Base(base.config, read_json(folder / "config.json"), {}, base.asked)
     where = str(folder / "config.json")
@@ -58,23 +61,36 @@ def read(folder: Path, base: Base) -> Imported:
         raise ValueError(
             f"{folder}: model_type is {model_type!r}; accepted: that of the base, {base.config.model_type}"
         )
-    accepted = f"{CLASSES[base.config.model_type]}ForSequenceClassification"
-    if (architectures := classifier.said.get("architectures")) not in (None, [], [accepted]):
-        raise ValueError(f"{where}: architectures is {architectures!r}; accepted: {accepted}")
+    reads = _reads(classifier, where)
     path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
-    outputs = outputs_of(tensors, base.config, str(path))
-    slots = native_head(base.config, outputs)
+    outputs = outputs_of(tensors, base.config, str(path), reads)
+    slots = native_head(base.config, outputs, reads)
     named = {piece.name for slot in slots for piece in slot.all}
     try:
         head = take(slots, {name: tensor for name, tensor in tensors.items() if name in named})
         encoder = pretrained.from_checkpoint(tensors, base.config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    encoder = {path: leaf for path, leaf in encoder.items() if path not in head}
-    problem, pooling = classifier.problem(outputs, where), _pooling(classifier)
-    if pretrained.fingerprint(encoder) == base.fingerprint:
+    unread = (f"{POOLER}/",) if reads == "token" else ()
+    encoder = {path: leaf for path, leaf in encoder.items() if path not in head and not path.startswith(unread)}
+    problem = classifier.problem(outputs, where, reads)
+    pooling = _pooling(classifier) if reads == "example" else "pooler"
+    same = {path: leaf for path, leaf in base.leaves.items() if not path.startswith(unread)}
+    if pretrained.fingerprint(encoder) == pretrained.fingerprint(same):
         return Imported(Head(), head, problem, pooling)
     return Imported(Full(), encoder | head, problem, pooling)
+
+
+def _reads(classifier: Base, where: str) -> Reads:
+    """What the head reads: as `architectures` says, else as the user does."""
+    prefix = PREFIXES[classifier.config.model_type]
+    accepted: dict[str, Reads] = {prefix + kind: reads for reads, kind in CLASSES.items()}
+    architectures = classifier.said.get("architectures") or []
+    if not architectures:
+        return classifier.asked_reads
+    if not isinstance(architectures, list) or len(architectures) > 1 or architectures[0] not in accepted:
+        raise ValueError(f"{where}: architectures is {architectures!r}; accepted: {', '.join(accepted)}")
+    return accepted[architectures[0]]
 
 
 def _pooling(classifier: Base) -> Pooling:
@@ -113,7 +129,8 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
 
 def _with_pooler(card: Card, leaves: Mapping[str, Any]) -> tuple[Card, Mapping[str, Any]]:
     """A `tanh` head on the first token as the pooler and the projection that it is, where the architecture has them."""
-    if not card.encoder.architecture.pooler or (card.pooling, card.head) != ("first", "tanh"):
+    form = card.problem.reads, card.pooling, card.head
+    if not card.encoder.architecture.pooler or form != ("example", "first", "tanh"):
         return card, leaves
     moved = {f"{CLASSIFIER}/dense/": f"{POOLER}/", f"{CLASSIFIER}/out_proj/": f"{CLASSIFIER}/"}
 
@@ -139,10 +156,11 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
     card, leaves = _with_pooler(card, fused(card.method, leaves, card))
     config = card.encoder
     pooled = {}
-    if "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
+    reads = card.problem.reads
+    if reads == "example" and "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
         card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}
     check_native_head(card, "a Hugging Face classifier")
-    head = native_head(config, card.problem.outputs)
+    head = native_head(config, card.problem.outputs, reads)
     paths = {slot.path for slot in head}
     encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
     tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)
@@ -157,14 +175,15 @@ def described(card: Card, folder: Path, **more: Any) -> dict[str, bytes]:
       more: what else the configuration says.
     """
     problem = card.problem
-    names = problem.output_names
+    names, kind = problem.output_names, problem.transformers_type
     said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}
     said |= {
-        "architectures": [f"{CLASSES[card.encoder.model_type]}ForSequenceClassification"],
+        "architectures": [PREFIXES[card.encoder.model_type] + CLASSES[problem.reads]],
         "id2label": {str(code): name for code, name in enumerate(names)},
         "label2id": {name: code for code, name in enumerate(names)},
-        "problem_type": problem.transformers_type,
     }
+    if kind:
+        said["problem_type"] = kind
     said |= more
     tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
     return tokenizer | {"config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"}

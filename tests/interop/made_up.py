@@ -13,6 +13,7 @@ from adakron_jax.splice import Method
 HERE = Path(__file__).parent
 BASES = {"bert": HERE / "_bert-base", "roberta": HERE / "_roberta-base"}
 DENSES = ("query", "key", "value", "attention_dense", "ffn_inner", "ffn_dense")
+TOKENS = {"problem": make("tokens", ("O", "B-place", "I-place", "B-name", "I-name"))}
 # Format, base, method, fields of the card.
 CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
     ("huggingface", "bert", methods.LoRA(DENSES, r=3), {}),
@@ -56,6 +57,12 @@ CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
     ("adapterhub", "roberta", methods.Prefix(length=4, mlp=False, layers="0,2"), {}),
     ("adapterhub", "bert", methods.UniPELT(r=4, length=3, mid=6, lora_r=2), {}),
     ("adapterhub", "roberta", methods.UniPELT(("adapter", "lora"), r=4, lora_r=2, targets=("key", "ffn_dense")), {}),
+    ("huggingface", "bert", methods.LoRA(r=3), TOKENS | {"pooling": "mean"}),
+    ("huggingface", "roberta", methods.IA3(), TOKENS),
+    ("peft", "roberta", methods.LoRA(r=3), TOKENS),
+    ("peft", "bert", methods.Prefix(length=2, mlp=False, shift_positions=True), TOKENS),
+    ("adapterhub", "roberta", methods.Pfeiffer(r=5), TOKENS),
+    ("adapterhub", "bert", methods.Houlsby(4, "adapterhub"), TOKENS | {"head": "tanh"}),
 ]
 
 

@@ -1,5 +1,6 @@
 """What folders of others say of labels, problem, architecture and base: read, or refused by name, never guessed."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,14 +13,15 @@ from safetensors.numpy import load_file, save_file
 
 from adakron_jax import adapter, methods
 from adakron_jax.adapter import Card
+from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.cli.main import main
 from adakron_jax.encoders import pretrained
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.problems import Classification, Multilabel, Problem, Regression
+from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens
 from benchmarks.shapes import write_encoder
 from tests.encoders.architectures import MODERNBERT
-from tests.interop.made_up import BASES, card_of
+from tests.interop.made_up import BASES, TOKENS, card_of
 from tests.methods.test_fuse import random_leaves
 
 HERE = Path(__file__).parent
@@ -88,8 +90,8 @@ def test_labels_are_those_of_id2label_and_else_of_label2id(
         ({"id2label": {"0": "no", "00": "yes", "1": "perhaps"}}, "accepted: names with the codes 0 to 2"),
         ({"problem_type": "regression"}, "the head has 3 outputs; accepted: a regression of one number"),
         (
-            {"architectures": ["BertForTokenClassification"]},
-            r"architectures is \['BertForTokenClassification'\]; accepted: BertForSequenceClassification",
+            {"architectures": ["BertForMaskedLM"]},
+            r"architectures is \['BertForMaskedLM'\]; accepted: BertForSequenceClassification, BertForTokenC",
         ),
         ({"architectures": ["BertForMultipleChoice"]}, "accepted: BertForSequenceClassification"),
     ],
@@ -176,6 +178,7 @@ def test_what_a_format_does_not_hold_is_said_and_can_be_said_again(
         ({"labels": ["a", "b", "c"]}, "accepted: one of 2 outputs, as the head has"),
         ({"problem": "regression"}, "labels of a regression are 2; accepted: 1"),
         ({"problem": "ranking"}, "problem is 'ranking'; accepted"),
+        ({"problem": "tokens"}, "accepted: classification, multilabel, regression, which have logits per example"),
         ({"labels": ["a", "a"]}, "accepted: every label once"),
     ],
 )
@@ -228,6 +231,14 @@ def test_a_new_pooler_goes_out_as_the_pooler_that_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(after, before, rtol=0, atol=2e-5)
 
 
+def card_on(base: Path, config: EncoderConfig, fields: dict[str, Any]) -> Card:
+    """A card of LoRA on another encoder than the stored ones."""
+    others = {"base": str(base), "fingerprint": pretrained.fingerprint(pretrained.read(base, config))}
+    return dataclasses.replace(
+        card_of("bert", methods.LoRA(r=2), {}), **others, encoder=config, max_length=config.max_length, **fields
+    )
+
+
 def modernbert(folder: Path) -> Path:
     """A folder with a tiny ModernBERT, whose own head reads the first token."""
     folder.mkdir()
@@ -238,18 +249,7 @@ def modernbert(folder: Path) -> Path:
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_modernbert_s_pooling_goes_out_in_its_config(pooling: str, tmp_path: Path) -> None:
     base, config = modernbert(tmp_path / "base"), MODERNBERT
-    card = Card(
-        method=methods.LoRA(r=2),
-        task="made up",
-        problem=Classification(LABELS),
-        base=str(base),
-        fingerprint=pretrained.fingerprint(pretrained.read(base, config)),
-        encoder=config,
-        scores={},
-        max_length=config.max_length,
-        pooling=pooling,  # pyright: ignore[reportArgumentType]
-    )
-    saved(tmp_path / "adapter", card)
+    saved(tmp_path / "adapter", card_on(base, config, {"pooling": pooling}))
     export_adapter(str(tmp_path / "adapter"), "huggingface", tmp_path / "out")
     said = json.loads((tmp_path / "out" / "config.json").read_text())["classifier_pooling"]
     assert said == {"mean": "mean", "first": "cls"}[pooling]
@@ -257,6 +257,33 @@ def test_modernbert_s_pooling_goes_out_in_its_config(pooling: str, tmp_path: Pat
     assert again.pooling == ("pooler" if said == config.pooling else pooling)
     before, after = (logits_of(tmp_path / name, base) for name in ("adapter", "again"))
     np.testing.assert_allclose(after, before, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "modernbert"])
+def test_a_token_classifier_goes_out_and_comes_in_with_its_labels(model_type: str, tmp_path: Path) -> None:
+    base = modernbert(tmp_path / "base") if model_type == "modernbert" else BASES["bert"]
+    config = EncoderConfig.from_folder(base)
+    problem = Tokens(("I-name", "O", "B-name"))
+    saved(tmp_path / "adapter", card_on(base, config, {"problem": problem, "pooling": "mean"}))
+    export_adapter(str(tmp_path / "adapter"), "huggingface", tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert said["architectures"] == [
+        f"{ {'bert': 'Bert', 'modernbert': 'ModernBert'}[model_type] }ForTokenClassification"
+    ]
+    assert said["id2label"] == {"0": "I-name", "1": "O", "2": "B-name"}
+    assert "problem_type" not in said
+    again = import_adapter(tmp_path / "out", str(base), tmp_path / "again")
+    assert again.problem == problem
+    before, after = (logits_of(tmp_path / name, base) for name in ("adapter", "again"))
+    np.testing.assert_allclose(after[0], before[0], rtol=0, atol=2e-5)
+
+
+def test_a_token_head_alone_on_the_base_is_a_head(tmp_path: Path) -> None:
+    saved(tmp_path / "adapter", card_of("bert", methods.Head(), TOKENS))
+    export_adapter(str(tmp_path / "adapter"), "huggingface", tmp_path / "out")
+    says(tmp_path / "out", architectures=None)
+    again = import_adapter(tmp_path / "out", str(BASES["bert"]), tmp_path / "again", problem="tokens")
+    assert (again.method, again.problem) == (methods.Head(), TOKENS["problem"])
 
 
 def test_peft_of_modernbert_is_refused_with_the_way_round(tmp_path: Path) -> None:

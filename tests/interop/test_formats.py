@@ -17,7 +17,7 @@ from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
-from tests.interop.made_up import BASES, CASES, card_of
+from tests.interop.made_up import BASES, CASES, TOKENS, card_of
 from tests.methods.test_fuse import random_leaves
 
 AUTHORS = [
@@ -120,6 +120,8 @@ REFUSED: list[tuple[str, Method, dict[str, Any], str]] = [
     ("adapterhub", methods.Pfeiffer(2), {"pooling": "mean"}, "has no equal in AdapterHub; accepted: the poolings"),
     ("authors", methods.AdaKron((2, 2, 2)), {}, "accepted for the authors' code: adakron of two factors"),
     ("authors", methods.LoRA(r=2), {}, "accepted for the authors' code"),
+    ("authors", methods.AdaKron((2, 2)), TOKENS, "problem is 'tokens'; accepted: one with logits per example"),
+    ("peft", methods.LoRA(r=2), TOKENS | {"head": "tanh"}, "a head of the form 'tanh' on tokens"),
     ("xnno", methods.LoRA(r=2), {}, "--to is 'xnno'; accepted: huggingface, peft, adapterhub, authors, onnx"),
 ]
 

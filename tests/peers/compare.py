@@ -3,7 +3,9 @@
 python compare.py FORMAT FOLDER BASE INPUTS.npz LOGITS.npy
 """
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,44 +14,50 @@ import torch
 FLOAT = {"torch_dtype": torch.float32}
 
 
+def said(folder: str, file: str) -> dict[str, Any]:
+    return json.loads((Path(folder) / file).read_text())
+
+
+def auto(of_tokens: bool) -> Any:
+    """The class of transformers for classifiers of sequences, or of tokens."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    return AutoModelForTokenClassification if of_tokens else AutoModelForSequenceClassification
+
+
 def of_huggingface(folder: str, base: str) -> Any:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(folder)
-    model, report = AutoModelForSequenceClassification.from_pretrained(folder, **FLOAT, output_loading_info=True)
+    (kind,) = said(folder, "config.json")["architectures"]
+    classifier = auto(kind.endswith("ForTokenClassification"))
+    model, report = classifier.from_pretrained(folder, **FLOAT, output_loading_info=True)
     assert not any(report.values()), report
     return model
 
 
 def of_peft(folder: str, base: str) -> Any:
-    import json
-    from pathlib import Path
-
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
-    from transformers import AutoModelForSequenceClassification
 
+    config = said(folder, "adapter_config.json")
     tensors = load_file(f"{folder}/adapter_model.safetensors")
     ends = ("classifier.weight", "classifier.out_proj.weight")
     (outputs,) = (len(tensor) for name, tensor in tensors.items() if name.endswith(ends))
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=outputs, **FLOAT)
+    model = auto(config["task_type"] == "TOKEN_CLS").from_pretrained(base, num_labels=outputs, **FLOAT)
     model = PeftModel.from_pretrained(model, folder)
-    said = json.loads((Path(folder) / "adapter_config.json").read_text())
     saved = get_peft_model_state_dict(model)
-    assert saved.keys() == tensors.keys() or said["peft_type"] == "PREFIX_TUNING", saved.keys() ^ tensors.keys()
+    assert saved.keys() == tensors.keys() or config["peft_type"] == "PREFIX_TUNING", saved.keys() ^ tensors.keys()
     return model
 
 
 def of_adapterhub(folder: str, base: str) -> Any:
-    import json
-    from pathlib import Path
-
     import adapters
-    from transformers import AutoModelForSequenceClassification
 
-    head = json.loads((Path(folder) / "head_config.json").read_text())
+    head = said(folder, "head_config.json")
     if head["config"] is None:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=head["num_labels"], **FLOAT)
+        of_tokens = head["model_class"].endswith("ForTokenClassification")
+        model = auto(of_tokens).from_pretrained(base, num_labels=head["num_labels"], **FLOAT)
         adapters.init(model)
     else:
         model = adapters.AutoAdapterModel.from_pretrained(base, **FLOAT)

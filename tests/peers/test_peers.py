@@ -71,5 +71,6 @@ def logits_of(folder: Path, card: Card, inputs: Path) -> np.ndarray:
     model, params, _ = adapter.attach(folder, pretrained.read(Path(card.base), card.encoder))
     packed = padded(*(jnp.asarray(arrays[name], jnp.int32) for name in arrays.files))
     params = jax.tree.map(jnp.asarray, params)
-    logits = np.asarray(model.apply({"params": params}, packed)[:, 0])
-    return card.problem.mean + card.problem.scale * logits
+    logits = np.asarray(model.apply({"params": params}, packed))
+    mean, scale = card.problem.unit
+    return mean + scale * (logits if card.problem.reads == "token" else logits[:, 0])

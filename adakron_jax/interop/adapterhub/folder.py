@@ -19,16 +19,16 @@ from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_pr
 from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
 from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.heads import Base, Imported, tensors_of
+from adakron_jax.interop.heads import CLASSES, Base, Imported, tensors_of
 from adakron_jax.interop.peft.prefixes import join_prompts, split_prompts
 from adakron_jax.interop.slots import Slot, put, take
 from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, Pfeiffer, Prefix, UniPELT
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
-# Model type -> what the names of its classes begin with, and what they end with.
-CLASSES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra"}
-_KINDS = ("AdapterModel", "ForSequenceClassification", "Model")
+# Model type -> what the names of its classes begin with.
+PREFIXES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra"}
+_KINDS = ("AdapterModel", "Model", *CLASSES.values())
 
 
 def read(folder: Path, base: Base) -> Imported:
@@ -39,10 +39,10 @@ def read(folder: Path, base: Base) -> Imported:
     """
     fields, path = Fields.read(folder / CONFIG), folder / WEIGHTS
     config = base.config
-    if config.model_type not in CLASSES:
-        raise ValueError(f"the base is a {config.model_type}; accepted for AdapterHub: {', '.join(CLASSES)}")
+    if config.model_type not in PREFIXES:
+        raise ValueError(f"the base is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
-    fields.any_of("model_class", [CLASSES[config.model_type] + kind for kind in _KINDS])
+    fields.any_of("model_class", [PREFIXES[config.model_type] + kind for kind in _KINDS])
     trained_on = fields.name("model_name")
     fields.ignore("version", "config_id")
     name = fields.text("name")
@@ -100,8 +100,8 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
       ValueError: AdapterHub has no such method, or its form of the method cannot say what ours does.
     """
     config, name = card.encoder, "adapter"
-    if config.model_type not in CLASSES:
-        raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(CLASSES)}")
+    if config.model_type not in PREFIXES:
+        raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
     said, slots = _write_method(card.method, leaves, name, config)
     leaves = dict(leaves)
     if any(slot.path == FLAT for slot in slots):
@@ -114,7 +114,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         "name": name,
         "version": "adapters.1.3.0",
     }
-    head = write_head(card, leaves, name, about, CLASSES[config.model_type])
+    head = write_head(card, leaves, name, about, PREFIXES[config.model_type])
     about |= {"config": said, "model_class": head.model_class}
     return {CONFIG: json.dumps(about, indent=2).encode() + b"\n", WEIGHTS: save(put(slots, leaves))} | head.files
 

@@ -17,13 +17,18 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
-from adakron_jax.interop.heads import is_native_head, native_head, tensors_of
+from adakron_jax.interop.heads import CLASSES, is_native_head, native_head, tensors_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot, put, take
-from adakron_jax.problems import Classification, Multilabel, Problem, Regression
+from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens
 
 CONFIG, WEIGHTS, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
 _FORMS = {stored: form for stored, form in ACTIVATIONS.items() if form in ("relu", "gelu", "tanh")}
-_HEAD_TYPES = {"classification": Classification, "multilabel_classification": Multilabel}
+_HEAD_TYPES: dict[str, type[Problem]] = {
+    "classification": Classification,
+    "multilabel_classification": Multilabel,
+    "tagging": Tokens,
+}
+_HEAD_TYPE_OF = {kind: name for name, kind in _HEAD_TYPES.items()} | {Regression: "classification"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +53,14 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     """The head beside an adapter; ValueError if there is none, or it is of a form that is not supported."""
     fields = Fields.read(folder / CONFIG)
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
-    fields.ignore("model_class", "model_name", "version")
+    fields.ignore("model_name", "version")
+    model_class = fields.name("model_class")
     name, said = fields.left.pop("name", None), fields.left.pop("config", None)
     if said is None:
         outputs = fields.whole("num_labels")
-        problem = _problem(Classification, _tables(fields), outputs, fields.where)
-        parts = problem, native_head(config, outputs), "pooler", "own"
+        kind = Tokens if model_class.endswith(CLASSES["token"]) else Classification
+        problem = _problem(kind, _tables(fields), outputs, fields.where)
+        parts = problem, native_head(config, outputs, kind.reads), "pooler", "own"
     else:
         parts = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
         fields.ignore("num_labels", "label2id", "id2label")
@@ -72,7 +79,7 @@ def _tables(fields: Fields) -> dict[str, Any]:
 
 
 def _problem(kind: type[Problem], tables: Mapping[str, Any], outputs: int, where: str) -> Problem:
-    if outputs == 1 and not kind.independent:
+    if outputs == 1 and kind is Classification:
         return Regression()
     return kind(labels_of(tables, outputs, where))
 
@@ -85,14 +92,16 @@ def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem
     form: HeadForm = "linear"
     if layers == 2:
         form = fields.any_of("activation_function", _FORMS)
-    pooled = fields.flag("use_pooler")
-    if pooled and not config.architecture.pooler:
-        raise fields.refuse("use_pooler", True, f"false: {config.model_type} has no pretrained pooler")
+    pooling: Pooling = "pooler"
+    if kind.reads == "example":
+        pooling = "pooler" if fields.flag("use_pooler") else "first"
+        if pooling == "pooler" and not config.architecture.pooler:
+            raise fields.refuse("use_pooler", True, f"false: {config.model_type} has no pretrained pooler")
     fields.must(bias=True)
     fields.ignore("activation_function", "dropout_prob")
     problem = _problem(kind, _tables(fields), outputs, fields.where)
     fields.done()
-    return problem, _flexible_slots(name, form, outputs, config), "pooler" if pooled else "first", form
+    return problem, _flexible_slots(name, form, outputs, config), pooling, form
 
 
 def _flexible_slots(name: str, form: str, outputs: int, config: EncoderConfig) -> list[Slot]:
@@ -120,13 +129,15 @@ def write_head(
     problem, config = card.problem, card.encoder
     names = problem.output_names
     label2id = {label: code for code, label in enumerate(names)}
-    if is_native_head(card) and card.pooling == "pooler" and card.head == "own" and not problem.independent:
+    of_tokens = problem.reads == "token"
+    on_pooler = of_tokens or card.pooling == "pooler"
+    if is_native_head(card) and on_pooler and card.head == "own" and not problem.independent:
         said = {"config": None, "name": None, "num_labels": problem.outputs, "label2id": label2id}
-        slots, kind = native_head(config, problem.outputs), "ForSequenceClassification"
+        slots, kind = native_head(config, problem.outputs, problem.reads), CLASSES[problem.reads]
     else:
         architecture = config.architecture
         form = architecture.form.activation if card.head == "own" else card.head
-        flexible = card.pooling == "first" or (card.pooling == "pooler" and config.pooling != "mean")
+        flexible = on_pooler and config.pooling != "mean" or card.pooling == "first"
         if not flexible or architecture.form.normed:
             raise ValueError(
                 f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equal in AdapterHub; "
@@ -136,15 +147,14 @@ def write_head(
         said = {
             "name": name,
             "config": {
-                "head_type": "multilabel_classification" if problem.independent else "classification",
+                "head_type": _HEAD_TYPE_OF[type(problem)],
                 "num_labels": problem.outputs,
                 "layers": 1 if form == "linear" else 2,
                 "activation_function": "tanh" if form == "linear" else form,
-                "use_pooler": card.pooling == "pooler" and architecture.pooler,
-                "bias": True,
                 "dropout_prob": None,
                 "label2id": label2id,
-            },
+            }
+            | ({} if of_tokens else {"use_pooler": card.pooling == "pooler" and architecture.pooler, "bias": True}),
         }
     described = {**about, **said, "model_class": class_prefix + kind}
     return WrittenHead(

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.sequence_classifier import Reads
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import (
     WRAPPERS,
@@ -33,6 +34,7 @@ from adakron_jax.methods import IA3, KronA, LoRA, Prefix, VeRA
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+TASKS: dict[Reads, str] = {"example": "SEQ_CLS", "token": "TOKEN_CLS"}
 _PREFIX = "base_model.model."
 _OUTSIDE = ("pooler.dense", "embeddings_project")  # dense layers besides those of the layers
 
@@ -60,9 +62,9 @@ def read(folder: Path, base: Base) -> Imported:
     """
     fields = Fields.read(folder / CONFIG)
     kind = fields.any_of("peft_type", [*READERS, "PREFIX_TUNING"])
-    if fields.left.get("task_type") is None:
-        fields.ignore("task_type")
-    fields.must(task_type="SEQ_CLS")
+    reads = base.asked_reads
+    if fields.left.get("task_type") is not None:
+        reads = fields.any_of("task_type", {task: reads for reads, task in TASKS.items()})
     trained_on = fields.name("base_model_name_or_path")
     fields.ignore("peft_version", "revision", "inference_mode", "auto_mapping")
     saved = fields.texts("modules_to_save")
@@ -70,7 +72,7 @@ def read(folder: Path, base: Base) -> Imported:
         raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
     path = folder / WEIGHTS
     tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
-    outputs = outputs_of(tensors, base.config, str(path))
+    outputs = outputs_of(tensors, base.config, str(path), reads)
     if kind == "PREFIX_TUNING":
         method, slots = read_prefix(fields, base.config)
     else:
@@ -79,12 +81,12 @@ def read(folder: Path, base: Base) -> Imported:
     fields.done()
     _refuse_others(tensors, base.config, str(path))
     try:
-        leaves = take([*slots, *native_head(base.config, outputs)], tensors)
+        leaves = take([*slots, *native_head(base.config, outputs, reads)], tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, Prefix):
         leaves |= split_prompts(leaves.pop(PROMPTS), base.config, method)
-    return Imported(method, leaves, base.problem(outputs), trained_on=trained_on)
+    return Imported(method, leaves, base.problem(outputs, reads=reads), trained_on=trained_on)
 
 
 def _refuse_others(tensors: Mapping[str, Any], config: EncoderConfig, where: str) -> None:
@@ -114,11 +116,11 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         tensors, prefix = put(slots, leaves), _PREFIX
     else:
         raise ValueError(f"method {method.name} has no equal in peft; accepted: ia3, krona, lora, prefix, vera")
-    head = put(native_head(config, card.problem.outputs), leaves)
+    head = put(native_head(config, card.problem.outputs, card.problem.reads), leaves)
     outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
     named = {outside.get(name, prefix + name): tensor for name, tensor in (tensors | head).items()}
     said |= {
-        "task_type": "SEQ_CLS",
+        "task_type": TASKS[card.problem.reads],
         "base_model_name_or_path": card.base,
         "inference_mode": True,
         "modules_to_save": ["classifier", "score"] + ["pre_classifier"] * (config.model_type == "distilbert"),
