@@ -52,6 +52,9 @@ def test_rows_of_every_kind_give_the_numbers_of_the_command_and_one_folder(
     classifier = train(ROWS)
     assert losses(tmp_path / "run") == losses(tmp_path / "command")
     assert classifier.predict("a fine film").label in classifier.card.problem.labels
+    best = classifier.result.best
+    assert repr(classifier.result).startswith("Result(rows, adakron, seed 0: epoch 1 with accuracy ")
+    assert classifier.result.to_frame()["best"].to_dict() == best.scores
     capsys.readouterr()
     for frame in (pandas.DataFrame(ROWS), pyarrow.Table.from_pylist(ROWS), datasets.Dataset.from_list(ROWS)):
         assert train(frame).result == classifier.result

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import jax
 
 from adakron_jax.classifier import TextClassifier
-from adakron_jax.data.frames import is_frame, of_frame, of_records
+from adakron_jax.data.frames import frame_of, is_frame, of_frame, of_records
 from adakron_jax.data.labels import plain
 from adakron_jax.data.table import Table
 from adakron_jax.messages import near
@@ -157,8 +157,6 @@ def _merit(cell: Cell) -> float:
 
 def _table(cells: Sequence[Cell]) -> Any:
     """A pandas frame with a row for each cell: what varies, scores of the best evaluation and of the test part."""
-    import pandas
-
     records = []
     for cell in cells:
         config, result = cell.config, cell.result
@@ -168,4 +166,4 @@ def _table(cells: Sequence[Cell]) -> Any:
             record |= {"epoch": result.best.epoch, **result.best.scores}
             record |= {f"test_{name}": score for name, score in result.test.items()}
         records.append(record | {"folder": str(config.folder)})
-    return pandas.DataFrame(records)
+    return frame_of(records)

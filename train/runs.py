@@ -32,7 +32,7 @@ def run_one(command: Command, rows: Mapping[str, Table] = {}) -> Result:
         )
         result = finished(config)
         hosts.check_same("the command line", config.dumps().decode)
-        hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result}")
+        hosts.check_same(f"what {config.folder} holds", lambda: f"{reached(config)} {result and result.to_dict()}")
         if result is not None:
             cache.loader.check_same(config, result.data)
             terminal.say("this run has ended; its result:")

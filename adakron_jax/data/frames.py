@@ -36,6 +36,23 @@ def of_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], ori
     return dataclasses.replace(table, columns={name: [row.get(name) for row in records] for name in columns})
 
 
+def frame_of(records: Sequence[Mapping[str, Any]], index: str = "") -> Any:
+    """A pandas frame of a row for each record; `index`: the key that names the rows."""
+    import pandas
+
+    frame = pandas.DataFrame(records)
+    return frame.set_index(index) if index else frame
+
+
+def frame_like(frame: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
+    """A frame of the same library with these columns; of pandas with the same index."""
+    kind = type(frame)
+    if hasattr(frame, "index"):
+        return kind(columns, index=frame.index)
+    make = getattr(kind, "from_pydict", getattr(kind, "from_dict", kind))  # of pyarrow, of `datasets`; of polars itself
+    return make(columns)
+
+
 def _class_names(frame: Any, column: str) -> tuple[str, ...]:
     """All classes of a column, in order of their codes, where `datasets` says them."""
     feature = getattr(frame, "features", {}).get(column)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from adakron_jax.data.frames import frame_of
 from adakron_jax.evaluation.metrics import METRICS, Targets, counts, f1_by_label
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ RESAMPLES, CONFIDENCE = 1000, 0.95
 BINS = 15  # of equal width, as Guo et al. 2017 have them
 MISTAKES = 20
 WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and what is kept of more
+
+PARTS = ("labels", "bins", "mistakes")  # of an assessment that are rows
 
 Texts = str | Sequence[str]  # of an example: its one text, or its two
 
@@ -90,6 +93,43 @@ class Assessment:
     pairs: tuple[tuple[str, str, int], ...] = ()
     errors: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        scores = (
+            f"{METRICS[name].title} {METRICS[name].show(value)} [{METRICS[name].show(low)}, {METRICS[name].show(high)}]"
+            for name, value in self.scores.items()
+            for low, high in [self.intervals[name]]
+        )
+        return f"{type(self).__name__}({self.examples:,} examples, {self.problem.summary()}: {', '.join(scores)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the metrics by name at the top level."""
+        return self.as_json()
+
+    def to_frame(self, part: str = "scores") -> Any:
+        """A pandas frame.
+
+        Args:
+          part: `scores`, with their intervals; `labels`, `mistakes` or `bins`, as they are here; or `confused`, pairs
+            of target and prediction by how often they were taken for one another.
+
+        Raises:
+          ValueError: there is no such part.
+        """
+        if part == "scores":
+            rows = [
+                {"metric": name, "value": value, "low": low, "high": high}
+                for name, value in self.scores.items()
+                for low, high in [self.intervals[name]]
+            ]
+            return frame_of(rows, "metric")
+        if part == "confused":
+            return frame_of(
+                [dict(zip(("target", "predicted", "examples"), pair, strict=True)) for pair in self.confused]
+            )
+        if part not in PARTS:
+            raise ValueError(f"part is {part!r}; accepted: scores, confused, {', '.join(PARTS)}")
+        return frame_of([dataclasses.asdict(row) for row in getattr(self, part)])
+
     def __getitem__(self, metric: str) -> float:
         """The value of a metric by its name."""
         return self.scores[metric]
@@ -110,11 +150,10 @@ class Assessment:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the metrics by name at the top level."""
-        parts = ("labels", "bins", "mistakes")
         return {
             **self.scores,
             **{name: getattr(self, name) for name in ("examples", "intervals", "calibration_error")},
-            **{name: [dataclasses.asdict(part) for part in getattr(self, name)] for name in parts},
+            **{name: [dataclasses.asdict(part) for part in getattr(self, name)] for name in PARTS},
             "confusion": self.confusion,
             "points": self.points,
             **{name: value for name in ("pairs", "errors") if (value := getattr(self, name))},

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from adakron_jax.data.examples import Examples, ignore
+from adakron_jax.data.frames import frame_of
 from adakron_jax.data.table import Table
 from adakron_jax.data.texts import texts
 from adakron_jax.evaluation.metrics import METRICS
@@ -37,6 +38,20 @@ class Prediction:
     score: float
     probabilities: Mapping[str, float]
     logits: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        label = "" if self.label is None else f"{self.label!r}, "
+        return f"{type(self).__name__}({label}{self.score:.4g})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields; probabilities and logits where it has them."""
+        values = {name: getattr(self, name) for name in ("label", "score", "probabilities", "logits")}
+        return {name: value for name, value in values.items() if name == "label" or value not in (None, {})}
+
+    def to_frame(self) -> Any:
+        """A pandas frame of labels and probabilities, the most probable first; of a regression of the number."""
+        shares = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+        return frame_of([{"label": name, "probability": share} for name, share in shares] or [{"score": self.score}])
 
 
 @dataclasses.dataclass(frozen=True)

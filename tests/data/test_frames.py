@@ -8,7 +8,7 @@ import pandas
 import pyarrow
 import pytest
 
-from adakron_jax.data.frames import is_frame, of_frame
+from adakron_jax.data.frames import frame_like, is_frame, of_frame, of_records
 
 ROWS = {"text": ["a", None], "label": ["x", "y"]}
 
@@ -20,6 +20,48 @@ def test_a_frame_is_read_by_its_columns(make: Any):
     assert of_frame(frame, ["text"]).columns == {"text": ["a", None]}
     with pytest.raises(ValueError, match="the frame has no column 'body'; there: 'text', 'label'"):
         of_frame(frame, ["body"])
+
+
+@pytest.mark.parametrize("make", [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict])
+def test_a_frame_like_another_is_of_its_library(make: Any):
+    frame = frame_like(make(ROWS), {"score": [0.5, 1.0]})
+    assert type(frame) is type(make(ROWS))
+    assert of_frame(frame, ["score"]).columns == {"score": [0.5, 1.0]}
+
+
+class Polars:
+    """What frames of polars, which is not installed here, have of what is asked of a frame."""
+
+    def __init__(self, data: dict[str, list[Any]]):
+        self._data = data
+
+    columns = property(lambda self: list(self._data))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._data[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values())))
+
+
+def test_a_frame_of_polars_is_told_by_what_it_can_do():
+    assert is_frame(frame := Polars(ROWS))
+    assert of_frame(frame, ["text"]).columns == {"text": ["a", None]}
+    assert frame_like(frame, {"score": [1.0]})["score"] == [1.0]
+
+
+def test_a_frame_of_pandas_keeps_its_index_and_columns_of_data_sets_their_classes():
+    frame = pandas.DataFrame(ROWS, index=[7, 3])
+    assert frame_like(frame, {"score": [0.5, 1.0]}).index.tolist() == [7, 3]
+    coded = datasets.Dataset.from_dict(ROWS).class_encode_column("label")
+    assert of_frame(coded, ["label"]).orders == {"label": ("x", "y")}
+
+
+def test_records_are_read_by_their_keys():
+    table = of_records([{"text": "a"}, {"label": "y", "text": None}], ["text", "label"], "data")
+    assert table.columns == {"text": ["a", None], "label": [None, "y"]}
+    with pytest.raises(ValueError, match="data has no column 'body'; there: 'text', 'label'"):
+        of_records([{"text": "a", "label": "b"}], ["body"], "data")
 
 
 @pytest.mark.parametrize("values", [ROWS, ["a"], "a", np.zeros(3), pandas.Series(["a"]), None])

@@ -129,3 +129,15 @@ def test_of_thousands_of_labels_the_most_frequent_confusions_are_kept():
     assert assessed.confusion == ()
     assert assessed.confused[0] == ("label 2", "label 0", 2)
     assert Assessment.from_json(json.loads(text), problem) == assessed
+
+
+def test_it_prints_short_and_is_a_dict_or_frames():
+    assessed = classified()
+    assert repr(assessed).startswith("Assessment(4 examples, 3 labels: accuracy 50.00 [")
+    assert assessed.to_dict() == assessed.as_json()
+    assert assessed.to_frame()["value"].to_dict() == assessed.scores
+    assert assessed.to_frame("labels")["support"].tolist() == [2, 1, 1]
+    assert assessed.to_frame("confused").values.tolist() == [["a", "b", 1], ["c", "a", 1]]
+    assert assessed.to_frame("mistakes")["predicted"].tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="part is 'pages'; accepted: scores, confused, labels, bins, mistakes"):
+        assessed.to_frame("pages")

@@ -80,3 +80,13 @@ def test_a_regression_far_from_0_has_a_fine_unit():
 def test_the_loss_of_one_prediction_for_all_is_the_least_that_it_can_have(problem, targets, logits):
     losses = problem.losses(jnp.asarray(logits, jnp.float32), jnp.asarray(targets))
     assert problem.constant_loss(targets, None) == pytest.approx(float(losses.mean()), rel=1e-6)
+
+
+def test_a_prediction_prints_short_and_is_a_dict_or_a_frame():
+    (first, _) = make("classification", ("a", "b", "c")).predictions(LOGITS)
+    assert repr(first) == "Prediction('a', 0.7856)"
+    assert first.to_dict() == {"label": "a", "score": first.score, "probabilities": first.probabilities}
+    assert first.to_frame()["label"].tolist() == ["a", "c", "b"]
+    (number, _) = make("regression").predictions(LOGITS[:, :1], with_logits=True)
+    assert (repr(number), number.to_dict()) == ("Prediction(2)", {"label": None, "score": 2.0, "logits": (2.0,)})
+    assert number.to_frame()["score"].tolist() == [2.0]

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from adakron_jax.data.frames import frame_of
 from adakron_jax.fields import from_mapping, typed
 from adakron_jax.files import json_digest, write_whole
 from adakron_jax.methods.registry import make_method
@@ -107,12 +108,30 @@ class Result:
         """Those of the `best` or the `last` evaluation, or of the `test` splits."""
         return {"best": self.best.scores, "last": self.last.scores, "test": self.test}[which]
 
-    def write(self, folder: Path) -> None:
-        values = dataclasses.asdict(self) | {
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {metric_of(name).show(score)}" for name, score in self.best.scores.items())
+        test = ", ".join(f"{name} {metric_of(name).show(score)}" for name, score in self.test.items())
+        said = f"{self.task}, {self.method.name}, seed {self.seed}: epoch {self.best.epoch} with {scores}"
+        return f"{type(self).__name__}({said}{test and f'; test {test}'})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `result.json` has them."""
+        return dataclasses.asdict(self) | {
             "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
             "best": self.best.as_json(),
             "last": self.last.as_json(),
         }
+
+    def to_frame(self) -> Any:
+        """A pandas frame of every metric's value at the best and at the last evaluation, and on the test part."""
+        parts = {"best": self.best.scores, "last": self.last.scores, "test": self.test}
+        names = dict.fromkeys(name for scores in parts.values() for name in scores)
+        held = {which: scores for which, scores in parts.items() if scores}
+        rows = ({"metric": name} | {which: scores.get(name) for which, scores in held.items()} for name in names)
+        return frame_of(list(rows), "metric")
+
+    def write(self, folder: Path) -> None:
+        values = self.to_dict()
         values |= {"sha256": json_digest(values)}
         write_whole(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
 
