@@ -14,10 +14,11 @@ from jaxtyping import Array
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import AnyPooling, pooling_in
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier, readable
+from adakron_jax.encoders.sequence_classifier import HeadForm, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
-from adakron_jax.hub.models import locate
+from adakron_jax.hub.models import absolute, locate
 from adakron_jax.methods import registry
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.precision import dtype_of
@@ -34,7 +35,7 @@ def from_pretrained(
     *,
     key: Array,
     problem: str | Problem = "classification",
-    pooling: Pooling = "pooler",
+    pooling: AnyPooling = "auto",
     head: HeadForm = "own",
     max_length: int | None = None,
     texts: Sequence[str] = (),
@@ -53,7 +54,9 @@ def from_pretrained(
       labels: how many, or their names, which travel with the model; 1 of a regression.
       key: of the initial values of head and method.
       problem: `classification`, `multilabel` or `regression`, or a problem with all that belongs to it, labels or unit.
-      pooling, head: what the head reads and is, as `SequenceClassifier` has it. Of a checkpoint without the pooler that
+      pooling: what the head reads, as `SequenceClassifier` has it; `auto` is what the encoder's folder says that it was
+        trained with, else the architecture's.
+      head: what the head is, likewise. Of a checkpoint without the pooler that
         is to be read, a new one trains within the head, of which a warning tells.
       max_length: tokens at which a text is cut; by default 128, or what the encoder takes.
       texts: names of the one or two columns that hold the texts.
@@ -67,20 +70,20 @@ def from_pretrained(
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     base = pretrained.read(folder, config)
-    if (reads := readable(pooling, head, config, base)) != (pooling, head):
-        pooling, head = reads
+    reads = readable(pooling_in(folder, pooling), head, config, base, asked.reads)
+    if reads[1] != head:
         warnings.warn(f"{name} has no pooler: a new one trains, as the first dense of the head", stacklevel=2)
     card = Card(
         method=method,
         task="",
         problem=asked,
-        base=name,
+        base=absolute(name),
         fingerprint=pretrained.fingerprint(base),
         encoder=config,
         scores={},
         max_length=min(MAX_LENGTH, config.max_length) if max_length is None else max_length,
-        pooling=pooling,
-        head=head,
+        pooling=reads[0],
+        head=reads[1],
         texts=_columns(texts),
     )
     model = card.classifier(dtype=dtype)
@@ -167,7 +170,7 @@ def save_adapter(
         encoder=model.config,
         pooling=model.pooling,
         head=model.head,
-        base=base or model.card.base,
+        base=absolute(base or model.card.base),
         texts=model.card.texts if texts is None else _columns(texts),
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -201,7 +204,7 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = "auto") -> 
       ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
     """
     model, params, card = attach(str(folder), base, dtype)
-    return model.clone(card=dataclasses.replace(card, base=base or card.base)), params
+    return model.clone(card=dataclasses.replace(card, base=absolute(base or card.base))), params
 
 
 def attach(run: str, base: str = "", dtype: Any = "auto") -> tuple[SequenceClassifier, Tree, Card]:

@@ -1,6 +1,7 @@
 """The files of a model's folder: weights, tokenizer, and what a sentence encoder says of its pooling."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 from adakron_jax.files import read_object
 
@@ -15,6 +16,40 @@ TOKENIZER_FILES = (
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
 )
 POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
+Pooling = Literal["pooler", "first", "mean"]  # what a head reads
+AnyPooling = Literal["auto", "pooler", "first", "mean"]
+AUTO = "auto"
+_MODES: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+
+
+def pooling_in(folder: Path, pooling: str) -> Pooling:
+    """The pooling that is meant by a word: `auto` is the one that the encoder was trained with, else `pooler`.
+
+    Raises:
+      ValueError: there is no such pooling, or the encoder's file is damaged.
+    """
+    if pooling == AUTO:
+        return trained_pooling(folder) or "pooler"
+    known = {name: name for name in get_args(Pooling)}
+    if pooling not in known:
+        raise ValueError(f"pooling is {pooling!r}; accepted: {', '.join(get_args(AnyPooling))}")
+    return known[pooling]
+
+
+def trained_pooling(folder: Path) -> Pooling | None:
+    """The pooling that a sentence encoder was trained with; None if its folder says none, or one that is not here.
+
+    Raises:
+      ValueError: the file that says it is damaged.
+    """
+    try:
+        said = read_object(folder / POOLING)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / POOLING}: {error}") from None
+    modes: list[Pooling] = [mode for key, mode in _MODES.items() if said.get(key) is True]
+    return modes[0] if len(modes) == 1 else None
 
 
 def shards(index: Path) -> list[str]:

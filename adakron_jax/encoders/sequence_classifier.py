@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import Pooling
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.architectures.tables import Form
 from adakron_jax.encoders.dropout import Dropout
@@ -18,7 +19,6 @@ from adakron_jax.encoders.inputs import Packed, blank, check
 from adakron_jax.encoders.module import Part, gelu
 from adakron_jax.params import flatten, graft
 
-Pooling = Literal["pooler", "first", "mean"]
 Reads = Literal["example", "token"]
 OUTPUT_BIASES = (f"{CLASSIFIER}/bias", f"{CLASSIFIER}/out_proj/bias")  # of a head's logits, by its form
 HeadForm = Literal["own", "linear", "tanh", "relu", "gelu"]
@@ -132,13 +132,15 @@ class SequenceClassifier(Part):
 
 
 def readable(
-    pooling: Pooling, head: HeadForm, config: EncoderConfig, base: Collection[str]
+    pooling: Pooling, head: HeadForm, config: EncoderConfig, base: Collection[str], reads: Reads = "example"
 ) -> tuple[Pooling, HeadForm]:
-    """What a new head reads and is on pretrained leaves of these paths.
+    """What a new head reads and is on pretrained leaves of these paths; of tokens it has no pooling.
 
     Where they lack a pooler that it was to read, as after masked-language training, the pooler is new and trains: it is
     then the first dense of a head of the form `tanh` on the first token, which computes what both would.
     """
+    if reads == "token":
+        return "pooler", head
     if pooling == "pooler" and config.architecture.pooler and f"{POOLER}/kernel" not in base:
         return "first", "tanh" if head in ("own", "linear") else head
     return pooling, head

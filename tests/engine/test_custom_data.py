@@ -164,16 +164,34 @@ def test_seeds_take_their_steps_together_on_the_same_rows(tiny: Path, tmp_path: 
     assert splits[0] == splits[1]
 
 
-def test_a_sentence_encoder_comes_with_advice_on_its_pooling(tiny: Path, tmp_path: Path):
-    (folder := tmp_path / "sentences").mkdir()
+@pytest.fixture(scope="module")
+def sentences(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder as a sentence encoder that was trained with the mean."""
+    folder = tmp_path_factory.mktemp("sentences")
     for file in tiny.iterdir():
         (folder / file.name).symlink_to(file)
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}')
+    return folder
+
+
+def test_the_head_reads_what_a_sentence_encoder_was_trained_with(sentences: Path, tmp_path: Path):
+    """A run keeps to it, also where another command would begin with another."""
+    flags = ["--data", MINI / "reviews.csv", "--text", "review", "--label", "sentiment", "--model", sentences, *SMALL]
+    ended = call(*flags, "--out", tmp_path / "run")
+    assert f"pooling: mean, with which {sentences} was trained" in ended.out
+    assert RunConfig.loads((tmp_path / "run/config.toml").read_text()).pooling == "mean"
+    assert adapter.read_card(tmp_path / "run/adapter/adapter.json").pooling == "mean"
+    assert "this run has ended" in call(*flags, "--out", tmp_path / "run").out
+    other = call(*flags, "--pooling", "pooler", "--out", tmp_path / "run")
+    assert (other.code, "pooling 'mean' -> 'pooler'" in other.err) == (2, True)
+
+
+def test_the_papers_recipes_read_the_pooler(sentences: Path, tmp_path: Path):
     flags = ["--data", "mini", "--task", "rte", "--limit-train", "32", "--limit-eval", "32", *SMALL]
-    plain = call("--model", folder, *flags, "--out", tmp_path / "plain")
-    assert "--pooling mean trains faster" in plain.out
-    assert "trains faster" not in call("--model", folder, *flags, "--pooling", "mean", "--out", tmp_path / "mean").out
+    ended = call("--model", sentences, *flags, "--out", tmp_path / "run")
+    assert "--pooling mean is usually many points better" in ended.out
+    assert adapter.read_card(tmp_path / "run/adapter/adapter.json").pooling == "pooler"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A pretrained encoder with a method: optax on the whole tree, saving, loading, fusing, and what is refused."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_a_fused_model_computes_the_same_and_what_does_not_fuse_is_named(made: t
         ({"labels": "abc"}, "labels is 'abc'; accepted: how many, or a list of their names"),
         ({"labels": ["a", 1]}, "labels hold 1; accepted: texts"),
         ({"problem": "ranking"}, "problem is 'ranking'; accepted: classification"),
-        ({"pooling": "avg"}, "pooling is 'avg'; accepted: pooler, first, mean"),
+        ({"pooling": "avg"}, "pooling is 'avg'; accepted: auto, pooler, first, mean"),
         ({"head": "wide"}, "head is 'wide'; accepted: own, linear"),
         ({"max_length": 10_000}, "max_length is 10000; accepted: 1 to "),
         ({"dtype": "fast"}, "dtype is 'fast'; accepted: auto, f32, bf16, or a floating type of JAX"),
@@ -199,6 +200,25 @@ def test_an_encoder_without_a_pooler_is_read_without_one_or_gets_a_new_one_that_
     again, loaded = ak.load_adapter(tmp_path / "adapter")
     logits = [model.apply({"params": tree}, batch()) for model, tree in ((model, params), (again, loaded))]
     np.testing.assert_allclose(*logits, rtol=0, atol=1e-6)
+
+
+def test_pooling_is_what_the_folder_says_and_a_relative_folder_is_kept_absolute(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(tiny, tmp_path / "sentences")
+    (tmp_path / "sentences/1_Pooling").mkdir()
+    said = tmp_path / "sentences/1_Pooling/config.json"
+    monkeypatch.chdir(tmp_path)
+    for modes, pooling in (("mean_tokens", "mean"), ("cls_token", "first"), ("max_tokens", "pooler")):
+        said.write_text(json.dumps({f"pooling_mode_{modes}": True}))
+        model, params = ak.from_pretrained("./sentences", METHOD, key=KEY)
+        assert (model.pooling, model.card.pooling, model.card.base) == (pooling, pooling, str(tmp_path / "sentences"))
+    ak.save_adapter("adapter", model, params, base="sentences")
+    monkeypatch.chdir("/")
+    assert ak.load_adapter(tmp_path / "adapter")[0].card.base == str(tmp_path / "sentences")
+    said.write_text("{")
+    with pytest.raises(ValueError, match=f"{said}: "):
+        ak.from_pretrained(str(tmp_path / "sentences"), METHOD, key=KEY)
 
 
 @pytest.mark.parametrize("method", ["adakron", ak.AdaKron], ids=str)

@@ -64,7 +64,7 @@ def conclude(run: Run, state: TrainState, group: RunGroup, base: Pretrained, clo
 def save_adapter(run: Run, state: TrainState, group: RunGroup, base: Pretrained, best: Evaluation) -> None:
     """Writes what the method added or trained, and the card that says what it means."""
     config, task = run.config, group.data.task
-    pooling, head = base.reads(config.pooling)
+    pooling, head = base.reads(config.pooling, task.problem)
     card = adapter.Card(
         method=config.method,
         task=config.task,

@@ -5,17 +5,19 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adakron_jax.architectures.folder import pooling_in
 from adakron_jax.files import write_whole
 from adakron_jax.precision import AUTO, name_here
 from train import terminal
 from train.engine import checkpoint, hosts
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
-from train.options.config import RunConfig
+from train.options.config import DECIDED, RunConfig
+from train.options.model import Pretrained
 from train.output import journal
 from train.output.result import Result, parse
 
@@ -76,25 +78,31 @@ def _check_path(folder: Path) -> None:
         return
 
 
-def decided(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The configurations of runs that train as one, with the precision where they leave that open.
+def decided(configs: Sequence[RunConfig], base: Pretrained) -> list[RunConfig]:
+    """The configurations of runs that train as one, with precision and pooling where they leave these open.
 
-    It is that of the run in the folder, which so goes on as it began, on whatever machine; else this machine's.
+    They are those of the run in the folder, which so goes on as it began, on whatever machine; else this machine's
+    precision, and the encoder's pooling.
 
     Raises:
       ValueError: they began in several.
     """
-    if configs[0].precision != AUTO:
-        return list(configs)
+    here = {"precision": name_here, "pooling": lambda word: pooling_in(base.folder, word)}
+    for name in DECIDED:
+        if getattr(configs[0], name) == AUTO:
+            configs = _decided(configs, name, here[name])
+    return list(configs)
+
+
+def _decided(configs: Sequence[RunConfig], field: str, here: Callable[[str], str]) -> list[RunConfig]:
     saved = [config.folder / "config.toml" for config in configs]
     begun = [RunConfig.loads(path.read_text(encoding="utf-8")) for path in saved if path.is_file()]
-    names = {name_here(config.precision) for config in (begun or configs[:1])}
+    names = {here(getattr(config, field)) for config in (begun or configs[:1])}
     if len(names) > 1:
         raise ValueError(
-            f"precision is {AUTO!r}, and the runs began in {', '.join(sorted(names))}; accepted: one for all"
+            f"{field} is {AUTO!r}, and the runs began with {' and '.join(sorted(names))}; accepted: one for all"
         )
-    (precision,) = names
-    return [dataclasses.replace(config, precision=precision) for config in configs]
+    return [dataclasses.replace(config, **{field: name}) for config in configs for name in names]
 
 
 def reached(config: RunConfig) -> int:

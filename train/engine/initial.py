@@ -35,14 +35,18 @@ def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
     config.method.splices(config.method.seen_of(encoder))
 
 
-def advise_pooling(config: RunConfig, base: Pretrained) -> None:
-    """Says so where the encoder was trained to have its texts read in another way, or lacks the pooler to read."""
+def show_pooling(config: RunConfig, problem: Problem, base: Pretrained) -> None:
+    """Says what the head reads where that is not the architecture's own, or not what the encoder was trained with."""
+    if problem.reads == "token":
+        return
     if base.pooling and config.pooling == "pooler":
         terminal.say(
-            f"{base.name} is a sentence encoder whose pooler was never trained ({POOLING} says {base.pooling}); "
-            f"--pooling {base.pooling} trains faster"
+            f"warning: the pooler of {base.name} was never trained ({POOLING} says {base.pooling}); --pooling "
+            f"{base.pooling} is usually many points better"
         )
-    elif base.reads(config.pooling)[0] != config.pooling:
+    elif base.pooling == config.pooling:
+        terminal.say(f"pooling: {config.pooling}, with which {base.name} was trained ({POOLING})")
+    elif base.reads(config.pooling, problem)[0] != config.pooling:
         terminal.say(f"{base.name} has no pooler: the head starts with a new dense layer in its place")
 
 
@@ -53,7 +57,7 @@ def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> Sequenc
             f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
             f"false, of a {problem.name} problem"
         )
-    pooling, head = base.reads(config.pooling)
+    pooling, head = base.reads(config.pooling, problem)
     return SequenceClassifier(
         base.encoder,
         config.method,
@@ -148,7 +152,7 @@ def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, b
         return {}
     leaves = flatten(adapter.load(Path(config.init_from))[0])
     agree = (card.problem.name, card.problem.labels) == (problem.name, problem.labels)
-    agree = agree and (card.pooling, card.head) == base.reads(config.pooling)
+    agree = agree and (card.pooling, card.head) == base.reads(config.pooling, problem)
     taken = {path: leaf for path, leaf in leaves.items() if agree or not path.startswith("classifier/")}
     head = (
         "with its head" if agree else f"without its head, which predicts {', '.join(card.problem.labels) or 'numbers'}"

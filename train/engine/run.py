@@ -20,12 +20,12 @@ from train.engine.checkpoint import Checkpoints
 from train.engine.dataset import Dataset, make_plan
 from train.engine.folder import common_step, open_folder
 from train.engine.initial import (
-    advise_pooling,
     check_compatible,
     initial_params,
     initial_state,
     make_model,
     place_frozen,
+    show_pooling,
 )
 from train.engine.sharding import Shardings, make_shardings
 from train.engine.step import Steps, TrainState, configure_jax
@@ -103,12 +103,12 @@ def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[Run
     lead, encoder = configs[0], cache.model.encoder
     configure_jax(lead.dtype)
     check_compatible(lead, encoder)
-    advise_pooling(lead, cache.model)
     shardings = make_shardings(lead.mesh_shape, encoder)
     data = cache.loader.dataset(lead)
     hosts.check_same("the data", lambda: data.digest)
     hosts.check_same("the encoder", lambda: cache.model.fingerprint)
     problem = data.task.problem
+    show_pooling(lead, problem, cache.model)
     model = make_model(lead, problem, cache.model)
     params = [initial_params(config, model, problem, cache.model, data.train.labels) for config in configs]
     frozen = place_frozen(params, model, shardings)

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import tomli_w
 
 from adakron_jax import fields
+from adakron_jax.architectures.folder import AnyPooling
 from adakron_jax.data.formats import suffix_of
-from adakron_jax.encoders.sequence_classifier import Pooling
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import make_method
@@ -36,6 +36,9 @@ _WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
 
 EVERYDAY, CUSTOM_DATA, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
 EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
+
+
+DECIDED = ("precision", "pooling")  # what `auto` leaves to the machine and the encoder until a run begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +141,9 @@ class RunConfig:
         0, "stop after N evaluations without a better best_by; 0 trains to the end", EVALUATION, at_least=0
     )
     pooling: str = option(
-        "pooler", "what the head reads: the pretrained pooler on the first token, the first token, or the mean of all",
-        OPTIMISATION, typing.get_args(Pooling),
+        AUTO, "what the head reads: the pretrained pooler on the first token, the first token, or the mean of "
+        "all; auto: what the encoder's folder says that it was trained with, else the architecture's own. A resumed "
+        "run keeps to what it began with", OPTIMISATION, typing.get_args(AnyPooling),
     )  # fmt: skip
     precision: str = option(
         AUTO, f"what it computes in: {MEANING}; trained parameters stay f32. A resumed run keeps to what it began in",
@@ -246,8 +250,7 @@ class RunConfig:
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
         free = {name for name, known in options(self).items() if not known.numbers}
-        if self.precision == AUTO:  # goes on in what the run began in
-            free.add("precision")
+        free |= {name for name in DECIDED if getattr(self, name) == AUTO}  # a run goes on with what it began with
         # A field that an older version did not have changes nothing at its default.
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
         here, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)

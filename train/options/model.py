@@ -1,15 +1,14 @@
 """The pretrained model that `--model` names."""
 
 import functools
-import json
-import typing
 from pathlib import Path
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.folder import POOLING
+from adakron_jax.architectures.folder import Pooling, pooling_in, trained_pooling
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, readable
+from adakron_jax.encoders.sequence_classifier import HeadForm, readable
 from adakron_jax.hub import models
+from adakron_jax.problems import Problem
 from adakron_jax.tokenizer import Tokenizer
 
 
@@ -34,20 +33,13 @@ class Pretrained:
         return models.locate(self.name)
 
     @functools.cached_property
-    def pooling(self) -> str:
-        """By what a sentence encoder was trained to read a text, as `--pooling` says it; empty if unknown."""
-        path = self.folder / POOLING
-        try:
-            said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
-        words = [word for key, word in modes.items() if said.get(key) is True]
-        return words[0] if len(words) == 1 else ""
+    def pooling(self) -> Pooling | None:
+        """The pooling that a sentence encoder was trained with, if its folder says one."""
+        return trained_pooling(self.folder)
 
-    def reads(self, pooling: str) -> tuple[Pooling, HeadForm]:
-        """What a new head reads and is, if it is to have this pooling."""
-        return readable(typing.cast(Pooling, pooling), "own", self.encoder, self.leaves)
+    def reads(self, pooling: str, problem: Problem) -> tuple[Pooling, HeadForm]:
+        """What a new head for a problem reads and is, if it is to have this pooling."""
+        return readable(pooling_in(self.folder, pooling), "own", self.encoder, self.leaves, problem.reads)
 
     @functools.cached_property
     def leaves(self) -> pretrained.Leaves:
