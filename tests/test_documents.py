@@ -45,7 +45,8 @@ def read(name: str) -> str:
 
 def test_the_demo_is_told_alike():
     said = re.search(
-        r"best epoch and last: AdaKron ([\d.]+) and ([\d.]+), head-only .* ([\d.]+) and ([\d.]+)\.", text("README.md")
+        r"best epoch and last: AdaKron ([\d.]+) and ([\d.]+), head-only .* ([\d.]+) and ([\d.]+)\.",
+        text("docs/installation.md"),
     )
     seen = re.search(
         r"seen: ([\d.]+) accuracy .*, ([\d.]+) after the last epoch; head-only ([\d.]+) and ([\d.]+)",
@@ -57,12 +58,12 @@ def test_the_demo_is_told_alike():
 
 
 def test_the_readme_tells_the_demos_size_as_it_is():
-    said = re.search(r"trains ([\d,]+) sentences for (\d+) epochs", text("README.md"))
+    said = re.search(r"trains ([\d,]+) sentences for (\d+) epochs", text("docs/installation.md"))
     assert said is not None
     rows, validation = (len(read_rows(split)) for split in ("train", "validation"))
     recipe: dict[str, Any] = tomllib.loads(read("configs/demo.toml"))
     assert said.groups() == (f"{rows:,}", str(recipe["epochs"]))
-    assert f"the {validation} validation sentences" in text("README.md")
+    assert f"the {validation} validation sentences" in text("docs/installation.md")
     assert f"the {validation} validation sentences" in read("configs/demo.toml")
 
 
@@ -76,7 +77,7 @@ def test_the_pythons_are_those_of_the_workflow():
     named = [name.split(" :: ")[-1] for name in PROJECT["classifiers"] if "Python :: 3." in name]
     assert least == named[0] == tested[0]
     assert set(tested) <= set(named)
-    assert f"Python {least} or newer" in text("README.md")
+    assert f"Python {least} or newer" in text("docs/installation.md")
 
 
 def test_the_reference_has_every_name_of_the_front_door():

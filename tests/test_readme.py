@@ -52,7 +52,7 @@ def test_every_flag_it_names_is_there() -> None:
     fields = RunConfig.__dataclass_fields__ | Launch.__dataclass_fields__
     known = {f"--{name.replace('_', '-')}" for name in fields}
     known |= {flag for action in parser._actions for flag in action.option_strings}
-    known |= {"--help", "--encoder", "--paper", "--page", "--to", "--port"}
+    known |= {"--help", "--encoder", "--paper", "--page", "--to", "--port", "--no-deps"}
     assert set(re.findall(r"--[a-z][a-z-]*(?:\.[a-z]+)?", README)) - known == set()
 
 
