@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from adakron_jax.classifier import TextClassifier as TextClassifier
     from adakron_jax.data.plan import pack as pack
     from adakron_jax.encoders.inputs import padded as padded
+    from adakron_jax.methods import C3A as C3A
     from adakron_jax.methods import IA3 as IA3
     from adakron_jax.methods import AdaKron as AdaKron
     from adakron_jax.methods import AdaMix as AdaMix
     from adakron_jax.methods import BitFit as BitFit
     from adakron_jax.methods import Compacter as Compacter
     from adakron_jax.methods import CompacterPlusPlus as CompacterPlusPlus
+    from adakron_jax.methods import FourierFT as FourierFT
     from adakron_jax.methods import Full as Full
     from adakron_jax.methods import Hadamard as Hadamard
     from adakron_jax.methods import Head as Head
     from adakron_jax.methods import Houlsby as Houlsby
     from adakron_jax.methods import KronA as KronA
+    from adakron_jax.methods import LNTuning as LNTuning
     from adakron_jax.methods import LoRA as LoRA
     from adakron_jax.methods import MAdaKron as MAdaKron
     from adakron_jax.methods import Pfeiffer as Pfeiffer
@@ -48,8 +51,8 @@ _HOMES = {
     "tokenizer": ("Tokenizer",),
     "encoders.inputs": ("padded",),
     "methods": (
-        *("AdaKron", "AdaMix", "BitFit", "Compacter", "CompacterPlusPlus", "Full", "Hadamard", "Head", "Houlsby"),
-        *("IA3", "KronA", "LoRA", "MAdaKron", "Pfeiffer", "Prefix", "UniPELT", "VeRA"),
+        *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "FourierFT", "Full", "Hadamard"),
+        *("Head", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "MAdaKron", "Pfeiffer", "Prefix", "UniPELT", "VeRA"),
     ),
     "methods.adakron": ("KronAdapter",),
     "model": ("from_pretrained", "fuse", "load_adapter", "save_adapter"),

@@ -26,6 +26,8 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.methods.fourierft import places
+from adakron_jax.methods.lora import sizes
 from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, is_trainable
@@ -57,6 +59,11 @@ METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
     "vera": lambda case, _: methods.VeRA(tuple(case["targets"]), case["r"]),
     "krona": lambda case, _: methods.KronA(tuple(case["targets"]), tuple(case["a_shape"]), case["scale"]),
     "lokr": lambda case, _: METHODS["krona"](case, _),
+    "ln_tuning": lambda case, _: methods.LNTuning(),
+    "fourierft": lambda case, _: methods.FourierFT(
+        tuple(case["targets"]), case["n_frequency"], case["scaling"], case["random_loc_seed"]
+    ),
+    "c3a": lambda case, _: methods.C3A(tuple(case["targets"]), case["block_size"]),
     "prefix": lambda case, _: methods.Prefix(case["length"], case["mlp"], case.get("mid", 1)),
     "unipelt": lambda case, _: methods.UniPELT(
         ("adapter", "prefix", "lora") if case["lora"] else ("adapter", "prefix"),
@@ -66,6 +73,16 @@ METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
         lora_r=case.get("lora_r", 1),
     ),
 }
+
+
+def tensors_of(folder: Path, method: Method, config: EncoderConfig) -> dict[str, np.ndarray]:
+    """The tensors of a case's adapter, less what its method draws anew, if that is the same."""
+    tensors = files.read_tensors(folder / "adapter.safetensors")
+    for name in [name for name in tensors if name.endswith(".frequencies")]:
+        assert isinstance(method, methods.FourierFT)
+        drawn = places(sizes(name.split(".")[1], config), method.n_frequency, method.seed)
+        np.testing.assert_array_equal(tensors.pop(name), drawn)
+    return tensors
 
 
 class Case:
@@ -83,7 +100,7 @@ class Case:
             self.config, self.method, num_labels=said["num_labels"], reads=KINDS[self.kind].reads
         )
         shapes = self.model.shapes()
-        read = files.read_tensors(folder / "adapter.safetensors")
+        read = tensors_of(folder, self.method, self.config)
         learned = adapter.from_tensors(read, list(flatten(shapes)), self.method, self.config)
         params = self.model.assemble(pretrained.read(folder, self.config), learned)
         self.params = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), params)

@@ -25,7 +25,8 @@ class Piece(NamedTuple):
     Attributes:
       name: its name there.
       shape: in our layout.
-      layout: how it lies there: a matrix `transposed`, a vector as a `column` [n, 1] or a `row` [1, n].
+      layout: how it lies there: `transposed`, its first two axes exchanged, a vector as a `column` [n, 1] or a `row`
+        [1, n].
     """
 
     name: str
@@ -36,7 +37,7 @@ class Piece(NamedTuple):
     def stored_shape(self) -> tuple[int, ...]:
         match self.layout:
             case "transposed":
-                return self.shape[::-1]
+                return (*self.shape[1::-1], *self.shape[2:])
             case "column":
                 return (*self.shape, 1)
             case "row":
@@ -45,12 +46,12 @@ class Piece(NamedTuple):
 
     def taken(self, tensor: np.ndarray) -> np.ndarray:
         """The tensor in our layout."""
-        return tensor.T if self.layout == "transposed" else tensor.reshape(self.shape)
+        return tensor.swapaxes(0, 1) if self.layout == "transposed" else tensor.reshape(self.shape)
 
     def stored(self, leaf: np.ndarray) -> np.ndarray:
         """The part of a leaf that the tensor holds, as it lies there."""
         part = leaf[tuple(map(slice, self.shape))]
-        return part.T if self.layout == "transposed" else part.reshape(self.stored_shape)
+        return part.swapaxes(0, 1) if self.layout == "transposed" else part.reshape(self.stored_shape)
 
 
 class Slot(NamedTuple):

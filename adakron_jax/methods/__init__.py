@@ -3,26 +3,31 @@
 from adakron_jax.methods.adakron import AdaKron
 from adakron_jax.methods.adamix import AdaMix, MAdaKron
 from adakron_jax.methods.bottleneck import Houlsby, Pfeiffer
+from adakron_jax.methods.c3a import C3A
 from adakron_jax.methods.compacter import Compacter, CompacterPlusPlus
+from adakron_jax.methods.fourierft import FourierFT
 from adakron_jax.methods.krona import KronA
 from adakron_jax.methods.lora import LoRA, VeRA
 from adakron_jax.methods.prefix import Prefix
 from adakron_jax.methods.scaling import IA3, Hadamard
-from adakron_jax.methods.subset import BitFit, Full, Head
+from adakron_jax.methods.subset import BitFit, Full, Head, LNTuning
 from adakron_jax.methods.unipelt import UniPELT
 
 __all__ = [
+    "C3A",
     "IA3",
     "AdaKron",
     "AdaMix",
     "BitFit",
     "Compacter",
     "CompacterPlusPlus",
+    "FourierFT",
     "Full",
     "Hadamard",
     "Head",
     "Houlsby",
     "KronA",
+    "LNTuning",
     "LoRA",
     "MAdaKron",
     "Pfeiffer",

@@ -42,3 +42,14 @@ class BitFit(Method):
 
     def trains(self, path: str) -> bool:
         return path.endswith("/bias")
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class LNTuning(Method):
+    """Scale and bias of every LayerNorm of the encoder, the embeddings' included (Qi et al. 2022)."""
+
+    name: ClassVar[str] = "ln_tuning"
+
+    def trains(self, path: str) -> bool:
+        return "norm/" in path

@@ -23,6 +23,8 @@ MODERN = dataclasses.replace(MODERNBERT, hidden_size=64, num_layers=2, intermedi
 DENSE = tuple(site.value for site in DENSES)
 # The fields a method is fused with, where its defaults leave something out.
 FIELDS: dict[str, list[dict[str, Any]]] = {
+    "c3a": [{"targets": ("query", "ffn_inner"), "block_size": 32}, {"block_size": 1, "scales": (1.0, 0.0, -2.0, 1.5)}],
+    "fourierft": [{"targets": DENSE, "n_frequency": 30}, {"n_frequency": 4096, "scales": (9.0, 0.0, -20.0, 15.0)}],
     "hadamard": [{"place": "after_dense"}, {"place": "context"}],
     "ia3": [{}, {"targets": ("ffn_inner", "query", "attention_context", "attention_dense", "ffn_dense")}],
     "krona": [

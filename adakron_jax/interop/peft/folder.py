@@ -26,11 +26,12 @@ from adakron_jax.interop.heads import (
     outputs_of,
     tensors_of,
 )
-from adakron_jax.interop.peft import lokr, updates
+from adakron_jax.interop.peft import lokr, spectral, updates
+from adakron_jax.interop.peft.norms import read_norms, write_norms
 from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, split_prompts, write_prefix
 from adakron_jax.interop.peft.targets import Targets
 from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import IA3, KronA, LoRA, Prefix, VeRA
+from adakron_jax.methods import C3A, IA3, FourierFT, KronA, LNTuning, LoRA, Prefix, VeRA
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -45,12 +46,17 @@ READERS: dict[str, Read] = {
     "LOKR": lokr.read,
     "VERA": updates.read_vera,
     "IA3": updates.read_ia3,
+    "FOURIERFT": spectral.read_fourierft,
+    "C3A": spectral.read_c3a,
 }
-WRITERS: dict[type, Write] = {
+WRITERS: dict[type[Method], Write] = {
     LoRA: updates.write_lora,
     KronA: lokr.write,
     VeRA: updates.write_vera,
     IA3: updates.write_ia3,
+    FourierFT: spectral.write_fourierft,
+    C3A: spectral.write_c3a,
+    LNTuning: write_norms,
 }
 
 
@@ -61,7 +67,7 @@ def read(folder: Path, base: Base) -> Imported:
       ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
     """
     fields = Fields.read(folder / CONFIG)
-    kind = fields.any_of("peft_type", [*READERS, "PREFIX_TUNING"])
+    kind = fields.any_of("peft_type", [*READERS, "LN_TUNING", "PREFIX_TUNING"])
     reads = base.asked_reads
     if fields.left.get("task_type") is not None:
         reads = fields.any_of("task_type", {task: reads for reads, task in TASKS.items()})
@@ -73,15 +79,18 @@ def read(folder: Path, base: Base) -> Imported:
     path = folder / WEIGHTS
     tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
     outputs = outputs_of(tensors, base.config, str(path), reads)
+    kept: Mapping[str, Any] = {}
     if kind == "PREFIX_TUNING":
         method, slots = read_prefix(fields, base.config)
+    elif kind == "LN_TUNING":
+        method, slots, kept = read_norms(fields, base, tensors)
     else:
         targets = Targets(fields, modules(base.config), tensors)
         method, slots = READERS[kind](fields, targets, base.config)
     fields.done()
     _refuse_others(tensors, base.config, str(path))
     try:
-        leaves = take([*slots, *native_head(base.config, outputs, reads)], tensors)
+        leaves = take([*slots, *native_head(base.config, outputs, reads)], tensors) | kept
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, Prefix):
@@ -115,7 +124,8 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         said, slots = WRITERS[type(method)](method, leaves, config)
         tensors, prefix = put(slots, leaves), _PREFIX
     else:
-        raise ValueError(f"method {method.name} has no equal in peft; accepted: ia3, krona, lora, prefix, vera")
+        accepted = ", ".join(sorted(known.name for known in (*WRITERS, Prefix)))
+        raise ValueError(f"method {method.name} has no equal in peft; accepted: {accepted}")
     head = put(native_head(config, card.problem.outputs, card.problem.reads), leaves)
     outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
     named = {outside.get(name, prefix + name): tensor for name, tensor in (tensors | head).items()}

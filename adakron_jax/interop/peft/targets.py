@@ -26,18 +26,7 @@ class Targets:
     """
 
     def __init__(self, fields: Fields, known: Mapping[Site, Sequence[str]], tensors: Mapping[str, Any]):
-        self.where = fields.where
-        by_default = lambda name: any(tensor.startswith(f"{name}.") for tensor in tensors)  # noqa: E731
-        wanted = self.matcher(fields, "target_modules", by_default)
-        unwanted = self.matcher(fields, "exclude_modules")
-        layers, patterns = fields.wholes("layers_to_transform"), fields.texts("layers_pattern") or [r"[^.]*"]
-
-        def named(name: str) -> bool:
-            if not wanted(name) or unwanted(name):
-                return False
-            number = next((m for p in patterns if (m := re.match(rf".*\.{p}\.(\d+)\.", name))), None)
-            return not layers or (number is not None and int(number[1]) in layers)
-
+        self.where, named = fields.where, chosen(fields, tensors)
         by_site = {site: [name if named(name) else "" for name in names] for site, names in known.items()}
         numbers = [i for i, names in enumerate(zip(*by_site.values(), strict=True)) if any(names)]
         self.by_site = {site: {i: names[i] for i in numbers} for site, names in by_site.items() if any(names)}
@@ -47,22 +36,36 @@ class Targets:
         if not self.names:
             raise ValueError(f"{fields.where}: target_modules names none of {known[Site.QUERY][0]} and its like")
 
-    def matcher(
-        self, fields: Fields, key: str, by_default: Callable[[str], bool] = lambda name: False
-    ) -> Callable[[str], bool]:
-        """Whether a field names a module: ends of names at a dot, or one regular expression of whole names."""
-        said = fields.left.get(key)
-        ends = fields.texts(key)
-        if said is None:
-            return by_default
-        if not isinstance(said, str):
-            return lambda name: any(f".{name}".endswith(f".{end}") for end in ends)
-        return lambda name: said == "all-linear" or matches(said, name, f"{self.where}: {key}")
-
     def by_pattern(self, patterns: Mapping[str, int | float], name: str, default: int | float) -> int | float:
         """What the first pattern that is an end of the name at a dot has for it."""
         ends = (key for key in patterns if matches(rf"(.*\.)?({key})", name, self.where))
         return patterns.get(next(ends, ""), default)
+
+
+def chosen(fields: Fields, tensors: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Whether a description names a module; where it says nothing, whether there are tensors of it."""
+    by_default = lambda name: any(tensor.startswith(f"{name}.") for tensor in tensors)  # noqa: E731
+    wanted, unwanted = matcher(fields, "target_modules", by_default), matcher(fields, "exclude_modules")
+    layers, patterns = fields.wholes("layers_to_transform"), fields.texts("layers_pattern") or [r"[^.]*"]
+
+    def named(name: str) -> bool:
+        if not wanted(name) or unwanted(name):
+            return False
+        number = next((m for p in patterns if (m := re.match(rf".*\.{p}\.(\d+)\.", name))), None)
+        return not layers or (number is not None and int(number[1]) in layers)
+
+    return named
+
+
+def matcher(fields: Fields, key: str, by_default: Callable[[str], bool] = lambda name: False) -> Callable[[str], bool]:
+    """Whether a field names a module: ends of names at a dot, or one regular expression of whole names."""
+    said = fields.left.get(key)
+    ends = fields.texts(key)
+    if said is None:
+        return by_default
+    if not isinstance(said, str):
+        return lambda name: any(f".{name}".endswith(f".{end}") for end in ends)
+    return lambda name: said == "all-linear" or matches(said, name, f"{fields.where}: {key}")
 
 
 def scales_of(targets: Targets, scale: Mapping[str, float]) -> tuple[float, tuple[float, ...]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
+from adakron_jax.interop.peft.targets import Targets, matcher, present, scales_of, target_modules
 from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import IA3, LoRA, VeRA
 from adakron_jax.methods.lora import sizes
@@ -114,7 +114,7 @@ def vera_slots(method: VeRA, by_site: Mapping[Site, Mapping[int, str]], config: 
 def read_ia3(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
     fields.must(fan_in_fan_out=False)
     fields.ignore("init_ia3_weights")
-    is_input = targets.matcher(fields, "feedforward_modules")
+    is_input = matcher(fields, "feedforward_modules")
     reading = {dense: site for site, dense in SCALED_INPUTS.items()}
     by_site = {}
     for site, names in targets.by_site.items():

@@ -1,0 +1,139 @@
+"""FourierFT (Gao et al. 2024): updates of frozen matrices by a few coefficients of their spectrum.
+
+ΔW = s Re(ifft2(S)), where S is zero but at n places, which are the same in all layers:
+
+    ΔW[p, q] = s / (in out) Σ_j c_j cos(2π (p k_j / in + q l_j / out))
+
+The cosine of a sum is two matmuls' worth of cosines and sines, which all layers share; no transform is computed.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import matmul
+from adakron_jax.methods.arithmetic import Scale, promote, times
+from adakron_jax.methods.lora import Sizes, Update, sizes
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import Splice, require
+
+SEEDS = 1 << 32
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FourierFT(Update):
+    """Updates by coefficients of their Fourier transform.
+
+    Attributes:
+      n_frequency: coefficients of a target.
+      scaling: s.
+      seed: of the places of the coefficients, which are peft's of the same `random_loc_seed`.
+    """
+
+    name: ClassVar[str] = "fourierft"
+    n_frequency: int = 1000
+    scaling: float = 150.0
+    seed: int = 777
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.n_frequency >= 1, "n_frequency", self.n_frequency, "at least 1")
+        require(self.scaling > 0, "scaling", self.scaling, "above 0")
+        require(0 <= self.seed < SEEDS, "seed", self.seed, f"0 to {SEEDS - 1}")
+
+    @property
+    def default_scale(self) -> float:
+        return self.scaling
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
+        distinct = tuple(sorted({sizes(target, config) for target in self.targets}))
+        return Splice(functools.partial(Bases, distinct, self.n_frequency, self.seed), label="bases")
+
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        most = math.prod(sizes)
+        require(self.n_frequency <= most, "n_frequency", self.n_frequency, f"at most inputs times outputs, {most}")
+        return functools.partial(SpectralUpdate, self.n_frequency, self.scale_of(target), dtype)
+
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        spectrum = np.zeros(sizes)
+        spectrum[tuple(places(sizes, self.n_frequency, self.seed))] = leaves["spectrum"]
+        return np.fft.ifft2(spectrum).real.astype(np.float32)
+
+
+@functools.cache
+def places(sizes: Sizes, count: int, seed: int) -> Int[np.ndarray, "2 count"]:
+    """Where the coefficients stand: row 0 along the inputs, row 1 along the outputs.
+
+    They begin a random permutation of all places, as torch draws it: entry i and entry i + (the next 32 bits of MT19937
+    modulo what is left) are exchanged, i = 0, 1, ...
+    """
+    inputs, outputs = sizes
+    bits = np.random.RandomState(seed).randint(0, SEEDS, count, dtype=np.uint32)  # noqa: NPY002  # torch's generator
+    moved: dict[int, int] = {}
+    chosen = []
+    for i, number in enumerate(bits.tolist()):
+        other = i + number % (inputs * outputs - i)
+        chosen.append(moved.get(other, other))
+        moved[other] = moved.get(i, i)
+    return np.stack(np.divmod(chosen, inputs)[::-1])
+
+
+class Bases(nn.Module):
+    """Of each pair of sizes, two matrices L and R with ΔW = L diag(c, c) R / (in out)."""
+
+    of_sizes: tuple[Sizes, ...]
+    n_frequency: int
+    seed: int
+
+    @nn.compact
+    def __call__(self) -> dict[Sizes, tuple[Float[Array, "in two_n"], Float[Array, "two_n out"]]]:
+        bases = {}
+        for inputs, outputs in self.of_sizes:
+            along_inputs, along_outputs = places((inputs, outputs), self.n_frequency, self.seed)
+            a, b = _angles(inputs, along_inputs), _angles(outputs, along_outputs)
+            left = jnp.concatenate([jnp.cos(a), -jnp.sin(a)], axis=1)
+            bases[inputs, outputs] = left, jnp.concatenate([jnp.cos(b), jnp.sin(b)], axis=1).T
+        return bases
+
+
+def _angles(size: int, frequencies: Int[np.ndarray, " n"]) -> Float[Array, "size n"]:
+    """2π p k / size, less whole turns, so that float32 has them exactly enough."""
+    turns = jnp.arange(size)[:, None] * jnp.asarray(frequencies)[None] % size
+    return turns * (2 * math.pi / size)
+
+
+class SpectralUpdate(nn.Module):
+    """y + s x ΔW; ΔW is formed unless there are so few tokens that going through its factors is less work."""
+
+    n_frequency: int
+    scale: Scale
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        y: Float[Array, "*batch out"],
+        inputs: Float[Array, "*batch d"],
+        shared: dict[Sizes, tuple[Array, Array]],
+        layer: Any,
+        **_: Any,
+    ) -> Float[Array, "*batch out"]:
+        c = self.param("spectrum", nn.initializers.normal(1.0), (self.n_frequency,))
+        left, right = shared[sizes := (inputs.shape[-1], y.shape[-1])]
+        left = left * jnp.tile(c, 2)[None] / math.prod(sizes)
+        x, left, right = promote(inputs, left, right, dtype=self.dtype)
+        tokens, inner = math.prod(x.shape[:-1]), 2 * self.n_frequency
+        if tokens * inner * sum(sizes) < math.prod(sizes) * (inner + tokens):
+            update = matmul(matmul(x, left), right)
+        else:
+            update = matmul(x, matmul(left, right))
+        return y + times(self.scale, update, layer)
