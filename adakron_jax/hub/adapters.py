@@ -5,15 +5,14 @@ hub says of their sizes is checked before they are downloaded. Nothing of them i
 one that the adapter was trained on is checked when it is put on it.
 """
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adakron_jax import adapter
 from adakron_jax.files import MOST_JSON, write_whole
 from adakron_jax.hub.cards import model_card
+from adakron_jax.hub.errors import complaints
 from adakron_jax.hub.models import hub_is_reachable
 from adakron_jax.params import count
 
@@ -62,7 +61,7 @@ def fetch_adapter(repository: str, revision: str) -> Path:
 
     where = f"adapter 'hub:{repository}@{revision}'"
     _check_name(repository)
-    with _complaints(where):
+    with complaints(where):
         if not hub_is_reachable():
             cached = {"revision": revision, "local_files_only": True}
             return [Path(hf_hub_download(repository, name, **cached)).parent for name in FILES][0]
@@ -110,7 +109,7 @@ def push(run: str, repository: str, private: bool = False) -> str:
     trained_in = Path(run) if folder != Path(run) else None
     text = model_card(card, repository, _USE.format(library="adakron-jax", name=repository), trained_in)
     files = {name: (folder / name).read_bytes() for name in FILES} | {"README.md": text.encode()}
-    with _complaints(f"push to {repository!r}"):
+    with complaints(f"push to {repository!r}"):
         if not hub_is_reachable():
             raise OSError("the hub cannot be reached")
         if get_token() is None:
@@ -128,34 +127,3 @@ def pull(repository: str, revision: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         write_whole(out / name, (folder / name).read_bytes())
-
-
-@contextlib.contextmanager
-def _complaints(where: str) -> Iterator[None]:
-    """Brings what the hub's client raises into one line of a ValueError."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        yield
-    except RevisionNotFoundError:
-        raise ValueError(f"{where}: no such revision; accepted: a branch, a tag or a commit") from None
-    except (RepositoryNotFoundError, GatedRepoError):
-        raise ValueError(f"{where}: no such repository on the hub, or no access to it; HF_TOKEN gives it") from None
-    except LocalEntryNotFoundError:
-        raise ValueError(
-            f"{where}: not in the cache, and the hub cannot be reached; fill the cache on a machine with access and "
-            "copy HF_HOME"
-        ) from None
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            raise ValueError(f"{where}: the hub gives no access; accepted: a token in HF_TOKEN that has it") from None
-        cause = error.__cause__ or error
-        raise ValueError(
-            f"{where}: {type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''}"
-        ) from None

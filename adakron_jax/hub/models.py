@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adakron_jax.architectures.folder import PICKLED, POOLING, TOKENIZER_FILES, WEIGHTS, shards
+from adakron_jax.hub.errors import FILL_THE_CACHE, complaints
 
 
 def locate(model: str) -> Path:
@@ -50,14 +51,7 @@ def _in_package(name: str) -> Path:
 
 def _from_hub(model: str, whole: bool) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     cached_only = not hub_is_reachable()
 
@@ -72,7 +66,8 @@ def _from_hub(model: str, whole: bool) -> Path:
         except EntryNotFoundError:
             return None
 
-    try:
+    advice = f"give --model a folder or pkg:NAME, or {FILL_THE_CACHE}"
+    with complaints(f"model {model!r}", "model, or folder,", "a hub id, a folder, or pkg:NAME", advice):
         config = fetch("config.json")
         if config is None:
             raise ValueError(f"model {model!r}: the hub's repository has no config.json")
@@ -80,16 +75,6 @@ def _from_hub(model: str, whole: bool) -> Path:
             _fetch_rest(fetch, config.parent)
         if whole and cached_only and not any((config.parent / file).exists() for file in WEIGHTS + PICKLED):
             raise LocalEntryNotFoundError("weights")
-    except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
-        raise ValueError(
-            f"model {model!r}: no such folder, and no such model on the hub or no access to it; "
-            "accepted: a hub id, a folder, or pkg:NAME"
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"model {model!r}: not in the cache, and the hub cannot be reached ({type(error).__name__}); "
-            "give --model a folder or pkg:NAME, or fill the cache on a machine with access and copy HF_HOME"
-        ) from None
     return config.parent
 
 

@@ -11,6 +11,7 @@ from adakron_jax.data import table
 from adakron_jax.data.formats import SUFFIXES, once, suffix_of
 from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import Table
+from adakron_jax.hub.errors import FILL_THE_CACHE, NO_ACCESS, NOT_CACHED
 from adakron_jax.hub.models import hub_is_reachable
 from adakron_jax.messages import listed, printable
 from train.data.glue import BOUNDS
@@ -151,14 +152,10 @@ def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, ty
         lost = isinstance(error, DatasetNotFoundError | ConnectionError | HfHubHTTPError)
         lost |= str(error).startswith("Couldn't find cache")  # of another configuration's data set that is there
         if lost and not reached:
-            raise Unreachable(
-                f"{said}: not in the cache, and the hub cannot be reached; fill the cache on a machine with access and "
-                "copy HF_HOME"
-            ) from None
+            raise Unreachable(f"{said}: {NOT_CACHED}; {FILL_THE_CACHE}") from None
         if isinstance(error, DatasetNotFoundError):
             raise ValueError(
-                f"{said}: no such data set on the hub, or no access to it, which HF_TOKEN gives; accepted: "
-                f"{ON_HUB}OWNER/NAME or {ON_HUB}OWNER/NAME:CONFIG"
+                f"{said}: no such data set {NO_ACCESS}; accepted: {ON_HUB}OWNER/NAME or {ON_HUB}OWNER/NAME:CONFIG"
             ) from None
         raise ValueError(f"{said}: {_reason(error, cause)}") from None
 
