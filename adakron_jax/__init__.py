@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from adakron_jax.params import merge_params as merge_params
     from adakron_jax.params import param_labels as param_labels
     from adakron_jax.params import split_params as split_params
+    from adakron_jax.token_classifier import TokenClassifier as TokenClassifier
+    from adakron_jax.token_classifier import load as load
     from adakron_jax.tokenizer import Tokenizer as Tokenizer
 
 # Module -> the names it has here. The same as above, where type checkers look.
@@ -48,6 +50,7 @@ _HOMES = {
     "bank": ("AdapterBank",),
     "classifier": ("TextClassifier",),
     "data.plan": ("pack",),
+    "token_classifier": ("TokenClassifier", "load"),
     "tokenizer": ("Tokenizer",),
     "encoders.inputs": ("padded",),
     "methods": (

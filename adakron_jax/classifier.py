@@ -1,21 +1,18 @@
-"""`TextClassifier`: texts in, predictions out."""
+"""`TextClassifier`: texts in, predictions out; and what it shares with `TokenClassifier`."""
 
+import abc
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
-
-import numpy as np
-from jaxtyping import Float
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.frames import is_frame, of_frame
-from adakron_jax.data.labels import SURROGATE
+from adakron_jax.data.labels import SURROGATE, plain
 from adakron_jax.data.table import Table
-from adakron_jax.data.texts import texts as text_cells
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.hub.models import locate
@@ -29,10 +26,156 @@ from adakron_jax.tokenizer import Tokenizer
 
 WINDOW = 8192  # texts that are sorted and packed at a time
 CHARACTERS = 2**24  # of them at most, or one text
-Text = str | tuple[str, str] | list[str]
+Text = str | tuple[str, str] | list[str]  # a text, a pair, or the words of one
+Columns = Sequence[Sequence[Any]]  # the texts of examples, or their first and their second texts
+
+_Kind = TypeVar("_Kind", bound="Classifier")
 
 
-class TextClassifier:
+class Classifier(abc.ABC):
+    """What every kind of classifier has. Several threads may use one at once.
+
+    Attributes:
+      model, params: as `from_pretrained` gives them.
+      card: what the adapter says of itself: labels, problem, method, scores.
+      tokenizer: the encoder's.
+      result, table: of one that `train.fit` gave: the record of its run, and a frame of the grid's cells.
+    """
+
+    result: Any = None
+    table: Any = None
+    reads: ClassVar[Literal["example", "token"]]
+    accepted: ClassVar[str]  # what an example may be
+    elsewhere: ClassVar[str]  # what reads adapters of the other kind
+
+    def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
+        if card.problem.reads != self.reads:
+            raise ValueError(f"the adapter predicts {card.problem.described()}; accepted: {self.elsewhere}")
+        self.model, self.card, self.tokenizer = model, card, tokenizer
+        self._params, self._placed = params, on_device(params, model)
+
+    @classmethod
+    def load(cls: type[_Kind], run: str | Path, base: str = "", *, dtype: Any = "auto") -> _Kind:
+        """The classifier of a run's folder, or of an adapter's.
+
+        Args:
+          run: the folder.
+          base: the encoder; by default the one that the adapter names.
+          dtype: the precision it computes in, as `from_pretrained` takes it.
+
+        Raises:
+          ValueError: there is no adapter, it is damaged, was trained on another encoder, or predicts something else.
+        """
+        return cls(*loaded(run, base, dtype))
+
+    @property
+    def params(self) -> Tree:
+        return self._params
+
+    @property
+    def problem(self) -> Problem:
+        return self.card.problem
+
+    def _predict(self, texts: Any, problem: Problem, with_logits: bool = False) -> Any:
+        if isinstance(texts, str | tuple):
+            return next(self._stream(iter([texts]), problem, with_logits))
+        stream = self._stream(self._examples(texts), problem, with_logits)
+        return stream if isinstance(texts, Iterator) else list(stream)
+
+    def _stream(self, texts: Iterator[Any], problem: Problem, with_logits: bool) -> Iterator[Any]:
+        for columns in self._windows(texts):
+            yield from problem.predictions(self.logits(columns), with_logits)
+
+    def _examples(self, given: Any) -> Iterator[Any]:
+        """The examples of what `predict` is given, of a frame its text columns."""
+        if is_frame(given):
+            names = self.card.texts or ("text",)
+            columns = self.problem.read(of_frame(given, names), names)
+            return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
+        if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+            raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
+        return iter(given)
+
+    def encode(self, columns: Columns) -> Examples:
+        """The texts of examples, or their first and their second texts, as the model reads them."""
+        if (count := len(self.card.texts)) and len(columns) != count:
+            raise ValueError(
+                f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
+                f"({' and '.join(self.card.texts)})"
+            )
+        return self.problem.encode(self.tokenizer, columns, self.card.max_length)
+
+    def logits(self, columns: Columns) -> Any:
+        """Logits of all examples, a window of them at a time: an array [examples, outputs], or of words `Ragged`."""
+        windows = [[column[i : i + WINDOW] for column in columns] for i in range(0, max(1, len(columns[0])), WINDOW)]
+        return self.problem.joined([self.logits_of(self.encode(window)) for window in windows])
+
+    def logits_of(self, examples: Examples) -> Any:
+        """Logits of what `encode` gave."""
+        return self.problem.arranged(examples, logits_of(self.model, self._placed, examples))
+
+    def assess(self, columns: Columns, targets: Any, problem: Problem | None = None) -> Assessment:
+        """Holds predictions of examples against their targets, as `Problem.targets` gives them."""
+        texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        return assess(problem or self.problem, targets, self.logits(columns), texts)
+
+    def _evaluate(self, texts: Any, labels: Iterable[Any], problem: Problem) -> Assessment:
+        texts, cells = list(self._examples(texts)), list(map(plain, labels))
+        if not texts or len(texts) != len(cells):
+            raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
+        table = Table("labels", range(len(cells)), {"text": texts, "label": cells})
+        targets = problem.targets(table, ("label",))
+        windows = list(self._windows(iter(texts)))
+        columns = [list(itertools.chain.from_iterable(parts)) for parts in zip(*windows, strict=True)]
+        return self.assess(columns, targets, problem)
+
+    def fuse(self: _Kind) -> _Kind:
+        """The same with the method fused into the encoder, which then costs nothing more than a plain one.
+
+        Raises:
+          ValueError: the method does not fuse; those that do are named.
+        """
+        model, params = fuse(self.model, self.params)
+        before, trains = flatten(self.params), is_trainable(model.method)
+        changed = (
+            path for path, leaf in flatten(params).items() if not is_added(path) and leaf is not before.get(path)
+        )
+        if not all(map(trains, changed)):
+            model = model.clone(method=Full())  # as an adapter that is all of the encoder, it can still be saved
+        return type(self)(model, params, dataclasses.replace(self.card, method=model.method), self.tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the portable adapter's folder."""
+        tree, _ = split_params(self.params, adapter.is_portable(self.model.method))
+        check_finite(tree)
+        adapter.save(Path(folder), tree, self.card)
+
+    def _windows(self, texts: Iterator[Any]) -> Iterator[list[list[Any]]]:
+        """Windows of texts, as `logits` takes them; the last text of one may be beyond the limit of characters."""
+        numbered, like = enumerate(texts), None
+        while True:
+            window, characters = [], 0
+            for number, text in itertools.islice(numbered, WINDOW):
+                parts = self.parts(text)
+                kind = parts and (len(parts), type(parts[0]))
+                if not parts or like not in (None, kind):
+                    raise ValueError(f"text {number} is {text!r:.60}; accepted: {self.accepted}")
+                like = kind
+                window.append(parts)
+                characters += sum(len(part) if isinstance(part, str) else sum(map(len, part)) for part in parts)
+                if characters > CHARACTERS:
+                    break
+            if not window:
+                return
+            yield [list(column) for column in zip(*window, strict=True)]
+
+    @staticmethod
+    @abc.abstractmethod
+    def parts(text: Any) -> Sequence[Any] | None:
+        """The one or two cells of an example; None if it is none."""
+
+
+class TextClassifier(Classifier):
     """A trained adapter on its encoder, and the tokenizer. Several threads may use one at once.
 
     >>> import adakron_jax as ak
@@ -49,35 +192,9 @@ class TextClassifier:
       result, table: of one that `train.fit` gave: the record of its run, and a frame of the grid's cells.
     """
 
-    result: Any = None
-    table: Any = None
-
-    def __init__(self, model: SequenceClassifier, params: Tree, card: Card, tokenizer: Tokenizer):
-        self.model, self.card, self.tokenizer = model, card, tokenizer
-        self._params, self._placed = params, on_device(params, model)
-
-    @classmethod
-    def load(cls, run: str | Path, base: str = "", *, dtype: Any = "auto") -> "TextClassifier":
-        """The classifier of a run's folder, or of an adapter's.
-
-        Args:
-          run: the folder.
-          base: the encoder; by default the one that the adapter names.
-          dtype: the precision it computes in, as `from_pretrained` takes it.
-
-        Raises:
-          ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
-        """
-        model, params, card = attach(str(run), base, dtype)
-        return cls(model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size))
-
-    @property
-    def params(self) -> Tree:
-        return self._params
-
-    @property
-    def problem(self) -> Problem:
-        return self.card.problem
+    reads = "example"
+    accepted = "texts alone, or pairs of texts throughout"
+    elsewhere = "an adapter that labels texts; ak.TokenClassifier and ak.load take this one"
 
     @overload
     def predict(self, texts: str | tuple[str, str], *, with_logits: bool = False) -> Prediction: ...  # pyright: ignore[reportOverlappingOverload]
@@ -98,41 +215,7 @@ class TextClassifier:
         Raises:
           ValueError: something is neither a text nor a pair of texts, or pairs and single texts are mixed.
         """
-        if isinstance(texts, str | tuple):
-            return next(self._stream(iter([texts]), with_logits))
-        stream = self._stream(self._examples(texts), with_logits)
-        return stream if isinstance(texts, Iterator) else list(stream)
-
-    def _stream(self, texts: Iterator[Text], with_logits: bool) -> Iterator[Prediction]:
-        for columns in _windows(texts):
-            yield from self.problem.predictions(self.logits(columns), with_logits)
-
-    def _examples(self, given: Any) -> Iterator[Text]:
-        """Texts or pairs of what `predict` is given, of a frame its text columns."""
-        if is_frame(given):
-            columns = text_cells(of_frame(given, names := self.card.texts or ("text",)), names)
-            return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
-        if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
-            raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
-        return iter(given)
-
-    def encode(self, columns: Sequence[Sequence[str]]) -> Examples:
-        """The texts of examples, or their first and their second texts, as the model reads them."""
-        if (count := len(self.card.texts)) and len(columns) != count:
-            raise ValueError(
-                f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
-                f"({' and '.join(self.card.texts)})"
-            )
-        return self.tokenizer.encode(columns, self.card.max_length)
-
-    def logits(self, columns: Sequence[Sequence[str]]) -> Float[np.ndarray, "examples outputs"]:
-        """Logits of all texts, or of all pairs given as first and as second texts; a window of them at a time."""
-        windows = [[column[i : i + WINDOW] for column in columns] for i in range(0, max(1, len(columns[0])), WINDOW)]
-        return np.concatenate([self.logits_of(self.encode(window)) for window in windows])
-
-    def logits_of(self, examples: Examples) -> Float[np.ndarray, "examples outputs"]:
-        """Logits of what `encode` gave."""
-        return logits_of(self.model, self._placed, examples)
+        return self._predict(texts, self.problem, with_logits)
 
     def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.
@@ -144,55 +227,21 @@ class TextClassifier:
         Raises:
           ValueError: there is no text, not one label for each, or one that the problem does not have.
         """
-        texts = list(self._examples(texts))
-        cells = [label.item() if isinstance(label, np.generic) else label for label in labels]
-        if not texts or len(texts) != len(cells):
-            raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
-        expected = self.problem.targets(Table("labels", range(len(cells)), {"label": cells}), ("label",))
-        logits = [self.logits(columns) for columns in _windows(iter(texts))]
-        return assess(self.problem, expected, np.concatenate(logits), texts)
+        return self._evaluate(texts, labels, self.problem)
 
-    def fuse(self) -> "TextClassifier":
-        """The same with the method fused into the encoder, which then costs nothing more than a plain one.
-
-        Raises:
-          ValueError: the method does not fuse; those that do are named.
-        """
-        model, params = fuse(self.model, self.params)
-        before, trains = flatten(self.params), is_trainable(model.method)
-        changed = (
-            path for path, leaf in flatten(params).items() if not is_added(path) and leaf is not before.get(path)
-        )
-        if not all(map(trains, changed)):
-            model = model.clone(method=Full())  # as an adapter that is all of the encoder, it can still be saved
-        return TextClassifier(model, params, dataclasses.replace(self.card, method=model.method), self.tokenizer)
-
-    def save(self, folder: str | Path) -> None:
-        """Writes the portable adapter's folder."""
-        tree, _ = split_params(self.params, adapter.is_portable(self.model.method))
-        check_finite(tree)
-        adapter.save(Path(folder), tree, self.card)
+    @staticmethod
+    def parts(text: Any) -> Sequence[str] | None:
+        parts = (text,) if isinstance(text, str) else text
+        valid = isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(map(is_text, parts))
+        return parts if valid else None
 
 
-def _windows(texts: Iterator[Any]) -> Iterator[list[list[str]]]:
-    """Windows of texts, as `logits` takes them; the last text of one may be beyond the limit of characters."""
-    numbered = enumerate(texts)
-    while True:
-        window, characters = [], 0
-        for number, text in itertools.islice(numbered, WINDOW):
-            window.append(_example(text, number, like=window[0] if window else None))
-            characters += sum(map(len, window[-1]))
-            if characters > CHARACTERS:
-                break
-        if not window:
-            return
-        yield [list(column) for column in zip(*window, strict=True)]
+def loaded(run: str | Path, base: str, dtype: Any) -> tuple[SequenceClassifier, Tree, Card, Tokenizer]:
+    """What a classifier is made of, as `Classifier.load` takes it."""
+    model, params, card = attach(str(run), base, dtype)
+    return model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size)
 
 
-def _example(text: Any, number: int, like: tuple[str, ...] | None) -> tuple[str, ...]:
-    """One text or a pair, as many as another example has."""
-    parts = (text,) if isinstance(text, str) else text
-    valid = isinstance(parts, tuple | list) and len(parts) in ((1, 2) if like is None else (len(like),))
-    if not valid or not all(isinstance(part, str) and not SURROGATE.search(part) for part in parts):
-        raise ValueError(f"text {number} is {text!r:.60}; accepted: texts alone, or pairs of texts throughout")
-    return tuple(parts)
+def is_text(value: Any) -> bool:
+    """Whether it is a text that UTF-8 can spell."""
+    return isinstance(value, str) and not SURROGATE.search(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from adakron_jax.data.labels import plain
 from adakron_jax.data.table import Table
 
 
@@ -22,7 +23,7 @@ def of_frame(frame: Any, columns: Sequence[str], origin: str = "the frame") -> T
     cells, orders = {}, {}
     for name in columns:
         _ = table[name]  # refused with the names there are
-        cells[name] = [None if _is_missing(cell) else cell for cell in _listed(frame[name])]
+        cells[name] = [None if _is_missing(cell) else plain(cell) for cell in _listed(frame[name])]
         if classes := _class_names(frame, name):
             orders[name] = classes
     return Table(origin, numbers, cells, orders=orders)
@@ -33,7 +34,7 @@ def of_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], ori
     table = Table(origin, range(1, len(records) + 1), {str(name): [] for name in dict.fromkeys(chain(*records))})
     for name in columns:
         _ = table[name]  # refused with the names there are
-    return dataclasses.replace(table, columns={name: [row.get(name) for row in records] for name in columns})
+    return dataclasses.replace(table, columns={name: [plain(row.get(name)) for row in records] for name in columns})
 
 
 def frame_of(records: Sequence[Mapping[str, Any]], index: str = "") -> Any:

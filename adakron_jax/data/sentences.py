@@ -83,9 +83,21 @@ class Sentences:
         return cls.of_words(cells) if any(isinstance(cell, list) for cell in cells) else cls.of_texts(cells)
 
     @classmethod
+    def joined(cls, parts: "Sequence[Sentences]") -> "Sentences":
+        """Those of one after another."""
+        texts = [text for part in parts for text in part.texts]
+        bounds = np.concatenate([part.bounds for part in parts])
+        return cls(texts, bounds, joined_offsets([part.offsets for part in parts]))
+
+    @classmethod
     def of_table(cls, table: Table, column: str) -> "Sentences":
         """Those of a column; ValueError as `cells`."""
         return cls.of_cells(cells(table, column))
+
+
+def joined_offsets(parts: Sequence[np.ndarray]) -> Int[np.ndarray, " ends"]:
+    """Where each sentence's words begin, and the last one's end, if the words stand one part after another."""
+    return np.r_[0, np.cumsum(np.concatenate([np.diff(offsets) for offsets in parts]))]
 
 
 def cells(table: Table, column: str) -> list[str] | list[list[str]]:

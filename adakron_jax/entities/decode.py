@@ -15,7 +15,7 @@ def decode(
     logits: Float[np.ndarray, "words labels"],
     offsets: Int[np.ndarray, " ends"],
     tags: TagSet,
-    how: Decode = "viterbi",
+    how: str = "viterbi",
 ) -> tuple[Int[np.ndarray, " words"], Float[np.ndarray, " words"]]:
     """The code in BIO of every word, in kinds of the tag set, and the probability of the label that gave it.
 

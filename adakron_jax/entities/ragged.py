@@ -1,11 +1,12 @@
 """What belongs to words, by sentence."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from adakron_jax.data.sentences import Sentences
+from adakron_jax.data.sentences import Sentences, joined_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Ragged:
         offsets = np.r_[0, np.cumsum(lengths)]
         source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
         return Ragged(self.values[source], offsets)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Ragged]") -> "Ragged":
+        """The sentences of one after another."""
+        words = [part.sentences for part in parts if part.sentences is not None]
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            joined_offsets([part.offsets for part in parts]),
+            Sentences.joined(words) if len(words) == len(parts) else None,
+        )
 
     def like(self, values: Shaped[np.ndarray, "words *each"]) -> "Ragged":
         """Other values of the same words."""

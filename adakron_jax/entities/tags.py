@@ -28,10 +28,11 @@ def parted(tag: str) -> tuple[str, str]:
     """
     if tag == OUTSIDE:
         return "", ""
-    return (tag[0], tag[2:] or UNNAMED) if _prefixed(tag) else ("I", tag)
+    return (tag[0], tag[2:] or UNNAMED) if is_tag(tag) else ("I", tag)
 
 
-def _prefixed(tag: str) -> bool:
+def is_tag(tag: str) -> bool:
+    """Whether it has a scheme's prefix, or is one."""
     return tag[:1] in set(BEGINS + INSIDE) and (len(tag) == 1 or len(tag) > 2 and tag[1] == "-")
 
 
@@ -54,10 +55,10 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
             apart += prefix == "B" and kind != before
             orphans += prefix == "I" and kind != before
             before = kind
-    prefixes = {parted(tag)[0] for tag in tags if _prefixed(tag)}
+    prefixes = {parted(tag)[0] for tag in tags if is_tag(tag)}
     for tag in sorted(tags - {OUTSIDE}):
         named = tag[:1].isalpha() and tag[1:2] not in ("-", "_")
-        if not (_prefixed(tag) if prefixes else named and OUTSIDE in tags):
+        if not (is_tag(tag) if prefixes else named and OUTSIDE in tags):
             raise ValueError(f"tag {tag!r}; {ACCEPTED}")
     if prefixes - set("BI"):
         return "BIOES"

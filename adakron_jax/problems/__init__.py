@@ -47,7 +47,7 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
         raise ValueError(f"labels is {labels!r}; accepted: how many, or a list of their names")
     if isinstance(before, kind) and labels == before.outputs:
         return before
-    return kind.of_count(labels) if isinstance(labels, int) else kind(tuple(labels))
+    return kind.of_count(labels) if isinstance(labels, int) else kind.of_names(labels)
 
 
 def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:

@@ -113,6 +113,11 @@ class Problem(abc.ABC):
         """The problem of so many labels, named by their numbers."""
 
     @classmethod
+    def of_names(cls, labels: Sequence[str]) -> "Problem":
+        """The problem of labels with these names."""
+        return cls(tuple(labels))
+
+    @classmethod
     @abc.abstractmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
         """Whether label columns look like this kind; the kinds are asked in turn."""
@@ -185,6 +190,10 @@ class Problem(abc.ABC):
     def arranged(self, examples: Examples, logits: Float[np.ndarray, "examples outputs"]) -> Any:
         """What the predictor gives for examples, as the methods below take it."""
         return logits
+
+    def joined(self, logits: Sequence[Any]) -> Any:
+        """What `arranged` gave for parts of the examples, as one."""
+        return np.concatenate(logits)
 
     def texts_of(self, examples: Examples, tokenizer: Any) -> "Callable[[int], Texts]":
         """From an example's number to its texts, as far as its tokens keep them."""

@@ -14,12 +14,12 @@ from adakron_jax.data.labels import listed
 from adakron_jax.data.sentences import Sentences, cells
 from adakron_jax.data.table import Table, printable
 from adakron_jax.entities import scores as scoring
-from adakron_jax.entities.decode import Decode, decode
+from adakron_jax.entities.decode import DECODES, decode
 from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, word_offsets
 from adakron_jax.entities.ragged import Ragged
 from adakron_jax.entities.spans import Entity, Spans, entities, spans
 from adakron_jax.entities.tagged import Tagged
-from adakron_jax.entities.tags import OUTSIDE, TagSet, labels_of, mended, parted, scheme_of, to_bio
+from adakron_jax.entities.tags import OUTSIDE, TagSet, is_tag, labels_of, mended, parted, scheme_of, to_bio
 from adakron_jax.evaluation.assessment import (
     CONFIDENCE,
     RESAMPLES,
@@ -31,6 +31,7 @@ from adakron_jax.evaluation.assessment import (
 )
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import SHOWN, Named
+from adakron_jax.problems.problem import Problem
 
 OPEN, CLOSE = "[", "]"  # around what a mistake is about
 
@@ -40,10 +41,15 @@ class Tokens(Named):
     """Targets are codes in BIO of words; the loss is the cross-entropy of every labelled token.
 
     Attributes:
-      decode: how logits become tags.
+      decode: how logits become tags: `viterbi` or `argmax`.
     """
 
-    decode: Decode = "viterbi"
+    decode: str = "viterbi"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.decode not in DECODES:
+            raise ValueError(f"decode is {self.decode!r}; accepted: {', '.join(DECODES)}")
 
     name = "tokens"
     reads = "token"
@@ -62,6 +68,12 @@ class Tokens(Named):
         return (*self.tags.kinds, "none")
 
     # Labels in tables
+
+    @classmethod
+    def of_names(cls, labels: Sequence[str]) -> Problem:
+        """Tags as they are; kinds of entity, if none is a tag, as all their tags in BIO."""
+        tagged = any(label == OUTSIDE or isinstance(label, str) and is_tag(label) for label in labels)
+        return cls(tuple(labels) if tagged or not labels else labels_of(labels))
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
@@ -153,6 +165,9 @@ class Tokens(Named):
 
     def arranged(self, examples: Examples, logits: np.ndarray) -> Ragged:
         return Ragged(logits, word_offsets(examples), examples.sentences)
+
+    def joined(self, logits: Sequence[Ragged]) -> Ragged:
+        return Ragged.joined(logits)
 
     def texts_of(self, examples: Examples, tokenizer: Any) -> Callable[[int], Texts]:
         """From a sentence's number to its words."""
@@ -248,6 +263,7 @@ class Tokens(Named):
         self, targets: Ragged, predictions: Ragged, logits: Ragged, texts: Callable[[int], Texts]
     ) -> dict[str, Any]:
         compared, sure = self._compared(targets, predictions), self._decoded(logits)[1]
+        words = texts if logits.sentences is None else logits.sentences.words
         told = scoring.errors(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))
         support = compared.counts.sum(0)[:, scoring.WANTED]
         rows = zip(self.tags.kinds, scoring.by_kind(compared.counts).tolist(), support.tolist(), strict=True)
@@ -258,7 +274,7 @@ class Tokens(Named):
             "confusion": told.confusion,
             "errors": told.counts(),
             **dict(zip(("calibration_error", "bins"), calibration(_means(sure, given), right), strict=True)),
-            "mistakes": self._mistakes(wanted, given, sure, targets.offsets, texts),
+            "mistakes": self._mistakes(wanted, given, sure, targets.offsets, words),
         }
 
     def _mistakes(

@@ -102,9 +102,9 @@ def test_one_text_gives_one_prediction_and_an_iterator_stays_lazy(
     assert classifier.predict([]) == []
 
 
-def test_a_window_holds_no_more_characters_than_it_may(monkeypatch: pytest.MonkeyPatch):
+def test_a_window_holds_no_more_characters_than_it_may(classifier: ak.TextClassifier, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "CHARACTERS", 10)
-    windows = list(module._windows(iter(["a" * 6, "b" * 6, "c", "d" * 30, "e"])))
+    windows = list(classifier._windows(iter(["a" * 6, "b" * 6, "c", "d" * 30, "e"])))
     assert [len(columns[0]) for columns in windows] == [2, 2, 1]
 
 

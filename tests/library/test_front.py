@@ -22,6 +22,7 @@ IN_SECONDS = 0.3  # at most, beyond what Python itself takes to start
 DOCUMENTED = [
     *(ak.from_pretrained, ak.fuse, ak.save_adapter, ak.load_adapter, ak.padded),
     *(ak.split_params, ak.merge_params, ak.param_labels, KronAdapter, ak.TextClassifier, ak.Tokenizer, ak.pack),
+    *(ak.TokenClassifier, ak.load),
 ]
 
 
@@ -77,7 +78,7 @@ def test_importing_is_quick_and_starts_nothing():
     assert rest == ["[] False\n"]
 
 
-@pytest.mark.parametrize("module", ["adapter", "bank", "classifier", "model"])
+@pytest.mark.parametrize("module", ["adapter", "bank", "classifier", "model", "token_classifier"])
 def test_whoever_reads_an_adapter_knows_every_method(module: str):
     known = "sys.modules['adakron_jax.methods.registry'].METHODS"  # an import of it would make them known
     code = f"import sys; import adakron_jax.{module}; print(len({known}))"
@@ -94,6 +95,10 @@ def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     ak.save_adapter(
         "runs/reviews/adapter", model, params, base="bert-base-uncased", labels=["negative", "positive"], max_length=32
     )
+    model, params = ak.from_pretrained(
+        "bert-base-uncased", ak.LoRA(r=2), ["person"], problem="tokens", key=jax.random.key(0)
+    )
+    ak.save_adapter("runs/people/adapter", model, params, max_length=32)
     return tmp_path
 
 
