@@ -51,9 +51,11 @@ def from_pretrained(
 
     Args:
       name: a hub id, a folder, or `pkg:NAME`, a model inside an installed package.
-      labels: how many, or their names, which travel with the model; 1 of a regression.
+      labels: how many, or their names, which travel with the model; 1 of a regression; of tokens kinds of entity, or
+        tags.
       key: of the initial values of head and method.
-      problem: `classification`, `multilabel` or `regression`, or a problem with all that belongs to it, labels or unit.
+      problem: `classification`, `multilabel`, `regression` or `tokens`, or a problem with all that belongs to it,
+        labels or unit.
       pooling: what the head reads, as `SequenceClassifier` has it; `auto` is what the encoder's folder says that it was
         trained with, else the architecture's.
       head: what the head is, likewise. Of a checkpoint without the pooler that

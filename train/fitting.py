@@ -13,6 +13,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.messages import near
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
+from adakron_jax.token_classifier import TokenClassifier, load
 from train import faults
 from train.data.sources import ROWS
 from train.data.task import metric_of
@@ -36,7 +37,7 @@ def fit(
     method: str | Method | Mapping[str, Any] | Sequence[Any] = AdaKron.name,
     out: str | os.PathLike[str] = "",
     **flags: Any,
-) -> TextClassifier:
+) -> TextClassifier | TokenClassifier:
     """Fine-tunes an encoder as `adakron train` does, and gives the classifier of the best evaluation.
 
         from train import fit
@@ -131,19 +132,19 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else plain(value)
 
 
-def _fitted_run(command: Command, rows: Mapping[str, Table]) -> TextClassifier:
+def _fitted_run(command: Command, rows: Mapping[str, Table]) -> TextClassifier | TokenClassifier:
     result = run_one(command, rows)
-    classifier = TextClassifier.load(command.runs[0].folder)
+    classifier = load(command.runs[0].folder)
     classifier.result = result
     return classifier
 
 
-def _fitted_grid(command: Command, rows: Mapping[str, Table]) -> TextClassifier:
+def _fitted_grid(command: Command, rows: Mapping[str, Table]) -> TextClassifier | TokenClassifier:
     cells = run_grid(command, rows)
     if not (ended := [cell for cell in cells if cell.result is not None]):
         raise RuntimeError(failures(cells))
     best = max(ended, key=_merit)
-    classifier = TextClassifier.load(best.config.folder)
+    classifier = load(best.config.folder)
     classifier.result, classifier.table = best.result, _table(cells)
     return classifier
 

@@ -45,6 +45,8 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
     kind = kind_of(name)
     if isinstance(labels, bool | str):
         raise ValueError(f"labels is {labels!r}; accepted: how many, or a list of their names")
+    if kind.reads == "token" and isinstance(labels, int):
+        raise ValueError(f"labels is {labels}; accepted: a list of kinds of entity, or of tags, of problem {name}")
     if isinstance(before, kind) and labels == before.outputs:
         return before
     return kind.of_count(labels) if isinstance(labels, int) else kind.of_names(labels)
