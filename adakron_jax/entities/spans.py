@@ -60,6 +60,10 @@ class Entity:
     text: str
     score: float
 
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Its fields."""
+        return dataclasses.asdict(self)
+
 
 def entities(
     codes: Int[np.ndarray, " words"],

@@ -215,7 +215,7 @@ class Tokens(Named):
         return entities(codes, sure, logits.offsets, self.tags.kinds, words.texts, words.bounds)
 
     def as_columns(self, logits: Ragged, probabilities: bool = False) -> dict[str, list[Any]]:
-        return {"entities": [[dataclasses.asdict(entity) for entity in row] for row in self.predictions(logits)]}
+        return {"entities": [[entity.to_dict() for entity in row] for row in self.predictions(logits)]}
 
     def collapsed(self, logits: Ragged) -> bool:
         return not (self.predict(logits).values > 0).any()

@@ -168,7 +168,7 @@ def test_evaluating_on_its_own_predictions_is_perfect(
     finder: ak.TokenClassifier, how: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "WINDOW", 10)
-    spans = [list(map(dataclasses.asdict, entities)) for entities in finder.predict(TEXTS, decode=how)]
+    spans = [[entity.to_dict() for entity in entities] for entities in finder.predict(TEXTS, decode=how)]
     told = finder.evaluate(iter(TEXTS), spans, decode=how)
     assert (told.examples, told["entity_f1"], told["token_accuracy"]) == (len(TEXTS), 1, 1)
 
