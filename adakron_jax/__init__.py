@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adakron_jax.methods import KronA as KronA
     from adakron_jax.methods import LNTuning as LNTuning
     from adakron_jax.methods import LoRA as LoRA
+    from adakron_jax.methods import LoReFT as LoReFT
     from adakron_jax.methods import MAdaKron as MAdaKron
     from adakron_jax.methods import Pfeiffer as Pfeiffer
     from adakron_jax.methods import Prefix as Prefix
@@ -55,7 +56,20 @@ _HOMES = {
     "encoders.inputs": ("padded",),
     "methods": (
         *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "FourierFT", "Full", "Hadamard"),
-        *("Head", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "MAdaKron", "Pfeiffer", "Prefix", "UniPELT", "VeRA"),
+        *(
+            "Head",
+            "Houlsby",
+            "IA3",
+            "KronA",
+            "LNTuning",
+            "LoRA",
+            "LoReFT",
+            "MAdaKron",
+            "Pfeiffer",
+            "Prefix",
+            "UniPELT",
+            "VeRA",
+        ),
     ),
     "methods.adakron": ("KronAdapter",),
     "model": ("from_pretrained", "fuse", "load_adapter", "save_adapter"),

@@ -56,6 +56,9 @@ class Site(enum.StrEnum):
     FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
+    # What the next layers read or add to [rows, seq, hidden]; context: positions [rows, seq], of the tokens in their
+    # examples, and all_segments, the segments of all tokens of the rows.
+    LAYER_OUTPUT = "layer_output"
 
 
 @typing.no_type_check  # jax builds it of shapes too
@@ -253,6 +256,7 @@ _MODULES = {
     Site.FFN_HIDDEN: paths.FFN,
     Site.FFN_DENSE: paths.FFN,
     Site.FFN_OUTPUT: paths.LAYER,
+    Site.LAYER_OUTPUT: paths.LAYER,
 }
 
 

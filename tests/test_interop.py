@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter
+from adakron_jax import adapter, methods
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
@@ -106,7 +106,7 @@ def test_out_and_in_again_is_the_same_bit_for_bit(imported: tuple[str, Path, Car
 
 @pytest.mark.skipif("ADAKRON_INTEROP" in os.environ, reason="other cases may say the same in other words")
 def test_what_goes_out_is_what_the_peer_wrote(imported: tuple[str, Path, Card]) -> None:
-    """The same tensors under the same names, but for AdapterHub's name of the adapter and copies of a prefix."""
+    """The same tensors under the same names, but for AdapterHub's name of the adapter and what it never uses."""
     name, folder, card = imported
     tree = flatten(adapter.load(folder)[0])
     theirs = files_of(FOLDER / name / "adapter")
@@ -115,8 +115,12 @@ def test_what_goes_out_is_what_the_peer_wrote(imported: tuple[str, Path, Card]) 
     else:
         ours = files_of_bytes(adapterhub.write(card, tree))
         own = json.loads((FOLDER / name / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))["name"]
+        # Copies of a prefix, and LoReFT's unit for no tokens.
+        unused = (".prefix_tuning.pool.", *([".units.1."] if card.method == methods.LoReFT(2) else []))
         theirs = {
-            key.replace(f".{own}.", ".adapter."): x for key, x in theirs.items() if ".prefix_tuning.pool." not in key
+            key.replace(f".{own}.", ".adapter."): x
+            for key, x in theirs.items()
+            if not any(part in key for part in unused)
         }
     assert ours.keys() == theirs.keys()
     for key, tensor in theirs.items():

@@ -64,6 +64,7 @@ METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
         tuple(case["targets"]), case["n_frequency"], case["scaling"], case["random_loc_seed"]
     ),
     "c3a": lambda case, _: methods.C3A(tuple(case["targets"]), case["block_size"]),
+    "loreft": lambda case, _: methods.LoReFT(case["r"], case["prefix_positions"], case["suffix_positions"]),
     "prefix": lambda case, _: methods.Prefix(case["length"], case["mlp"], case.get("mid", 1)),
     "unipelt": lambda case, _: methods.UniPELT(
         ("adapter", "prefix", "lora") if case["lora"] else ("adapter", "prefix"),

@@ -70,4 +70,5 @@ class Layer(Part):
         y = Attention(*parts, name="attention")(at, at_places, x, places, everywhere)
         at = add_and_norm(Site.ATTENTION_OUTPUT, y, at, self.norm("attention_norm"), dropout)
         y = FeedForward(*parts, name="ffn")(at, at_places, everywhere)
-        return Stream(add_and_norm(Site.FFN_OUTPUT, y, at, self.norm("ffn_norm"), config.hidden_dropout))
+        x = add_and_norm(Site.FFN_OUTPUT, y, at, self.norm("ffn_norm"), config.hidden_dropout)
+        return Stream(self.splice(Site.LAYER_OUTPUT, x, **at_places.context(places), **everywhere))

@@ -43,6 +43,10 @@ class Places:
         """Those of some tokens of each row."""
         return Places(*(jnp.take_along_axis(x, starts, axis=1) for x in (self.segments, self.positions)))
 
+    def context(self, places: "Places") -> dict[str, Any]:
+        """What `Site.LAYER_OUTPUT` is given of some tokens among those at `places`."""
+        return {"segments": self.segments, "positions": self.positions, "all_segments": places.segments}
+
 
 def padded(
     input_ids: Int[Array | np.ndarray, "rows seq"],

@@ -99,4 +99,5 @@ class Layer(Part):
         residual = add(Site.ATTENTION_OUTPUT, y, residual)
         normed = self.norm("attention_norm", use_bias=False)(residual)
         residual = add(Site.FFN_OUTPUT, FeedForward(*parts, name="ffn")(normed, at_places, everywhere), residual)
+        residual = self.splice(Site.LAYER_OUTPUT, residual, **at_places.context(places), **everywhere)
         return Stream(self.norm("ffn_norm", use_bias=False)(residual), residual)

@@ -45,7 +45,7 @@ _OTHERWISE = {
     "adakron": "authors",
     "adamix": "authors",
     "prefix": "peft, adapterhub",
-    **dict.fromkeys(("compacter", "compacter++", "houlsby", "pfeiffer", "unipelt"), "adapterhub"),
+    **dict.fromkeys(("compacter", "compacter++", "houlsby", "loreft", "pfeiffer", "unipelt"), "adapterhub"),
 }
 
 

@@ -8,6 +8,7 @@ from adakron_jax.methods.compacter import Compacter, CompacterPlusPlus
 from adakron_jax.methods.fourierft import FourierFT
 from adakron_jax.methods.krona import KronA
 from adakron_jax.methods.lora import LoRA, VeRA
+from adakron_jax.methods.loreft import LoReFT
 from adakron_jax.methods.prefix import Prefix
 from adakron_jax.methods.scaling import IA3, Hadamard
 from adakron_jax.methods.subset import BitFit, Full, Head, LNTuning
@@ -29,6 +30,7 @@ __all__ = [
     "KronA",
     "LNTuning",
     "LoRA",
+    "LoReFT",
     "MAdaKron",
     "Pfeiffer",
     "Prefix",

@@ -45,6 +45,8 @@ CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
     ("peft", "roberta", methods.LNTuning(), {}),
     ("adapterhub", "bert", methods.Compacter(4, 4, layers="1"), {}),
     ("adapterhub", "roberta", methods.Prefix(length=2, mid=3, layers="0-1"), {}),
+    ("adapterhub", "bert", methods.LoReFT(2, 2, 3), {}),
+    ("adapterhub", "roberta", methods.LoReFT(1, 0, 2, layers="0,2"), {}),
     ("adapterhub", "bert", methods.Pfeiffer(r=5), {}),
     ("adapterhub", "roberta", methods.Pfeiffer(6, ("attention",), "gelu_tanh", (2.0, 2.0), layers="0,2"), {}),
     ("adapterhub", "bert", methods.Houlsby(4, "adapterhub"), {"pooling": "first", "head": "relu"}),

@@ -142,6 +142,15 @@ CASES: list[tuple[str, Change, str]] = [
         said("head_config.json", "config", use_pooler=True),
         "roberta has no pretrained pooler",
     ),
+    ("adapterhub-loreft-roberta", said(CONFIG, "config", orthogonality=False), "orthogonality is False"),
+    ("adapterhub-loreft-roberta", said(CONFIG, "config", tied_weights=True), "tied_weights is True"),
+    ("adapterhub-loreft-roberta", said(CONFIG, "config", prefix_positions=0), "accepted: a unit somewhere"),
+    ("adapterhub-loreft-roberta", said(CONFIG, "config", novelty=1), "novelty is 1, which is not known here"),
+    (
+        "adapterhub-loreft-roberta",
+        tensors(HUB, lambda x: [np.fill_diagonal(y, 0) for name, y in x.items() if name.endswith(".original")]),
+        "has other numbers than -1 on its diagonal; accepted: -1",
+    ),
     ("adapterhub-ia3-bert", said(CONFIG, "config", alpha=2), "r and alpha is (1, 2.0)"),
     ("adapterhub-prefix-tuning-bert", said(CONFIG, "config", prefix_length=4), "expected (4, 32)"),
     (

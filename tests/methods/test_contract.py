@@ -216,5 +216,5 @@ def test_two_methods_cannot_claim_one_name() -> None:
 
 
 def test_sites_are_the_documented_ones() -> None:
-    assert len(Site) == 12
+    assert len(Site) == 13
     assert set(methods.__all__) >= {"AdaKron", "Full", "Head"}

@@ -50,6 +50,8 @@ def random_leaves(shapes: Tree, seed: int = 0) -> dict[str, np.ndarray]:
 
     def leaf(path: str, shape: tuple[int, ...]) -> np.ndarray:
         x = rng.standard_normal(shape)
+        if path.endswith("/projection/original"):  # LoReFT's, whose diagonal is not trained
+            np.fill_diagonal(x, -np.sqrt(shape[-2]))
         if path.endswith("/bias"):
             x = 0.2 * x
         elif len(shape) == 1:

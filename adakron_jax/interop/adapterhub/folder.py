@@ -16,13 +16,14 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix
+from adakron_jax.interop.adapterhub.reft import describe_reft, read_reft, reft_slots, with_signs, without_unused
 from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
 from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import CLASSES, Base, Imported, tensors_of
 from adakron_jax.interop.peft.prefixes import join_prompts, split_prompts
 from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, Pfeiffer, Prefix, UniPELT
+from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
@@ -50,6 +51,7 @@ def read(folder: Path, base: Base) -> Imported:
     fields.done()
     tensors = _without_copies(tensors_of(folder, WEIGHTS, PICKLED), name)
     try:
+        tensors = without_unused(tensors, method) if isinstance(method, LoReFT) else tensors
         leaves = take(slots, tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -87,8 +89,11 @@ def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Meth
         fields.must(use_gating=False)
         method = read_lora(fields, config)
         slots = lora_slots(method, name, present(method, config), config)
+    elif kind == "reft":
+        method = read_reft(fields, config)
+        slots = reft_slots(method, name, config)
     else:
-        raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, union")
+        raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, reft, union")
     fields.done()
     return method, slots
 
@@ -103,7 +108,7 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     if config.model_type not in PREFIXES:
         raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
     said, slots = _write_method(card.method, leaves, name, config)
-    leaves = dict(leaves)
+    leaves = with_signs(leaves)
     if any(slot.path == FLAT for slot in slots):
         assert isinstance(card.method, Prefix | UniPELT)
         leaves[FLAT] = join_prompts(leaves, config, as_prefix(card.method), card.method.name).reshape(-1)
@@ -137,9 +142,11 @@ def _write_method(
             return describe_prefix(method, config, gated=False), prefix_slots(method, name, config)
         case LoRA():
             return describe_lora(method, config), lora_slots(method, name, present(method, config), config)
+        case LoReFT():
+            return describe_reft(method, config), reft_slots(method, name, config)
         case IA3():
             return describe_ia3(method, config), lora_slots(method, name, present(method, config), config)
     raise ValueError(
         f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
-        "pfeiffer, prefix, unipelt"
+        "loreft, pfeiffer, prefix, unipelt"
     )
