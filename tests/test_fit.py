@@ -23,6 +23,7 @@ import adakron_jax as ak
 from tests.engine.test_run import call
 from train import fit, signals, terminal
 from train.data.sources import MINI
+from train.output import selection
 
 REVIEWS = MINI / "reviews.csv"
 SMALL: dict[str, Any] = {"batch_size": 32, "max_length": 64, "epochs": 1, "learning_rate": 1e-3}
@@ -76,6 +77,16 @@ def test_lists_of_learning_rates_and_seeds_are_a_grid_with_a_frame(train: Fit, t
     assert table[["learning_rate", "seed", "state"]].values.tolist() == [[1e-3, 1, "done"], [2e-3, 1, "done"]]
     assert classifier.result.best.scores["accuracy"] == table["accuracy"].max()
     assert Path(table["folder"][0]) == tmp_path / "run" / table["cell"][0]
+
+
+def test_a_list_of_learning_rates_is_selected_from_and_what_was_chosen_is_returned(train: Fit, tmp_path: Path):
+    classifier = train(ROWS, method="head", learning_rate=[1e-3, 1e-2], select=True, select_grow=0)
+    (choice,) = selection.read(tmp_path / "run/selection.json")
+    assert [candidate.values for candidate in choice.candidates] == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
+    assert classifier.table["learning_rate"].to_list() == [choice.best.values["learning_rate"]]
+    assert classifier.result.best_by == "last"
+    with pytest.raises(ValueError, match="learning_rate is 0.001, one value; accepted: several"):
+        train(ROWS, method="head", select=True)
 
 
 def test_a_run_that_is_interrupted_keeps_a_checkpoint_and_the_same_call_goes_on(

@@ -13,7 +13,8 @@ from adakron_jax.methods.registry import METHODS
 from adakron_jax.paper.sizes import count
 from adakron_jax.params import flatten
 from tests.encoders.test_bert import BERT
-from train.options.config import Launch, RunConfig
+from train.options.config import RunConfig
+from train.options.launch import Launch
 from train.options.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 import jax
 
@@ -21,7 +21,8 @@ from train.data.tokens import content
 from train.engine import loop
 from train.grid.cells import Cell
 from train.options.command import Command, command_of, typed_values
-from train.options.config import Launch, RunConfig, options, typed
+from train.options.config import RunConfig, options
+from train.options.launch import VARIED, Launch
 from train.runs import failures, run_grid, run_one
 
 OPTIONAL = ("text", "label", "out")  # of the arguments
@@ -56,7 +57,8 @@ def fit(
       method: a method, or its name.
       out: the run's folder; by default `runs/TASK-METHOD-seedN`.
       **flags: every other flag of the command by its name, such as `epochs=5`. Lists of methods, learning rates or
-        seeds make a grid.
+        seeds make a grid. `select=True` chooses from lists of values on held-out rows, as `--select` does of the fields
+        that it names.
 
     Returns:
       The classifier, with the run's record as its `result`; of a grid the one that its evaluations rank first, with a
@@ -117,9 +119,10 @@ def _command(values: Mapping[str, Any]) -> Command:
         if name in COMMAND_ONLY:
             raise ValueError(f"{name} is {values[name]!r}; accepted: on the command line, adakron train")
     plain_values = {name: _plain(value) for name, value in values.items()}
-    hints = get_type_hints(Launch)
-    launch = Launch(**{name: typed(name, plain_values[name], hints[name]) for name in of_launch if name in values})
-    command = command_of(typed_values({name: plain_values[name] for name in of_run if name in values}), launch)
+    if isinstance(plain_values.get("select"), bool):
+        several = [name for name in VARIED if isinstance(plain_values.get(name), list)] or ["learning_rate"]
+        plain_values["select"] = several if plain_values["select"] else []
+    command = command_of(typed_values(plain_values))
     if len(tasks := {run.task for run in command.runs}) > 1:
         raise ValueError(f"task is {', '.join(sorted(tasks))}; accepted: one, or a grid of adakron train")
     return command

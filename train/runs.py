@@ -7,8 +7,9 @@ from train import terminal
 from train.engine import hosts, loop
 from train.engine.cache import Cache
 from train.engine.folder import finished, reached
-from train.grid.cells import Cell, show_cost, show_scores, survey
+from train.grid.cells import Cell, show_scores
 from train.grid.schedule import train
+from train.grid.selection import grids
 from train.options.command import Command
 from train.output import screen
 from train.output.result import Result
@@ -42,19 +43,20 @@ def run_one(command: Command, rows: Mapping[str, Table] = {}) -> Result:
 
 
 def run_grid(command: Command, rows: Mapping[str, Table] = {}) -> list[Cell]:
-    """Trains the open cells of a command's grid, unless it only asks what they cost.
+    """Trains the open cells of a command's grid, of a selection those that choose and then the chosen ones.
+
+    Returns:
+      The cells of the grid, or the chosen ones; none of a command that only asks what they cost.
 
     Raises:
       ValueError, Stopped, OSError: as `survey` and `schedule.train`.
     """
-    cache = Cache(command.model, rows)
-    cells = survey(command.runs, cache)
-    show_cost(cells)
-    if not command.launch.dry_run:
-        try:
+    cache, cells = Cache(command.model, rows), []
+    try:
+        for cells in grids(command, cache):
             train(cells, cache, command.launch)
-        finally:
-            show_scores(cells)
+    finally:
+        show_scores(cells)
     return cells
 
 

@@ -24,7 +24,8 @@ from train.grid.cells import Cell
 from train.grid.local import Place, places
 from train.grid.worker import Assignment, Done, Failed, Gone, Message, Ready, Refused, Said
 from train.options.command import parse_command
-from train.options.config import Launch, RunConfig
+from train.options.config import RunConfig
+from train.options.launch import Launch
 
 STEPS, EPOCHS, SEEDS = 24, 3, (0, 1, 2)
 DEADLINE = 60.0  # seconds until something must have happened

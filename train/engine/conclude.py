@@ -39,7 +39,7 @@ def conclude(run: Run, state: TrainState, group: RunGroup, base: Pretrained, clo
         best=best,
         last=last,
         collapsed=records[-1]["collapsed"],
-        stopped_early=last.step < data.total_steps,
+        stopped_early=last.step < data.last_step,
         train_examples=len(data.train),
         together=len(group.runs),
         problem=data.task.problem.name if config.custom_data else "",

@@ -31,6 +31,7 @@ class Dataset(Splits):
 
     Attributes:
       best_by: the metric that selects the best evaluation, or `last`.
+      last_epoch: after which the run ends, though its learning rate falls over all epochs.
       record: what `splits.json` says of the splits; empty where they are GLUE's own.
     """
 
@@ -38,6 +39,7 @@ class Dataset(Splits):
     record: dict[str, Any]
     batch_size: int
     epochs: int
+    last_epoch: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -46,6 +48,10 @@ class Dataset(Splits):
     @property
     def total_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def last_step(self) -> int:
+        return self.last_epoch * self.steps_per_epoch
 
     @property
     def digest(self) -> str:
@@ -95,7 +101,12 @@ class Loader:
                 say(line)
         best_by = task.best_by if config.best_by == "auto" else config.best_by
         return Dataset(
-            **vars(splits), best_by=best_by, record=record, batch_size=config.batch_size, epochs=config.epochs
+            **vars(splits),
+            best_by=best_by,
+            record=record,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            last_epoch=config.last_epoch,
         )
 
     def splits(self, config: RunConfig) -> Splits:
@@ -114,12 +125,16 @@ class Loader:
 
     def count(self, config: RunConfig) -> int:
         """How many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
+        return len(self.outline(config).train)
+
+    def outline(self, config: RunConfig) -> Splits:
+        """As `splits`, of examples that have labels alone, without a tokenizer."""
         if config.custom_data:
             task, rows = self._custom(custom_data_of(config))
         else:
             task = TASKS[config.task]
             rows = {name: self._glue(config.data, task.name, split) for name, split in _glue_splits(config).items()}
-        return len(_split(config, task, {name: _untokenised(table, task) for name, table in rows.items()}).train)
+        return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
 
     def check_same(self, config: RunConfig, fingerprint: str) -> None:
         """ValueError if the rows of custom data are not those that a run was trained on."""
@@ -200,13 +215,17 @@ def _untokenised(rows: Table, task: Task) -> Examples:
     """Examples that have labels alone."""
     empty, offsets = np.zeros(0, np.int32), np.zeros(len(rows) + 1, np.int64)
     examples = Examples(empty, empty, offsets, empty, empty_texts=0)
-    return task.problem.labelled(examples, task.problem.targets(rows, task.label))
+    examples = task.problem.labelled(examples, task.problem.targets(rows, task.label))
+    none = np.zeros(examples.offsets[-1], np.int32)  # where tokens have labels
+    return dataclasses.replace(examples, tokens=none, token_types=none)
 
 
 def _split(config: RunConfig, task: Task, examples: Mapping[str, Examples]) -> Splits:
     if config.test != "none":
         task = dataclasses.replace(task, test_splits={"test": ""})
     splits = draw_splits(task.holding_out() if config.holds_out else task, examples, drawing_of(config))
+    if not config.score_test:
+        splits = dataclasses.replace(splits, task=dataclasses.replace(splits.task, test_splits={}), test={})
     if config.class_weights == "none":
         return splits
     train = dataclasses.replace(splits.train, weights=splits.task.problem.balanced(splits.train.labels))

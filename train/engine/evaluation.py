@@ -34,14 +34,17 @@ class Diverged(Exception):
 
 def steps_between(config: RunConfig, data: Dataset) -> int:
     """Steps between two evaluations, at most; an epoch ends with one in any case."""
-    every = config.eval_every
+    every = "epoch" if config.evaluate_once else config.eval_every
     return data.steps_per_epoch if every == "epoch" else min(every, data.steps_per_epoch)
 
 
 def evaluations(config: RunConfig, data: Dataset, start: int) -> Iterator[tuple[int, int]]:
-    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each."""
+    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each.
+
+    If there is but one, also of the ends of the epochs before it.
+    """
     between = steps_between(config, data)
-    for epoch in range(config.epochs):
+    for epoch in range(config.last_epoch):
         begin, end = epoch * data.steps_per_epoch, (epoch + 1) * data.steps_per_epoch
         yield from ((epoch, step) for step in (*range(begin + between, end, between), end) if step > start)
 

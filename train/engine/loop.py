@@ -64,19 +64,22 @@ def train_and_evaluate(
         data, start, steps = group.data, group.runs[0].start, group.steps
         lead = group.runs[0].config
         show_start(group, state)
-        line = ProgressLine(data.total_steps, start, lead.batch_size * len(group.runs), overview)
+        line = ProgressLine(data.last_step, start, lead.batch_size * len(group.runs), overview)
         with signals.held() as stopping, line:
             for epoch, end in evaluations(lead, data, start):
                 if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # a group has none
                     break
                 with clock.on("train", steps):
                     state = train_to(end, epoch, group, state, line, clock, stopping)
-                line.note(f"epoch {epoch + 1}  evaluating")
+                due = lead.evaluate_once in (0, epoch + 1)
+                if due:
+                    line.note(f"epoch {epoch + 1}  evaluating")
                 for run, run_state in group.states(state):
-                    with clock.on("eval", steps):
-                        evaluate(run, run_state, epoch, group)
+                    if due:
+                        with clock.on("eval", steps):
+                            evaluate(run, run_state, epoch, group)
                     run.save(run_state)
-                if end < data.total_steps and hosts.all_wish(hosts.STOP if stopping else hosts.GO) == hosts.STOP:
+                if end < data.last_step and hosts.all_wish(hosts.STOP if stopping else hosts.GO) == hosts.STOP:
                     stop(group, end)
         results = [conclude(run, run_state, group, cache.model, clock) for run, run_state in group.states(state)]
         return Ended(results, bool(stopping))
@@ -139,7 +142,7 @@ def stop(group: RunGroup, step: int) -> NoReturn:
     """Waits for the checkpoints of this step to be on disk, and ends the runs."""
     for run in group.runs:
         run.checkpoints.wait()
-    raise Stopped(f"stopped after step {step} of {group.data.total_steps}; the same command continues")
+    raise Stopped(f"stopped after step {step} of {group.data.last_step}; the same command continues")
 
 
 def show_start(group: RunGroup, state: TrainState) -> None:
@@ -147,6 +150,6 @@ def show_start(group: RunGroup, state: TrainState) -> None:
     (lead, lead_state), *_ = group.states(state)
     screen.show_trainable(lead_state.trainable, lead.frozen, lead.params)
     for run in group.runs:
-        screen.show_plan(run.plan, len(group.data.train), group.data.total_steps)
+        screen.show_plan(run.plan, len(group.data.train), group.data.last_step)
     if lead.start:
-        terminal.say(f"resumed after step {lead.start} of {group.data.total_steps}")
+        terminal.say(f"resumed after step {lead.start} of {group.data.last_step}")

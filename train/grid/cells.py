@@ -76,7 +76,7 @@ def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
             continue
         if not folder.reached(config):
             initial.read_start(config)
-        steps = config.epochs * math.ceil(cache.loader.count(config) / config.batch_size)
+        steps = config.last_epoch * math.ceil(cache.loader.count(config) / config.batch_size)
         cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 

@@ -12,7 +12,7 @@ from train.engine.sharding import check_mesh
 from train.grid.cells import Cell, counts, group_open, name_of, overview, progress
 from train.grid.local import Local, places, probe_devices
 from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reached, Ready, Refused, Said, Workers
-from train.options.config import Launch
+from train.options.launch import Launch
 
 DEATHS = 3  # of workers, after which their group is given up, or no more workers are started
 WAITING, LEAVING = 10.0, 120.0  # seconds to wait for a process to leave a folder: any process; a dying one

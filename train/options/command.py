@@ -18,10 +18,13 @@ from adakron_jax.methods.registry import make_method
 from adakron_jax.splice import Method
 from train.data.glue import SUITES, TASKS
 from train.data.sources import is_table, table_name
-from train.options.config import Launch, RunConfig, options, typed
+from train.options.config import RunConfig, options, typed
 from train.options.flags import make_parser
+from train.options.launch import OF_METHOD, SELECTION, VARIED, Launch
 from train.options.model import Pretrained
 from train.options.recipes import CUSTOM_DATA, NAMES, load_toml, read_file, read_recipe
+
+_SHORT = {"learning_rate": "lr"}  # in a cell's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Command:
     Attributes:
       runs: one, whose folder is `--out`; or the cells of a grid, each with a folder of its own below `--out`.
       grid: which of the two.
+      varied: the fields, besides task, method and seed, that differ among them.
       model: that of all runs.
     """
 
     runs: tuple[RunConfig, ...]
     grid: bool
+    varied: tuple[str, ...]
     model: Pretrained
     launch: Launch
 
@@ -66,28 +71,31 @@ def parse_command(argv: Sequence[str]) -> Command:
     if unknown:
         raise unknown_argument(unknown[0], parser.flags)
     given = vars(flags)
-    launch = Launch(**{name: given.pop(name) for name in options(Launch) if name in given})
     words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
-    return command_of(given, launch, words)
+    return command_of(given, words)
 
 
-def command_of(given: Mapping[str, Any], launch: Launch, words: Mapping[str, Sequence[str]] = {}) -> Command:
-    """As `parse_command`, from values of the fields of RunConfig, lists of what may vary.
+def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}) -> Command:
+    """As `parse_command`, from values of the fields of RunConfig and Launch, lists of what may vary.
 
     Args:
       words: of fields of the methods, as they are on a command line.
     """
-    values = (read_grid(Path(launch.grid)) if launch.grid else {}) | dict(given)
-    values |= {name: tuple(values[name]) for name in ("text", "label") if name in values}
+    values = (read_grid(Path(given["grid"])) if given.get("grid") else {}) | dict(given)
+    values |= {name: tuple(values[name]) for name in ("text", "label", "select", "select_seed") if name in values}
+    launch = Launch(**{name: values.pop(name) for name in options(Launch) if name in values})
     tasks = read_tasks(values)
     methods = []
-    for table in values.pop("method", [{"name": AdaKron.name}]):
-        method, fields = read_method(table["name"], words)
+    for table, one in itertools.product(
+        values.pop("method", [{"name": AdaKron.name}]), _one_by_one(words, launch.select)
+    ):
+        method, fields = read_method(table["name"], one)
         methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
-    learning_rates = [{"learning_rate": value} for value in values.pop("learning_rate", [])] or [{}]
-    seeds = values.pop("seed", [RunConfig.seed])
+    varied = {name: values.pop(name) for name in VARIED if name in values}
+    settings = [dict(zip(varied, chosen, strict=True)) for chosen in itertools.product(*varied.values())]
+    seeds = values.pop("seed", [1 + max(launch.select_seed) if launch.select else RunConfig.seed])
     # Of no folds there is one run all the same, which refuses them.
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
@@ -98,28 +106,41 @@ def command_of(given: Mapping[str, Any], launch: Launch, words: Mapping[str, Seq
         values["init_from"] = os.path.abspath(values["init_from"])
     model = Pretrained(values["model"])
     runs = []
-    for task, (method, fields), learning_rate, fold, seed in itertools.product(
-        tasks, methods, learning_rates, folds, seeds
-    ):
+    for task, (method, fields), setting, fold, seed in itertools.product(tasks, methods, settings, folds, seeds):
         recipe = read_recipe(name, CUSTOM_DATA if "text" in values else task, model.encoder, method.name)
         fields = recipe.pop(method.name, {}) | fields
         chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": make_method(method.name, fields)}
-        runs.append(RunConfig(**(recipe | values | learning_rate | chosen)))
-    if launch.hosts and (launch.grid or len(runs) > 1):
-        raise ValueError(f"hosts is {launch.hosts!r}, and a grid; accepted: one task, method, learning rate and seed")
+        runs.append(RunConfig(**(recipe | values | setting | chosen)))
+    alone = len(runs) == 1 and not launch.grid and not launch.select
     if launch.hosts and values.get("mesh") == RunConfig.mesh:
         raise ValueError(f"mesh is {RunConfig.mesh!r}, and hosts; accepted: no --mesh, or one of all their devices")
-    if not launch.grid and len(runs) == 1:
-        if launch.together:
-            raise ValueError("together, and one run; accepted: several seeds or learning rates")
-        if launch.workers:
-            raise ValueError(f"workers is {launch.workers!r}, and one run; accepted: a grid")
-        return Command(tuple(runs), False, model, launch)
+    _check_launch(launch, runs, alone)
+    if alone:
+        return Command(tuple(runs), False, (), model, launch)
+    several = tuple(name for name, given in varied.items() if len(given) > 1)
+    default = "runs/tuned" if launch.select else "runs"
+    return Command(tuple(_below_one_folder(runs, several, default)), True, several, model, launch)
+
+
+def _check_launch(launch: Launch, runs: Sequence[RunConfig], alone: bool) -> None:
+    """ValueError if one run, or a grid, cannot be carried out as it is asked."""
+    if launch.hosts and not alone:
+        raise ValueError(f"hosts is {launch.hosts!r}, and a grid; accepted: one task, method, learning rate and seed")
+    if alone and launch.together:
+        raise ValueError("together, and one run; accepted: several seeds or learning rates")
+    if alone and launch.workers:
+        raise ValueError(f"workers is {launch.workers!r}, and one run; accepted: a grid")
     if launch.together and any(run.patience for run in runs):
         raise ValueError("patience is above 0, and together; accepted: one of them")
-    if launch.devices_per_run != "mesh" and launch.devices_per_run < (needed := runs[0].mesh_shape.devices):
+    needed = runs[0].mesh_shape.devices
+    if not alone and launch.devices_per_run != "mesh" and launch.devices_per_run < needed:
         raise ValueError(f"devices_per_run is {launch.devices_per_run}; accepted: at least {needed}, those of the mesh")
-    return Command(tuple(_below_one_folder(runs, name_rates=len(learning_rates) > 1)), True, model, launch)
+
+
+def _one_by_one(words: Mapping[str, Sequence[str]], select: Sequence[str]) -> list[dict[str, Sequence[str]]]:
+    """The words of a method's fields, once for every value of those that are selected."""
+    several = [[[word] for word in said] if OF_METHOD + name in select else [said] for name, said in words.items()]
+    return [dict(zip(words, chosen, strict=True)) for chosen in itertools.product(*several)]
 
 
 def read_tasks(values: dict[str, Any]) -> list[str]:
@@ -148,18 +169,18 @@ def expand(names: Iterable[str]) -> list[str]:
     return [task for name in names for task in SUITES.get(name, [name])]
 
 
-def _below_one_folder(runs: Sequence[RunConfig], name_rates: bool) -> list[RunConfig]:
+def _below_one_folder(runs: Sequence[RunConfig], varied: Sequence[str], default: str) -> list[RunConfig]:
     """The cells of a grid, each in its own folder; ValueError names a folder that two of them would share."""
-    names = [cell_name(run, name_rates) for run in runs]
+    names = [cell_name(run, varied) for run in runs]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise ValueError(f"{times} cells of the grid are called {name!r}; accepted: every cell once")
     pairs = zip(runs, names, strict=True)
-    return [dataclasses.replace(run, out=str(Path(run.out or "runs") / name)) for run, name in pairs]
+    return [dataclasses.replace(run, out=str(Path(run.out or default) / name)) for run, name in pairs]
 
 
-def cell_name(run: RunConfig, name_rate: bool) -> str:
-    """Task, method with every field that is not at its default, and seed: `rte-adakron-factors-8-4-seed0`.
+def cell_name(run: RunConfig, varied: Sequence[str], seed: bool = True) -> str:
+    """Task, method with every field that is not at its default, what varies, and seed: `rte-adakron-factors-8-4-seed0`.
 
     A name says nothing of the other cells, so that a grid can grow in its folder.
     """
@@ -167,9 +188,11 @@ def cell_name(run: RunConfig, name_rate: bool) -> str:
     for field in dataclasses.fields(run.method):
         if (value := getattr(run.method, field.name)) != field.default:
             parts += [field.name, *map(str, value if isinstance(value, tuple) else [value])]
-    parts += [f"lr{run.learning_rate:g}"] if name_rate else []
+    for name in varied:
+        value = getattr(run, name)
+        parts.append(f"{_SHORT.get(name, name)}{f'{value:g}' if isinstance(value, float) else value}")
     parts += [f"fold{run.fold}of{run.folds}"] if run.folds > 1 else []
-    return "-".join([*parts, f"seed{run.seed}"])
+    return "-".join([*parts, f"seed{run.seed}"] if seed else parts)
 
 
 def read_grid(path: Path) -> dict[str, Any]:
@@ -186,8 +209,9 @@ def read_grid(path: Path) -> dict[str, Any]:
         raise ValueError(f"grid {str(path)!r}: no such file; accepted: a TOML file")
     values = load_toml(path)
     try:
-        if unknown := [key for key in values if key not in options(RunConfig)]:
-            raise ValueError(f"unknown key {unknown[0]!r}; accepted: {', '.join(sorted(options(RunConfig)))}")
+        accepted = [*options(RunConfig), *(name for name, known in options(Launch).items() if known.group == SELECTION)]
+        if unknown := [key for key in values if key not in accepted]:
+            raise ValueError(f"unknown key {unknown[0]!r}; accepted: {', '.join(sorted(accepted))}")
         values = typed_values(values)
         if "text" not in values:
             expand(values.get("task", []))
@@ -197,8 +221,9 @@ def read_grid(path: Path) -> dict[str, Any]:
 
 
 def typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields of RunConfig, of one that may vary a list, as the fields declare them; ValueError names one."""
-    hints, known, read = typing.get_type_hints(RunConfig), options(RunConfig), {}
+    """Values of fields of RunConfig and Launch, of one that may vary a list, as declared; ValueError names one."""
+    hints = typing.get_type_hints(RunConfig) | typing.get_type_hints(Launch)
+    known, read = options(RunConfig) | options(Launch), {}
     for key, value in values.items():
         if not known[key].grid:
             read[key] = typed(key, value, hints[key])

@@ -25,17 +25,14 @@ from adakron_jax.splice import Method
 from train.data.glue import TASKS
 from train.data.sources import ROWS
 from train.data.splits import SHARE, share
-from train.options.hosts import parse_hosts
 from train.options.mesh import MeshShape, parse_mesh
 
 Limit = int | Literal["all"]
 _NAME = re.compile(r"\w[\w.-]*")
 Every = int | Literal["epoch"]
-Devices = int | Literal["mesh"]
-_WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
 
 EVERYDAY, CUSTOM_DATA, OPTIMISATION, DATA = "everyday flags", "a table of your own", "optimisation", "data"
-EVALUATION, MACHINE, GRIDS = "evaluation", "machine", "grids"
+EVALUATION, MACHINE = "evaluation", "machine"
 
 
 DECIDED = ("precision", "pooling")  # what `auto` leaves to the machine and the encoder until a run begins
@@ -101,7 +98,7 @@ class RunConfig:
         numbers=False, recipe=False,
     )  # fmt: skip
     epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
-    batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1)
+    batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1, grid=True)
     learning_rate: float = option(4e-4, "at its peak", EVERYDAY, grid=True, together=True)
     text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", CUSTOM_DATA)
     label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", CUSTOM_DATA)
@@ -110,8 +107,10 @@ class RunConfig:
     quoting: bool = option(
         False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", CUSTOM_DATA
     )
-    weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0)
-    warmup_ratio: float = option(0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION)
+    weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0, grid=True)
+    warmup_ratio: float = option(
+        0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION, grid=True
+    )
     accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)
     init_from: str = option(
         "", "a portable adapter's folder to start from, of the same method and encoder", OPTIMISATION
@@ -140,10 +139,18 @@ class RunConfig:
     patience: int = option(
         0, "stop after N evaluations without a better best_by; 0 trains to the end", EVALUATION, at_least=0
     )
+    evaluate_once: int = option(
+        0, "evaluate once, after epoch N of --epochs, and end there; 0: as --eval-every says", EVALUATION, at_least=0
+    )
+    score_test: bool = option(
+        True,
+        "score the test part, or the development set of which training rows take the place, at the end",
+        EVALUATION,
+    )
     pooling: str = option(
         AUTO, "what the head reads: the pretrained pooler on the first token, the first token, or the mean of "
         "all; auto: what the encoder's folder says that it was trained with, else the architecture's own. A resumed "
-        "run keeps to what it began with", OPTIMISATION, typing.get_args(AnyPooling),
+        "run keeps to what it began with", OPTIMISATION, typing.get_args(AnyPooling), grid=True,
     )  # fmt: skip
     precision: str = option(
         AUTO, f"what it computes in: {MEANING}; trained parameters stay f32. A resumed run keeps to what it began in",
@@ -184,6 +191,8 @@ class RunConfig:
         choosing = ("auto", *self.metrics, "last")
         self._check("best_by", self.best_by in choosing, ", ".join(choosing))
         self._check("patience", not self.patience or self.best_by != "last", "0, since best_by is 'last'")
+        self._check("evaluate_once", self.evaluate_once <= self.epochs, f"at most {self.epochs}, the epochs")
+        self._check("patience", not (self.patience and self.evaluate_once), "0, since it evaluates once")
         self._check("fold", self.fold <= self.folds, f"1 to {self.folds}, the folds")
         self._check("validation", self.folds == 1 or self.validation == "auto", "auto, where the folds choose")
         _ = self.mesh_shape
@@ -201,6 +210,11 @@ class RunConfig:
     def holds_out(self) -> bool:
         """Whether a part of the training rows chooses although the task has a split that would."""
         return not self.custom_data and (self.validation != "auto" or self.folds > 1)
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which it ends, whatever patience does."""
+        return self.evaluate_once or self.epochs
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -272,43 +286,6 @@ class RunConfig:
         if self.custom_data and key in ("validation", "test"):
             return all(suffix_of(Path(place)) or place.startswith(ROWS) for place in (here, before))
         return key in ("model", "data", "init_from") and os.path.abspath(here) == os.path.abspath(before)
-
-
-@dataclasses.dataclass(frozen=True)
-class Launch:
-    """How the runs of a command are carried out. No number depends on it.
-
-    Raises:
-      ValueError: a field is out of its range; it is named with what is accepted.
-    """
-
-    grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
-    together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
-    workers: str = option(
-        "", "run cells side by side: local[:N], in N processes here, by default as many as there are devices, on a CPU "
-        "cores; ray[:ADDRESS], on a Ray cluster", GRIDS,
-    )  # fmt: skip
-    devices_per_run: Devices = option(
-        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS
-    )
-    dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
-    hosts: str = option(
-        "", "train one run by several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
-        "COORDINATOR:PORT,COUNT,INDEX", MACHINE,
-    )  # fmt: skip
-
-    def __post_init__(self):
-        if self.hosts:
-            parse_hosts(self.hosts)
-        if self.workers and not _WORKERS.fullmatch(self.workers):
-            raise ValueError(f"workers is {self.workers!r}; accepted: local, local:N, ray, ray:ADDRESS")
-        if self.devices_per_run != "mesh":
-            if self.devices_per_run < 1:
-                raise ValueError(f"devices_per_run is {self.devices_per_run}; accepted: mesh, or at least 1")
-            if not self.workers:
-                raise ValueError(
-                    f"devices_per_run is {self.devices_per_run}, without workers; accepted: with --workers"
-                )
 
 
 def word_of(hint: Any) -> str:

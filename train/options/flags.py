@@ -9,7 +9,8 @@ from typing import Any
 from adakron_jax.flags import Parser, add_method_fields
 from adakron_jax.methods.registry import METHODS
 from adakron_jax.splice import Method
-from train.options.config import Launch, RunConfig, word_of
+from train.options.config import RunConfig, word_of
+from train.options.launch import Launch
 
 
 def make_parser() -> Parser:
@@ -39,15 +40,14 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
         text, default, kind = f"{text}: {', '.join(sorted(METHODS))}", field.default.name, str
     several = known.grid or isinstance(default, tuple)
     if isinstance(default, tuple):
-        kind, default = typing.get_args(kind)[0], " ".join(default)
-    listed = () if known.grid else known.choices  # a task may be a suite of tasks
+        kind, default = typing.get_args(kind)[0], " ".join(map(str, default))
     group.add_argument(
         name_of(field.name),
         nargs="+" if several else "?" if kind is bool else None,
         const=True if kind is bool else None,
         type=_flag if kind is bool else _number_or(word) if (word := word_of(kind)) else kind,
-        choices=listed or None,
-        metavar=None if listed else field.name.upper(),
+        choices=known.choices or None,
+        metavar=None if known.choices else field.name.upper(),
         help=text + (f" (default: {default})" if default != "" and default is not False else ""),
     )
 

@@ -26,7 +26,7 @@ class Journal:
           ValueError: the journal is damaged.
         """
         self._path = folder / FILE
-        self.records = [record for record in _read_records(self._path) if record["step"] <= resumed_at]
+        self.records = [record for record in read_records(self._path) if record["step"] <= resumed_at]
         if not resumed_at:
             self.records = []
         if expected not in (None, self.digest):
@@ -102,7 +102,7 @@ class _Events:
         self._file.close()
 
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
     """The whole records of a journal; a killed run may have left half of a last line."""
     if not path.is_file():
         return []

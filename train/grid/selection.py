@@ -1,0 +1,296 @@
+"""A selection: a grid on held-out rows, a choice for each task and method, and a second grid at what was chosen."""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from train import terminal
+from train.data.task import metric_of
+from train.engine import initial
+from train.engine.cache import Cache
+from train.grid.cells import Cell, show_cost, survey
+from train.grid.stages import Values, choosing, scoring, value_of, with_values
+from train.options.command import Command, cell_name
+from train.options.config import RunConfig
+from train.options.launch import EPOCHS, OF_METHOD
+from train.output import journal, selection
+from train.output.selection import RULE, Candidate, Choice, best_of, edges_of
+
+
+def grids(command: Command, cache: Cache) -> Iterator[list[Cell]]:
+    """The grids that a command asks for, each when the one before it has been trained; the last has the final cells.
+
+    Before the first, and of a dry run alone, it prints what all of them cost.
+
+    Raises:
+      ValueError: as `survey`; or what is selected, or the rows that choose, cannot be.
+    """
+    if not command.launch.select:
+        cells = survey(command.runs, cache)
+        show_cost(cells)
+        if not command.launch.dry_run:
+            yield cells
+        return
+    selecting = Selection(command, cache)
+    selecting.show_cost()
+    if command.launch.dry_run:
+        return
+    while any(cell.open for cell in selecting.cells):
+        yield selecting.cells
+        selecting.grow()
+    selecting.record()
+    yield selecting.final()
+
+
+@dataclasses.dataclass
+class Group:
+    """A task and a method, for which values are chosen.
+
+    Attributes:
+      name: of its cells, without what is selected and the seed.
+      run: one of its runs.
+      folds: numbers of those that choose.
+      asked: how many of the candidates were asked for; the others have grown.
+      rounds: how often it has grown.
+    """
+
+    name: str
+    run: RunConfig
+    folds: list[int]
+    candidates: list[Values]
+    asked: int
+    cells: list[list[Cell]] = dataclasses.field(default_factory=list)
+    rounds: int = 0
+
+
+class Selection:
+    """The groups of a command, and how far each has come."""
+
+    def __init__(self, command: Command, cache: Cache):
+        self._command, self._cache, self._launch = command, cache, command.launch
+        self._seeds = list(dict.fromkeys(run.seed for run in command.runs))
+        self._folder = command.runs[0].folder.parent
+        _check(command)
+        self._groups = [self._group(name, runs) for name, runs in self._by_name().items()]
+        for group in self._groups:
+            self._survey(group)
+            self._check_held_out(group)
+        self.grow()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Those that choose."""
+        return [cell for group in self._groups for cells in group.cells for cell in cells]
+
+    def grow(self) -> None:
+        """Adds to every group whose best value lies at an edge one beyond it, and on while those have been trained."""
+        for group in self._groups:
+            while group.rounds < self._launch.select_grow and not any(cell.open for cell in sum(group.cells, [])):
+                new = [values for values in self._beyond(group) if self._is_valid(group.run, values)]
+                if not new:
+                    break
+                group.candidates += new
+                group.rounds += 1
+                self._survey(group)
+
+    def record(self) -> None:
+        """Writes `selection.json`, and prints what was chosen and from what."""
+        choices = [choice for group in self._groups if (choice := self._choice(group))]
+        if choices:
+            selection.write(self._folder, choices)
+            show(choices)
+
+    def final(self) -> list[Cell]:
+        """The cells at the chosen values, and those that chose of a group all of whose runs have failed."""
+        runs = [run for group in self._groups for run in self._chosen_runs(group)]
+        lost = [cell for group in self._groups if self._best(group) is None for cell in sum(group.cells, [])]
+        return survey(runs, self._cache) + lost
+
+    def show_cost(self) -> None:
+        """Prints the cells of both stages and what they cost; of a choice yet to be made by the smallest batch."""
+        first, second = self.cells, [run for group in self._groups for run in self._expected_runs(group)]
+        show_cost([*first, *survey(second, self._cache)])
+        numbers = 0 if not self._launch.select_grow else len([name for name in self._launch.select if name != EPOCHS])
+        more = sum((self._launch.select_grow - group.rounds) * len(group.folds) for group in self._groups) * numbers
+        more *= len(self._launch.select_seed)
+        terminal.say(
+            f"{len(first)} of them choose {', '.join(self._launch.select)} on held-out rows, {len(second)} train at "
+            f"what is chosen; values beyond an edge may add up to {more} cells"
+        )
+
+    def _by_name(self) -> dict[str, list[RunConfig]]:
+        """The runs by the name of their cell, without what is selected, the fold and the seed."""
+        groups: dict[str, list[RunConfig]] = {}
+        others = [name for name in self._command.varied if name not in self._launch.select]
+        fields = [name for name in self._launch.select if name.startswith(OF_METHOD)]
+        for run in self._command.runs:
+            default = dataclasses.replace(run, method=type(run.method)())
+            defaults = {name: value_of(default, name) for name in fields}
+            bare = dataclasses.replace(with_values(run, defaults), folds=1, fold=1)
+            groups.setdefault(cell_name(bare, others, seed=False), []).append(run)
+        return groups
+
+    def _group(self, name: str, runs: Sequence[RunConfig]) -> Group:
+        fields = [field for field in self._launch.select if field != EPOCHS]
+        candidates: list[Values] = []
+        for run in runs:
+            if (values := {field: value_of(run, field) for field in fields}) not in candidates:
+                candidates.append(values)
+        for field in fields:
+            if len({values[field] for values in candidates}) < 2:
+                raise ValueError(
+                    f"{name}: {field} is {candidates[0][field]}, one value; accepted: several to select from"
+                )
+        if isinstance(budget := self._launch.select_budget, int) and budget < len(candidates):
+            drawn = np.random.default_rng(0).choice(len(candidates), budget, replace=False)
+            candidates = [candidates[number] for number in sorted(drawn)]
+        return Group(name, runs[0], sorted({run.fold for run in runs}), candidates, len(candidates))
+
+    def _survey(self, group: Group) -> None:
+        """Adds the cells of candidates that have none yet."""
+        run = choosing(group.run)
+        for values in group.candidates[len(group.cells) :]:
+            config = with_values(run, values)
+            parts = itertools.product(group.folds, self._launch.select_seed)
+            configs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in parts]
+            group.cells.append(survey([self._below(one, selection.FOLDER) for one in configs], self._cache))
+
+    def _below(self, run: RunConfig, folder: str = "") -> RunConfig:
+        """The run in its folder."""
+        return dataclasses.replace(run, out=str(self._folder / folder / cell_name(run, self._command.varied)))
+
+    def _check_held_out(self, group: Group) -> None:
+        config = group.cells[0][0].config
+        splits = self._cache.loader.outline(config)
+        held, problem = next(iter(splits.validation.values())), splits.task.problem
+        least = max(2, 0 if problem.independent else len(problem.labels))
+        if held.count < least:
+            raise ValueError(
+                f"{group.name}: {held.count} rows are held out to choose by; accepted: at least {least}, by a larger "
+                "--validation"
+            )
+
+    def _scored(self, group: Group) -> list[Candidate]:
+        pairs = zip(group.candidates, group.cells, strict=True)
+        grown = (number >= group.asked for number in range(len(group.candidates)))
+        return [self._candidate(values, cells, new) for (values, cells), new in zip(pairs, grown, strict=True)]
+
+    def _candidate(self, values: Values, cells: Sequence[Cell], grown: bool) -> Candidate:
+        last = cells[0].config.epochs
+        if any(cell.result is None for cell in cells):
+            return Candidate(values, (), last, grown, next((cell.error for cell in cells if cell.error), ""))
+        curves = [_curve(cell) for cell in cells]
+        if EPOCHS in self._launch.select:
+            merit = metric_of(_metric(cells)).merit
+            last = max(curves[0], key=lambda epoch: (merit(statistics.fmean(c[epoch] for c in curves)), -epoch))
+        return Candidate(values, tuple(curve[last] for curve in curves), last, grown)
+
+    def _best(self, group: Group) -> Candidate | None:
+        """The best of a group's candidates, if all have been trained and one has a score."""
+        candidates = self._scored(group)
+        if any(cell.open for cell in sum(group.cells, [])):
+            return None
+        number = best_of(candidates, _metric(sum(group.cells, [])))
+        return None if number is None else candidates[number]
+
+    def _beyond(self, group: Group) -> list[Values]:
+        """The best values with one of them a step beyond its edge, for every field whose best value lies at one."""
+        if (best := self._best(group)) is None:
+            return []
+        new = []
+        for field in edges_of(self._scored(group), best):
+            value, known = best.values[field], sorted({values[field] for values in group.candidates})
+            neighbour = known[1] if value == known[0] else known[-2]
+            if value and (beyond := _step(value, neighbour)) not in known:
+                new.append({**best.values, field: beyond})
+        return new
+
+    def _is_valid(self, run: RunConfig, values: Values) -> bool:
+        """Whether a run can have the values, such as a share of 1 at most; where it cannot, the edge stays."""
+        try:
+            initial.check_compatible(with_values(run, values), self._cache.model.encoder)
+        except ValueError:
+            return False
+        return True
+
+    def _choice(self, group: Group) -> Choice | None:
+        if (best := self._best(group)) is None:
+            return None
+        candidates, run = self._scored(group), choosing(group.run)
+        edges = edges_of(candidates, best)
+        if EPOCHS in self._launch.select and best.epoch == run.epochs:
+            edges[EPOCHS] = "highest"
+        return Choice(
+            group=group.name,
+            cell=cell_name(self._at(group, best), self._command.varied, seed=False),
+            task=run.task,
+            metric=_metric(sum(group.cells, [])),
+            fields=self._launch.select,
+            held_out=f"{run.folds} folds" if run.folds > 1 else Path(run.validation).name,
+            candidates=tuple(candidates),
+            chosen=candidates.index(best),
+            edges=edges,
+        )
+
+    def _at(self, group: Group, best: Candidate) -> RunConfig:
+        return dataclasses.replace(with_values(scoring(group.run), dict(best.values)), evaluate_once=best.epoch)
+
+    def _chosen_runs(self, group: Group) -> list[RunConfig]:
+        """A run for every seed at the chosen values; none while there is no choice."""
+        if (best := self._best(group)) is None:
+            return []
+        run = self._at(group, best)
+        return [self._below(dataclasses.replace(run, seed=seed)) for seed in self._seeds]
+
+    def _expected_runs(self, group: Group) -> list[RunConfig]:
+        """As `_chosen_runs`, or, while there is no choice, runs that cost at least as much."""
+        if chosen := self._chosen_runs(group):
+            return chosen
+        configs = (with_values(scoring(group.run), values) for values in group.candidates)
+        run = min(configs, key=lambda config: config.batch_size)
+        names = {seed: str(self._folder / f"{group.name}-chosen-seed{seed}") for seed in self._seeds}
+        return [dataclasses.replace(run, seed=seed, out=out) for seed, out in names.items()]
+
+
+def _check(command: Command) -> None:
+    """ValueError if there is something in a command that a selection decides itself."""
+    launch = command.launch
+    for run in command.runs:
+        if run.seed in launch.select_seed:
+            raise ValueError(f"seed is {run.seed}, which is one of select_seed; accepted: seeds that choose nothing")
+        for name in ("patience", "evaluate_once"):
+            if value := getattr(run, name):
+                raise ValueError(f"{name} is {value}, and select; accepted: 0, or --select {EPOCHS}")
+        if EPOCHS in launch.select and run.epochs < 2:
+            raise ValueError(f"epochs is {run.epochs}, one value; accepted: several to select from")
+
+
+def _step(value: int | float, neighbour: int | float) -> int | float:
+    """As far beyond a value as it is from its neighbour, by their ratio; beyond 0's neighbour, twice as far."""
+    beyond = value * value / neighbour if neighbour else 2 * value
+    return round(beyond) if isinstance(value, int) else float(f"{beyond:.6g}")
+
+
+def _metric(cells: Sequence[Cell]) -> str:
+    return next((cell.result.best_by for cell in cells if cell.result), "")
+
+
+def _curve(cell: Cell) -> dict[int, float]:
+    """Epoch -> the score, after it, that chooses."""
+    records = journal.read_records(cell.config.folder / journal.FILE)
+    return {record["epoch"]: record[_metric([cell])] for record in records if record["kind"] == "eval"}
+
+
+def show(choices: Sequence[Choice]) -> None:
+    """Prints every candidate with its score, the chosen one marked, and the rule."""
+    table = terminal.table("selection", "held-out rows", "")
+    for choice in choices:
+        for candidate in choice.candidates:
+            notes = "; ".join(choice.notes(candidate))
+            table.add_row(f"{choice.group}, {choice.words(candidate)}", choice.shown(candidate), notes)
+    terminal.console.print(table)
+    terminal.say(RULE)

@@ -1,0 +1,83 @@
+"""How the runs of a command are carried out: what it is told besides the runs' own configurations."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from train.options.config import MACHINE, Limit, RunConfig, option, options
+from train.options.hosts import parse_hosts
+
+GRIDS, SELECTION = "grids", "selection"
+# Fields of a run of which several values make a grid, or are selected from; `epochs`, of which there is one value, is
+# selected from the epochs that it has. Those of a method are `method.FIELD`.
+VARIED = [name for name, known in options(RunConfig).items() if known.grid and name not in ("task", "method", "seed")]
+EPOCHS, OF_METHOD = "epochs", "method."
+Devices = int | Literal["mesh"]
+_WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How the runs of a command are carried out, and what is selected before; no other number depends on it.
+
+    Raises:
+      ValueError: a field is out of its range; it is named with what is accepted.
+    """
+
+    grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
+    together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
+    workers: str = option(
+        "", "run cells side by side: local[:N], in N processes here, by default as many as there are devices, on a CPU "
+        "cores; ray[:ADDRESS], on a Ray cluster", GRIDS,
+    )  # fmt: skip
+    devices_per_run: Devices = option(
+        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS
+    )
+    dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
+    select: tuple[str, ...] = option(
+        (), "fields whose value is chosen for each task and method, on training rows held out by --validation; then "
+        f"every seed is trained at it on all of them: {', '.join((*VARIED, EPOCHS))}, {OF_METHOD}FIELD", SELECTION,
+    )  # fmt: skip
+    select_seed: tuple[int, ...] = option((0,), "seeds that choose, none of --seed's; scores are averaged", SELECTION)
+    select_grow: int = option(
+        2, "times that the values grow by one beyond an edge, while the best lies there", SELECTION, at_least=0
+    )
+    select_budget: Limit = option(
+        "all", "of several fields, try N combinations, drawn at random", SELECTION, at_least=2
+    )
+    hosts: str = option(
+        "", "train one run by several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
+        "COORDINATOR:PORT,COUNT,INDEX", MACHINE,
+    )  # fmt: skip
+
+    def __post_init__(self):
+        if self.hosts:
+            parse_hosts(self.hosts)
+        if self.workers and not _WORKERS.fullmatch(self.workers):
+            raise ValueError(f"workers is {self.workers!r}; accepted: local, local:N, ray, ray:ADDRESS")
+        if self.devices_per_run != "mesh":
+            if self.devices_per_run < 1:
+                raise ValueError(f"devices_per_run is {self.devices_per_run}; accepted: mesh, or at least 1")
+            if not self.workers:
+                raise ValueError(
+                    f"devices_per_run is {self.devices_per_run}, without workers; accepted: with --workers"
+                )
+        self._check_selection()
+
+    def _check_selection(self) -> None:
+        for name, known in options(Launch).items():
+            if not self.select and known.group == SELECTION and getattr(self, name) != getattr(Launch, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, without select; accepted: with --select")
+        for name in self.select:
+            if name not in (*VARIED, EPOCHS) and not name.startswith(OF_METHOD):
+                accepted = ", ".join(sorted([*VARIED, EPOCHS]))
+                raise ValueError(f"select is {name!r}; accepted: {accepted}, or {OF_METHOD}FIELD of the method")
+        if len(set(self.select)) < len(self.select):
+            raise ValueError(f"select is {' '.join(self.select)!r}; accepted: every field once")
+        seeds = self.select_seed
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"select_seed is {' '.join(map(str, seeds))!r}; accepted: seeds, every one once")
+        if self.select_grow < 0:
+            raise ValueError(f"select_grow is {self.select_grow}; accepted: at least 0")
+        if self.select_budget != "all" and self.select_budget < 2:
+            raise ValueError(f"select_budget is {self.select_budget}; accepted: all, or at least 2")
