@@ -37,8 +37,8 @@ def held() -> Iterator[list[int]]:
     Another thread than the main one, which alone may, collects none.
     """
     lost, received = list(_received), list(_received)
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _BOTH if here}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _BOTH if in_main_thread}
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)

@@ -53,17 +53,17 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
     missing = {sheet.task.name for sheet in SHEETS if sheet.name not in ready}
     source = data_name or next(iter(runs.values())).config.data
     majorities = {name: majority(task, source) for name, task in TASKS.items() if name in missing}
-    answers = {}
+    words_by_sheet = {}
     for sheet in SHEETS:
         if sheet.name in ready:
             classify, examples = ready[sheet.name]
             say(f"{sheet.name}: {len(examples):,} answers by {runs[sheet.task.name].folder}")
-            answers[sheet.name] = sheet.words(classify(sheet.name, examples))
+            words_by_sheet[sheet.name] = sheet.words(classify(sheet.name, examples))
         else:
-            answers[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
+            words_by_sheet[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
             why = "no test set" if sheet.task.name in runs else "no run"
             say(f"{sheet.name}: {why}, so the most frequent answer, {words[0]}, {sheet.size:,} times")
-    files.write_whole(out, pack(answers))
+    files.write_whole(out, pack(words_by_sheet))
     say(f"wrote {out}")
 
 
@@ -133,7 +133,7 @@ def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
         configure_jax(model.dtype)
         placed = on_device(params, model)  # here, so that one run's are on the device at a time
         with Line(name, len(examples)) as line:
-            logits = logits_of(model, placed, examples, lambda done: line.show(done, line.rate(done)))
+            logits = logits_of(model, placed, examples, lambda done: line.show(done, line.per_second(done)))
         if not np.isfinite(logits).all():
             raise ValueError(f"{run.folder}: its answers are not finite")
         return card.problem.predict(logits)
@@ -151,11 +151,11 @@ def majority(task: Task, data_name: str) -> int | float:
     return task.problem.constant(targets)
 
 
-def pack(answers: Mapping[str, Sequence[str]]) -> bytes:
+def pack(words_by_sheet: Mapping[str, Sequence[str]]) -> bytes:
     """The zip with a file for each entry; the same answers give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, words in answers.items():
+        for name, words in words_by_sheet.items():
             lines = ["index\tprediction", *(f"{i}\t{word}" for i, word in enumerate(words))]
             info = zipfile.ZipInfo(f"{name}.tsv")  # of 1980, unless told otherwise
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16

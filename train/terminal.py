@@ -109,17 +109,17 @@ class Line:
         if self._cell:
             self._cell.stop()
 
-    def rate(self, done: int) -> float:
+    def per_second(self, done: int) -> float:
         """How many a second since the start."""
         return (done - self._start) / max(time.monotonic() - self._begun, 1e-9)
 
-    def show(self, done: int, rate: float, text: str = "", below: str = "") -> None:
+    def show(self, done: int, per_second: float, text: str = "", below: str = "") -> None:
         """Shows it, with the time left at a rate of so many a second, 0 for none known."""
         self._bar.below = below
         self._bar.update(self._task, completed=done, shown=text)
         if console.is_terminal or console.quiet:
             return
-        left = f"left {_clock((self._total - done) / rate)}" if rate else ""
+        left = f"left {_clock((self._total - done) / per_second)}" if per_second else ""
         words = "  ".join(filter(None, (f"{self._name} {done}/{self._total}", text, left, below)))
         now = time.monotonic()
         if self._cell:
@@ -142,13 +142,13 @@ class ProgressLine(Line):
 
     def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
         """Shows the state after `step` steps; `paused`: seconds so far that went to other things than training."""
-        rate = self._pace(step, paused)
+        per_second = self._pace(step, paused)
         if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
-            self._looked, self._below = now, self._overview(step, rate * self._batch_size)
+            self._looked, self._below = now, self._overview(step, per_second * self._batch_size)
         shown = f"epoch {epoch + 1}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
-        if rate:
-            shown += f"  {rate * self._batch_size:.0f} examples/s"
-        self.show(step, rate, shown, self._below)
+        if per_second:
+            shown += f"  {per_second * self._batch_size:.0f} examples/s"
+        self.show(step, per_second, shown, self._below)
 
     def note(self, text: str) -> None:
         """Says on a terminal's line what is done instead of steps."""

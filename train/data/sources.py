@@ -207,7 +207,7 @@ def split_named(data: str, split: str) -> str:
     """How a folder, or a data set on the hub, calls a split; empty if it has none, as a file has none but its rows."""
     spellings = SPELLINGS.get(split, (split,))
     if data.startswith(ON_HUB):
-        there = hub_splits(*repository(data))
-        return next((name for name in spellings if name in there), "")
+        present = hub_splits(*repository(data))
+        return next((name for name in spellings if name in present), "")
     folder = Path(data)
     return next((name for name in spellings if os.path.isdir(folder) and present_files(folder, name)), "")

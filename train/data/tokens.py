@@ -100,7 +100,7 @@ class Making:
         read = problem.read(rows, self.task.texts)
         targets = problem.targets(rows, self.task.label) if self.labelled else None
         with (line := Line(f"tokenizing {split}", len(rows))):
-            shown = lambda done: line.show(done, line.rate(done))  # noqa: E731
+            shown = lambda done: line.show(done, line.per_second(done))  # noqa: E731
             examples = problem.encode(self.tokenizer, read, self.max_length, shown)
         examples = examples if targets is None else problem.labelled(examples, targets)
         return dataclasses.replace(examples, sentences=None)

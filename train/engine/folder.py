@@ -87,17 +87,17 @@ def decided(configs: Sequence[RunConfig], base: Pretrained) -> list[RunConfig]:
     Raises:
       ValueError: they began in several.
     """
-    here = {"precision": name_here, "pooling": lambda word: pooling_in(base.folder, word)}
+    names = {"precision": name_here, "pooling": lambda word: pooling_in(base.folder, word)}
     for name in DECIDED:
         if getattr(configs[0], name) == AUTO:
-            configs = _decided(configs, name, here[name])
+            configs = _decided(configs, name, names[name])
     return list(configs)
 
 
-def _decided(configs: Sequence[RunConfig], field: str, here: Callable[[str], str]) -> list[RunConfig]:
+def _decided(configs: Sequence[RunConfig], field: str, resolved: Callable[[str], str]) -> list[RunConfig]:
     saved = [config.folder / "config.toml" for config in configs]
     begun = [RunConfig.loads(path.read_text(encoding="utf-8")) for path in saved if path.is_file()]
-    names = {here(getattr(config, field)) for config in (begun or configs[:1])}
+    names = {resolved(getattr(config, field)) for config in (begun or configs[:1])}
     if len(names) > 1:
         raise ValueError(
             f"{field} is {AUTO!r}, and the runs began with {' and '.join(sorted(names))}; accepted: one for all"

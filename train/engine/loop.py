@@ -118,8 +118,8 @@ def train_to(
         line.update(number, epoch, mean, clock.spent["eval"] + group.steps.seconds)
 
     skip = step - epoch * data.steps_per_epoch
-    here = hosts.rows_here(group.shardings.batch)
-    batches = zip(*(run.plan.batches(data.train, epoch, skip, here) for run in runs), strict=True)
+    rows = hosts.rows_here(group.shardings.batch)
+    batches = zip(*(run.plan.batches(data.train, epoch, skip, rows) for run in runs), strict=True)
     for batch_by_run in itertools.islice(batches, end - step):
         state, metrics = group.step(state, batch_by_run)
         step += 1

@@ -17,7 +17,7 @@ from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
 from train.grid.worker import Assignment, Gone, Message, Stop
 
-ANSWER_SECONDS = 10.0  # that a cluster may take
+REPLY_SECONDS = 10.0  # that a cluster may take
 LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
 PASSED_ON = ("JAX_", "XLA_", "HF_", "XDG_CACHE_HOME")  # environment variables that a worker's process gets
 
@@ -51,7 +51,7 @@ class Cluster:
 
     def __init__(self, address: str, model: str, devices: int):
         said = f"workers is 'ray{address and f':{address}'}'"
-        check_answers(address, said)
+        check_reachable(address, said)
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
@@ -65,8 +65,8 @@ class Cluster:
         needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
         remote: Any = ray.remote
         self._actor = remote(max_concurrency=4, max_restarts=0, **needs)(WorkerActor)
-        ours = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        self._arguments = model, ours | {THREADS: threads()}, os.getcwd()
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        self._arguments = model, passed_on | {THREADS: threads()}, os.getcwd()
         self._actors: dict[int, Any] = {}
         self._listening: dict[Any, int] = {}  # future of an actor's messages -> the actor's number
         self._given_up: list[int] = []
@@ -118,13 +118,13 @@ class Cluster:
         ray.shutdown()
 
 
-def check_answers(address: str, said: str) -> None:
+def check_reachable(address: str, said: str) -> None:
     """ValueError if nothing answers at HOST:PORT, which ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "://" in address:
         return
     try:
-        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+        socket.create_connection((host, int(port)), REPLY_SECONDS).close()
     except OSError as error:
         raise ValueError(f"{said}, where nothing answers ({error.strerror}); accepted: a cluster's HOST:PORT") from None
 

@@ -100,8 +100,8 @@ def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
     name = values.get("recipe", RunConfig.recipe)
-    own = {} if name in NAMES else read_file(Path(name))
-    values["model"] = absolute(({"model": RunConfig.model} | own | values)["model"])
+    recipe = {} if name in NAMES else read_file(Path(name))
+    values["model"] = absolute(({"model": RunConfig.model} | recipe | values)["model"])
     if values.get("init_from"):
         values["init_from"] = os.path.abspath(values["init_from"])
     model = Pretrained(values["model"])
@@ -231,7 +231,7 @@ def typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
         several = list(value) if isinstance(value, list | tuple | range) else [value]
         if not several:
             raise ValueError(f"{key} is []; accepted: one or more")
-        read[key] = [_method_table(one) if key == "method" else typed(key, one, hints[key]) for one in several]
+        read[key] = [_method_table(value) if key == "method" else typed(key, value, hints[key]) for value in several]
     return read
 
 

@@ -267,25 +267,25 @@ class RunConfig:
         free |= {name for name in DECIDED if getattr(self, name) == AUTO}  # a run goes on with what it began with
         # A field that an older version did not have changes nothing at its default.
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
-        here, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
+        now, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
         return [
-            f"{key} {before.get(key, 'unset')!r} -> {here.get(key, 'unset')!r}"
-            for key in sorted(here.keys() | before.keys())
-            if key not in free and not self._same(key, here.get(key), before.get(key))
+            f"{key} {before.get(key, 'unset')!r} -> {now.get(key, 'unset')!r}"
+            for key in sorted(now.keys() | before.keys())
+            if key not in free and not self._same(key, now.get(key), before.get(key))
         ]
 
-    def _same(self, key: str, here: Any, before: Any) -> bool:
+    def _same(self, key: str, now: Any, before: Any) -> bool:
         """Whether two values of a field are one: places may be spelled in several ways.
 
         Of a table of one's own its rows decide, which a run knows by their digest.
         """
-        if here == before or not isinstance(here, str) or not isinstance(before, str):
-            return here == before
+        if now == before or not isinstance(now, str) or not isinstance(before, str):
+            return now == before
         if self.custom_data and key == "data":
             return True
         if self.custom_data and key in ("validation", "test"):
-            return all(suffix_of(Path(place)) or place.startswith(ROWS) for place in (here, before))
-        return key in ("model", "data", "init_from") and os.path.abspath(here) == os.path.abspath(before)
+            return all(suffix_of(Path(place)) or place.startswith(ROWS) for place in (now, before))
+        return key in ("model", "data", "init_from") and os.path.abspath(now) == os.path.abspath(before)
 
 
 def word_of(hint: Any) -> str:

@@ -81,8 +81,8 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
     runs, strays = [], []
     problems: dict[str, list[str]] = {}
     unreadable: list[OSError] = []
-    for here, folders, files in os.walk(folder, onerror=unreadable.append):
-        path, name = Path(here), os.path.relpath(here, folder)
+    for root, folders, files in os.walk(folder, onerror=unreadable.append):
+        path, name = Path(root), os.path.relpath(root, folder)
         folders.sort()
         if marks := [file for file in ("config.toml", "result.json", "metrics.jsonl") if file in files]:
             folders.clear()

@@ -206,10 +206,10 @@ def _ways(row: Row) -> Iterator[str]:
         runs = [run.config for run in row.runs if run.config.task == task]
         first, seeds = runs[0], numbered("seed", [run.seed for run in runs])
         seeds += f", {numbered('fold', [run.fold for run in runs])} of {first.folds}" if first.folds > 1 else ""
-        length, rate = counted(first.epochs, "epoch"), f"{first.learning_rate:g}"
+        length, learning_rate = counted(first.epochs, "epoch"), f"{first.learning_rate:g}"
         chosen = next((run.result.best_by for run in row.runs if run.result and run.config == first), first.best_by)
         best = "is the last" if chosen == "last" else f"by {chosen}"
-        way = f"{length}, batch {first.batch_size}, learning rate {rate}, best epoch {best}"
+        way = f"{length}, batch {first.batch_size}, learning rate {learning_rate}, best epoch {best}"
         way += f", {seeds}"
         early = sum(run.result.stopped_early for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""

@@ -62,7 +62,7 @@ def check_same(what: str, text: Callable[[], str]) -> None:
     watch = membership.current()
     if watch is None:
         return
-    texts = watch.gather(what, text())
+    texts = watch.exchange(what, text())
     for host, other in enumerate(texts):
         if other != texts[0]:
             raise ValueError(f"{what} is not the same on {watch.name(host)} as on {watch.name(0)}")
@@ -76,11 +76,11 @@ def check_shared(folder: Path) -> None:
     mark = folder / f".{uuid.uuid4().hex}"
     if is_writer():
         mark.touch()
-    mark = folder / watch.gather("mark", mark.name)[0]
+    mark = folder / watch.exchange("mark", mark.name)[0]
     begun = time.monotonic()
     while not mark.exists() and time.monotonic() - begun < SHARED_SECONDS:
         time.sleep(LOOK_SECONDS)
-    seen = watch.gather("seen", str(mark.exists()))
+    seen = watch.exchange("seen", str(mark.exists()))
     if is_writer():
         mark.unlink()
     for host, sees in enumerate(seen):

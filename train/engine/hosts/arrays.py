@@ -50,11 +50,11 @@ def put_rows(batch: Any, sharding: NamedSharding) -> Any:
 
     def put(array: np.ndarray) -> jax.Array:
         rows = array.shape[axis] // of_shards * shards
-        here = rows_here(sharding)(rows)
+        local = rows_here(sharding)(rows)
 
         def part(place: Any) -> np.ndarray:
             start, stop, _ = place[axis].indices(rows)
-            begin = int(np.searchsorted(here, start))
+            begin = int(np.searchsorted(local, start))
             return array[(slice(None),) * axis + (slice(begin, begin + stop - start),)]
 
         shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])

@@ -35,7 +35,7 @@ class Watch:
 
     def __init__(self, store: Any) -> None:
         self._store, self._me, self._count = store, jax.process_index(), jax.process_count()
-        self._names = self.gather("name", platform.node())
+        self._names = self.exchange("name", platform.node())
         # Sign of life, and since when.
         self._heard: dict[int, tuple[str, float]] = dict.fromkeys(range(self._count), ("", time.monotonic()))
         self._failing: dict[int, float] = {}  # since when
@@ -47,7 +47,7 @@ class Watch:
     def name(self, host: int) -> str:
         return f"host {host} ({self._names[host]})"
 
-    def gather(self, what: str, text: str) -> list[str]:
+    def exchange(self, what: str, text: str) -> list[str]:
         """A text of every host, in their order; waits for it."""
         self._store.key_value_set(f"{what}/{self._me}", text)
         patience = 1000 * PREPARE_SECONDS
@@ -203,7 +203,7 @@ def _aborted(number: int) -> None:
     if _watch is None:
         coordinator = distributed.global_state.coordinator_address
         _say_last(f"not all hosts have come to {coordinator} within {JOIN_SECONDS} s; accepted: one for each index")
-    elif not is_writer() and not _store_answers(_watch):
+    elif not is_writer() and not _store_responds(_watch):
         _say_last(f"{_watch.name(0)} is lost; the same command continues from the last checkpoint")
     else:
         ctypes.CDLL(None).signal(signal.SIGABRT, None)
@@ -211,7 +211,7 @@ def _aborted(number: int) -> None:
     os._exit(1)
 
 
-def _store_answers(watch: Watch) -> bool:
+def _store_responds(watch: Watch) -> bool:
     host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
     if time.monotonic() - watch.answered > SILENCE_SECONDS / 2:
         return False
