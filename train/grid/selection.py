@@ -157,7 +157,7 @@ class Selection:
             config = with_values(run, values)
             parts = itertools.product(group.folds, self._launch.select_seed)
             configs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in parts]
-            group.cells.append(survey([self._below(one, selection.FOLDER) for one in configs], self._cache))
+            group.cells.append(survey([self._below(config, selection.FOLDER) for config in configs], self._cache))
 
     def _below(self, run: RunConfig, folder: str = "") -> RunConfig:
         """The run in its folder."""
