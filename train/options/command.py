@@ -88,10 +88,10 @@ def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}
     launch = Launch(**{name: values.pop(name) for name in options(Launch) if name in values})
     tasks = read_tasks(values)
     methods = []
-    for table, one in itertools.product(
+    for table, chosen_words in itertools.product(
         values.pop("method", [{"name": AdaKron.name}]), _one_by_one(words, launch.select)
     ):
-        method, fields = read_method(table["name"], one)
+        method, fields = read_method(table["name"], chosen_words)
         methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
     varied = {name: values.pop(name) for name in VARIED if name in values}
     settings = [dict(zip(varied, chosen, strict=True)) for chosen in itertools.product(*varied.values())]

@@ -136,7 +136,7 @@ def read(path: Path) -> list[Choice]:
     try:
         choices = []
         for values in json.loads(path.read_text(encoding="utf-8"))["choices"]:
-            candidates = tuple(from_mapping(Candidate, one, "candidate") for one in values["candidates"])
+            candidates = tuple(from_mapping(Candidate, candidate, "candidate") for candidate in values["candidates"])
             choice = from_mapping(Choice, values | {"candidates": candidates})
             if not (0 <= choice.chosen < len(candidates) and choice.best.scores):
                 raise ValueError(f"chosen is {choice.chosen}; accepted: the number of a candidate with scores")
