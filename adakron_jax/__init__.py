@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from adakron_jax.methods import BitFit as BitFit
     from adakron_jax.methods import Compacter as Compacter
     from adakron_jax.methods import CompacterPlusPlus as CompacterPlusPlus
+    from adakron_jax.methods import DoRA as DoRA
     from adakron_jax.methods import FourierFT as FourierFT
     from adakron_jax.methods import Full as Full
     from adakron_jax.methods import Hadamard as Hadamard
     from adakron_jax.methods import Head as Head
+    from adakron_jax.methods import HiRA as HiRA
     from adakron_jax.methods import Houlsby as Houlsby
     from adakron_jax.methods import KronA as KronA
     from adakron_jax.methods import LNTuning as LNTuning
     from adakron_jax.methods import LoRA as LoRA
     from adakron_jax.methods import LoReFT as LoReFT
     from adakron_jax.methods import MAdaKron as MAdaKron
+    from adakron_jax.methods import MiSS as MiSS
     from adakron_jax.methods import Pfeiffer as Pfeiffer
+    from adakron_jax.methods import PiSSA as PiSSA
     from adakron_jax.methods import Prefix as Prefix
+    from adakron_jax.methods import RandLoRA as RandLoRA
     from adakron_jax.methods import UniPELT as UniPELT
+    from adakron_jax.methods import VBLoRA as VBLoRA
     from adakron_jax.methods import VeRA as VeRA
     from adakron_jax.methods.adakron import KronAdapter as KronAdapter
     from adakron_jax.model import from_pretrained as from_pretrained
@@ -55,21 +61,9 @@ _HOMES = {
     "tokenizer": ("Tokenizer",),
     "encoders.inputs": ("padded",),
     "methods": (
-        *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "FourierFT", "Full", "Hadamard"),
-        *(
-            "Head",
-            "Houlsby",
-            "IA3",
-            "KronA",
-            "LNTuning",
-            "LoRA",
-            "LoReFT",
-            "MAdaKron",
-            "Pfeiffer",
-            "Prefix",
-            "UniPELT",
-            "VeRA",
-        ),
+        *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "DoRA", "FourierFT", "Full"),
+        *("Hadamard", "Head", "HiRA", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "LoReFT", "MAdaKron", "MiSS"),
+        *("Pfeiffer", "PiSSA", "Prefix", "RandLoRA", "UniPELT", "VBLoRA", "VeRA"),
     ),
     "methods.adakron": ("KronAdapter",),
     "model": ("from_pretrained", "fuse", "load_adapter", "save_adapter"),

@@ -56,6 +56,13 @@ METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
     "ia3": lambda case, _: methods.IA3(),
     "hadamard": lambda case, _: methods.Hadamard(case["placement"]),
     "lora": lambda case, _: methods.LoRA(tuple(case["targets"]), case["r"], float(case["alpha"])),
+    "dora": lambda case, _: methods.DoRA(tuple(case["targets"]), case["r"], float(case["alpha"])),
+    "hira": lambda case, _: methods.HiRA(tuple(case["targets"]), case["r"]),
+    "randlora": lambda case, _: methods.RandLoRA(tuple(case["targets"]), case["r"], float(case["alpha"])),
+    "vblora": lambda case, _: methods.VBLoRA(
+        tuple(case["targets"]), case["r"], case["num_vectors"], case["vector_length"], case["topk"]
+    ),
+    "miss": lambda case, _: methods.MiSS(tuple(case["targets"]), case["r"]),
     "vera": lambda case, _: methods.VeRA(tuple(case["targets"]), case["r"]),
     "krona": lambda case, _: methods.KronA(tuple(case["targets"]), tuple(case["a_shape"]), case["scale"]),
     "lokr": lambda case, _: METHODS["krona"](case, _),

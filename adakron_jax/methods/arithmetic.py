@@ -1,11 +1,15 @@
 """What modules with plain arrays as parameters share: how they start, and in what precision they compute."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array
+from jaxtyping import Array, Float
+
+from adakron_jax.encoders.matmul import matmul
+from adakron_jax.precision import is_narrow
 
 # Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as LoRA's authors start A and linear layers of PyTorch start.
 kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -23,3 +27,27 @@ Scale = float | tuple[float, ...]
 def times(scale: Scale, x: Array, layer: Any) -> Array:
     """x times a number, or times the layer's own of one for every layer."""
     return (jnp.asarray(scale, x.dtype)[layer] if isinstance(scale, tuple) else scale) * x
+
+
+def updated(
+    y: Float[Array, "*batch out"],
+    x: Float[Array, "*batch d"],
+    update: Float[Array, "d out"],
+    dense: Mapping[str, Array],
+    dtype: Any,
+) -> Float[Array, "*batch out"]:
+    """y + x ΔW, y being the output of a dense that reads x.
+
+    It is x (W + ΔW) + b where that loses nothing, as nothing is then computed of y. In a narrow sum the small changes
+    at the beginning of training would be rounded away.
+    """
+    x, kernel, update = promote(x, dense["kernel"], update, dtype=dtype)
+    if is_narrow(x.dtype):
+        return y + matmul(x, update)
+    y, *bias = promote(matmul(x, kernel + update), *biases(dense), dtype=dtype)
+    return y + sum(bias)
+
+
+def biases(dense: Mapping[str, Array]) -> list[Array]:
+    """The bias of a dense, if it has one."""
+    return [dense["bias"]] if "bias" in dense else []

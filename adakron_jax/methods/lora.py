@@ -1,8 +1,7 @@
 """LoRA and its kin: trained updates of frozen matrices, y = x W + b + s x ΔW; all fuse into W exactly.
 
-LoRA (Hu et al. 2022):         ΔW = A B, s = α/r       A [in, r], B [r, out]
-VeRA (Kopiczko et al. 2024):   ΔW = A Λ_d B Λ_b        A [in, r], B [r, out] random, frozen, shared by all layers
-KronA (Edalati et al. 2022):   ΔW = A ⊗ B              A [in_1, out_1], B [in_2, out_2]
+LoRA (Hu et al. 2022):      ΔW = A B, s = α/r          A [in, r], B [r, out]
+its rank-stabilised scale (Kalajdzievski 2023):   s = α/√r
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ Sizes = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Update(Method):
-    """What the three have in common.
+    """What they have in common.
 
     Attributes:
       targets: the projections that are updated.
@@ -63,6 +62,12 @@ class Update(Method):
         """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
         raise NotImplementedError
 
+    def fused(
+        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """What stands for the kernel W [in, out] of one layer when the update is in it."""
+        return kernel + scale * self.update(leaves, shared, kernel.shape)
+
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         count = config.num_layers * len(self.targets)
         require(len(self.scales) in (0, count), "scales", self.scales, f"none, or {count}: layers times targets")
@@ -79,7 +84,7 @@ class Update(Method):
             for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
                 added = _below(leaves, path_of(site, self.name).format(i=layer))
                 kernel = f"{DENSES[site]}/kernel".format(i=layer)
-                fused[kernel] = fused[kernel] + np.float32(scale) * self.update(added, shared, sizes(site, config))
+                fused[kernel] = self.fused(np.asarray(fused[kernel]), np.float32(scale), added, shared)
         return Head(), fused
 
 
@@ -102,11 +107,13 @@ class LoRA(Update):
     Attributes:
       r: their rank.
       alpha: α; s is α/r.
+      rank_stabilised: s is α/√r instead, so that updates of high rank learn as fast as those of low.
     """
 
     name: ClassVar[str] = "lora"
     r: int = 8
     alpha: float = 16.0
+    rank_stabilised: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -115,7 +122,7 @@ class LoRA(Update):
 
     @property
     def default_scale(self) -> float:
-        return self.alpha / self.r
+        return self.alpha / (self.r**0.5 if self.rank_stabilised else self.r)
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
@@ -137,82 +144,12 @@ class LowRank(nn.Module):
     def __call__(
         self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], segments: Array, layer: Any, **_: Any
     ) -> Float[Array, "*batch out"]:
-        a = self.param("lora_a", kaiming_uniform, (inputs.shape[-1], self.r))
-        b = self.param("lora_b", nn.initializers.zeros, (self.r, y.shape[-1]))
-        x, a, b = promote(inputs, a, b, dtype=self.dtype)
+        x, a, b = promote(inputs, *self.factors(inputs.shape[-1], y.shape[-1]), dtype=self.dtype)
         if self.gate is None:
             return y + times(self.scale, matmul(matmul(x, a), b), layer)
         return y + self.gate(name="gate")(inputs, segments) * matmul(matmul(x, a), b)
 
-
-@register
-@dataclasses.dataclass(frozen=True)
-class VeRA(Update):
-    """Updates through two frozen random matrices; only two vectors a target are trained.
-
-    Attributes:
-      r: columns of A, rows of B. Both are as large as the largest target needs; the others use their first rows of A
-        and columns of B.
-    """
-
-    name: ClassVar[str] = "vera"
-    r: int = 1024
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
-
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
-    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        inputs, outputs = (
-            max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)
-        )
-        return Splice(functools.partial(Projections, inputs, outputs, self.r), label="frozen")
-
-    def trains(self, path: str) -> bool:
-        return super().trains(path) and "shared@" not in path
-
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        return functools.partial(Scaled, self.scale_of(target), dtype)
-
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
-        a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
-        return (a * leaves["lambda_d"]) @ (b * leaves["lambda_b"])
-
-
-class Projections(nn.Module):
-    """VeRA's A and B."""
-
-    inputs: int
-    outputs: int
-    r: int
-
-    @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        a = self.param("vera_a", kaiming_uniform, (self.inputs, self.r))
-        return a, self.param("vera_b", kaiming_uniform, (self.r, self.outputs))
-
-
-class Scaled(nn.Module):
-    """y + s λ_b ⊙ (λ_d ⊙ x A) B."""
-
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        shared: tuple[Array, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        a, b = shared[0][: inputs.shape[-1]], shared[1][:, : y.shape[-1]]
-        lambda_d = self.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
-        lambda_b = self.param("lambda_b", nn.initializers.zeros, b.shape[1:])
-        x, a, b, lambda_d, lambda_b = promote(inputs, a, b, lambda_d, lambda_b, dtype=self.dtype)
-        return y + times(self.scale, matmul(matmul(x, a) * lambda_d, b) * lambda_b, layer)
+    def factors(self, inputs: int, outputs: int) -> tuple[Array, Array]:
+        """A and B."""
+        a = self.param("lora_a", kaiming_uniform, (inputs, self.r))
+        return a, self.param("lora_b", nn.initializers.zeros, (self.r, outputs))

@@ -72,7 +72,7 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("encoder", [BERT, ROBERTA], ids=["bert", "roberta"])
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_any_method_learned_comes_back_bit_for_bit(name: str, encoder: EncoderConfig, tmp_path: Path):
-    wide = dataclasses.replace(encoder, hidden_size=128)  # enough for every method's default fields
+    wide = dataclasses.replace(encoder, hidden_size=256)  # enough for every method's default fields
     card = dataclasses.replace(CARD, method=METHODS[name](), encoder=wide)
     tree = random_tree(card)
     adapter.save(tmp_path, tree, card)

@@ -24,10 +24,8 @@ from train.engine.sharding import make_shardings
 from train.engine.step import TrainState, compile_steps, init_state
 from train.options.mesh import parse_mesh
 
-# Wide enough for every method's default fields.
 SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
 CONFIGS = [dataclasses.replace(config, **SIZES) for config in DISTINCT]
-ALL = [(method(), config) for method in METHODS.values() for config in CONFIGS]
 
 
 def refusal(method: Method, config: EncoderConfig) -> str:
@@ -39,6 +37,12 @@ def refusal(method: Method, config: EncoderConfig) -> str:
     return ""
 
 
+def wide_enough(method: Method, config: EncoderConfig) -> EncoderConfig:
+    """The encoder, or one twice as wide if a default field of the method needs that."""
+    return dataclasses.replace(config, hidden_size=256) if refusal(method, config) else config
+
+
+ALL = [(method(), wide_enough(method(), config)) for method in METHODS.values() for config in CONFIGS]
 CASES = [case for case in ALL if not refusal(*case)]
 # Loss and gradients on the two that are most unlike, five layers deep: the first, the last and those between are other
 # code. Logits alone tell of the others, in `tests/encoders`.
@@ -171,7 +175,8 @@ def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: in
 
 @pytest.fixture(scope="module", params=METHODS)
 def trained(request: pytest.FixtureRequest) -> Trained:
-    setup = make_fresh(METHODS[request.param](), SMALL)
+    method = METHODS[request.param]()
+    setup = make_fresh(method, wide_enough(method, SMALL))
     return Trained(setup, *run_steps(setup, steps=60, dropout=False))
 
 

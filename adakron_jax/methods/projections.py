@@ -1,0 +1,195 @@
+"""Updates through random matrices that are frozen and shared by all layers, and a few trained numbers for each.
+
+VeRA (Kopiczko et al. 2024):      ΔW = A Λ_d B Λ_b        A [in, r], B [r, out]
+RandLoRA (Albert et al. 2025):    ΔW = Uᵀ V, or its transpose, on the smaller and the larger side of W
+                                  U [r n, smaller] the rows λ[k, g] A[k] ⊙ γ[g], V [r n, larger] the rows B[:, g, k]
+
+RandLoRA has n bases of rank r, so many that ΔW has full rank. peft counts the rows of U by k and then g, those of V by
+g and then k, so that the pairs are not those of the publication's sum; its adapters, and so this, go by peft's.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders.matmul import matmul
+from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
+from adakron_jax.methods.lora import Sizes, Update, sizes
+from adakron_jax.methods.registry import register
+from adakron_jax.splice import Splice, require
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class VeRA(Update):
+    """Updates through two frozen random matrices; only two vectors a target are trained.
+
+    Attributes:
+      r: columns of A, rows of B. Both are as large as the largest target needs; the others use their first rows of A
+        and columns of B.
+    """
+
+    name: ClassVar[str] = "vera"
+    r: int = 1024
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.r >= 1, "r", self.r, "at least 1")
+
+    @property
+    def default_scale(self) -> float:
+        return 1.0
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
+        inputs, outputs = (
+            max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)
+        )
+        return Splice(functools.partial(Projections, inputs, outputs, self.r), label="frozen")
+
+    def trains(self, path: str) -> bool:
+        return super().trains(path) and "shared@" not in path
+
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        return functools.partial(Scaled, self.scale_of(target), dtype)
+
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
+        return (a * leaves["lambda_d"]) @ (b * leaves["lambda_b"])
+
+
+class Projections(nn.Module):
+    """VeRA's A and B."""
+
+    inputs: int
+    outputs: int
+    r: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        a = self.param("vera_a", kaiming_uniform, (self.inputs, self.r))
+        return a, self.param("vera_b", kaiming_uniform, (self.r, self.outputs))
+
+
+class Scaled(nn.Module):
+    """y + s λ_b ⊙ (λ_d ⊙ x A) B."""
+
+    scale: Scale
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        y: Float[Array, "*batch out"],
+        inputs: Float[Array, "*batch d"],
+        shared: tuple[Array, Array],
+        layer: Any,
+        **_: Any,
+    ) -> Float[Array, "*batch out"]:
+        a, b = shared[0][: inputs.shape[-1]], shared[1][:, : y.shape[-1]]
+        lambda_d = self.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
+        lambda_b = self.param("lambda_b", nn.initializers.zeros, b.shape[1:])
+        x, a, b, lambda_d, lambda_b = promote(inputs, a, b, lambda_d, lambda_b, dtype=self.dtype)
+        return y + times(self.scale, matmul(matmul(x, a) * lambda_d, b) * lambda_b, layer)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class RandLoRA(Update):
+    """Updates of full rank: sums of frozen random matrices of rank r, whose weights are trained.
+
+    Attributes:
+      r: the rank of each; so many are summed that the ranks add up to the smaller side of the target.
+      alpha: α; s is α/r.
+    """
+
+    name: ClassVar[str] = "randlora"
+    r: int = 32
+    alpha: float = 64.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.r >= 1, "r", self.r, "at least 1")
+        require(self.alpha > 0, "alpha", self.alpha, "above 0")
+
+    @property
+    def default_scale(self) -> float:
+        return self.alpha / self.r
+
+    def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
+        return Splice(functools.partial(Bases, *self.sides(config), self.r), label="frozen")
+
+    def sides(self, config: EncoderConfig) -> Sizes:
+        """The smaller and the larger side of the shared bases, from the most inputs and outputs of any target."""
+        most = [max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)]
+        return min(most), max(most)
+
+    def trains(self, path: str) -> bool:
+        return super().trains(path) and "shared@" not in path
+
+    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+        require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
+        return functools.partial(FullRank, self.r, self.scale_of(target), dtype)
+
+    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+        bases = (shared["randlora_a"], shared["randlora_b"])
+        left, right = factors(*bases, leaves["lambda"], leaves["gamma"], sizes)
+        return left @ right
+
+
+def factors(a: Any, b: Any, lambda_: Any, gamma: Any, sizes: Sizes) -> tuple[Any, Any]:
+    """[in, r n] and [r n, out], whose product is RandLoRA's ΔW; of arrays of NumPy or of JAX."""
+    smaller, larger = min(sizes), max(sizes)
+    u = (lambda_[:, :, None] * a[:, None, :smaller] * gamma[None]).reshape(-1, smaller)
+    v = b[:larger, : len(gamma)].reshape(larger, -1)
+    return (u.T, v.T) if sizes[0] == smaller else (v, u)
+
+
+class Bases(nn.Module):
+    """RandLoRA's A [r, smaller] and B [larger, n, r], of mean 0 and variance 1."""
+
+    smaller: int
+    larger: int
+    r: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        bases = count(self.smaller, self.r)
+        a = self.param("randlora_a", nn.initializers.normal(1.0), (self.r, self.smaller))
+        return a, self.param("randlora_b", nn.initializers.normal(1.0), (self.larger, bases, self.r))
+
+
+def count(size: int, r: int) -> int:
+    """How many matrices of rank r make up a full rank."""
+    return -(-size // r)
+
+
+class FullRank(nn.Module):
+    """y + s x ΔW."""
+
+    r: int
+    scale: Scale
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        y: Float[Array, "*batch out"],
+        inputs: Float[Array, "*batch d"],
+        dense: Mapping[str, Array],
+        shared: tuple[Array, Array],
+        layer: Any,
+        **_: Any,
+    ) -> Float[Array, "*batch out"]:
+        sizes = (inputs.shape[-1], y.shape[-1])
+        smaller = min(sizes)
+        bases = count(smaller, self.r)
+        lambda_ = self.param("lambda", nn.initializers.zeros, (self.r, bases))
+        gamma = self.param("gamma", nn.initializers.constant(1 / max(bases, smaller)), (bases, smaller))
+        left, right = promote(*factors(*shared, lambda_, gamma, sizes), dtype=self.dtype)
+        return updated(y, inputs, times(self.scale, matmul(left, right), layer), dense, self.dtype)
