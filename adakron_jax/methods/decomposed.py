@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import biases, promote, times
-from adakron_jax.methods.lora import LoRA, LowRank, Sizes
+from adakron_jax.methods.lora import Factors, LoRA, Sizes
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import DENSES, Leaves, Site, path_of, require
 
@@ -63,7 +63,7 @@ class DoRA(Decomposing):
         return kernel * (leaves["magnitude"] / np.linalg.norm(kernel, axis=0))
 
 
-class Decomposed(LowRank):
+class Decomposed(Factors):
     """(m / n) ⊙ x (W + s A B) + b, from y = x W + b."""
 
     @nn.compact
@@ -127,7 +127,7 @@ def _in_two(x: np.ndarray) -> np.ndarray:
     return np.stack([high, (x - high).astype(np.float32)])
 
 
-class Residual(LowRank):
+class Residual(Factors):
     """x (W - W_r + s A B) + b, from y = x W + b."""
 
     @nn.compact

@@ -132,12 +132,27 @@ class LoRA(Update):
         return leaves["lora_a"] @ leaves["lora_b"]
 
 
-class LowRank(nn.Module):
-    """y + s x A B; a gate, called as `gate(x, segments)`, stands in place of s."""
+class Factors(nn.Module):
+    """A and B, and what an update through them has besides.
+
+    Attributes:
+      r: their rank.
+      scale: s.
+    """
 
     r: int
     scale: Scale
     dtype: Any = None
+
+    def factors(self, inputs: int, outputs: int) -> tuple[Array, Array]:
+        """A and B."""
+        a = self.param("lora_a", kaiming_uniform, (inputs, self.r))
+        return a, self.param("lora_b", nn.initializers.zeros, (self.r, outputs))
+
+
+class LowRank(Factors):
+    """y + s x A B; a gate, called as `gate(x, segments)`, stands in place of s."""
+
     gate: Callable[..., nn.Module] | None = None
 
     @nn.compact
@@ -148,8 +163,3 @@ class LowRank(nn.Module):
         if self.gate is None:
             return y + times(self.scale, matmul(matmul(x, a), b), layer)
         return y + self.gate(name="gate")(inputs, segments) * matmul(matmul(x, a), b)
-
-    def factors(self, inputs: int, outputs: int) -> tuple[Array, Array]:
-        """A and B."""
-        a = self.param("lora_a", kaiming_uniform, (inputs, self.r))
-        return a, self.param("lora_b", nn.initializers.zeros, (self.r, outputs))

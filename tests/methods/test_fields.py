@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from adakron_jax.fields import in_words
+from adakron_jax.methods.lora import Update
 from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.splice import Method, Site, Splice, compose
 from tests.encoders.test_bert import BERT
@@ -18,6 +19,7 @@ WIDTHS = "one or more whole numbers of at least 1"
 
 NUMBERS = ((float("nan"),), "finite numbers")
 ACTIVATIONS = "relu, gelu, gelu_tanh, silu, tanh"
+UPDATES = sorted(name for name, method in METHODS.items() if issubclass(method, Update))
 
 # Method, field, value, what is accepted instead.
 REFUSED: list[tuple[str, str, Any, str]] = [
@@ -47,17 +49,13 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("ia3", "targets", ("ffn",), f"one or more of {DENSES}, attention_context, ffn_hidden"),
     ("krona", "ranks", (1,), "none, two whole numbers of at least 0, or two for each target"),
     ("krona", "ranks", (0, -1), "none, two whole numbers of at least 0, or two for each target"),
-    ("krona", "scales", *NUMBERS),
-    ("krona", "targets", (), f"one or more of {DENSES}"),
     ("krona", "targets", ("query", "ffn"), f"one or more of {DENSES}"),
     ("krona", "a_shape", (4,), "two whole numbers of at least 1, or two for each target"),
     ("krona", "a_shape", (4, 4, 4), "two whole numbers of at least 1, or two for each target"),
     ("krona", "a_shape", (4, 0), "two whole numbers of at least 1, or two for each target"),
     ("krona", "scale", 0.0, "above 0"),
-    ("lora", "targets", (), f"one or more of {DENSES}"),
     ("lora", "targets", ("query", "keys_values"), f"one or more of {DENSES}"),
     ("lora", "targets", ("query", "query"), f"one or more of {DENSES}"),
-    ("lora", "scales", *NUMBERS),
     ("lora", "r", 0, "at least 1"),
     ("lora", "alpha", 0.0, "above 0"),
     ("lora", "alpha", -16.0, "above 0"),
@@ -80,20 +78,25 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("unipelt", "mid", 0, "at least 1"),
     ("unipelt", "lora_r", 0, "at least 1"),
     ("unipelt", "targets", (), f"one or more of {DENSES}"),
-    ("c3a", "targets", (), f"one or more of {DENSES}"),
-    ("c3a", "scales", *NUMBERS),
+    *((name, "targets", (), f"one or more of {DENSES}") for name in UPDATES),
+    *((name, "scales", *NUMBERS) for name in UPDATES),
+    *((name, "r", 0, "at least 1") for name in ("dora", "hira", "miss", "pissa", "randlora", "vblora")),
+    *((name, "alpha", 0.0, "above 0") for name in ("dora", "pissa", "randlora")),
+    ("pissa", "scales", (1.0, 0.0), "above 0"),
+    ("miss", "form", "maxi", "plain, mini, bat"),
+    ("miss", "mini_r", 2, "1, or more with the form mini"),
+    ("vblora", "vectors", 0, "at least 1"),
+    ("vblora", "vector_length", 0, "at least 1"),
+    ("vblora", "topk", 91, "1 to 90, the vectors"),
+    ("vblora", "form", "weights", "logits, topk"),
     ("c3a", "block_size", 0, "at least 1"),
-    ("fourierft", "targets", (), f"one or more of {DENSES}"),
-    ("fourierft", "scales", *NUMBERS),
     ("fourierft", "n_frequency", 0, "at least 1"),
     ("fourierft", "scaling", 0.0, "above 0"),
     ("fourierft", "seed", -1, "0 to 4294967295"),
     ("loreft", "r", 0, "at least 1"),
     ("loreft", "prefix_positions", -1, "at least 0"),
     ("loreft", "suffix_positions", -1, "at least 0"),
-    ("vera", "targets", (), f"one or more of {DENSES}"),
     ("vera", "targets", ("ffn_hidden",), f"one or more of {DENSES}"),
-    ("vera", "scales", *NUMBERS),
     ("vera", "r", 0, "at least 1"),
 ]
 
