@@ -31,6 +31,11 @@ class EncoderConfig:
         it sees `window // 2` tokens to each side.
       global_theta, local_theta: bases of the rotary angles in the two kinds of layer.
 
+    What only DeBERTa reads:
+      position_buckets: half the rows of the table of offsets.
+      max_relative_positions: offsets from which on all are alike; below 1, `max_position_embeddings`.
+      conv_kernel: taps of the convolution after the first layer, 0 without one.
+
     Raises:
       ValueError: a field is out of range, or of a type that is not known.
     """
@@ -56,6 +61,9 @@ class EncoderConfig:
     window: int = 0
     global_theta: float = 0.0
     local_theta: float = 0.0
+    position_buckets: int = 0
+    max_relative_positions: int = -1
+    conv_kernel: int = 0
 
     def __post_init__(self):
         if self.model_type not in ARCHITECTURES:
@@ -67,6 +75,16 @@ class EncoderConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.architecture.positions == "rotary" and self.head_dim % 2:
             raise ValueError(f"hidden_size {self.hidden_size} gives heads of {self.head_dim}; accepted: even numbers")
+        if self.architecture.positions == "offsets":
+            self._check_offsets()
+
+    def _check_offsets(self) -> None:
+        reach = self.relative_reach
+        if self.position_buckets // 2 > reach - 2:
+            accepted = f"2 to {2 * reach - 3}, of offsets below {reach}"
+            raise ValueError(f"position_buckets is {self.position_buckets}; accepted: {accepted}")
+        if self.conv_kernel and not self.conv_kernel % 2:
+            raise ValueError(f"conv_kernel is {self.conv_kernel}; accepted: 0 or an odd number")
 
     @property
     def architecture(self) -> Architecture:
@@ -84,6 +102,11 @@ class EncoderConfig:
     def position_offset(self) -> int:
         """Row of the position table that an example's first token reads."""
         return self.pad_id + 1 if self.architecture.positions == "after padding" else 0
+
+    @property
+    def relative_reach(self) -> int:
+        """The offset from which on all are alike."""
+        return self.max_relative_positions if self.max_relative_positions > 0 else self.max_position_embeddings
 
     @property
     def max_length(self) -> int:
@@ -136,7 +159,9 @@ class EncoderConfig:
 _LEAST = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"), 1),
     **dict.fromkeys(("max_position_embeddings", "embedding_size", "global_every"), 1),
-    **dict.fromkeys(("type_vocab_size", "pad_id", "window"), 0),
+    **dict.fromkeys(("type_vocab_size", "pad_id", "window", "conv_kernel"), 0),
+    "position_buckets": 2,
+    "max_relative_positions": -1,
 }
 _MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims: names and shapes are listed layer by layer
 _POOLINGS = ("cls", "mean")

@@ -21,9 +21,14 @@ POOLER = "pooler"
 # LayerNorms: of the embeddings, and after each block's residual.
 EMBEDDINGS_NORM = f"{EMBEDDINGS}/norm"
 ATTENTION_NORM, FFN_NORM = f"{LAYER}/attention_norm", f"{LAYER}/ffn_norm"
+# And of what else stands outside of the layers.
+OFFSET_NORM = f"{EMBEDDINGS}/offset_norm"
+CONVOLUTION = f"{ENCODER}/convolution"  # after the first layer
+CONVOLUTION_NORM = f"{CONVOLUTION}/norm"
 
 # Tables.
 WORD, POSITION, TOKEN_TYPE = f"{EMBEDDINGS}/word", f"{EMBEDDINGS}/position", f"{EMBEDDINGS}/token_type"
+OFFSET = f"{EMBEDDINGS}/offset"
 
 CLASSIFIER = "classifier"
 

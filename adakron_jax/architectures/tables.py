@@ -19,7 +19,8 @@ class Stored(NamedTuple):
 
     Attributes:
       name: of the tensor, without prefix; in a table `{i}` is the layer's number, `{next}` that of the layer after it.
-      transposed: whether a dense layer's [out, in], where ours is [in, out].
+      transposed: whether a dense layer's [out, in], where ours is [in, out]; a convolution's [out, in, taps], where
+        ours is [taps, in, out].
       last: the last layer's tensor, where its name is another.
       part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along its first axis.
     """
@@ -38,7 +39,7 @@ class Stored(NamedTuple):
     def take(self, tensor: np.ndarray) -> np.ndarray:
         """The leaf's part of the tensor, in our layout; ValueError if it does not divide into so many parts."""
         part = np.split(tensor, self.of)[self.part] if self.of > 1 else tensor
-        return np.swapaxes(part, -1, -2) if self.transposed else part
+        return part.T if self.transposed else part
 
 
 class Form(NamedTuple):
@@ -76,13 +77,13 @@ class Architecture:
       token_form, token_head: the same of its head on tokens.
       pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
       pooler: whether a pretrained dense and tanh stand between first token and head.
-      positions: where an example's first token reads the position table, or that there is none.
+      positions: where an example's first token reads the position table, or what attention has in its place.
       biases: whether dense layers and LayerNorms have them.
       drops_attention_output: whether `hidden_dropout` is applied to the attention's output too.
       respell: brings the contents of a `config.json` in another version's spelling to these keys.
     """
 
-    encoder: Literal["bert", "modernbert"]
+    encoder: Literal["bert", "modernbert", "deberta"]
     prefix: str
     keys: Mapping[str, str]
     unsaid: Mapping[str, Any]
@@ -96,7 +97,7 @@ class Architecture:
     pretrained_head: tuple[str, ...] = ()
     pooler: bool = False
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    positions: Literal["from 0", "after padding", "rotary"] = "from 0"
+    positions: Literal["from 0", "after padding", "rotary", "offsets"] = "from 0"
     biases: bool = True
     drops_attention_output: bool = True
     respell: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: values
@@ -318,6 +319,77 @@ _MODERNBERT = Architecture(
     respell=_modernbert_of_transformers_5,
 )
 
+
+def _deberta_as_published(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`pos_att_type` as the published string, and only what differs from what other keys say."""
+    values = dict(values)
+    kinds = values.get("pos_att_type") or []
+    values["pos_att_type"] = "|".join(sorted(kinds.split("|") if isinstance(kinds, str) else kinds, reverse=True))
+    width, heads = values.get("hidden_size"), values.get("num_attention_heads")
+    if isinstance(width, int) and isinstance(heads, int) and heads:
+        for key, implied in (
+            *(("pooler_hidden_size", width), ("embedding_size", width)),
+            ("attention_head_size", width // heads),
+        ):
+            if (said := values.get(key, implied)) != implied:
+                raise ValueError(f"{key} is {said!r}; accepted: {implied}")
+    if not values.get("conv_kernel_size"):
+        values |= {"conv_kernel_size": 0, "conv_act": "gelu"}
+    return values
+
+
+_DEBERTA = dataclasses.replace(
+    _BERT,
+    encoder="deberta",
+    prefix="deberta.",
+    keys={field: key for field, key in _BERT.keys.items() if field != "type_vocab_size"}
+    | {
+        "classifier_dropout": "cls_dropout",
+        "position_buckets": "position_buckets",
+        "max_relative_positions": "max_relative_positions",
+        "conv_kernel": "conv_kernel_size",
+    },
+    fixed={"type_vocab_size": 0},
+    # What the configuration's class takes for a key that is missing.
+    unsaid={
+        "pad_token_id": 0,
+        "layer_norm_eps": 1e-7,
+        "initializer_range": 0.02,
+        "relative_attention": False,
+        "share_att_key": False,
+        "norm_rel_ebd": "none",
+        "position_biased_input": True,
+        "position_buckets": -1,
+        "max_relative_positions": -1,
+        "conv_act": "tanh",
+    },
+    accepted={
+        "hidden_act": ("gelu",),
+        "relative_attention": (True,),
+        "pos_att_type": ("p2c|c2p",),
+        "share_att_key": (True,),
+        "norm_rel_ebd": ("layer_norm",),
+        "position_biased_input": (False,),
+        "type_vocab_size": (0,),
+        "conv_act": ("gelu",),
+        "conv_groups": (1,),
+        "pooler_hidden_act": ("gelu",),
+        "pooler_dropout": (0,),
+    },
+    stored=_stored(
+        {path: re.sub(r"(query|key|value)$", r"\1_proj", name) for path, name in _DENSES.items()}
+        | {paths.CONVOLUTION: "encoder.conv.conv"},
+        _NORMS | {paths.OFFSET_NORM: "encoder.LayerNorm", paths.CONVOLUTION_NORM: "encoder.conv.LayerNorm"},
+        {paths.WORD: _TABLES[paths.WORD], paths.OFFSET: "encoder.rel_embeddings"},
+    ),
+    foreign=re.compile(rf"{_FOREIGN}|^(pooler|lm_predictions|mask_predictions)\.|^embeddings\.position_embeddings\."),
+    form=Form("gelu", drops_input=False),
+    head=_head("pooler.dense", "classifier"),
+    pooler=False,
+    positions="offsets",
+    respell=_deberta_as_published,
+)
+
 ARCHITECTURES = {
     "bert": _BERT,
     "roberta": _ROBERTA,
@@ -326,4 +398,5 @@ ARCHITECTURES = {
     "distilbert": _DISTILBERT,
     "electra": _ELECTRA,
     "modernbert": _MODERNBERT,
+    "deberta-v2": _DEBERTA,
 }

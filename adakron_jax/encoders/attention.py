@@ -1,6 +1,7 @@
 """Multi-head attention within the segments of packed rows."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +12,10 @@ from jaxtyping import Array, Bool, Float
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Places
 from adakron_jax.encoders.matmul import einsum
-from adakron_jax.encoders.module import Part
+from adakron_jax.encoders.module import Part, Stream
 from adakron_jax.splice import KeysValues, Site
+
+Projection = Callable[[Array, Array], Float[Array, "rows seq hidden"]]  # of vectors and their segments
 
 
 class Attention(Part):
@@ -20,39 +23,47 @@ class Attention(Part):
 
     Attributes:
       biases: whether the dense layers have them.
+      terms: matmuls that a score is the sum of.
     """
 
     biases: bool = True
+    terms: int = 1
 
     @nn.compact
     def __call__(
         self,
         at: Float[Array, "rows queries hidden"],
         at_places: Places,
-        x: Float[Array, "rows seq hidden"],
+        stream: Stream,
         places: Places,
         everywhere: dict[str, Any],
     ) -> Float[Array, "rows queries hidden"]:
-        config, layer = self.config, everywhere["layer"]
+        config, layer, x = self.config, everywhere["layer"], stream.x
 
-        def project(site: Site, x: Array, places: Places, name: str = "") -> Float[Array, "rows seq hidden"]:
-            context = {"segments": places.segments, **everywhere}
-            return self.projected(site, x, config.hidden_size, name or site.value, self.biases, **context)
+        def projection(site: Site, name: str = "") -> Projection:
+            project = self.projection(site, config.hidden_size, name or site.value, self.biases)
+            return lambda x, segments: project(x, segments=segments, **everywhere)
 
         def by_head(y: Array) -> Float[Array, "rows heads seq head_dim"]:
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
 
-        queries = project(Site.QUERY, at, at_places)
-        keys, values = project(Site.KEY, x, places), project(Site.VALUE, x, places)
+        query, key = projection(Site.QUERY), projection(Site.KEY)
+        queries, keys = by_head(query(at, at_places.segments)), by_head(key(x, places.segments))
+        values = by_head(projection(Site.VALUE)(x, places.segments))
         attended = KeysValues(
-            keys=self.turn(by_head(keys), places, layer),
-            values=by_head(values),
+            keys=self.turn(keys, places, layer),
+            values=values,
             mask=self.sees(at_places, places, layer)[:, None],
         )
         attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=places.segments, **everywhere)
         wide = jnp.promote_types(queries.dtype, jnp.float32)
-        scaled = self.turn(by_head(queries), at_places, layer) / math.sqrt(config.head_dim)
+        scaled = self.turn(queries, at_places, layer) / math.sqrt(self.terms * config.head_dim)
         scores = einsum("rhqd,rhkd->rhqk", scaled, attended.keys, wide=True)
+        if stream.offsets is not None:
+            starts = None if at_places is places else at_places
+            of_offsets = self.of_offsets((query, key), scaled, keys, stream.offsets, places, starts, everywhere)
+            before = attended.keys.shape[2] - keys.shape[2]  # keys of a method's, which stand nowhere
+            scores = scores + jnp.pad(of_offsets, ((0, 0), (0, 0), (0, 0), (before, 0)))
         if attended.gate is not None:
             scores = scores * attended.gate
         scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
@@ -60,9 +71,9 @@ class Attention(Part):
         weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
         if attended.gate is not None:
             weights = weights * attended.gate.astype(weights.dtype)
-        context = einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(queries.shape)
+        context = einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(at.shape)
         context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
-        return project(Site.ATTENTION_DENSE, context, at_places, "dense")
+        return projection(Site.ATTENTION_DENSE, "dense")(context, at_places.segments)
 
     def turn(
         self, x: Float[Array, "rows heads seq head_dim"], places: Places, layer: Any
@@ -70,6 +81,24 @@ class Attention(Part):
         """Queries or keys, with their positions in them if that is where the architecture puts them."""
         del places, layer
         return x
+
+    def of_offsets(
+        self,
+        projections: tuple[Projection, Projection],
+        scaled: Float[Array, "rows heads queries head_dim"],
+        keys: Float[Array, "rows heads keys head_dim"],
+        vectors: Float[Array, "1 offsets hidden"],
+        places: Places,
+        starts: Places | None,
+        everywhere: dict[str, Any],
+    ) -> Float[Array, "rows heads queries keys"]:
+        """What scores have of the offsets between tokens, where the stream has vectors of them.
+
+        Args:
+          projections: to queries and to keys.
+          starts: None, or where the queries are, if these are but the first tokens of examples.
+        """
+        raise NotImplementedError
 
     def sees(self, at_places: Places, places: Places, layer: Any) -> Bool[Array, "rows queries keys"]:
         """Which tokens a query attends to."""

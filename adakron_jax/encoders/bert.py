@@ -1,7 +1,7 @@
 """BERT and its kin: learned positions, LayerNorm after each residual, a plain GELU block."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -38,13 +38,15 @@ class FeedForward(Part):
         self, x: Float[Array, "rows seq hidden"], places: Places, everywhere: dict[str, Any]
     ) -> Float[Array, "rows seq hidden"]:
         context = {"segments": places.segments, **everywhere}
-        hidden = gelu(self.projected(Site.FFN_INNER, x, self.config.intermediate_size, "hidden", **context))
+        hidden = gelu(self.projection(Site.FFN_INNER, self.config.intermediate_size, "hidden")(x, **context))
         hidden = self.splice(Site.FFN_HIDDEN, hidden, **context)
-        return self.projected(Site.FFN_DENSE, hidden, self.config.hidden_size, "dense", **context)
+        return self.projection(Site.FFN_DENSE, self.config.hidden_size, "dense")(hidden, **context)
 
 
 class Layer(Part):
     """One transformer layer; of all tokens, or only of those at `starts`."""
+
+    attend: ClassVar[type[Attention]] = Attention
 
     @nn.compact
     def __call__(
@@ -54,9 +56,9 @@ class Layer(Part):
         everywhere: dict[str, Any],
         starts: Int[Array, "rows slots"] | None = None,
     ) -> Stream:
-        config, x, at, at_places = self.config, stream.x, stream.x, places
+        config, at, at_places = self.config, stream.x, places
         if starts is not None:
-            at, at_places = take(x, starts), places.at(starts)
+            at, at_places = take(at, starts), places.at(starts)
 
         def add_and_norm(
             site: Site, y: Array, residual: Array, norm: Callable[[Array], Array], dropout: float
@@ -67,8 +69,9 @@ class Layer(Part):
 
         parts = (config, self.method, self.dtype)
         dropout = config.hidden_dropout if config.architecture.drops_attention_output else 0.0
-        y = Attention(*parts, name="attention")(at, at_places, x, places, everywhere)
+        y = self.attend(*parts, name="attention")(at, at_places, stream, places, everywhere)
         at = add_and_norm(Site.ATTENTION_OUTPUT, y, at, self.norm("attention_norm"), dropout)
         y = FeedForward(*parts, name="ffn")(at, at_places, everywhere)
         x = add_and_norm(Site.FFN_OUTPUT, y, at, self.norm("ffn_norm"), config.hidden_dropout)
-        return Stream(self.splice(Site.LAYER_OUTPUT, x, **at_places.context(places), **everywhere))
+        x = self.splice(Site.LAYER_OUTPUT, x, **at_places.context(places), **everywhere)
+        return Stream(x, offsets=stream.offsets)

@@ -5,6 +5,7 @@ padding). Attention stays within a segment. A padded batch is the case of one ex
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -13,13 +14,13 @@ from flax import linen as nn
 from flax.core.scope import LazyRng
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.encoders import bert, modernbert
+from adakron_jax.encoders import bert, deberta, modernbert
 from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.module import Part, Stream, take
 from adakron_jax.splice import Method
 
-# Each file has `Embeddings` and `Layer`.
-FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert}
+# Each file has `Embeddings` and `Layer`, and DeBERTa's `Convolution`, which follows the first layer.
+FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert, "deberta": deberta}
 
 
 class Encoder(Part):
@@ -41,12 +42,17 @@ class Encoder(Part):
         """The last hidden states, of all tokens or of those at `starts`."""
         parts = (self.config, self.method, self.dtype)
         everywhere = {"deterministic": deterministic, "shared": self.shared()}
-        embeddings = FILES[self.config.architecture.encoder].Embeddings(*parts, name="embeddings")
-        stream = embeddings(inputs, everywhere | {"layer": 0})
+        file = FILES[self.config.architecture.encoder]
+        stream = file.Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
         drawn = "params" if self.is_initializing() else None if deterministic else "dropout"
         keys = jax.random.split(self.make_rng(drawn), self.config.num_layers) if drawn else None
         places = Places(inputs.segments, inputs.positions)
-        return Layers(*parts, remat=self.remat, name="layers")(stream, places, everywhere, keys, starts)
+        after_first = None
+        if self.config.conv_kernel:
+            convolution = file.Convolution(*parts, name="convolution")
+            after_first = functools.partial(convolution, x=stream.x, places=places, deterministic=deterministic)
+        layers = Layers(*parts, remat=self.remat, name="layers")
+        return layers(stream, places, everywhere, keys, starts, after_first)
 
 
 class Layers(Part):
@@ -68,6 +74,7 @@ class Layers(Part):
         everywhere: dict[str, Any],
         keys: Array | None,
         starts: Int[Array, "rows slots"] | None,
+        after_first: Callable[[Stream, Array | None], Stream] | None = None,
     ) -> Float[Array, "rows out hidden"]:
         """The last hidden states; `keys` are each layer's, of its initial values or of its dropout."""
         layers, chosen = self.config.num_layers, self.method.layer_numbers(self.config)
@@ -75,6 +82,7 @@ class Layers(Part):
         if self.is_initializing() and written == "params":
             for number, leaves in enumerate(self.initial(keys, stream, everywhere)):
                 self.put_variable("params", str(number), leaves)
+            stream = stream if after_first is None else after_first(stream, None)
             return stream.x if starts is None else take(stream.x, starts)
         drawn = "params" if self.is_initializing() else "dropout"
         run = {inside: self.traced_once(inside, everywhere) for inside in (False, True)}
@@ -92,6 +100,8 @@ class Layers(Part):
             else:
                 variables = {name: tree[str(number)] for name, tree in self.variables.items() if str(number) in tree}
                 stream = run[inside](variables, stream, places, number, None if keys is None else keys[number], given)
+            if number == 0 and after_first is not None:
+                stream = after_first(stream, given)
         return take(stream.x, starts) if starts is not None and whole else stream.x
 
     def layer(self, inside: bool, **place: Any) -> nn.Module:

@@ -67,10 +67,10 @@ class FeedForward(Part):
     ) -> Float[Array, "rows seq hidden"]:
         config, context = self.config, {"segments": places.segments, **everywhere}
         gate = self.dense(config.intermediate_size, "gate", use_bias=False)(x)
-        inner = self.projected(Site.FFN_INNER, x, config.intermediate_size, "hidden", use_bias=False, **context)
+        inner = self.projection(Site.FFN_INNER, config.intermediate_size, "hidden", use_bias=False)(x, **context)
         hidden = self.splice(Site.FFN_HIDDEN, gelu(inner) * gate, **context)
         dropped = Dropout(config.hidden_dropout)(hidden, everywhere["deterministic"])
-        return self.projected(Site.FFN_DENSE, dropped, config.hidden_size, "dense", use_bias=False, **context)
+        return self.projection(Site.FFN_DENSE, config.hidden_size, "dense", use_bias=False)(dropped, **context)
 
 
 class Layer(Part):
@@ -94,7 +94,7 @@ class Layer(Part):
             return residual + self.splice(site, y, **context, **everywhere)
 
         parts = (self.config, self.method, self.dtype)
-        y = Attention(*parts, name="attention")(at, at_places, stream.x, places, everywhere)
+        y = Attention(*parts, name="attention")(at, at_places, stream, places, everywhere)
         y = Dropout(self.config.attention_dropout)(y, everywhere["deterministic"])
         residual = add(Site.ATTENTION_OUTPUT, y, residual)
         normed = self.norm("attention_norm", use_bias=False)(residual)

@@ -22,10 +22,13 @@ class Stream:
     Attributes:
       x: what the next layer reads, normalised [rows, seq, hidden].
       residual: what it adds to, where that is another; else None.
+      offsets: vectors of the offsets between tokens [1, offsets, hidden], of which attention makes keys and queries,
+        where the architecture has such; else None.
     """
 
     x: Any
     residual: Any = None
+    offsets: Any = None
 
 
 @jax.custom_vjp
@@ -66,13 +69,15 @@ class Part(nn.Module):
         normal = nn.initializers.normal(self.config.initializer_range)
         return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
-    def projected(
-        self, site: Site, x: Float[Array, "rows seq d"], features: int, name: str, use_bias: bool = True, **context: Any
-    ) -> Float[Array, "rows seq features"]:
-        """A dense and the site that its output passes."""
-        dense = self.dense(features, name, use_bias)
-        y = dense(x)
-        return self.splice(site, y, inputs=x, dense=dense.variables["params"], **context)
+    def projection(self, site: Site, features: int, name: str, use_bias: bool = True) -> Callable[..., Array]:
+        """A dense and the site that its output passes, as a function of what the dense reads."""
+        dense, splice = self.dense(features, name, use_bias), self.spliced(site)
+
+        def project(x: Array, **context: Any) -> Array:
+            y = dense(x)
+            return splice(y, inputs=x, dense=dense.variables["params"], **context)
+
+        return project
 
     def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Any], Array]:
         eps = self.config.layer_norm_eps
@@ -85,11 +90,19 @@ class Part(nn.Module):
 
     def splice(self, site: Site, value: Any, **context: Any) -> Any:
         """Passes `value` through the method's module at `site`, if it has one."""
+        return self.spliced(site)(value, **context)
+
+    def spliced(self, site: Site) -> Callable[..., Any]:
+        """The same as a function, which passes several values through one module."""
         part = self.method.splices(self.method.seen_of(self.config), self.dtype).get(site)
-        if part is None:
-            return value
-        context["layer"] = self.method.counted(context["layer"], self.config)
-        return part.module(name=f"{site}@{self.method.name}")(value, **context)
+        module = None if part is None else part.module(name=f"{site}@{self.method.name}")
+
+        def splice(value: Any, layer: Any, **context: Any) -> Any:
+            if module is None:
+                return value
+            return module(value, layer=self.method.counted(layer, self.config), **context)
+
+        return splice
 
     def shared(self) -> Any:
         """What the method's shared module returns."""

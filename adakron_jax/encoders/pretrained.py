@@ -122,7 +122,7 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     whole: dict[str, int] = {}  # parts that a tensor has
     for path, leaf in leaves.items():
         leaf, stored = np.asarray(leaf), table(config)[path]
-        leaf = np.swapaxes(leaf, -1, -2) if stored.transposed else leaf
+        leaf = leaf.T if stored.transposed else leaf
         name = published_name(path, config)
         pieces.setdefault(name, {})[stored.part] = leaf
         whole[name] = stored.of

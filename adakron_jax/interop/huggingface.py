@@ -32,6 +32,7 @@ PREFIXES = {
     "distilbert": "DistilBert",
     "electra": "Electra",
     "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
 }
 _POOLING = "classifier_pooling"
 _POOLINGS: dict[Pooling, str] = {"mean": "mean", "first": "cls"}

@@ -27,6 +27,10 @@ MODERNBERT = dataclasses.replace(
     global_theta=160_000.0,
     local_theta=10_000.0,
 )
+# The sequences of tests reach offsets that share a vector.
+DEBERTA = dataclasses.replace(
+    BERT, model_type="deberta-v2", type_vocab_size=0, layer_norm_eps=1e-7, position_buckets=6, conv_kernel=3
+)
 TINY: dict[str, EncoderConfig] = {
     config.model_type: config
     for config in (
@@ -37,7 +41,8 @@ TINY: dict[str, EncoderConfig] = {
         dataclasses.replace(BERT, model_type="distilbert", type_vocab_size=0),
         dataclasses.replace(BERT, model_type="electra", embedding_size=8),
         MODERNBERT,
+        DEBERTA,
     )
 }
 # One of each way to compute: the others differ from RoBERTa in name only.
-DISTINCT = [TINY[name] for name in ("bert", "roberta", "distilbert", "electra", "modernbert")]
+DISTINCT = [TINY[name] for name in ("bert", "roberta", "distilbert", "electra", "modernbert", "deberta-v2")]

@@ -1,0 +1,145 @@
+"""DeBERTa-v2 and v3 (He et al. 2021): no positions in the tokens, but vectors of the offsets between them in attention.
+
+A score is the sum of three matmuls: query and key, query and the offset's key, key and the offset's query. Every layer
+makes an offset's query and key of the same vectors, by the projections that make those of tokens. Nearby offsets have a
+vector to themselves; further ones share it, the more the further.
+"""
+
+import functools
+import math
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.encoders import attention, bert
+from adakron_jax.encoders.attention import Projection
+from adakron_jax.encoders.dropout import Dropout
+from adakron_jax.encoders.inputs import Packed, Places
+from adakron_jax.encoders.matmul import einsum, matmul
+from adakron_jax.encoders.module import Part, Stream, gelu, take
+from adakron_jax.splice import Site
+
+
+@functools.cache
+def _rows(config: EncoderConfig) -> Int[np.ndarray, " offsets"]:
+    """The row of the table for every offset from -reach to reach, beyond which all are as there."""
+    size, reach = config.position_buckets, config.relative_reach
+    near, offsets = size // 2, np.arange(-reach, reach + 1)
+    far = np.log(np.maximum(np.abs(offsets), near) / near) / math.log((reach - 1) / near)
+    buckets = np.where(np.abs(offsets) <= near, offsets, np.sign(offsets) * (near + np.ceil(far * (near - 1))))
+    return (size + buckets).clip(0, 2 * size - 1).astype(np.int32)
+
+
+def _reached(seq: Any, config: EncoderConfig) -> slice:
+    """The rows that offsets between so many tokens have; all, where their number is known only when it runs."""
+    if not isinstance(seq, int):
+        return slice(0, 2 * config.position_buckets)
+    rows, most = _rows(config), min(seq - 1, config.relative_reach)
+    return slice(int(rows[config.relative_reach - most]), int(rows[config.relative_reach + most]) + 1)
+
+
+def _of_offsets(vectors: Float[Array, "rows *rest"], offsets: Any, seq: Any, config: EncoderConfig) -> Array:
+    """The vectors of some offsets, from those of the rows that are reached."""
+    at = offsets.clip(-config.relative_reach, config.relative_reach) + config.relative_reach
+    rows = _rows(config) - _reached(seq, config).start
+    rows = rows[at] if isinstance(at, np.ndarray) else jnp.take(jnp.asarray(rows), at, axis=0)
+    return jnp.take(vectors, rows, axis=0, mode="clip")
+
+
+def _skewed(x: Float[Array, "rows heads seq offsets"]) -> Float[Array, "rows heads seq seq"]:
+    """Of 2 seq columns, column seq - 1 - i + j of row i as column j: no gather, and no scatter in the backward pass."""
+    *batch, seq, _ = x.shape
+    flat = x.reshape(*batch, -1)[..., seq - 1 : seq - 1 + seq * (2 * seq - 1)]
+    return flat.reshape(*batch, seq, 2 * seq - 1)[..., :seq]
+
+
+class Embeddings(Part):
+    """Word embeddings, normalised, and the vectors of the offsets, normalised too."""
+
+    @nn.compact
+    def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
+        config = self.config
+        x = self.norm()(self.table(config.vocab_size, "word")(inputs.tokens))
+        x = Dropout(config.hidden_dropout)(x, everywhere["deterministic"])
+        x = self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, **everywhere)
+        reached = _reached(inputs.tokens.shape[1], config)
+        offsets = self.table(2 * config.position_buckets, "offset")(np.arange(reached.start, reached.stop))
+        return Stream(x, offsets=self.norm("offset_norm")(offsets)[None])
+
+
+class Attention(attention.Attention):
+    """Attention that knows the offset between query and key; a method's own keys stand nowhere."""
+
+    terms: int = 3
+
+    def of_offsets(
+        self,
+        projections: tuple[Projection, Projection],
+        scaled: Float[Array, "rows heads queries head_dim"],
+        keys: Float[Array, "rows heads keys head_dim"],
+        vectors: Float[Array, "1 offsets hidden"],
+        places: Places,
+        starts: Places | None,
+        everywhere: dict[str, Any],
+    ) -> Float[Array, "rows heads queries keys"]:
+        config, seq = self.config, keys.shape[2]
+        # Of ones, so that the mask is the same for all rows of a batch, wherever they are.
+        kept = Dropout(config.hidden_dropout)(jnp.ones(vectors.shape, vectors.dtype), everywhere["deterministic"])
+        vectors, segments = vectors * kept, jnp.ones(vectors.shape[:2], jnp.int32)
+        heads = (config.num_heads, config.head_dim)
+        of_queries, of_keys = (project(vectors, segments).reshape(-1, *heads) for project in projections)
+        of_queries = of_queries / math.sqrt(self.terms * config.head_dim)
+        numbers = np.arange if isinstance(seq, int) else jnp.arange
+        if starts is not None:  # a key has one offset to them, that to the start of its example
+            of_queries, of_keys = (
+                jnp.take(_of_offsets(x, -numbers(seq), seq, config), places.positions, axis=0)
+                for x in (of_queries, of_keys)
+            )
+            from_queries = einsum("rhqd,rkhd->rhqk", scaled, of_keys)
+            return from_queries + jnp.einsum("rhkd,rkhd->rhk", keys, of_queries)[:, :, None]
+        offsets = seq - 1 - numbers(2 * seq)  # of query to key, in the order of `_skewed`
+        from_queries = einsum("rhqd,ohd->rhqo", scaled, _of_offsets(of_keys, offsets, seq, config))
+        from_keys = einsum("rhkd,ohd->rhko", keys, _of_offsets(of_queries, -offsets, seq, config))
+        return _skewed(from_queries) + _skewed(from_keys).swapaxes(2, 3)
+
+
+class Layer(bert.Layer):
+    """BERT's layer with this attention."""
+
+    attend: ClassVar[type[attention.Attention]] = Attention
+
+
+class Convolution(Part):
+    """What is added to the first layer's output, then normalised: a convolution of the embeddings, and GELU.
+
+    Of v2's largest. A token sees neighbours of its own example.
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        stream: Stream,
+        starts: Int[Array, "rows slots"] | None,
+        x: Float[Array, "rows seq hidden"],
+        places: Places,
+        deterministic: bool,
+    ) -> Stream:
+        config = self.config
+        size, width, seq = config.conv_kernel, config.hidden_size, x.shape[1]
+        normal = nn.initializers.normal(config.initializer_range)
+        kernel = self.param("kernel", normal, (size, width, width))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        margin = (size // 2, size // 2)
+        wider, segments = jnp.pad(x, ((0, 0), margin, (0, 0))), jnp.pad(places.segments, ((0, 0), margin))
+        neighbours = [
+            jnp.where((segments[:, tap : tap + seq] == places.segments)[:, :, None], wider[:, tap : tap + seq], 0)
+            for tap in range(size)
+        ]
+        y = matmul(jnp.concatenate(neighbours, axis=-1), kernel.reshape(-1, width)) + bias[None, None]
+        y = gelu(Dropout(config.hidden_dropout)(y, deterministic))
+        return stream.replace(x=self.norm()(stream.x + (y if starts is None else take(y, starts))))
