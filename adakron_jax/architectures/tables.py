@@ -6,122 +6,11 @@ how to add a type.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 from adakron_jax.architectures import paths
-
-
-class Stored(NamedTuple):
-    """How a leaf of ours lies in a checkpoint.
-
-    Attributes:
-      name: of the tensor, without prefix; in a table `{i}` is the layer's number, `{next}` that of the layer after it.
-      transposed: whether a dense layer's [out, in], where ours is [in, out]; a convolution's [out, in, taps], where
-        ours is [taps, in, out].
-      last: the last layer's tensor, where its name is another.
-      part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along its first axis.
-    """
-
-    name: str
-    transposed: bool = False
-    last: str = ""
-    part: int = 0
-    of: int = 1
-
-    def of_layer(self, i: int, layers: int) -> "Stored":
-        """The tensor of one of so many layers."""
-        name = self.last if self.last and i == layers - 1 else self.name.format(i=i, next=i + 1)
-        return self._replace(name=name)
-
-    def take(self, tensor: np.ndarray) -> np.ndarray:
-        """The leaf's part of the tensor, in our layout; ValueError if it does not divide into so many parts."""
-        part = np.split(tensor, self.of)[self.part] if self.of > 1 else tensor
-        return part.T if self.transposed else part
-
-
-class Form(NamedTuple):
-    """A classification head: one projection (`linear`), or a dense with an activation before it.
-
-    Attributes:
-      activation: `linear`, `tanh`, `relu` or `gelu`.
-      biases: whether the dense has one; the projection has.
-      normed: whether a LayerNorm follows the activation.
-      drops_input: whether dropout comes before the dense, besides that before the projection.
-    """
-
-    activation: str
-    biases: bool = True
-    normed: bool = False
-    drops_input: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A model type.
-
-    Attributes:
-      encoder: the file in `encoders/` that computes it.
-      prefix: before the names of the encoder's tensors; a checkpoint of the encoder alone may lack it.
-      keys: field of EncoderConfig -> key of `config.json`.
-      fixed: field of EncoderConfig -> its value, where no `config.json` says it.
-      unsaid: key -> what a `config.json` that lacks it means. What is not here must be said: a silent default would be
-        a silent error, where published values are not those of the configuration class.
-      accepted: key -> the values that are computed here, the first of which is meant where the key is missing.
-      stored: our leaf, with `{i}` for its layer -> its place in a checkpoint; leaves that a configuration does not have
-        may be among them.
-      foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
-      form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
-      token_form, token_head: the same of its head on tokens.
-      pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
-      pooler: whether a pretrained dense and tanh stand between first token and head.
-      positions: where an example's first token reads the position table, or what attention has in its place.
-      biases: whether dense layers and LayerNorms have them.
-      drops_attention_output: whether `hidden_dropout` is applied to the attention's output too.
-      respell: brings the contents of a `config.json` in another version's spelling to these keys.
-    """
-
-    encoder: Literal["bert", "modernbert", "deberta"]
-    prefix: str
-    keys: Mapping[str, str]
-    unsaid: Mapping[str, Any]
-    accepted: Mapping[str, tuple[Any, ...]]
-    stored: Mapping[str, Stored]
-    foreign: re.Pattern
-    form: Form
-    head: Mapping[str, Stored]
-    token_form: Form = Form("linear")
-    token_head: Mapping[str, Stored] = dataclasses.field(default_factory=lambda: _linear("classifier"))
-    pretrained_head: tuple[str, ...] = ()
-    pooler: bool = False
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    positions: Literal["from 0", "after padding", "rotary", "offsets"] = "from 0"
-    biases: bool = True
-    drops_attention_output: bool = True
-    respell: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: values
-
-
-def _stored(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str]) -> dict[str, Stored]:
-    """Of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
-    return (
-        {f"{path}/kernel": Stored(f"{name}.weight", transposed=True) for path, name in denses.items()}
-        | {f"{path}/bias": Stored(f"{name}.bias") for path, name in (denses | norms).items()}
-        | {f"{path}/scale": Stored(f"{name}.weight") for path, name in norms.items()}
-        | {f"{path}/embedding": Stored(f"{name}.weight") for path, name in tables.items()}
-    )
-
-
-def _linear(projection: str) -> dict[str, Stored]:
-    """A projection alone, by its name."""
-    return _stored({paths.CLASSIFIER: projection}, {}, {})
-
-
-def _head(dense: str, projection: str) -> dict[str, Stored]:
-    """A dense and a projection, by their names."""
-    return _stored({f"{paths.CLASSIFIER}/dense": dense, f"{paths.CLASSIFIER}/out_proj": projection}, {}, {})
-
+from adakron_jax.architectures.architecture import Architecture, Form, Stored, head_of, linear, stored_as
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -173,20 +62,20 @@ _BERT = Architecture(
         "is_decoder": (False,),
         "add_cross_attention": (False,),
     },
-    stored=_stored(_DENSES | {paths.POOLER: "pooler.dense"}, _NORMS, _TABLES),
+    stored=stored_as(_DENSES | {paths.POOLER: "pooler.dense"}, _NORMS, _TABLES),
     foreign=re.compile(_FOREIGN),
     form=Form("linear"),
-    head=_linear("classifier"),
+    head=linear("classifier"),
     pooler=True,
 )
 _ROBERTA = dataclasses.replace(
     _BERT,
     prefix="roberta.",
     unsaid={"initializer_range": 0.02},  # the published epsilon, 1e-5, is not the configuration class's
-    stored=_stored(_DENSES, _NORMS, _TABLES),
+    stored=stored_as(_DENSES, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^pooler\."),
     form=Form("tanh"),
-    head=_head("classifier.dense", "classifier.out_proj"),
+    head=head_of("classifier.dense", "classifier.out_proj"),
     pooler=False,
     positions="after padding",
 )
@@ -194,10 +83,10 @@ _ELECTRA = dataclasses.replace(
     _BERT,
     prefix="electra.",
     keys={**_BERT.keys, "embedding_size": "embedding_size"},
-    stored=_stored(_DENSES | {paths.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
+    stored=stored_as(_DENSES | {paths.PROJECTION: "embeddings_project"}, _NORMS, _TABLES),
     foreign=re.compile(rf"{_FOREIGN}|^(discriminator_predictions|generator_predictions|generator_lm_head)\."),
     form=Form("gelu"),
-    head=_head("classifier.dense", "classifier.out_proj"),
+    head=head_of("classifier.dense", "classifier.out_proj"),
     pooler=False,
 )
 _DISTILBERT = dataclasses.replace(
@@ -216,7 +105,7 @@ _DISTILBERT = dataclasses.replace(
     fixed={"type_vocab_size": 0, "layer_norm_eps": 1e-12},
     unsaid={"pad_token_id": 0, "initializer_range": 0.02},
     accepted={"activation": ("gelu",)},
-    stored=_stored(
+    stored=stored_as(
         {
             paths.QUERY: "transformer.layer.{i}.attention.q_lin",
             paths.KEY: "transformer.layer.{i}.attention.k_lin",
@@ -234,7 +123,7 @@ _DISTILBERT = dataclasses.replace(
     ),
     foreign=re.compile(rf"{_FOREIGN}|^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier)\."),
     form=Form("relu", drops_input=False),
-    head=_head("pre_classifier", "classifier"),
+    head=head_of("pre_classifier", "classifier"),
     pooler=False,
     drops_attention_output=False,
 )
@@ -376,7 +265,7 @@ _DEBERTA = dataclasses.replace(
         "pooler_hidden_act": ("gelu",),
         "pooler_dropout": (0,),
     },
-    stored=_stored(
+    stored=stored_as(
         {path: re.sub(r"(query|key|value)$", r"\1_proj", name) for path, name in _DENSES.items()}
         | {paths.CONVOLUTION: "encoder.conv.conv"},
         _NORMS | {paths.OFFSET_NORM: "encoder.LayerNorm", paths.CONVOLUTION_NORM: "encoder.conv.LayerNorm"},
@@ -384,7 +273,7 @@ _DEBERTA = dataclasses.replace(
     ),
     foreign=re.compile(rf"{_FOREIGN}|^(pooler|lm_predictions|mask_predictions)\.|^embeddings\.position_embeddings\."),
     form=Form("gelu", drops_input=False),
-    head=_head("pooler.dense", "classifier"),
+    head=head_of("pooler.dense", "classifier"),
     pooler=False,
     positions="offsets",
     respell=_deberta_as_published,

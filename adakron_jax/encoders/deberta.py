@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax.lax import slice_in_dim
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
@@ -34,27 +36,26 @@ def _rows(config: EncoderConfig) -> Int[np.ndarray, " offsets"]:
     return (size + buckets).clip(0, 2 * size - 1).astype(np.int32)
 
 
-def _reached(seq: Any, config: EncoderConfig) -> slice:
-    """The rows that offsets between so many tokens have; all, where their number is known only when it runs."""
-    if not isinstance(seq, int):
-        return slice(0, 2 * config.position_buckets)
-    rows, most = _rows(config), min(seq - 1, config.relative_reach)
-    return slice(int(rows[config.relative_reach - most]), int(rows[config.relative_reach + most]) + 1)
+def _reached(seq: int, config: EncoderConfig) -> tuple[int, int]:
+    """The first and the last row that offsets between so many tokens have."""
+    reach, most = config.relative_reach, min(seq - 1, config.relative_reach)
+    return int(_rows(config)[reach - most]), int(_rows(config)[reach + most])
 
 
 def _of_offsets(vectors: Float[Array, "rows *rest"], offsets: Any, seq: Any, config: EncoderConfig) -> Array:
-    """The vectors of some offsets, from those of the rows that are reached."""
-    at = offsets.clip(-config.relative_reach, config.relative_reach) + config.relative_reach
-    rows = _rows(config) - _reached(seq, config).start
+    """The vectors of some offsets, from those of all rows or of the rows that are reached."""
+    reach, whole = config.relative_reach, 2 * config.position_buckets
+    rows = _rows(config) - (0 if len(vectors) == whole else _reached(seq, config)[0])
+    at = offsets.clip(-reach, reach) + reach
     rows = rows[at] if isinstance(at, np.ndarray) else jnp.take(jnp.asarray(rows), at, axis=0)
     return jnp.take(vectors, rows, axis=0, mode="clip")
 
 
 def _skewed(x: Float[Array, "rows heads seq offsets"]) -> Float[Array, "rows heads seq seq"]:
-    """Of 2 seq columns, column seq - 1 - i + j of row i as column j: no gather, and no scatter in the backward pass."""
-    *batch, seq, _ = x.shape
-    flat = x.reshape(*batch, -1)[..., seq - 1 : seq - 1 + seq * (2 * seq - 1)]
-    return flat.reshape(*batch, seq, 2 * seq - 1)[..., :seq]
+    """Column seq - i + j of row i as column j: no gather, and no scatter in the backward pass."""
+    *batch, seq, columns = x.shape
+    moved = slice_in_dim(x.reshape(*batch, columns, seq), 1, columns, axis=-2)
+    return slice_in_dim(moved.reshape(*batch, seq, columns - 1), 0, seq, axis=-1)
 
 
 class Embeddings(Part):
@@ -66,8 +67,11 @@ class Embeddings(Part):
         x = self.norm()(self.table(config.vocab_size, "word")(inputs.tokens))
         x = Dropout(config.hidden_dropout)(x, everywhere["deterministic"])
         x = self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, **everywhere)
-        reached = _reached(inputs.tokens.shape[1], config)
-        offsets = self.table(2 * config.position_buckets, "offset")(np.arange(reached.start, reached.stop))
+        seq, first, last = inputs.tokens.shape[1], 0, 2 * config.position_buckets - 1
+        # What a method makes of some vectors may depend on the others; a length may be known only when it runs.
+        if isinstance(seq, int) and self.method.pointwise:
+            first, last = _reached(seq, config)
+        offsets = self.table(2 * config.position_buckets, "offset")(np.arange(first, last + 1))
         return Stream(x, offsets=self.norm("offset_norm")(offsets)[None])
 
 
@@ -101,7 +105,7 @@ class Attention(attention.Attention):
             )
             from_queries = einsum("rhqd,rkhd->rhqk", scaled, of_keys)
             return from_queries + jnp.einsum("rhkd,rkhd->rhk", keys, of_queries)[:, :, None]
-        offsets = seq - 1 - numbers(2 * seq)  # of query to key, in the order of `_skewed`
+        offsets = seq - numbers(2 * seq)  # of query to key, in the order of `_skewed`, which does not read the first
         from_queries = einsum("rhqd,ohd->rhqo", scaled, _of_offsets(of_keys, offsets, seq, config))
         from_keys = einsum("rhkd,ohd->rhko", keys, _of_offsets(of_queries, -offsets, seq, config))
         return _skewed(from_queries) + _skewed(from_keys).swapaxes(2, 3)
@@ -133,13 +137,14 @@ class Convolution(Part):
         normal = nn.initializers.normal(config.initializer_range)
         kernel = self.param("kernel", normal, (size, width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         margin = (size // 2, size // 2)
         wider, segments = jnp.pad(x, ((0, 0), margin, (0, 0))), jnp.pad(places.segments, ((0, 0), margin))
         neighbours = [
-            jnp.where((segments[:, tap : tap + seq] == places.segments)[:, :, None], wider[:, tap : tap + seq], 0)
-            for tap in range(size)
+            jnp.where((beside(segments) == places.segments)[:, :, None], beside(wider), 0)
+            for beside in (lambda x, tap=tap: slice_in_dim(x, tap, tap + seq, axis=1) for tap in range(size))
         ]
         y = matmul(jnp.concatenate(neighbours, axis=-1), kernel.reshape(-1, width)) + bias[None, None]
         y = gelu(Dropout(config.hidden_dropout)(y, deterministic))
-        return stream.replace(x=self.norm()(stream.x + (y if starts is None else take(y, starts))))
+        y = y if starts is None else take(y, starts)
+        return Stream(self.norm()(stream.x + y), offsets=stream.offsets)

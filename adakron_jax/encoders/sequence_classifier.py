@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from adakron_jax.architectures.architecture import Form
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import Pooling
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
-from adakron_jax.architectures.tables import Form
 from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank, check

@@ -1,5 +1,6 @@
 """An ONNX graph in the making: tensors, constants, and shapes that are known only when it runs."""
 
+import ast
 import dataclasses
 from typing import Any
 
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 20, 9
 # Integers are as wide as ONNX has shapes and indices.
 TYPES = {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "u": TensorProto.INT64, "b": TensorProto.BOOL}
+_OF_SIZES = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Pow: "Pow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Graph:
         self.weights: dict[str, np.ndarray] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self._made: dict[Any, tuple[Tensor, ...]] = {}
-        self._sized: dict[Any, tuple[str, int]] = {}  # a size -> a tensor and its axis of that size
+        self._sized: dict[str, tuple[str, int]] = {}  # a size as it is written -> a tensor and its axis of that size
         self._transposed: dict[Tensor, tuple[Tensor, tuple[int, ...]]] = {}
 
     def input(self, name: str, shape: tuple[Any, ...], dtype: np.dtype) -> Tensor:
@@ -52,7 +54,7 @@ class Graph:
     def _known(self, tensor: Tensor) -> Tensor:
         for axis, size in enumerate(tensor.shape):
             if not isinstance(size, int):
-                self._sized.setdefault(size, (tensor.name, axis))
+                self._sized.setdefault(_written(size), (tensor.name, axis))
         return tensor
 
     def constant(self, array: Any, name: str = "") -> Tensor:
@@ -76,8 +78,20 @@ class Graph:
         return parts[0] if len(parts) == 1 else self.add("Concat", (len(shape),), *parts, axis=0)
 
     def _size(self, size: Any) -> Tensor:
-        name, axis = self._sized[size]
-        return self.add("Shape", (1,), Tensor(name, ()), start=axis, end=axis + 1)
+        """One symbolic size: of a tensor that has it, or computed as it is written, `2*length^2 + -1*length`."""
+        return self._computed(_parsed(size))
+
+    def _computed(self, size: Any) -> Tensor:
+        if (known := self._sized.get(ast.unparse(size))) is not None:
+            return self.add("Shape", (1,), Tensor(known[0], ()), start=known[1], end=known[1] + 1)
+        match size:
+            case ast.BinOp(left, operator, right) if type(operator) in _OF_SIZES:
+                return self.add(_OF_SIZES[type(operator)], (1,), self._computed(left), self._computed(right))
+            case ast.UnaryOp(ast.USub(), operand):
+                return self.add("Neg", (1,), self._computed(operand))
+            case ast.Constant(int(number)):
+                return self.ints(number)
+        raise ValueError(f"the size {ast.unparse(size)} has no equal in ONNX here")
 
     def expand(self, x: Tensor, shape: tuple[Any, ...]) -> Tensor:
         """Of a shape to which it broadcasts."""
@@ -147,6 +161,14 @@ class Graph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+
+
+def _parsed(size: Any) -> ast.expr:
+    return ast.parse(str(size).replace("^", "**"), mode="eval").body
+
+
+def _written(size: Any) -> str:
+    return ast.unparse(_parsed(size))
 
 
 def type_of(dtype: Any) -> int:
