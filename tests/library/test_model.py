@@ -331,3 +331,28 @@ def test_a_method_s_field_of_another_type_is_refused(fields: dict[str, Any], com
     with pytest.raises(ValueError, match=complaint):
         ak.AdaKron(**fields)
     assert ak.AdaKron([12, 4]) == ak.AdaKron((12, 4))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_loss_is_the_mean_over_a_batch_s_examples_by_their_weights(tiny: Path, made: tuple[Any, Any]):
+    model, params = made
+    examples = ak.Tokenizer.from_pretrained(str(tiny)).encode(["so good", "so bad", "so"], 16, labels=[1, 0, 2])
+    (batch,) = ak.pack(examples, 8, seed=None)
+    logits = model.apply({"params": params}, batch.inputs)
+    there = batch.weights > 0
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits[there], batch.labels[there]).mean()
+    np.testing.assert_allclose(ak.loss(model, logits, batch), expected, rtol=1e-6)
+    doubled = batch.replace(weights=2 * batch.weights)
+    np.testing.assert_allclose(ak.loss(model, logits, doubled), expected, rtol=1e-6)
+
+
+def test_a_loss_of_two_passes_takes_the_other_one(tiny: Path):
+    model, params = ak.from_pretrained(str(tiny), ak.AdaMix(), key=KEY)
+    (batch,) = ak.pack(ak.Tokenizer.from_pretrained(str(tiny)).encode(["so good"], 16, labels=[1]), 8)
+    logits = model.apply({"params": params}, batch.inputs)
+    with pytest.raises(ValueError, match="again is None, of adamix with consistency"):
+        ak.loss(model, logits, batch)
+    assert ak.loss(model, logits, batch, lambda: logits + jnp.eye(2)[None, :1]) > ak.loss(
+        model, logits, batch, lambda: logits
+    )
+    with pytest.raises(ValueError, match="model carries no card"):
+        ak.loss(model.clone(card=None), logits, batch, lambda: logits)
