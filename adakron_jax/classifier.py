@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.frames import is_frame, of_frame
+from adakron_jax.data.frames import frame_like, is_frame, of_frame
 from adakron_jax.data.labels import SURROGATE, plain
 from adakron_jax.data.table import Table
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
@@ -76,7 +76,15 @@ class Classifier(abc.ABC):
     def problem(self) -> Problem:
         return self.card.problem
 
-    def _predict(self, texts: Any, problem: Problem, with_logits: bool = False) -> Any:
+    def __repr__(self) -> str:
+        said = f"{self.card.method.name} on {self.card.base}: {self.problem.described()}"
+        return f"{type(self).__name__}({said})"
+
+    def _predict(self, texts: Any, problem: Problem, with_logits: bool = False, probabilities: bool = False) -> Any:
+        if is_frame(texts):
+            logits = self.logits(self._columns(texts))
+            given = {"logits": logits.tolist()} if with_logits else {}
+            return frame_like(texts, problem.as_columns(logits, probabilities) | given)
         if isinstance(texts, str | tuple):
             return next(self._stream(iter([texts]), problem, with_logits))
         stream = self._stream(self._examples(texts), problem, with_logits)
@@ -89,12 +97,16 @@ class Classifier(abc.ABC):
     def _examples(self, given: Any) -> Iterator[Any]:
         """The examples of what `predict` is given, of a frame its text columns."""
         if is_frame(given):
-            names = self.card.texts or ("text",)
-            columns = self.problem.read(of_frame(given, names), names)
+            columns = self._columns(given)
             return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
         if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
             raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
         return iter(given)
+
+    def _columns(self, frame: Any) -> Columns:
+        """The text columns of a frame, by the names that the adapter has for them."""
+        names = self.card.texts or ("text",)
+        return self.problem.read(of_frame(frame, names), names)
 
     def encode(self, columns: Columns) -> Examples:
         """The texts of examples, or their first and their second texts, as the model reads them."""
@@ -202,7 +214,9 @@ class TextClassifier(Classifier):
     def predict(self, texts: Iterator[Text], *, with_logits: bool = False) -> Iterator[Prediction]: ...
     @overload
     def predict(self, texts: Iterable[Text], *, with_logits: bool = False) -> list[Prediction]: ...
-    def predict(self, texts: Any, *, with_logits: bool = False) -> Any:
+    @overload
+    def predict(self, texts: Any, *, with_logits: bool = False, probabilities: bool = False) -> Any: ...
+    def predict(self, texts: Any, *, with_logits: bool = False, probabilities: bool = False) -> Any:
         """The prediction of one text, or those of many in their order.
 
         Texts are taken a window at a time, sorted by length and packed within it.
@@ -210,12 +224,15 @@ class TextClassifier(Classifier):
         Args:
           texts: a text, or a tuple of two texts that are read together; any iterable of texts or pairs, for a list; an
             iterator of them, for an iterator that reads on only as it is read; or a frame of pandas, polars, pyarrow
-            or `datasets`, for a list, whose columns are those that the adapter names.
+            or `datasets`, whose columns are those that the adapter names, for a frame of the same library, with the
+            same index if it has one, of the columns `prediction` and `score`.
+          with_logits: give logits too.
+          probabilities: of a frame a column of each label's probability too.
 
         Raises:
           ValueError: something is neither a text nor a pair of texts, or pairs and single texts are mixed.
         """
-        return self._predict(texts, self.problem, with_logits)
+        return self._predict(texts, self.problem, with_logits, probabilities)
 
     def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.

@@ -35,6 +35,8 @@ class TokenClassifier(Classifier):
     def predict(self, texts: Iterator[str | list[str]], *, decode: Decode = ...) -> Iterator[list[Entity]]: ...
     @overload
     def predict(self, texts: Iterable[str | list[str]], *, decode: Decode = ...) -> list[list[Entity]]: ...
+    @overload
+    def predict(self, texts: Any, *, decode: Decode = ...) -> Any: ...
     def predict(self, texts: Any, *, decode: str = "viterbi") -> Any:
         """The entities of one text, or those of many in their order.
 
@@ -43,7 +45,8 @@ class TokenClassifier(Classifier):
 
         Args:
           texts: a text; any iterable of texts, or of lists of words, for a list; an iterator of them, for an iterator
-            that reads on only as it is read; or a frame, as `TextClassifier.predict` takes it.
+            that reads on only as it is read; or a frame, for one of a column `entities`, as `TextClassifier.predict`
+            takes it.
           decode: `viterbi` takes the most probable tags of those sequences that are valid; `argmax` the most probable
             tag of each word, of which one inside of an entity that nothing began begins one.
 

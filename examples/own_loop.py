@@ -21,7 +21,7 @@ with open(table, encoding="utf-8", newline="") as file:
     rows = list(csv.DictReader(file))
 labels = sorted({row[label] for row in rows})
 method = ak.AdaKron(factors=(12, 4))
-model, params = ak.from_pretrained(name, method, labels, key=jax.random.key(0), pooling="mean", dtype="bf16")
+model, params = ak.from_pretrained(name, method, labels, key=jax.random.key(0), dtype="bf16")
 trainable, frozen = ak.split_params(params, method)
 frozen = jax.tree.map(lambda leaf: leaf.astype(model.dtype), frozen)  # as matmuls read it; what trains stays float32
 codes = [labels.index(row[label]) for row in rows]

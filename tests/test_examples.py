@@ -68,7 +68,7 @@ def test_the_notebook_runs(working: Path):
     names: dict = {}
     for cell in cells:
         exec(cell.replace(MODEL, "tiny"), names)
-    assert set(names["classifier"].card.problem.labels) == {"negative", "positive"}
+    assert set(names["classifier"].card.problem.labels) == {"mixed", "negative", "positive"}
     assert not any(cell.get("outputs") for cell in notebook["cells"])
 
 

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import datasets
 import jax
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 
 import adakron_jax as ak
@@ -72,6 +75,31 @@ def test_predictions_are_those_of_each_text_alone(classifier: ak.TextClassifier)
         assert tuple(prediction.probabilities) == names
         assert prediction.score == max(prediction.probabilities.values()) == prediction.probabilities[prediction.label]
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("make_frame", [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict])
+def test_predictions_of_a_frame_are_one_of_its_library(classifier: ak.TextClassifier, make_frame: Any):
+    predictions, frame = classifier.predict(TEXTS[:3]), make_frame({"text": TEXTS[:3]})
+    predicted = classifier.predict(frame, probabilities=True, with_logits=True)
+    assert type(predicted) is type(frame)
+    assert list(predicted["prediction"].to_pylist() if make_frame is pyarrow.table else predicted["prediction"]) == [
+        prediction.label for prediction in predictions
+    ]
+    heads = getattr(predicted, "column_names", getattr(predicted, "columns", None))
+    shares = [f"probability_{name}" for name in classifier.problem.labels]
+    assert list(heads) == ["prediction", "score", *shares, "logits"]
+
+
+def test_predictions_of_pandas_join_their_frame(classifier: ak.TextClassifier):
+    frame = pandas.DataFrame({"text": TEXTS[:3]}, index=[5, 3, 8])
+    joined = frame.join(classifier.predict(frame))
+    assert joined["prediction"].notna().all()
+
+
+def test_it_prints_what_it_is(classifier: ak.TextClassifier):
+    said = repr(classifier)
+    assert said.startswith("TextClassifier(adakron on ")
+    assert said.endswith(": classification of 3 labels: neg, neutral, pos)")
 
 
 def test_pairs_are_read_together(classifier: ak.TextClassifier):
