@@ -28,7 +28,7 @@ from adakron_jax.problems import Problem, make
 from adakron_jax.splice import Method
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
-from tests.encoders.architectures import TINY
+from tests.support.architectures import TINY
 
 SIZES = {"hidden_size": 128, "intermediate_size": 64, "initializer_range": 0.1}
 BINARY = make("classification", ("no", "yes"))

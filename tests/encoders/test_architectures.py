@@ -17,7 +17,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head
 from adakron_jax.params import flatten
-from tests.encoders.architectures import MODERNBERT, TINY
+from tests.support.architectures import MODERNBERT, TINY
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 BASES = sorted(path.name for path in ORACLES.glob("base-*") if path.name != "base-bert-legacy")

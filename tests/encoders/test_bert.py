@@ -20,7 +20,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method, Site, Splice
-from tests.encoders.architectures import BERT, DISTINCT, MODERNBERT
+from tests.support.architectures import BERT, DISTINCT, MODERNBERT
 
 LENGTHS = (5, 9, 3, 7)
 ALL = pytest.mark.parametrize("config", DISTINCT, ids=lambda config: config.model_type)

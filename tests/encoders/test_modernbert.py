@@ -12,8 +12,8 @@ from adakron_jax.encoders.inputs import blank
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import BitFit, Hadamard, Head
 from adakron_jax.params import flatten
-from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import LENGTHS, packed_pairs
+from tests.support.architectures import MODERNBERT
 
 LOCAL = dataclasses.replace(MODERNBERT, num_layers=1, global_every=2, window=4)
 

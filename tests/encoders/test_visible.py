@@ -15,8 +15,8 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten
 from adakron_jax.splice import Method, Site, Splice
-from tests.encoders.architectures import BERT, MODERNBERT
 from tests.encoders.test_bert import packed_pairs
+from tests.support.architectures import BERT, MODERNBERT
 
 
 class Watch(nn.Module):

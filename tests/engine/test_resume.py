@@ -26,6 +26,7 @@ from train.output import journal
 ROOT = Path(__file__).parents[2]
 EPOCHS, STEPS = 3, 16  # of a run, and of an epoch
 LAST = EPOCHS * STEPS
+RANDOM = random.Random(0)  # of the steps after which runs are killed
 DEADLINE = 300.0  # seconds until a process must have come to its step
 
 
@@ -129,7 +130,7 @@ def interrupt(words: list[str], folder: Path, step: int, number: signal.Signals)
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(flags: Flags, uninterrupted: Outcome, tmp_path: Path):
-    step = random.randint(1, 2 * LAST // 3)
+    step = RANDOM.randint(1, 2 * LAST // 3)
     print(f"killed after step {step}")
     killed = interrupt(flags(tmp_path / "run"), tmp_path / "run", step, signal.SIGKILL)
     assert killed.code == -signal.SIGKILL
@@ -144,7 +145,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(flags: Flags, uninterrup
 def test_a_terminated_run_saves_its_state_and_continues_from_there(
     flags: Flags, uninterrupted: Outcome, tmp_path: Path
 ):
-    step = random.randint(1, 2 * LAST // 3)
+    step = RANDOM.randint(1, 2 * LAST // 3)
     print(f"terminated after step {step}")
     stopped = interrupt(flags(tmp_path / "run"), tmp_path / "run", step, signal.SIGTERM)
     assert stopped.code == 130

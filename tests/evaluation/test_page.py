@@ -9,7 +9,7 @@ from adakron_jax.evaluation import page, terminal
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.problems import make
 from tests.evaluation.test_assessment import classified, numbers, several
-from tests.wellformed import Wellformed
+from tests.support.wellformed import Wellformed
 
 HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred\u202etxt", "[bold]{{ 7 * 7 }}[/bold]", "日本語 :smile:")
 

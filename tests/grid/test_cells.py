@@ -15,9 +15,9 @@ from rich.console import Console
 from adakron_jax.architectures.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
 from adakron_jax.paper.sizes import ROWS
-from tests.conftest import result_of
 from tests.engine.test_run import Ended, call
 from tests.options.test_options import GRIDS, write_encoder
+from tests.support.results import result_of
 from train import terminal
 from train.data.glue import SUITES
 from train.engine import loop

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from benchmarks.reliability.runs import ROOT, differences, journal, outcome
-from tests.conftest import result_of
 from tests.engine.test_run import call
+from tests.support.results import result_of
 from train import signals
 from train.engine import loop
 from train.grid import local, schedule

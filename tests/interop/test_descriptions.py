@@ -20,9 +20,9 @@ from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens
 from benchmarks.shapes import write_encoder
-from tests.encoders.architectures import MODERNBERT
-from tests.interop.made_up import BASES, TOKENS, card_of
 from tests.methods.test_fuse import random_leaves
+from tests.support.adapters import BASES, TOKENS, card_of
+from tests.support.architectures import MODERNBERT
 
 HERE = Path(__file__).parent
 LABELS = ("no", "yes", "perhaps")

@@ -18,8 +18,8 @@ from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
-from tests.interop.made_up import BASES, CASES, TOKENS, card_of
 from tests.methods.test_fuse import random_leaves
+from tests.support.adapters import BASES, CASES, TOKENS, card_of
 
 AUTHORS = [
     ("authors", "bert", methods.AdaKron((3, 4)), {}),

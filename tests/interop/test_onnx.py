@@ -30,10 +30,10 @@ from adakron_jax.interop.onnx.proto import model_of
 from adakron_jax.params import unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method, Site, Splice
-from tests.encoders.architectures import BERT, DISTINCT, TINY
-from tests.interop.made_up import card_of
 from tests.methods.test_contract import CASES, named
 from tests.methods.test_fuse import random_leaves
+from tests.support.adapters import card_of
+from tests.support.architectures import BERT, DISTINCT, TINY
 
 LABELS = make("classification", ("no", "yes", "perhaps"))
 CLOSE = 1e-4

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders import pretrained
-from tests.hub_server import HubServer, Repositories
+from tests.support.hub_server import HubServer, Repositories
 from train.data.glue import TASKS
 from train.data.sources import HUB
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from adakron_jax import adapter
-from tests.hub_server import HubServer
 from tests.library.test_adapter import CARD, assert_same_bits, random_tree
+from tests.support.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
 # Runs commands one after another, and counts the seconds the hub's client would wait rather than waiting them.

@@ -17,8 +17,8 @@ from adakron_jax.methods.registry import METHODS, make_method, register
 from adakron_jax.params import budget, count, flatten, merge_params, split_params, unflatten
 from adakron_jax.problems import Classification
 from adakron_jax.splice import Method, Site, is_trainable
-from tests.encoders.architectures import DISTINCT
 from tests.encoders.test_bert import LENGTHS, examples
+from tests.support.architectures import DISTINCT
 from train.engine import optim
 from train.engine.sharding import make_shardings
 from train.engine.step import TrainState, compile_steps, init_state

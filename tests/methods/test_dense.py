@@ -14,8 +14,8 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.splice import DENSES, Method, Site, Splice
-from tests.encoders.architectures import BERT, MODERNBERT
 from tests.encoders.test_bert import packed_pairs
+from tests.support.architectures import BERT, MODERNBERT
 
 
 class Doubled(nn.Module):

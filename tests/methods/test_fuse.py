@@ -15,8 +15,8 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods.registry import METHODS, fusable, fuse
 from adakron_jax.params import Tree, flatten, graft
 from adakron_jax.splice import DENSES, Leaves, Method, is_added
-from tests.encoders.architectures import MODERNBERT
 from tests.encoders.test_bert import BERT, packed_pairs
+from tests.support.architectures import MODERNBERT
 
 CONFIG = dataclasses.replace(BERT, hidden_size=64, num_layers=2, intermediate_size=128)
 MODERN = dataclasses.replace(MODERNBERT, hidden_size=64, num_layers=2, intermediate_size=128)

@@ -13,7 +13,7 @@ import pytest
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.methods import AdaKron, Full, Head
-from tests.conftest import result_of
+from tests.support.results import result_of
 from train.data.glue import TASKS
 from train.options.command import parse, parse_command
 from train.options.config import RunConfig, options

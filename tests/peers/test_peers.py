@@ -20,8 +20,8 @@ from adakron_jax.encoders.inputs import padded
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method
-from tests.interop.made_up import CASES, card_of
 from tests.methods.test_fuse import random_leaves
+from tests.support.adapters import CASES, card_of
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"

@@ -9,9 +9,9 @@ import pytest
 
 from adakron_jax.evaluation import assess
 from adakron_jax.problems import Problem, make
-from tests.conftest import write_result
 from tests.report.test_report import records, report
-from tests.wellformed import Wellformed
+from tests.support.results import write_result
+from tests.support.wellformed import Wellformed
 from train.options.config import RunConfig
 
 REVIEWS = make("classification", ("bad", "good", "<b>so-so</b>"))

@@ -16,8 +16,8 @@ from adakron_jax.architectures.config import BERT_BASE, ROBERTA_LARGE, EncoderCo
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
-from tests.conftest import write_result
-from tests.wellformed import Wellformed
+from tests.support.results import write_result
+from tests.support.wellformed import Wellformed
 from train.data.glue import TASKS
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES

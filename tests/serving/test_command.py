@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from adakron_jax.cli.main import main
-from tests.hub_server import HubServer
 from tests.serving.conftest import Served, wait_for
+from tests.support.hub_server import HubServer
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "interop"
 BASES = {"bert": HERE / "_bert-base", "roberta": HERE / "_roberta-base"}
 DENSES = ("query", "key", "value", "attention_dense", "ffn_inner", "ffn_dense")
 TOKENS = {"problem": make("tokens", ("O", "B-place", "I-place", "B-name", "I-name"))}

@@ -1,0 +1,1 @@
+"""What several tests need: servers, encoders, runs and adapters that are made up."""
