@@ -14,44 +14,51 @@ import numpy as np
 from adakron_jax.params import refuse
 
 Leaves = dict[str, np.ndarray]
-Layout = Literal["same", "transposed", "column", "row"]
+Layout = Literal["same", "transposed", "flat", "column", "row"]
 _NUMBERS = ("float32", "float16", "bfloat16")
 _SHOWN = 4  # problems of one kind that a message lists
 
 
 class Piece(NamedTuple):
-    """A tensor of the file.
+    """A tensor of the file, or a part of one.
 
     Attributes:
       name: its name there.
       shape: in our layout.
-      layout: how it lies there: `transposed`, its first two axes exchanged, a vector as a `column` [n, 1] or a `row`
-        [1, n].
+      layout: how it lies there: `transposed`, its first two axes exchanged; `flat`, row by row in one vector; a vector
+        as a `column` [n, 1] or a `row` [1, n].
+      part, of: it is the `part`-th of `of` equal parts of the tensor, along our last axis.
     """
 
     name: str
     shape: tuple[int, ...]
     layout: Layout = "same"
+    part: int = 0
+    of: int = 1
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The tensor's shape in our layout."""
+        return (*self.shape[:-1], self.shape[-1] * self.of)
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         match self.layout:
             case "transposed":
-                return (*self.shape[1::-1], *self.shape[2:])
+                return (*self.whole[1::-1], *self.whole[2:])
             case "column":
-                return (*self.shape, 1)
+                return (*self.whole, 1)
             case "row":
-                return (1, *self.shape)
-        return self.shape
+                return (1, *self.whole)
+            case "flat":
+                return (math.prod(self.whole),)
+        return self.whole
 
-    def taken(self, tensor: np.ndarray) -> np.ndarray:
-        """The tensor in our layout."""
-        return tensor.swapaxes(0, 1) if self.layout == "transposed" else tensor.reshape(self.shape)
-
-    def stored(self, leaf: np.ndarray) -> np.ndarray:
-        """The part of a leaf that the tensor holds, as it lies there."""
-        part = leaf[tuple(map(slice, self.shape))]
-        return part.swapaxes(0, 1) if self.layout == "transposed" else part.reshape(self.stored_shape)
+    def within(self, tensor: np.ndarray) -> np.ndarray:
+        """Where it is in the tensor, in our layout: a view, to read and to write."""
+        whole = tensor.swapaxes(0, 1) if self.layout == "transposed" else tensor.reshape(self.whole)
+        width = self.shape[-1]
+        return whole[..., self.part * width : (self.part + 1) * width]
 
 
 class Slot(NamedTuple):
@@ -87,9 +94,9 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
     Raises:
       ValueError: tensors are missing, misshapen, of no number type or belong to no slot.
     """
-    missing, misshapen, known = [], [], set()
-    for piece in (piece for slot in slots for piece in slot.all):
-        known.add(piece.name)
+    missing, misshapen = [], []
+    known = {piece.name: piece for slot in slots for piece in slot.all}
+    for piece in known.values():
         tensor = tensors.get(piece.name)
         if tensor is None:
             missing.append(f"missing {piece.name} {piece.stored_shape}")
@@ -97,7 +104,7 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
             misshapen.append(f"{piece.name} holds {tensor.dtype.name}, accepted: {', '.join(_NUMBERS)}")
         elif tensor.shape != piece.stored_shape:
             misshapen.append(f"misshapen {piece.name} {tensor.shape}, expected {piece.stored_shape}")
-    unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known)]
+    unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known.keys())]
     refuse(problem for kind in (misshapen, missing, unexpected) for problem in _shortened(kind))
     return {path: leaf for slot in slots for path, leaf in _leaves(slot, tensors)}
 
@@ -113,18 +120,39 @@ def _leaves(slot: Slot, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str
     for path, piece in slot.by_path.items():
         leaf = np.full(shape, 0.0 if piece else slot.fill, np.float32)
         if piece:
-            leaf[tuple(map(slice, piece.shape))] = piece.taken(tensors[piece.name])
+            leaf[tuple(map(slice, piece.shape))] = piece.within(tensors[piece.name])
         yield path, leaf
 
 
 def put(slots: Sequence[Slot], leaves: Mapping[str, Any]) -> Leaves:
     """The inverse: the file's tensors from the leaves."""
-    return {
-        piece.name: np.ascontiguousarray(piece.stored(np.asarray(leaves[path], np.float32)))
-        for slot in slots
-        for path, piece in slot.by_path.items()
-        if piece
-    }
+    tensors: Leaves = {}
+    for path, piece in (pair for slot in slots for pair in slot.by_path.items()):
+        if piece:
+            if piece.name not in tensors:
+                tensors[piece.name] = np.zeros(piece.stored_shape, np.float32)
+            leaf = np.asarray(leaves[path], np.float32)
+            piece.within(tensors[piece.name])[...] = leaf[tuple(map(slice, piece.shape))]
+    return tensors
+
+
+def pieces(
+    modules: Mapping[int, str],
+    ending: str,
+    shape: tuple[int | Mapping[str, int], ...],
+    layout: Layout = "same",
+) -> dict[int, Piece | None]:
+    """The tensor with this ending of each layer's module; none where the module's name is empty.
+
+    Args:
+      shape: a size that is not every module's has one for each name.
+    """
+
+    def piece(name: str) -> Piece:
+        sizes = (size if isinstance(size, int) else size[name] for size in shape)
+        return Piece(name + ending, tuple(sizes), layout)
+
+    return {layer: piece(name) if name else None for layer, name in modules.items()}
 
 
 def of_each(modules: Mapping[int, str], piece: Callable[[str], Piece]) -> dict[int, Piece | None]:

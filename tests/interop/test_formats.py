@@ -118,7 +118,7 @@ REFUSED: list[tuple[str, Method, dict[str, Any], str]] = [
     ),
     ("huggingface", methods.LoRA(r=2), {"pooling": "first"}, "accepted: the own head of bert"),
     ("peft", methods.LoRA(r=2), {"head": "tanh"}, "an adapter of peft cannot have a head of the form 'tanh'"),
-    ("peft", methods.AdaKron((2, 2)), {}, "method adakron has no equal in peft; accepted: ia3, krona, lora"),
+    ("peft", methods.AdaKron((2, 2)), {}, "method adakron has no equal in peft; accepted: c3a, "),
     ("peft", methods.Prefix(length=2, mid=2), {}, "method.shift_positions is False"),
     ("peft", methods.KronA(a_shape=(2, 16)), {}, "method.a_shape is (2, 16)"),
     ("peft", methods.IA3(("ffn_hidden", "ffn_dense")), {}, "method.targets scales inputs and outputs of bert.encoder"),

@@ -15,13 +15,12 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.adapterhub import bottlenecks
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
-from adakron_jax.interop.adapterhub.prefixes import FLAT, as_prefix, describe_prefix, prefix_slots, read_prefix
+from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
 from adakron_jax.interop.adapterhub.reft import describe_reft, read_reft, reft_slots, with_signs, without_unused
 from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
-from adakron_jax.interop.adapterhub.updates import describe_ia3, describe_lora, lora_slots, present, read_lora
+from adakron_jax.interop.adapterhub.updates import describe_lora, lora_slots, read_lora
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import CLASSES, Base, Imported, tensors_of
-from adakron_jax.interop.peft.prefixes import join_prompts, split_prompts
 from adakron_jax.interop.slots import Slot, put, take
 from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
 from adakron_jax.splice import Method
@@ -55,9 +54,6 @@ def read(folder: Path, base: Base) -> Imported:
         leaves = take(slots, tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if FLAT in leaves:
-        assert isinstance(method, Prefix | UniPELT)
-        leaves |= split_prompts(leaves.pop(FLAT), config, as_prefix(method), method.name)
     head = read_head(folder, config)
     return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head, trained_on)
 
@@ -75,25 +71,25 @@ def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, n
 
 
 def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Method, list[Slot]]:
-    kind = fields.left.pop("architecture", None)
-    if kind is None:
-        measured = bottlenecks.read(fields, config)
-        method, slots = measured.method, bottlenecks.slots(measured, name, config)
-    elif kind == "union":
-        method, slots = read_unipelt(fields, name, config)
-    elif kind == "prefix_tuning":
-        fields.must(use_gating=False)
-        method = read_prefix(fields, config)
-        slots = prefix_slots(method, name, config)
-    elif kind == "lora":
-        fields.must(use_gating=False)
-        method = read_lora(fields, config)
-        slots = lora_slots(method, name, present(method, config), config)
-    elif kind == "reft":
-        method = read_reft(fields, config)
-        slots = reft_slots(method, name, config)
-    else:
-        raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, reft, union")
+    match kind := fields.left.pop("architecture", None):
+        case None:
+            method, widths = bottlenecks.read(fields, config)
+            slots = bottlenecks.slots(method, widths, name, config)
+        case "union":
+            method, slots = read_unipelt(fields, name, config, lambda part: _read_method(part, name, config))
+        case "prefix_tuning":
+            fields.must(use_gating=False)
+            method = read_prefix(fields, config)
+            slots = prefix_slots(method, name, config)
+        case "lora":
+            fields.must(use_gating=False)
+            method = read_lora(fields, config)
+            slots = lora_slots(method, name, config)
+        case "reft":
+            method = read_reft(fields, config)
+            slots = reft_slots(method, name, config)
+        case _:
+            raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, reft, union")
     fields.done()
     return method, slots
 
@@ -109,9 +105,6 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
     said, slots = _write_method(card.method, leaves, name, config)
     leaves = with_signs(leaves)
-    if any(slot.path == FLAT for slot in slots):
-        assert isinstance(card.method, Prefix | UniPELT)
-        leaves[FLAT] = join_prompts(leaves, config, as_prefix(card.method), card.method.name).reshape(-1)
     about = {
         "hidden_size": config.hidden_size,
         "model_name": card.base,
@@ -130,22 +123,21 @@ def _write_method(
     match method:
         case Pfeiffer() | Houlsby() | Compacter():
             widths = bottlenecks.measure(method, leaves, config)
-            return bottlenecks.describe(widths, config), bottlenecks.slots(widths, name, config)
+            return bottlenecks.describe(method, widths, config), bottlenecks.slots(method, widths, name, config)
         case UniPELT():
-            return write_unipelt(method, leaves, name, config)
+            write_part = lambda part, of_part: _write_method(part, of_part, name, config)  # noqa: E731
+            return write_unipelt(method, leaves, name, config, write_part)
         case Prefix():
             if method.shift_positions:
                 raise ValueError(
                     "method.shift_positions is True; accepted for AdapterHub, where real tokens begin at position 0: "
                     "False"
                 )
-            return describe_prefix(method, config, gated=False), prefix_slots(method, name, config)
-        case LoRA():
-            return describe_lora(method, config), lora_slots(method, name, present(method, config), config)
+            return describe_prefix(method, config), prefix_slots(method, name, config)
+        case LoRA() | IA3():
+            return describe_lora(method, config), lora_slots(method, name, config)
         case LoReFT():
             return describe_reft(method, config), reft_slots(method, name, config)
-        case IA3():
-            return describe_ia3(method, config), lora_slots(method, name, present(method, config), config)
     raise ValueError(
         f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
         "loreft, pfeiffer, prefix, unipelt"

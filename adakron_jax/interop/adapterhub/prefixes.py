@@ -4,14 +4,12 @@ from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
-from adakron_jax.interop.adapterhub.updates import gate_slots, left_out, missing_of
+from adakron_jax.interop.adapterhub.updates import left_out, missing_of
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.heads import modules
+from adakron_jax.interop.peft.prefixes import prompt_slots
 from adakron_jax.interop.slots import Piece, Slot
-from adakron_jax.methods import Prefix, UniPELT
-from adakron_jax.splice import Site, path_of, path_of_shared
-
-FLAT = "flat prefix"  # in place of a leaf's path: the file has keys and values of all layers as one vector
+from adakron_jax.methods import Prefix
+from adakron_jax.splice import path_of_shared
 
 
 def read_prefix(fields: Fields, config: EncoderConfig) -> Prefix:
@@ -22,37 +20,10 @@ def read_prefix(fields: Fields, config: EncoderConfig) -> Prefix:
     layers = layers_without(left_out(fields, config), config.num_layers)
     fields.ignore("bottleneck_size", "non_linearity", "shared_gating", "cross_prefix", "encoder_prefix")
     fields.ignore("dropout", "init_weights_seed")
-    fields.done()
     return Prefix(length, mlp=not flat, mid=mid, layers=layers)
 
 
-def as_prefix(method: Prefix | UniPELT) -> Prefix:
-    return method if isinstance(method, Prefix) else Prefix(method.length, method.mlp, method.mid, layers=method.layers)
-
-
-def prefix_slots(method: Prefix | UniPELT, name: str, config: EncoderConfig) -> list[Slot]:
-    """Of a prefix, trained directly or through its MLP; of UniPELT's with its gates."""
-    prefix, d = as_prefix(method), config.hidden_size
-    width, at = 2 * len(prefix.layer_numbers(config)) * d, path_of_shared(method.name)
-    root = f"{config.architecture.prefix}prefix_tuning.prefix_tunings.{name}.self_prefix."
-    if not prefix.mlp:
-        slots = [Slot(FLAT, Piece(f"{root}control_trans", (prefix.length * width,)))]
-    else:
-        slots = [
-            Slot(f"{at}embedding", Piece(f"{root}wte.weight", (prefix.length, d))),
-            Slot(f"{at}mlp_1/kernel", Piece(f"{root}control_trans.0.weight", (d, prefix.mid), "transposed")),
-            Slot(f"{at}mlp_1/bias", Piece(f"{root}control_trans.0.bias", (prefix.mid,))),
-            Slot(f"{at}mlp_2/kernel", Piece(f"{root}control_trans.2.weight", (prefix.mid, width), "transposed")),
-            Slot(f"{at}mlp_2/bias", Piece(f"{root}control_trans.2.bias", (width,))),
-        ]
-    if isinstance(method, UniPELT):
-        queries = modules(config)[Site.QUERY]
-        names = {i: f"{q.rpartition('.')[0]}.prefix_tuning.prefix_gates.{name}" for i, q in enumerate(queries)}
-        slots += gate_slots(path_of(Site.KEYS_VALUES, method.name), names, d)
-    return slots
-
-
-def describe_prefix(method: Prefix | UniPELT, config: EncoderConfig, gated: bool) -> dict[str, Any]:
+def describe_prefix(method: Prefix, config: EncoderConfig) -> dict[str, Any]:
     return {
         "architecture": "prefix_tuning",
         "flat": not method.mlp,
@@ -62,7 +33,25 @@ def describe_prefix(method: Prefix | UniPELT, config: EncoderConfig, gated: bool
         "leave_out": missing_of(method, config),
         "encoder_prefix": True,
         "cross_prefix": True,
-        "use_gating": gated,
+        "use_gating": False,
         "shared_gating": True,
         "dropout": 0.0,
     }
+
+
+def prefix_slots(method: Prefix, name: str, config: EncoderConfig) -> list[Slot]:
+    """Of a prefix, trained directly or through its MLP."""
+    width, at = 2 * len(method.layer_numbers(config)) * config.hidden_size, path_of_shared(method.name)
+    root = f"{config.architecture.prefix}prefix_tuning.prefix_tunings.{name}.self_prefix."
+    if not method.mlp:
+        return prompt_slots(method, config, f"{root}control_trans", "flat")
+    slots = [Slot(f"{at}embedding", Piece(f"{root}wte.weight", (method.length, config.hidden_size)))]
+    for dense, number, sizes in (
+        ("mlp_1", 0, (config.hidden_size, method.mid)),
+        ("mlp_2", 2, (method.mid, width)),
+    ):
+        slots += [
+            Slot(f"{at}{dense}/kernel", Piece(f"{root}control_trans.{number}.weight", sizes, "transposed")),
+            Slot(f"{at}{dense}/bias", Piece(f"{root}control_trans.{number}.bias", sizes[1:])),
+        ]
+    return slots

@@ -1,43 +1,64 @@
 """LoRA and (IA)³ as AdapterHub has them, which calls both LoRA."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
-from adakron_jax.interop.slots import Piece, Slot, numerator, of_each
-from adakron_jax.methods import IA3, LoRA, UniPELT
+from adakron_jax.interop.slots import Slot, numerator, pieces
+from adakron_jax.methods import IA3, LoRA
 from adakron_jax.methods.lora import sizes
 from adakron_jax.splice import Method, Site, path_of
 
 _MATRICES = {"q": Site.QUERY, "k": Site.KEY, "v": Site.VALUE}
+_DENSES = {"intermediate_lora": Site.FFN_INNER, "output_lora": Site.FFN_DENSE}
 
 
 def read_lora(fields: Fields, config: EncoderConfig) -> LoRA | IA3:
     scaling = fields.any_of("composition_mode", {"add": False, "scale": True})
-    targets, missing = read_targets(fields, config)
-    r, alpha = fields.whole("r"), fields.number("alpha")
-    layers = layers_without(missing, config.num_layers)
-    if scaling:
-        if (r, alpha) != (1, 1):
-            raise fields.refuse("r and alpha", (r, alpha), "1 and 1, with the composition mode scale")
-        return IA3(targets, layers=layers)
-    return LoRA(targets, r=r, alpha=alpha, layers=layers)
-
-
-def read_targets(fields: Fields, config: EncoderConfig) -> tuple[tuple[str, ...], list[int]]:
-    """The targets of a LoRA or (IA)³, and the layers without."""
     fields.must(use_dora=False, vera_d=None, vera_b=None)
     fields.ignore("dropout", "init_weights", "init_weights_seed", "dtype")
     matrices = fields.texts("attn_matrices")
     if unknown := set(matrices) - _MATRICES.keys():
         raise fields.refuse("attn_matrices", sorted(unknown), ", ".join(_MATRICES))
-    places = [site for key, site in _MATRICES.items() if key in matrices and fields.left.get("selfattn_lora", True)]
-    fields.flag("selfattn_lora", default=True)
-    places += [Site.FFN_INNER] * fields.flag("intermediate_lora") + [Site.FFN_DENSE] * fields.flag("output_lora")
-    return tuple(site.value for site in places), left_out(fields, config)
+    in_attention = fields.flag("selfattn_lora", default=True)
+    sites = [site for key, site in _MATRICES.items() if key in matrices and in_attention]
+    targets = tuple(site.value for site in (*sites, *(site for key, site in _DENSES.items() if fields.flag(key))))
+    r, alpha = fields.whole("r"), fields.number("alpha")
+    layers = layers_without(left_out(fields, config), config.num_layers)
+    if not scaling:
+        return LoRA(targets, r=r, alpha=alpha, layers=layers)
+    if (r, alpha) != (1, 1):
+        raise fields.refuse("r and alpha", (r, alpha), "1 and 1, with the composition mode scale")
+    return IA3(targets, layers=layers)
+
+
+def describe_lora(method: LoRA | IA3, config: EncoderConfig) -> dict[str, Any]:
+    """The description, of which `read_lora` makes the same."""
+    sites = [_writable(target) for target in method.targets]
+    r, alpha, mode, init = 1, 1, "scale", "ia3"
+    if isinstance(method, LoRA):
+        if len(scales := set(method.scales or (method.default_scale,))) > 1:
+            raise ValueError(
+                f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale; or export --to peft"
+            )
+        r, alpha, mode, init = method.r, numerator(scales.pop(), method.r), "add", "lora"
+    return {
+        "architecture": "lora",
+        "attn_matrices": [key for key, site in _MATRICES.items() if site in sites],
+        "selfattn_lora": True,
+        **{key: site in sites for key, site in _DENSES.items()},
+        "leave_out": missing_of(method, config),
+        "r": r,
+        "alpha": alpha,
+        "composition_mode": mode,
+        "init_weights": init,
+        "use_gating": False,
+        "use_dora": False,
+        "dropout": 0.0,
+    }
 
 
 def left_out(fields: Fields, config: EncoderConfig) -> list[int]:
@@ -53,82 +74,23 @@ def missing_of(method: Method, config: EncoderConfig) -> list[int]:
     return sorted(set(range(config.num_layers)) - set(method.layer_numbers(config)))
 
 
-def present(
-    method: LoRA | IA3 | UniPELT, config: EncoderConfig, missing: Collection[int] = ()
-) -> dict[Site, dict[int, str]]:
-    """Site -> layer of the method -> name of its module, "" in the `missing` ones."""
-    names = modules(config)
-    return {
-        site: {i: "" if i in missing else names[site][i] for i in method.layer_numbers(config)}
-        for site in map(writable, method.targets)
-    }
-
-
-def lora_slots(
-    method: LoRA | IA3 | UniPELT, name: str, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig
-) -> list[Slot]:
-    """Of LoRA, also UniPELT's with its gates, and of (IA)³."""
-    slots = []
-    for site, modules_ in by_site.items():
-        inputs, outputs = sizes(site, config)
-        names = {layer: module and f"{module}.loras.{name}" for layer, module in modules_.items()}
-        at = path_of(site, method.name)
+def lora_slots(method: LoRA | IA3, name: str, config: EncoderConfig) -> list[Slot]:
+    """Of LoRA and of (IA)³."""
+    slots, published = [], modules(config)
+    for site in map(_writable, method.targets):
+        (inputs, outputs), at = sizes(site, config), path_of(site, method.name)
+        chosen = {i: f"{published[site][i]}.loras.{name}" for i in method.layer_numbers(config)}
         if isinstance(method, IA3):
-            vector = of_each(names, lambda n, size=outputs: Piece(f"{n}.lora_B", (size,), "column"))
-            slots.append(Slot(f"{at}{method.leaf(site)}", vector, fill=1.0))
-            continue
-        r = method.lora_r if isinstance(method, UniPELT) else method.r
-        a = of_each(names, lambda n, size=inputs, r=r: Piece(f"{n}.lora_A", (size, r), "transposed"))
-        b = of_each(names, lambda n, size=outputs, r=r: Piece(f"{n}.lora_B", (r, size), "transposed"))
-        slots += [Slot(f"{at}lora_a", a), Slot(f"{at}lora_b", b)]
-        if isinstance(method, UniPELT):
-            slots += gate_slots(at, {layer: n and f"{n}.gate" for layer, n in names.items()}, inputs)
+            slots.append(Slot(at + method.leaf(site), pieces(chosen, ".lora_B", (outputs,), "column"), fill=1.0))
+        else:
+            a, b = ((inputs, method.r), (method.r, outputs))
+            slots.append(Slot(f"{at}lora_a", pieces(chosen, ".lora_A", a, "transposed")))
+            slots.append(Slot(f"{at}lora_b", pieces(chosen, ".lora_B", b, "transposed")))
     return slots
 
 
-def gate_slots(at: str, names: Mapping[int, str], inputs: int) -> list[Slot]:
-    return [
-        Slot(f"{at}gate/kernel", of_each(names, lambda n: Piece(f"{n}.weight", (inputs, 1), "transposed"))),
-        Slot(f"{at}gate/bias", of_each(names, lambda n: Piece(f"{n}.bias", (1,)))),
-    ]
-
-
-def writable(target: str) -> Site:
-    if target not in (accepted := (*_MATRICES.values(), Site.FFN_INNER, Site.FFN_DENSE)):
+def _writable(target: str) -> Site:
+    accepted: Sequence[Site] = (*_MATRICES.values(), *_DENSES.values())
+    if target not in accepted:
         raise ValueError(f"method.targets has {target!r}; accepted for AdapterHub: {', '.join(accepted)}")
     return Site(target)
-
-
-def describe_lora(method: LoRA, config: EncoderConfig) -> dict[str, Any]:
-    scales, missing = set(method.scales or (method.default_scale,)), missing_of(method, config)
-    if len(scales) > 1:
-        raise ValueError(
-            f"method.scales is {method.scales}; accepted for AdapterHub's LoRA: one scale; or export --to peft"
-        )
-    alpha = numerator(scales.pop(), method.r)
-    return described([writable(target) for target in method.targets], missing, method.r, alpha, "add", "lora")
-
-
-def described(
-    targets: Any, missing: list[int], r: int, alpha: int | float, mode: str, init: str, gated: bool = False
-) -> dict[str, Any]:
-    return {
-        "architecture": "lora",
-        "attn_matrices": [key for key, site in _MATRICES.items() if site in targets],
-        "selfattn_lora": True,
-        "intermediate_lora": Site.FFN_INNER in targets,
-        "output_lora": Site.FFN_DENSE in targets,
-        "leave_out": missing,
-        "r": r,
-        "alpha": alpha,
-        "composition_mode": mode,
-        "init_weights": init,
-        "use_gating": gated,
-        "use_dora": False,
-        "dropout": 0.0,
-    }
-
-
-def describe_ia3(method: IA3, config: EncoderConfig) -> dict[str, Any]:
-    missing = missing_of(method, config)
-    return described([writable(target) for target in method.targets], missing, r=1, alpha=1, mode="scale", init="ia3")

@@ -4,6 +4,7 @@ A tensor's name is that of the module in the classification model and the tensor
 head lies in the same file. Label names and the kind of problem are not saved.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from adakron_jax.interop.heads import (
 )
 from adakron_jax.interop.peft import lokr, spectral, updates
 from adakron_jax.interop.peft.norms import read_norms, write_norms
-from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, split_prompts, write_prefix
+from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, write_prefix
 from adakron_jax.interop.peft.targets import Targets
 from adakron_jax.interop.slots import Slot, put, take
 from adakron_jax.methods import C3A, IA3, FourierFT, KronA, LNTuning, LoRA, Prefix, VeRA
@@ -93,8 +94,6 @@ def read(folder: Path, base: Base) -> Imported:
         leaves = take([*slots, *native_head(base.config, outputs, reads)], tensors) | kept
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if isinstance(method, Prefix):
-        leaves |= split_prompts(leaves.pop(PROMPTS), base.config, method)
     return Imported(method, leaves, base.problem(outputs, reads=reads), trained_on=trained_on)
 
 
@@ -118,17 +117,17 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     check_native_head(card, "an adapter of peft")
     method, config = card.method, card.encoder
     if isinstance(method, Prefix):
-        said, tensors = write_prefix(method, leaves, config)
-        prefix = "base_model."
+        if method.mlp:
+            _, leaves = method.fuse(dict(leaves), config)
+        (said, slots), prefix = write_prefix(dataclasses.replace(method, mlp=False), config), "base_model."
     elif type(method) in WRITERS:
-        said, slots = WRITERS[type(method)](method, leaves, config)
-        tensors, prefix = put(slots, leaves), _PREFIX
+        (said, slots), prefix = WRITERS[type(method)](method, leaves, config), _PREFIX
     else:
         accepted = ", ".join(sorted(known.name for known in (*WRITERS, Prefix)))
         raise ValueError(f"method {method.name} has no equal in peft; accepted: {accepted}")
-    head = put(native_head(config, card.problem.outputs, card.problem.reads), leaves)
+    tensors = put([*slots, *native_head(config, card.problem.outputs, card.problem.reads)], leaves)
     outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
-    named = {outside.get(name, prefix + name): tensor for name, tensor in (tensors | head).items()}
+    named = {outside.get(name, prefix + name): tensor for name, tensor in tensors.items()}
     said |= {
         "task_type": TASKS[card.problem.reads],
         "base_model_name_or_path": card.base,
