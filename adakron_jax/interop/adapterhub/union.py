@@ -49,16 +49,16 @@ def read_unipelt(
         if part.left.pop("use_gating", False) is not True:
             raise part.refuse("use_gating", False, "true, of every part of a union (UniPELT)")
         part.must(shared_gating=True)
-        method, of_part = read(part)
+        method, part_slots = read(part)
         kind, of_kind = _KINDS.get(type(method), ("", {}))
         if not kind or getattr(method, "scales", ()) or isinstance(method, Prefix) and method.layers != ALL_LAYERS:
             raise part.refuse("a part", str(method), "seq_bn, unscaled; lora; prefix_tuning of all layers")
-        said[kind] = {ours: getattr(method, field) for ours, field in of_kind.items()}
-        slots += _gated(of_part, method, name, config)
+        said[kind] = {field: getattr(method, of_part) for field, of_part in of_kind.items()}
+        slots += _gated(part_slots, method, name, config)
     if len(said) < len(parts):
         raise fields.refuse("configs", f"{len(parts)} parts", "one of a kind")
     order = [kind for kind, _ in _KINDS.values() if kind in said]
-    unipelt = UniPELT(tuple(order), **{ours: value for kind in order for ours, value in said[kind].items()})
+    unipelt = UniPELT(tuple(order), **{field: value for kind in order for field, value in said[kind].items()})
     return unipelt, slots
 
 
