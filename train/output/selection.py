@@ -14,6 +14,7 @@ from train.data.task import metric_of
 
 FILE = "selection.json"
 FOLDER = "selection"  # beside it: the runs that chose
+CHOSEN = "chosen"  # of a candidate's notes
 RULE = (
     "Of the values offered, the one with the best mean score on the held-out rows is chosen, the lowest of equals; "
     "another within one standard error of it is not preferred for being lower or cheaper."
@@ -92,7 +93,7 @@ class Choice:
     def notes(self, candidate: Candidate) -> Iterator[str]:
         """What else is to be known of a candidate."""
         if candidate == self.best:
-            yield "chosen"
+            yield CHOSEN
             yield from (f"the {side} {field.replace('_', ' ')} tried" for field, side in self.edges.items())
         if candidate.grown:
             yield "beyond those asked for"

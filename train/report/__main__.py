@@ -14,6 +14,7 @@ from train.report import formats, words
 from train.report.page import page
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate
+from train.report.views import view
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,7 +51,7 @@ def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Seq
     """File name -> contents of a report; `name` is the reported folder's."""
     ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
     summary = f"{ended} of {len(runs)} runs have ended; {words.numbered('seed', seeds)}."
-    views = [words.view(table) for table in tables]
+    views = [view(table) for table in tables]
     return {
         "report.md": formats.markdown(name, summary, views, problems),
         "report.csv": formats.comma_separated(tables),

@@ -8,9 +8,12 @@ from typing import Any
 
 from adakron_jax.evaluation import Assessment
 from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, label_rows, score_rows
+from train.output.selection import RULE
 from train.report.paper import paper_rows
 from train.report.tables import AVERAGE, Table, label
 from train.report.words import ABOUT_DIFFERENCES, data_name, mark, paper_cells, settings, short
+
+CHOSEN_HEADS = ("task", "method", "chosen", "tried, on held-out rows")
 
 
 def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
@@ -27,6 +30,9 @@ def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], proble
                 text.append(_row([_marked(line["name"]), line["parameters"], *cells]))
             text.append("")
         text += [*(f"- {_marked(note)}" for note in view["notes"]), ""]
+        if view["chosen"]:
+            text += ["### What was chosen, and from what", "", RULE, "", _row(CHOSEN_HEADS), _row(["---"] * 4)]
+            text += [*(_row([_marked(word) for word in line]) for line in view["chosen"]), ""]
         if view["differences"]:
             text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
             text += [*(f"- {_marked(': '.join(line))}" for line in view["differences"]), ""]
@@ -60,7 +66,7 @@ def _marked(text: str) -> str:
 
 FIELDS = (
     *("encoder", "data", "rows", "train_split", "limit_train", "train_examples", "low_resource", "limit_eval"),
-    *("method", "settings", "epochs", "epoch", "task", "metric", "mean", "std", "median"),
+    *("method", "settings", "selected", "epochs", "epoch", "task", "metric", "mean", "std", "median"),
     *("seeds_found", "seeds_wanted", "seeds", "collapsed", "parameters", "paper"),
 )
 
@@ -93,6 +99,7 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
                 "limit_eval": config.limit_eval,
                 "method": label(row.method),
                 "settings": settings({**table.shared, **row.departs}),
+                "selected": " ".join(dict.fromkeys(run.choice.words(run.choice.best) for run in runs if run.choice)),
                 "epochs": " ".join(map(str, row.epochs(column[0]))),
                 "epoch": which,
                 "task": column[0],

@@ -38,9 +38,7 @@ def pareto(table: Table, column: Column) -> Drawing | None:
 
     def draw(axes: Any) -> None:
         for number, row, size, cell in points:
-            axes.errorbar(
-                size, cell.mean, yerr=cell.std or 0, label=named(row), capsize=2, **_look(number) | {"ls": ""}
-            )
+            axes.errorbar(size, cell.mean, yerr=cell.std or 0, label=named(row), capsize=2, **look(number) | {"ls": ""})
         axes.set_xscale("log")
         logarithmic(axes.xaxis, [size for _, _, size, _ in points])
         axes.margins(x=0.1, y=0.12)
@@ -68,14 +66,14 @@ def curves(table: Table, column: Column) -> Drawing | None:
     def draw(axes: Any) -> None:
         for number, row, epochs, scores in lines:
             means = [statistics.fmean(values) for values in scores]
-            look = _look(number) | ({} if len(epochs) <= 10 else {"marker": ""})
-            axes.plot(epochs, means, label=named(row), **look)
+            line = look(number) | ({} if len(epochs) <= 10 else {"marker": ""})
+            axes.plot(epochs, means, label=named(row), **line)
             if len(scores[0]) > 1:
                 widths = [statistics.stdev(values) for values in scores]
                 low, high = (
                     [mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1)
                 )
-                axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15, lw=0)
+                axes.fill_between(epochs, low, high, color=line["color"], alpha=0.15, lw=0)
         whole(axes.xaxis)
         axes.set_xlabel("epoch")
         axes.set_ylabel(" ".join(heading(column)))
@@ -105,7 +103,7 @@ def ablation(table: Table, column: Column) -> Drawing | None:
         for number, (kind, points) in enumerate(series.items()):
             widths, cells = zip(*points, strict=True)
             errors = [cell.std or 0 for cell in cells]
-            axes.errorbar(widths, [cell.mean for cell in cells], errors, label=names[kind], capsize=2, **_look(number))
+            axes.errorbar(widths, [cell.mean for cell in cells], errors, label=names[kind], capsize=2, **look(number))
         ticks = sorted({width for points in series.values() for width, _ in points})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -119,7 +117,7 @@ def ablation(table: Table, column: Column) -> Drawing | None:
     return f"{' '.join(heading(column))} of AdaKron against its bottleneck", words, draw
 
 
-def _look(number: int) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
     """A row's colour, marker and line, the same in every plot; colours come again with another line."""
     style = STYLES[number // len(COLOURS) % len(STYLES)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 5, "ls": style}

@@ -13,8 +13,9 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.evaluation import Assessment
 from adakron_jax.problems import from_json
 from train.options.config import RunConfig
-from train.output import result
+from train.output import result, selection
 from train.output.result import Result, read_evaluation, scored_by
+from train.output.selection import Choice
 
 _WITHOUT = {
     "config.toml": "left out",
@@ -37,6 +38,7 @@ class Run:
       result: None where the run has not ended.
       curve: one record an evaluation.
       assessment: of a run on custom data, if it has ended.
+      choice: of the values that it was trained at, if they were selected.
     """
 
     folder: str
@@ -46,6 +48,7 @@ class Run:
     encoder: EncoderConfig | None = None
     fingerprint: str = ""
     assessment: Assessment | None = None
+    choice: Choice | None = None
 
     @property
     def repeat(self) -> Repeat:
@@ -81,17 +84,24 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
     runs, strays = [], []
     problems: dict[str, list[str]] = {}
     unreadable: list[OSError] = []
+    chosen: dict[Path, dict[str, Choice]] = {}
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         path, name = Path(root), os.path.relpath(root, folder)
         folders.sort()
+        if selection.FILE in files and not _read_choices(path, name, folders, chosen, problems):
+            continue
         if marks := [file for file in ("config.toml", "result.json", "metrics.jsonl") if file in files]:
             folders.clear()
             if marks[0] == "config.toml":
-                runs += read_run(path, name, problems)
+                runs += _chosen(read_run(path, name, problems), chosen.get(path.parent), problems)
             else:
                 problems.setdefault(f"no run, since there is {marks[0]} but no config.toml", []).append(name)
             continue
-        strays += [os.path.relpath(path / file, folder) for file in files if not file.startswith((".", "report."))]
+        strays += [
+            os.path.relpath(path / file, folder)
+            for file in files
+            if not file.startswith((".", "report.", selection.FILE))
+        ]
         if not folders and not files:
             problems.setdefault("an empty folder", []).append(name)
     for error in unreadable:
@@ -100,6 +110,38 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
         more = f" and {len(strays) - 20} more" if len(strays) > 20 else ""
         problems["part of no run"] = [", ".join(sorted(strays)[:20]) + more]
     return runs, [f"{trouble}: {', '.join(names)}" for trouble, names in problems.items()]
+
+
+def _read_choices(
+    folder: Path,
+    name: str,
+    folders: list[str],
+    chosen: dict[Path, dict[str, Choice]],
+    problems: dict[str, list[str]],
+) -> bool:
+    """Reads what was chosen for the runs below a folder, whose runs that chose are none of its own; whether it can."""
+    if selection.FOLDER in folders:
+        folders.remove(selection.FOLDER)
+    try:
+        chosen[folder] = {choice.cell: choice for choice in selection.read(folder / selection.FILE)}
+    except (OSError, ValueError):
+        problems.setdefault(f"{selection.FILE} damaged, so the runs beside it are left out", []).append(name)
+        folders.clear()
+    return folder in chosen
+
+
+def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: dict[str, list[str]]) -> list[Run]:
+    """The runs with the choice of their values, without those at values that are no longer chosen."""
+    if choices is None:
+        return runs
+    kept = []
+    for run in runs:
+        if choice := choices.get(Path(run.folder).name.rpartition("-seed")[0]):
+            kept.append(dataclasses.replace(run, choice=choice))
+        else:
+            trouble = f"trained at values that {selection.FILE} does not name, so left out"
+            problems.setdefault(trouble, []).append(run.folder)
+    return kept
 
 
 def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Run]:

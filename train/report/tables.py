@@ -1,7 +1,8 @@
 """Runs grouped into tables, rows and cells, and what is computed of them.
 
-A table holds runs of one encoder on the same data, a row those of one method, a cell those of one task, which differ
-in their seed or fold alone. A table of one's own is the same data if its fingerprint is, wherever it lay.
+A table holds runs of one encoder on the same data, all of them at selected values or none, a row those of one method, a
+cell those of one task, which differ in their seed or fold alone. A table of one's own is the same data if its
+fingerprint is, wherever it lay.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from train.data.glue import SUITES
 from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import CUSTOM_DATA, family, paper_encoder, published_scores, read_recipe
+from train.output.selection import Choice
 from train.report.runs import Column, Repeat, Run
 
 EIGHT = SUITES["glue"]
@@ -22,6 +24,7 @@ ORDER = (*EIGHT, "wnli")
 BLOCKS = {"best": "Best epoch", "last": "Last epoch", "test": "Test part, scored once with the best epoch"}
 _DATA = ("data", "text", "label", "problem", "train_split", "limit_train", "limit_eval")
 _FREE = {*_DATA, "task", "model", "method", "seed", "fold", "recipe", "out", "resume", "mesh", "accumulate"}
+_DECIDED = ("best_by", "evaluate_once", "score_test", "validation", "test")  # by a selection
 SETTINGS = [field.name for field in dataclasses.fields(RunConfig) if field.name not in _FREE]
 
 AVERAGE: Column = ("average", "")
@@ -79,6 +82,7 @@ class Table:
       data: the fingerprint of a table of one's own.
       named: the paper's name of the encoder, if it has one.
       published: of each task that the paper has, the metric of its score.
+      selected: the fields whose values were chosen for each task and method; none of runs at other values.
     """
 
     model: str
@@ -90,6 +94,7 @@ class Table:
     columns: list[Column]
     rows: list[Row]
     published: Mapping[str, str]
+    selected: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -102,6 +107,8 @@ class Table:
     @property
     def blocks(self) -> dict[str, str]:
         """Name -> title of the blocks that some run has scores of."""
+        if self.selected:
+            return {"best": "Scored once, at the end"}
         tested = any(run.result and run.result.test for run in self.runs)
         return {name: title for name, title in BLOCKS.items() if tested or name != "test"}
 
@@ -152,11 +159,11 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
         base = run.fingerprint or _only(prints.get(config.model, {""}))
         data = run.result.data if run.result else _only(tables_of.get(config.data, {""})) if config.custom_data else ""
         where = [getattr(config, name) for name in _DATA if not (data and name == "data")]
-        keys.append((config.model, base, data, *where))
+        keys.append((config.model, base, data, run.choice.fields if run.choice else (), *where))
         sizes.setdefault((keys[-1], config.task, config.fold), set()).update({run.examples} - {None})
     for run, key in zip(runs, keys, strict=True):
         config = run.config
-        ways = departures(config, encoders.get(config.model, BERT_BASE))
+        ways = departures(config, encoders.get(config.model, BERT_BASE), run.choice)
         if len(sizes[key, config.task, config.fold]) > 1:  # the split's file was another one in between
             ways["train_examples"] = run.examples
         departs = tuple(ways.items())
@@ -165,8 +172,8 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     if twice := [" and ".join(folders) for folders in claims.values() if len(folders) > 1]:
         raise ValueError(f"runs that claim the same cell with the same seed: {'; '.join(twice)}")
     return [
-        _table(model, base if len(prints.get(model, ())) > 1 else "", data, encoders.get(model), rows)
-        for (model, base, data, *_), rows in sorted(tables.items(), key=lambda item: tuple(map(str, item[0])))
+        _table(model, base if len(prints.get(model, ())) > 1 else "", data, encoders.get(model), rows, selected)
+        for (model, base, data, selected, *_), rows in sorted(tables.items(), key=lambda item: tuple(map(str, item[0])))
     ]
 
 
@@ -176,14 +183,18 @@ def _only(known: Iterable[str]) -> str:
     return "unknown" if others else first
 
 
-def departures(config: RunConfig, encoder: EncoderConfig) -> dict[str, Any]:
-    """Where a run's settings are not those of the named recipe for its task and method, else of the paper's."""
+def departures(config: RunConfig, encoder: EncoderConfig, choice: Choice | None = None) -> dict[str, Any]:
+    """Where a run's settings are not those of the named recipe for its task and method, else of the paper's.
+
+    What was selected, and what a selection decides itself, is no departure.
+    """
     recipe = config.recipe if config.recipe in ("paper", "fast") else "paper"
     known = {field.name: field.default for field in dataclasses.fields(RunConfig)}
     task = CUSTOM_DATA if config.custom_data else config.task
     known |= {"recipe": "paper"} | read_recipe(recipe, task, encoder, config.method.name)
     values = {"recipe": recipe} | {name: getattr(config, name) for name in SETTINGS}
-    return {name: value for name, value in values.items() if value != known[name]}
+    decided = (*choice.fields, *_DECIDED) if choice else ()
+    return {name: value for name, value in values.items() if value != known[name] and name not in decided}
 
 
 def rank(run: Run) -> tuple[int, str, Repeat]:
@@ -192,7 +203,14 @@ def rank(run: Run) -> tuple[int, str, Repeat]:
     return ORDER.index(task) if task in ORDER else len(ORDER), task, run.repeat
 
 
-def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, by_way: Mapping[Any, list[Run]]) -> Table:
+def _table(
+    model: str,
+    base: str,
+    data: str,
+    encoder: EncoderConfig | None,
+    by_way: Mapping[Any, list[Run]],
+    selected: tuple[str, ...],
+) -> Table:
     runs = sorted((run for group in by_way.values() for run in group), key=lambda run: rank(run)[:2])
     tasks = list(dict.fromkeys(run.config.task for run in runs))
     columns = list(dict.fromkeys((run.config.task, metric) for run in runs for metric in run.metrics))
@@ -210,7 +228,16 @@ def _table(model: str, base: str, data: str, encoder: EncoderConfig | None, by_w
     ]
     rows.sort(key=lambda row: (row.method.name, row.parameters or [0], label(row.method), str(row.departs)))
     return Table(
-        model, base, data, runs[0].config, encoder and paper_encoder(encoder), dict(shared), columns, rows, published
+        model,
+        base,
+        data,
+        runs[0].config,
+        encoder and paper_encoder(encoder),
+        dict(shared),
+        columns,
+        rows,
+        published,
+        selected,
     )
 
 

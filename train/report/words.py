@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.evaluation import Assessment
 from adakron_jax.evaluation.metrics import METRICS
 from train.data.glue import TASKS
 from train.data.sources import table_name
@@ -19,31 +18,6 @@ METRIC_NAMES = {name: metric.title for name, metric in METRICS.items()}
 METRIC_NAMES |= {"accuracy_mismatched": "mismatched", "": "of eight"}
 
 
-def view(table: Table) -> dict[str, Any]:
-    """A table in words: what Markdown, LaTeX and the page show."""
-    return {
-        "table": table,
-        "title": title(table),
-        "heads": [heading(column) for column in table.columns],
-        "blocks": {block: list(lines(table, which)) for which, block in table.blocks.items()},
-        "notes": list(notes(table)),
-        "differences": list(compared(table)),
-        "assessed": assessed(table),
-    }
-
-
-def assessed(table: Table) -> tuple[str, Assessment] | None:
-    """The best run on custom data, and where it goes wrong."""
-    metric, best = (table.headlines or [("", "")])[0][1], None
-    for row in table.rows:
-        for run in row.runs:
-            if run.result and run.assessment:
-                merit = METRICS[metric].merit(run.result.best.scores[metric])
-                if best is None or merit > best[0]:
-                    best = merit, f"{named(row)}, {noun([run.repeat])} {mark(run.repeat)}", run.assessment
-    return best and (f"The best run, {best[1]}, and where it goes wrong", best[2])
-
-
 def title(table: Table) -> str:
     config, words = table.config, [short(table.model)]
     words += [f"weights {table.fingerprint[:8]}"] if table.fingerprint else []
@@ -53,7 +27,13 @@ def title(table: Table) -> str:
     words += [f"first {limit:,} training examples"] if limit != "all" else []
     words += [f"first {config.limit_eval:,} development examples"] if config.limit_eval != "all" else []
     words += [settings(table.shared)] if table.shared else []
+    words += [f"{selected(table)} selected"] if table.selected else []
     return ", ".join(words) + (f" ({scarcity(table)})" if table.low_resource else "")
+
+
+def selected(table: Table) -> str:
+    """The fields whose values were chosen."""
+    return " and ".join(name.replace("_", " ") for name in table.selected)
 
 
 def scarcity(table: Table, task: str = "") -> str:
@@ -176,6 +156,12 @@ def notes(table: Table) -> Iterator[str]:
             f"{' or '.join(f'{count:,}' for count in examples) or 'an unknown number of'} training examples. Errors "
             "(RMSE, MAE) are in the unit of the labels; lower is better."
         )
+    if table.selected:
+        yield (
+            f"Selected: for each task and method, {selected(table)} was chosen on training rows held out, by runs that "
+            "saw nothing of the rows scored here; then every seed was trained on all training rows and scored once. "
+            "Runs at other values are in another table."
+        )
     if table.low_resource:
         tasks = dict.fromkeys(run.config.task for run in table.runs if run.low_resource)
         whole = ", ".join(f"{heading((task, ''))[0]} {TASKS[task].train_examples:,}" for task in tasks)
@@ -186,7 +172,7 @@ def notes(table: Table) -> Iterator[str]:
     for row in table.rows:
         alike.setdefault("; ".join(_ways(row)), []).append(named(row))
     yield from (f"{', '.join(names)}: {ways}." for ways, names in alike.items())
-    if any(run.config.best_by == "last" for run in table.runs):
+    if not table.selected and any(run.config.best_by == "last" for run in table.runs):
         yield "Where the last epoch counts as the best, both tables show it."
     if any(cell.collapsed for row in table.rows for cell in row.cells["best"].values()):
         yield "† Collapsed: a run of this cell ended with the same prediction for every example. It counts in the mean."
@@ -209,7 +195,8 @@ def _ways(row: Row) -> Iterator[str]:
         length, learning_rate = counted(first.epochs, "epoch"), f"{first.learning_rate:g}"
         chosen = next((run.result.best_by for run in row.runs if run.result and run.config == first), first.best_by)
         best = "is the last" if chosen == "last" else f"by {chosen}"
-        way = f"{length}, batch {first.batch_size}, learning rate {learning_rate}, best epoch {best}"
+        best = f"scored after epoch {first.evaluate_once}" if first.evaluate_once else f"best epoch {best}"
+        way = f"{length}, batch {first.batch_size}, learning rate {learning_rate}, {best}"
         way += f", {seeds}"
         early = sum(run.result.stopped_early for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""

@@ -1,0 +1,100 @@
+"""The report of a selection: what was chosen and from what, apart from runs at other values."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adakron_jax.methods import AdaKron, Pfeiffer
+from tests.report.test_report import records, report, write_run
+from tests.wellformed import Wellformed
+from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
+from train.report.runs import read_folder
+from train.report.tables import tabulate
+
+RATES = (5e-4, 1e-3, 2e-3)
+
+
+def choice(method: str, scores: tuple[float, ...], task: str = "rte") -> Choice:
+    """The choice among RATES by these scores, and in the folder's order of names."""
+    candidates = tuple(
+        Candidate({"learning_rate": rate}, (score, score + 0.02), 5, grown=rate == 2e-3)
+        for rate, score in zip(RATES, scores, strict=True)
+    )
+    best = best_of(candidates, "accuracy")
+    assert best is not None
+    edges, group = edges_of(candidates, candidates[best]), f"{task}-{method}"
+    cell = f"{group}-lr{candidates[best].values['learning_rate']:g}"
+    return Choice(group, cell, task, "accuracy", ("learning_rate",), "0.1", candidates, best, edges)
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> Path:
+    """AdaKron at an edge and Pfeiffer in the middle of what was tried, on RTE, three seeds each."""
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    write(folder, [choice("adakron", (0.5, 0.6, 0.7)), choice("pfeiffer", (0.5, 0.6, 0.55))])
+    for method, rate, scores in ((AdaKron(), 2e-3, (0.71, 0.74, 0.74)), (Pfeiffer(), 1e-3, (0.70, 0.70, 0.73))):
+        for seed, score in enumerate(scores, start=1):
+            known: dict[str, Any] = {"seed": seed, "learning_rate": rate, "epochs": 5, "evaluate_once": 5}
+            write_run(folder / f"rte-{method.name}-lr{rate:g}-seed{seed}", [score], method, **known)
+    write_run(folder / "selection" / "rte-adakron-lr0.002-seed0", 0.9, learning_rate=2e-3)
+    return folder
+
+
+def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    files, said = report(tuned, capsys)
+    assert said == ""
+    row = (
+        "| RTE accuracy | adakron 12x4 | learning rate 0.002; the highest learning rate tried; beyond those asked for |"
+    )
+    assert f"{row} 51.00 at 0.0005, 61.00 at 0.001, 71.00 at 0.002 (0.1 held out, means of 2 runs) |" in files["md"]
+    row = "| RTE accuracy | pfeiffer 48 | learning rate 0.001 |"
+    assert f"{row} 51.00 at 0.0005, 61.00 at 0.001, 56.00 at 0.002 (0.1 held out, means of 2 runs) |" in files["md"]
+    assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in files["md"]
+    assert files["md"].count("###") == files["md"].count("### What was chosen") + 2
+    (cell,) = records(files["csv"], method="adakron 12x4", task="rte")
+    assert (cell["selected"], cell["epoch"]) == ("learning rate 0.002", "best")
+
+
+def test_the_page_draws_a_curve_of_each_task_that_says_what_was_chosen(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    page = report(tuned, capsys)[0]["html"]
+    Wellformed(page)
+    assert "RTE accuracy on held-out rows by learning rate" in page
+    assert "Chosen: adakron 12x4: learning rate 0.002; pfeiffer 48: learning rate 0.001" in page
+    assert "A circle marks the chosen value, a square one at an edge of those tried." in page
+
+
+def test_runs_at_selected_values_and_others_are_never_in_one_table(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(tuned.parent / "other", [0.99], seed=1, epochs=5)
+    write_run(tuned.parent / "another", [0.99], AdaKron((8, 4)), seed=2, learning_rate=2e-3, epochs=5, evaluate_once=5)
+    selected = [(table.selected, len(table.runs)) for table in tabulate(read_folder(tuned.parent)[0])]
+    assert selected == [(("learning_rate",), 6), ((), 2)]
+    assert "Runs at other values are in another table." in report(tuned.parent, capsys)[0]["md"]
+
+
+def test_runs_at_values_that_are_no_longer_chosen_are_left_out(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(tuned / "rte-adakron-lr0.001-seed1", 0.9, seed=1, learning_rate=1e-3)
+    files, said = report(tuned, capsys)
+    assert "trained at values that selection.json does not name, so left out: rte-adakron-lr0.001-seed1" in said
+    (cell,) = records(files["csv"], method="adakron 12x4", task="rte")
+    assert cell["seeds"] == "1 2 3"
+
+
+def test_without_a_sound_record_of_the_choice_its_runs_are_left_out(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(tuned.parent / "other", 0.9)
+    (tuned / "selection.json").write_text("{")
+    _, said = report(tuned.parent, capsys)
+    assert "selection.json damaged, so the runs beside it are left out: tuned" in said
+    assert [run.folder for run in read_folder(tuned.parent)[0]] == ["other"]
+
+
+def test_several_fields_are_named_with_every_score(tuned: Path, capsys: pytest.CaptureFixture[str]):
+    first, second = read(tuned / "selection.json")
+    more = {"weight_decay": 0.1, "pooling": "mean"}
+    several = tuple(dataclasses.replace(one, values={**one.values, **more}) for one in first.candidates)
+    write(tuned, [dataclasses.replace(first, fields=(*first.fields, *more), candidates=several), second])
+    files, _ = report(tuned, capsys)
+    assert "71.00 at learning rate 0.002, weight decay 0.1, pooling mean" in files["md"]
+    assert "learning rate and weight decay and pooling selected" in files["md"]  # a table of its own
