@@ -8,7 +8,7 @@ import pytest
 
 from adakron_jax.methods import AdaKron, Pfeiffer
 from tests.report.test_report import records, report, write_run
-from tests.wellformed import Wellformed
+from tests.support.wellformed import Wellformed
 from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
 from train.report.runs import read_folder
 from train.report.tables import tabulate
