@@ -54,7 +54,7 @@ def curves(table: Table, salt: str) -> Iterator[str]:
     for task, pairs in by_task.items():
         for field in pairs[0][1].fields:
             series = [(table.rows.index(row), row, choice, _best_by_value(choice, field)) for row, choice in pairs]
-            series = [one for one in series if len(one[3]) > 1]
+            series = [line for line in series if len(line[3]) > 1]
             if series:
                 metric, words = " ".join(heading((task, pairs[0][1].metric))), field.replace("_", " ")
                 said = "; ".join(f"{named(row)}: {choice.words(choice.best)}" for _, row, choice, _ in series)
