@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adakron_jax.encoders.inputs import padded as padded
     from adakron_jax.encoders.sequence_classifier import SequenceClassifier as SequenceClassifier
     from adakron_jax.evaluation.assessment import Assessment as Assessment
+    from adakron_jax.merging import merge_adapters as merge_adapters
     from adakron_jax.methods import C3A as C3A
     from adakron_jax.methods import IA3 as IA3
     from adakron_jax.methods import AdaKron as AdaKron
@@ -72,6 +73,7 @@ _HOMES = {
     "encoders.inputs": ("Packed", "padded"),
     "encoders.sequence_classifier": ("SequenceClassifier",),
     "evaluation.assessment": ("Assessment",),
+    "merging": ("merge_adapters",),
     "methods": (
         *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "DoRA", "FourierFT", "Full"),
         *("Hadamard", "Head", "HiRA", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "LoReFT", "MAdaKron", "MiSS"),

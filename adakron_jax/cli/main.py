@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "hold predictions against a table's labels",
     "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
     "import": "read an adapter or a classifier of another program",
+    "merge": "make one adapter of several",
     "pull": "copy an adapter from the hub",
     "push": "upload an adapter to the hub, with a model card",
     "serve": "answer by many adapters over HTTP",

@@ -78,11 +78,11 @@ class Update(Method):
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
-        shared = _below(leaves, path_of_shared(self.name))
+        shared = below(leaves, path_of_shared(self.name))
         for site in map(Site, self.targets):
             chosen = self.layer_numbers(config)
             for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
-                added = _below(leaves, path_of(site, self.name).format(i=layer))
+                added = below(leaves, path_of(site, self.name).format(i=layer))
                 kernel = f"{DENSES[site]}/kernel".format(i=layer)
                 fused[kernel] = self.fused(np.asarray(fused[kernel]), np.float32(scale), added, shared)
         return Head(), fused
@@ -95,7 +95,8 @@ def sizes(target: str, config: EncoderConfig) -> Sizes:
     return known.get(Site(target), (config.hidden_size, config.hidden_size))
 
 
-def _below(leaves: Leaves, prefix: str) -> dict[str, np.ndarray]:
+def below(leaves: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """The leaves at paths that begin so, by the rest of their paths."""
     return {path.removeprefix(prefix): np.asarray(x) for path, x in leaves.items() if path.startswith(prefix)}
 
 
