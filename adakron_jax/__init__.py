@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adakron_jax.merging import merge_adapters as merge_adapters
     from adakron_jax.methods import C3A as C3A
     from adakron_jax.methods import IA3 as IA3
+    from adakron_jax.methods import OFT as OFT
     from adakron_jax.methods import AdaKron as AdaKron
     from adakron_jax.methods import AdaMix as AdaMix
     from adakron_jax.methods import BitFit as BitFit
@@ -77,7 +78,7 @@ _HOMES = {
     "methods": (
         *("AdaKron", "AdaMix", "BitFit", "C3A", "Compacter", "CompacterPlusPlus", "DoRA", "FourierFT", "Full"),
         *("Hadamard", "Head", "HiRA", "Houlsby", "IA3", "KronA", "LNTuning", "LoRA", "LoReFT", "MAdaKron", "MiSS"),
-        *("Pfeiffer", "PiSSA", "Prefix", "RandLoRA", "UniPELT", "VBLoRA", "VeRA"),
+        *("OFT", "Pfeiffer", "PiSSA", "Prefix", "RandLoRA", "UniPELT", "VBLoRA", "VeRA"),
     ),
     "methods.adakron": ("KronAdapter",),
     "model": ("from_pretrained", "fuse", "load_adapter", "loss", "save_adapter"),

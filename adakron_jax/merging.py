@@ -226,8 +226,9 @@ def _merged(
 
 def _is_additive(method: Method) -> TypeGuard[Update]:
     """Whether it adds a matrix to a kernel, whatever the kernel is."""
-    kind = type(method)
-    return isinstance(method, Update) and kind.update is not Update.update and kind.fused is Update.fused
+    if not isinstance(method, Update):
+        return False
+    return type(method).update is not Update.update and type(method).fused is Update.fused
 
 
 def _as_lora(

@@ -72,6 +72,9 @@ METHODS: dict[str, Callable[[Mapping[str, Any], int], Method]] = {
     ),
     "c3a": lambda case, _: methods.C3A(tuple(case["targets"]), case["block_size"]),
     "loreft": lambda case, _: methods.LoReFT(case["r"], case["prefix_positions"], case["suffix_positions"]),
+    "oft": lambda case, _: methods.OFT(
+        tuple(case["targets"]), case["block_size"], case["cayley"], case.get("neumann_terms", 5)
+    ),
     "prefix": lambda case, _: methods.Prefix(case["length"], case["mlp"], case.get("mid", 1)),
     "unipelt": lambda case, _: methods.UniPELT(
         ("adapter", "prefix", "lora") if case["lora"] else ("adapter", "prefix"),

@@ -12,6 +12,7 @@ from adakron_jax.methods.krona import KronA
 from adakron_jax.methods.lora import LoRA
 from adakron_jax.methods.loreft import LoReFT
 from adakron_jax.methods.miss import MiSS
+from adakron_jax.methods.oft import OFT
 from adakron_jax.methods.prefix import Prefix
 from adakron_jax.methods.projections import RandLoRA, VeRA
 from adakron_jax.methods.scaling import IA3, Hadamard
@@ -22,6 +23,7 @@ from adakron_jax.methods.vblora import VBLoRA
 __all__ = [
     "C3A",
     "IA3",
+    "OFT",
     "AdaKron",
     "AdaMix",
     "BitFit",

@@ -144,6 +144,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("krona", {"a_shape": (32, 4)}, "method.a_shape is (32, 4); accepted: divisors of 16 and 16"),
     ("c3a", {"block_size": 32, "targets": ("ffn_inner",)}, "method.block_size is 32; accepted: a divisor of 16 and 32"),
     ("fourierft", {"n_frequency": 257}, "method.n_frequency is 257; accepted: at most inputs times outputs, 256"),
+    ("oft", {"block_size": 32}, "method.block_size is 32; accepted: a divisor of 16"),
     ("loreft", {"r": 17}, "method.r is 17; accepted: at most the hidden size, 16"),
     (
         "krona",
@@ -185,6 +186,7 @@ def test_a_field_that_does_not_fit_the_encoder_is_refused(name: str, fields: dic
         ("krona", {"a_shape": [32, 16], "targets": ["ffn_dense"]}),
         ("lora", {"r": 16, "alpha": 1}),
         ("loreft", {"r": 16, "prefix_positions": 0, "suffix_positions": 1}),
+        ("oft", {"block_size": 32, "targets": ["ffn_dense"]}),
         ("madakron", {"factors": [1, 1], "experts": 2}),
         ("prefix", {"length": 1, "mid": 1}),
         ("unipelt", {"parts": ["lora", "prefix", "adapter"], "lora_r": 16}),

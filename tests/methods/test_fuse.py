@@ -50,6 +50,7 @@ FIELDS: dict[str, list[dict[str, Any]]] = {
         {"targets": DENSE, "r": 6, "form": "mini", "mini_r": 4},
         {"targets": DENSE, "r": 8, "form": "bat"},
     ],
+    "oft": [{"targets": DENSE, "block_size": 8}, {"cayley": "neumann", "scales": (0.1, 0.0, -0.2, 0.15)}],
     "prefix": [{}, {"layers": "1", "shift_positions": True}],
     "vera": [{}, {"targets": ("key", "ffn_inner", "ffn_dense"), "r": 5, "scales": (1.0,) * 5 + (0.5,)}],
     "madakron": [{"mixture": "full"}, {"mixture": "partial"}],

@@ -27,12 +27,12 @@ from adakron_jax.interop.heads import (
     outputs_of,
     tensors_of,
 )
-from adakron_jax.interop.peft import lokr, spectral, updates
+from adakron_jax.interop.peft import lokr, oft, spectral, updates
 from adakron_jax.interop.peft.norms import read_norms, write_norms
 from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, write_prefix
 from adakron_jax.interop.peft.targets import Targets
 from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import C3A, IA3, FourierFT, KronA, LNTuning, LoRA, Prefix, VeRA
+from adakron_jax.methods import C3A, IA3, OFT, FourierFT, KronA, LNTuning, LoRA, Prefix, VeRA
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -49,6 +49,7 @@ READERS: dict[str, Read] = {
     "IA3": updates.read_ia3,
     "FOURIERFT": spectral.read_fourierft,
     "C3A": spectral.read_c3a,
+    "OFT": oft.read,
 }
 WRITERS: dict[type[Method], Write] = {
     LoRA: updates.write_lora,
@@ -57,6 +58,7 @@ WRITERS: dict[type[Method], Write] = {
     IA3: updates.write_ia3,
     FourierFT: spectral.write_fourierft,
     C3A: spectral.write_c3a,
+    OFT: oft.write,
     LNTuning: write_norms,
 }
 

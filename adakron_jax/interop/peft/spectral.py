@@ -28,7 +28,7 @@ def read_fourierft(fields: Fields, targets: Targets, config: EncoderConfig) -> t
 def write_fourierft(
     method: FourierFT, leaves: Mapping[str, Any], config: EncoderConfig
 ) -> tuple[dict[str, Any], list[Slot]]:
-    _check_scales(method, "FourierFT")
+    check_scales(method, "FourierFT")
     by_site, counts = present(method, leaves, config), {}
     for site, names in by_site.items():
         for layer, name in names.items():
@@ -71,7 +71,7 @@ def read_c3a(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[C
 
 
 def write_c3a(method: C3A, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    _check_scales(method, "C3A")
+    check_scales(method, "C3A")
     by_site = present(method, leaves, config)
     return {
         "peft_type": "C3A",
@@ -90,6 +90,7 @@ def c3a_slots(method: C3A, by_site: Mapping[Site, Mapping[int, str]], config: En
     return slots
 
 
-def _check_scales(method: Update, kind: str) -> None:
+def check_scales(method: Update, kind: str) -> None:
+    """ValueError unless all scales are the method's default."""
     if others := set(method.scales) - {method.default_scale}:
         raise ValueError(f"method.scales has {min(others)}; accepted for peft's {kind}: {method.default_scale:g}")
