@@ -20,7 +20,7 @@ from adakron_jax.data.examples import ENCODED_AT_ONCE, Examples, ignore
 from adakron_jax.hub.models import locate
 
 CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +52,13 @@ class Tokenizer:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer
 
+        from adakron_jax import pieces
+
         try:
-            # Not left unsaid: of a folder that names code of its own, transformers would ask on the terminal.
-            fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True, trust_remote_code=False)
+            if pieces.has(self.folder):
+                fast = pieces.fast(self.folder)
+            else:  # not left unsaid: of a folder that names code of its own, transformers would ask on the terminal
+                fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True, trust_remote_code=False)
             fast("\N{SNOWMAN}")  # without its unknown token, a vocabulary fails where it first needs one
         except Exception as error:  # both libraries raise whatever their parsers do
             raise ValueError(f"{self.folder}: no usable tokenizer ({' '.join(str(error).split())[:200]})") from None

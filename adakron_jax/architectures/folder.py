@@ -13,7 +13,7 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model"),
+    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model"),
 )
 POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
 Pooling = Literal["pooler", "first", "mean"]  # what a head reads

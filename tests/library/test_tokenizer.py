@@ -1,12 +1,13 @@
 """Tokenizers of the encoders besides BERT, read from `tokenizer.json` alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as Fast
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from adakron_jax.tokenizer import Tokenizer
 
@@ -40,9 +41,38 @@ def test_pieces_are_read_without_sentencepiece(tmp_path: Path, model_type: str, 
     assert encoded["token_type_ids"] == [[0] * 8]
 
 
+# A small unigram, and what SentencePiece's library and transformers 4 make of some texts with it.
+SPM = Path(__file__).parent / "spm"
+
+
+def test_deberta_s_pieces_are_read_from_sentencepiece_s_file_as_its_own_library_does(tmp_path: Path):
+    shutil.copytree(SPM, tmp_path / "spm")
+    (tmp_path / "spm" / "config.json").write_text('{"model_type": "deberta-v2"}')
+    expected = json.loads((SPM / "expected.json").read_text())
+    tokenizer = Tokenizer(tmp_path / "spm", 200)
+    assert [tokenizer.fast(text)["input_ids"] for text in expected["texts"]] == expected["ids"]
+    pair = tokenizer.encode([["a b"], ["c d"]], 32)
+    assert pair.tokens.tolist() == expected["pair"]["input_ids"]
+    assert pair.token_types.tolist() == expected["pair"]["token_type_ids"]
+    assert tokenizer.decode(expected["pair"]["input_ids"]) == ("a b", "c d")
+    # Saved as transformers saves it, and read again with its own normalisation.
+    tokenizer.fast.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.fast.save_pretrained(tmp_path / "spm")
+    again = Tokenizer(tmp_path / "spm", 200)
+    assert again.fast("A  B")["input_ids"] == again.fast("a  b")["input_ids"]
+
+
+@pytest.mark.parametrize("size", [1, 500, 1790])
+def test_a_damaged_file_of_pieces_is_named(size: int, tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
+    (tmp_path / "spm.model").write_bytes((SPM / "spm.model").read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"no usable tokenizer \(spm.model is cut off\)"):
+        _ = Tokenizer(tmp_path, 200).fast
+
+
 def test_pieces_alone_are_refused_with_what_is_accepted(tmp_path: Path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
-    with pytest.raises(ValueError, match="no usable tokenizer; accepted: tokenizer.json, vocab.txt, vocab.json$"):
+    with pytest.raises(ValueError, match="accepted: tokenizer.json, vocab.txt, vocab.json, spm.model$"):
         Tokenizer(tmp_path, 20)
 
 

@@ -12,6 +12,7 @@ from adakron_jax.splice import Method
 
 HERE = Path(__file__).parents[1] / "interop"
 BASES = {"bert": HERE / "_bert-base", "roberta": HERE / "_roberta-base"}
+BASES["deberta-v2"] = HERE.parent / "oracles" / "base-deberta-v2-conv"
 DENSES = ("query", "key", "value", "attention_dense", "ffn_inner", "ffn_dense")
 TOKENS = {"problem": make("tokens", ("O", "B-place", "I-place", "B-name", "I-name"))}
 # Format, base, method, fields of the card.
@@ -68,6 +69,9 @@ CASES: list[tuple[str, str, Method, dict[str, Any]]] = [
     ("adapterhub", "roberta", methods.Prefix(length=4, mlp=False, layers="0,2"), {}),
     ("adapterhub", "bert", methods.UniPELT(r=4, length=3, mid=6, lora_r=2), {}),
     ("adapterhub", "roberta", methods.UniPELT(("adapter", "lora"), r=4, lora_r=2, targets=("key", "ffn_dense")), {}),
+    ("huggingface", "deberta-v2", methods.LoRA(("query", "key"), r=3), {}),
+    ("peft", "deberta-v2", methods.LoRA(("query", "key"), r=3), {}),
+    ("huggingface", "deberta-v2", methods.IA3(), TOKENS),
     ("huggingface", "bert", methods.LoRA(r=3), TOKENS | {"pooling": "mean"}),
     ("huggingface", "roberta", methods.IA3(), TOKENS),
     ("peft", "roberta", methods.LoRA(r=3), TOKENS),

@@ -38,6 +38,7 @@ from adakron_jax.splice import Method
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TASKS: dict[Reads, str] = {"example": "SEQ_CLS", "token": "TOKEN_CLS"}
 _PREFIX = "base_model.model."
+_DENSES_OF_HEADS = {"distilbert": ["pre_classifier"], "deberta-v2": ["pooler"]}
 _OUTSIDE = ("pooler.dense", "embeddings_project")  # dense layers besides those of the layers
 
 Read = Callable[[Fields, Targets, EncoderConfig], tuple[Method, list[Slot]]]
@@ -77,7 +78,7 @@ def read(folder: Path, base: Base) -> Imported:
     trained_on = fields.name("base_model_name_or_path")
     fields.ignore("peft_version", "revision", "inference_mode", "auto_mapping")
     saved = fields.texts("modules_to_save")
-    if others := set(saved) - {"classifier", "score", "pre_classifier", "head"}:
+    if others := set(saved) - {"classifier", "score", "pre_classifier", "pooler", "head"}:
         raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
     path = folder / WEIGHTS
     tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
@@ -134,6 +135,6 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         "task_type": TASKS[card.problem.reads],
         "base_model_name_or_path": card.base,
         "inference_mode": True,
-        "modules_to_save": ["classifier", "score"] + ["pre_classifier"] * (config.model_type == "distilbert"),
+        "modules_to_save": ["classifier", "score", *_DENSES_OF_HEADS.get(config.model_type, ())],
     }
     return {CONFIG: json.dumps(said, indent=2).encode() + b"\n", WEIGHTS: save(named, metadata={"format": "pt"})}

@@ -1,0 +1,127 @@
+"""DeBERTa's tokenizer, from `tokenizer.json` as it stands, or from what it is published as: a file of SentencePiece.
+
+transformers 5 builds it anew without the file's own normalisation of characters, and needs two libraries to read
+SentencePiece's file. Of the message in that file we read
+
+    ModelProto        1: pieces     2: trainer_spec     3: normalizer_spec
+    piece             1: its text   2: score            3: type (3: control, 4: defined by the user)
+    trainer_spec      3: model type (1: unigram)    35: whether the unknown falls back to bytes    40: unknown piece
+    normalizer_spec   2: how characters are normalised, compiled
+"""
+
+import struct
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram
+
+from adakron_jax.files import read_object
+
+FILE, WHOLE = "spm.model", "tokenizer.json"
+_SPECIAL = {
+    name: f"[{name[:-6].upper()}]" for name in ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
+}
+_UNIGRAM, _CONTROL, _DEFINED = 1, 3, 4
+
+
+def has(folder: Path) -> bool:
+    """Whether a folder is DeBERTa's and has one of the two; its Chinese models have a vocabulary of BERT's kind."""
+    config = folder / "config.json"
+    named = config.is_file() and read_object(config).get("model_type") == "deberta-v2"
+    return named and ((folder / FILE).is_file() or (folder / WHOLE).is_file())
+
+
+def fast(folder: Path) -> Any:
+    """The tokenizer of a folder, as `transformers` has tokenizers.
+
+    Raises:
+      ValueError: the file is damaged, or its model is of another kind than a unigram.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    said = read_object(path) if (path := folder / "tokenizer_config.json").is_file() else {}
+    whole = folder / WHOLE
+    tokenizer = Tokenizer.from_file(str(whole)) if whole.is_file() else _from_pieces(folder / FILE, said)
+    special = {name: said.get(name) or default for name, default in _SPECIAL.items()}
+    special = {name: token["content"] if isinstance(token, dict) else token for name, token in special.items()}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    if not whole.is_file():
+        first, last = special["cls_token"], special["sep_token"]
+        wrapped.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first}:0 $A:0 {last}:0",
+            pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+            special_tokens=[(first, wrapped.cls_token_id), (last, wrapped.sep_token_id)],
+        )
+    return wrapped
+
+
+def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
+    model = _parsed(path.read_bytes())
+    trainer, normalizer = (_parsed(model[number][0]) if model[number] else model for number in (2, 3))
+    if (kind := trainer.get(3, [_UNIGRAM])[0]) != _UNIGRAM:
+        raise ValueError(f"{FILE}: its model type is {kind}; accepted: {_UNIGRAM}, unigram")
+    pieces = [_parsed(piece) for piece in model[1]]
+    texts = [piece[1][0].decode() for piece in pieces]
+    scores = [struct.unpack("<f", piece[2][0])[0] if 2 in piece else 0.0 for piece in pieces]
+    unknown, bytewise = trainer.get(40, [0])[0], bool(trainer.get(35, [0])[0])
+    tokenizer = Tokenizer(Unigram(list(zip(texts, scores, strict=True)), unk_id=unknown, byte_fallback=bytewise))
+    kinds = [piece.get(3, [1])[0] for piece in pieces]
+    tokenizer.add_tokens(
+        [
+            AddedToken(text, normalized=False, special=kind == _CONTROL)
+            for text, kind in zip(texts, kinds, strict=True)
+            if kind in (_CONTROL, _DEFINED)
+        ]
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            *([normalizers.Lowercase()] if said.get("do_lower_case") else []),
+            normalizers.Strip(),
+            *map(normalizers.Precompiled, filter(None, normalizer.get(2, []))),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            *([pre_tokenizers.Punctuation("isolated")] if said.get("split_by_punct") else []),
+            pre_tokenizers.Metaspace(prepend_scheme="always"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return tokenizer
+
+
+def _parsed(message: bytes) -> dict[int, list[Any]]:
+    """A message's fields: number -> values, whole numbers or bytes; ValueError if it ends within one."""
+    fields: dict[int, list[Any]] = defaultdict(list)
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            if at >= len(message):
+                raise ValueError(f"{FILE} is cut off")
+            byte, at = message[at], at + 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        field, kind = divmod(number(), 8)
+        if kind == 0:
+            fields[field].append(number())
+            continue
+        sizes = {1: 8, 5: 4}
+        if kind not in (2, *sizes):
+            raise ValueError(f"{FILE} is damaged")
+        size = number() if kind == 2 else sizes[kind]
+        if at + size > len(message):
+            raise ValueError(f"{FILE} is cut off")
+        fields[field].append(message[at : at + size])
+        at += size
+    return fields
