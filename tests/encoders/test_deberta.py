@@ -12,9 +12,9 @@ from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head, LoRA
 from adakron_jax.params import flatten
-from tests.encoders.architectures import DEBERTA
 from tests.encoders.test_bert import LENGTHS, packed_pairs
 from tests.methods.test_contract import make_setup, run_steps
+from tests.support.architectures import DEBERTA
 
 
 def test_nearby_offsets_have_a_vector_to_themselves_and_further_ones_share_it() -> None:
