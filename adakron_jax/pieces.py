@@ -34,28 +34,25 @@ def has(folder: Path) -> bool:
     return named and ((folder / FILE).is_file() or (folder / WHOLE).is_file())
 
 
-def fast(folder: Path) -> Any:
-    """The tokenizer of a folder, as `transformers` has tokenizers.
+def read(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
+    """A folder's tokenizer, and its special tokens as `transformers` calls them.
 
     Raises:
       ValueError: the file is damaged, or its model is of another kind than a unigram.
     """
-    from transformers import PreTrainedTokenizerFast
-
     said = read_object(path) if (path := folder / "tokenizer_config.json").is_file() else {}
-    whole = folder / WHOLE
-    tokenizer = Tokenizer.from_file(str(whole)) if whole.is_file() else _from_pieces(folder / FILE, said)
     special = {name: said.get(name) or default for name, default in _SPECIAL.items()}
     special = {name: token["content"] if isinstance(token, dict) else token for name, token in special.items()}
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    if not whole.is_file():
-        first, last = special["cls_token"], special["sep_token"]
-        wrapped.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{first}:0 $A:0 {last}:0",
-            pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-            special_tokens=[(first, wrapped.cls_token_id), (last, wrapped.sep_token_id)],
-        )
-    return wrapped
+    if (folder / WHOLE).is_file():
+        return Tokenizer.from_file(str(folder / WHOLE)), special
+    tokenizer, first, last = _from_pieces(folder / FILE, said), special["cls_token"], special["sep_token"]
+    tokenizer.add_special_tokens(list(special.values()))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first}:0 $A:0 {last}:0",
+        pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )
+    return tokenizer, special
 
 
 def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:

@@ -50,13 +50,14 @@ class Tokenizer:
     def fast(self) -> Any:
         """The tokenizer itself, as `transformers` has it."""
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         from adakron_jax import pieces
 
         try:
             if pieces.has(self.folder):
-                fast = pieces.fast(self.folder)
+                tokenizer, special = pieces.read(self.folder)
+                fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
             else:  # not left unsaid: of a folder that names code of its own, transformers would ask on the terminal
                 fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True, trust_remote_code=False)
             fast("\N{SNOWMAN}")  # without its unknown token, a vocabulary fails where it first needs one
