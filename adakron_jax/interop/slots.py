@@ -14,7 +14,7 @@ import numpy as np
 from adakron_jax.params import refuse
 
 Leaves = dict[str, np.ndarray]
-Layout = Literal["same", "transposed", "flat", "column", "row"]
+Layout = Literal["same", "transposed", "flat", "column", "row", "spread"]
 _NUMBERS = ("float32", "float16", "bfloat16")
 _SHOWN = 4  # problems of one kind that a message lists
 
@@ -26,7 +26,7 @@ class Piece(NamedTuple):
       name: its name there.
       shape: in our layout.
       layout: how it lies there: `transposed`, its first two axes exchanged; `flat`, row by row in one vector; a vector
-        as a `column` [n, 1] or a `row` [1, n].
+        as a `column` [n, 1] or a `row` [1, n]; `spread`, a matrix as [n, 1, m].
       part, of: it is the `part`-th of `of` equal parts of the tensor, along our last axis.
     """
 
@@ -52,6 +52,8 @@ class Piece(NamedTuple):
                 return (1, *self.whole)
             case "flat":
                 return (math.prod(self.whole),)
+            case "spread":
+                return (self.whole[0], 1, *self.whole[1:])
         return self.whole
 
     def within(self, tensor: np.ndarray) -> np.ndarray:
@@ -92,7 +94,7 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
     """The leaves, float32, from a file's tensors.
 
     Raises:
-      ValueError: tensors are missing, misshapen, of no number type or belong to no slot.
+      ValueError: tensors are missing, misshapen, of no number type or belong to no slot, or copies differ.
     """
     missing, misshapen = [], []
     known = {piece.name: piece for slot in slots for piece in slot.all}
@@ -106,7 +108,12 @@ def take(slots: Sequence[Slot], tensors: Mapping[str, np.ndarray]) -> Leaves:
             misshapen.append(f"misshapen {piece.name} {tensor.shape}, expected {piece.stored_shape}")
     unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known.keys())]
     refuse(problem for kind in (misshapen, missing, unexpected) for problem in _shortened(kind))
-    return {path: leaf for slot in slots for path, leaf in _leaves(slot, tensors)}
+    leaves: Leaves = {}
+    for slot in slots:
+        for path, leaf in _leaves(slot, tensors):
+            if (first := leaves.setdefault(path, leaf)) is not leaf and not np.array_equal(first, leaf):
+                refuse(f"{piece.name} is another than its copies" for piece in slot.all)
+    return leaves
 
 
 def _shortened(problems: list[str]) -> list[str]:
@@ -171,7 +178,7 @@ def used(*axes: np.ndarray) -> int:
     return int(places[-1]) + 1 if len(places) else 0
 
 
-def numerator(quotient: float, divisor: int) -> int | float:
+def numerator(quotient: float, divisor: int | float) -> int | float:
     """The number, whole if it is one, that divided by `divisor` gives the quotient."""
     near = quotient * divisor
     exact = (x for x in (round(near), near, math.nextafter(near, 0), math.nextafter(near, math.inf)))

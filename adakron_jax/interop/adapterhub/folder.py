@@ -22,7 +22,7 @@ from adakron_jax.interop.adapterhub.updates import describe_lora, lora_slots, re
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import CLASSES, Base, Imported, tensors_of
 from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import IA3, Compacter, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
+from adakron_jax.methods import IA3, Compacter, DoRA, Houlsby, LoRA, LoReFT, Pfeiffer, PiSSA, Prefix, UniPELT
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
@@ -134,7 +134,7 @@ def _write_method(
                     "False"
                 )
             return describe_prefix(method, config), prefix_slots(method, name, config)
-        case LoRA() | IA3():
+        case LoRA() | IA3() if not isinstance(method, DoRA | PiSSA):
             return describe_lora(method, config), lora_slots(method, name, config)
         case LoReFT():
             return describe_reft(method, config), reft_slots(method, name, config)

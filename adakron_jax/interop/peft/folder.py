@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors.numpy import save
 
+from adakron_jax import methods
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import Reads
@@ -27,12 +28,11 @@ from adakron_jax.interop.heads import (
     outputs_of,
     tensors_of,
 )
-from adakron_jax.interop.peft import lokr, oft, spectral, updates
+from adakron_jax.interop.peft import lokr, oft, products, shared, spectral, updates
 from adakron_jax.interop.peft.norms import read_norms, write_norms
 from adakron_jax.interop.peft.prefixes import PROMPTS, read_prefix, write_prefix
 from adakron_jax.interop.peft.targets import Targets
 from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import C3A, IA3, OFT, FourierFT, KronA, LNTuning, LoRA, Prefix, VeRA
 from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -51,16 +51,26 @@ READERS: dict[str, Read] = {
     "FOURIERFT": spectral.read_fourierft,
     "C3A": spectral.read_c3a,
     "OFT": oft.read,
+    "HIRA": products.read_hira,
+    "MISS": products.read_miss,
+    "RANDLORA": shared.read_randlora,
+    "VBLORA": shared.read_vblora,
 }
 WRITERS: dict[type[Method], Write] = {
-    LoRA: updates.write_lora,
-    KronA: lokr.write,
-    VeRA: updates.write_vera,
-    IA3: updates.write_ia3,
-    FourierFT: spectral.write_fourierft,
-    C3A: spectral.write_c3a,
-    OFT: oft.write,
-    LNTuning: write_norms,
+    methods.LoRA: updates.write_lora,
+    methods.DoRA: updates.write_lora,
+    methods.PiSSA: updates.write_lora,
+    methods.KronA: lokr.write,
+    methods.VeRA: updates.write_vera,
+    methods.IA3: updates.write_ia3,
+    methods.FourierFT: spectral.write_fourierft,
+    methods.C3A: spectral.write_c3a,
+    methods.OFT: oft.write,
+    methods.HiRA: products.write_hira,
+    methods.MiSS: products.write_miss,
+    methods.RandLoRA: shared.write_randlora,
+    methods.VBLoRA: shared.write_vblora,
+    methods.LNTuning: write_norms,
 }
 
 
@@ -94,9 +104,12 @@ def read(folder: Path, base: Base) -> Imported:
     fields.done()
     _refuse_others(tensors, base.config, str(path))
     try:
+        if isinstance(method, methods.VBLoRA):
+            tensors = shared.with_orders(tensors, method)
         leaves = take([*slots, *native_head(base.config, outputs, reads)], tensors) | kept
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    leaves = method.initial(dict(base.leaves), base.config) | leaves
     return Imported(method, leaves, base.problem(outputs, reads=reads), trained_on=trained_on)
 
 
@@ -111,6 +124,11 @@ def _refuse_others(tensors: Mapping[str, Any], config: EncoderConfig, where: str
         )
 
 
+def _placed(name: str, prefix: str) -> str:
+    """A tensor's name in the file: what all modules share has no module's."""
+    return name if name == PROMPTS else f"base_model.{name}" if "." not in name else prefix + name
+
+
 def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     """The files of an adapter, for `PeftModel.from_pretrained`.
 
@@ -119,18 +137,19 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     """
     check_native_head(card, "an adapter of peft")
     method, config = card.method, card.encoder
-    if isinstance(method, Prefix):
+    if isinstance(method, methods.Prefix):
         if method.mlp:
             _, leaves = method.fuse(dict(leaves), config)
         (said, slots), prefix = write_prefix(dataclasses.replace(method, mlp=False), config), "base_model."
     elif type(method) in WRITERS:
         (said, slots), prefix = WRITERS[type(method)](method, leaves, config), _PREFIX
     else:
-        accepted = ", ".join(sorted(known.name for known in (*WRITERS, Prefix)))
+        accepted = ", ".join(sorted(known.name for known in (*WRITERS, methods.Prefix)))
         raise ValueError(f"method {method.name} has no equal in peft; accepted: {accepted}")
     tensors = put([*slots, *native_head(config, card.problem.outputs, card.problem.reads)], leaves)
-    outside = {PROMPTS: PROMPTS, "vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
-    named = {outside.get(name, prefix + name): tensor for name, tensor in tensors.items()}
+    if isinstance(method, methods.VBLoRA):
+        tensors = shared.with_indices(tensors, method)
+    named = {_placed(name, prefix): tensor for name, tensor in tensors.items()}
     said |= {
         "task_type": TASKS[card.problem.reads],
         "base_model_name_or_path": card.base,

@@ -5,8 +5,7 @@ from typing import Any
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.peft.spectral import check_scales
-from adakron_jax.interop.peft.targets import Targets, present, target_modules
+from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
 from adakron_jax.interop.slots import Piece, Slot, of_each
 from adakron_jax.methods import OFT
 from adakron_jax.methods.lora import sizes

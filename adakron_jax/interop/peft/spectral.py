@@ -7,10 +7,10 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.peft.targets import Targets, present, target_modules
+from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
 from adakron_jax.interop.slots import Piece, Slot, of_each, used
 from adakron_jax.methods import C3A, FourierFT
-from adakron_jax.methods.lora import Update, sizes
+from adakron_jax.methods.lora import sizes
 from adakron_jax.splice import Site, path_of
 
 
@@ -88,9 +88,3 @@ def c3a_slots(method: C3A, by_site: Mapping[Site, Mapping[int, str]], config: En
         pieces = of_each(names, lambda name, shape=shape: Piece(f"{name}.c3a_kernel", shape, "transposed"))
         slots.append(Slot(f"{path_of(site, method.name)}circulant", pieces))
     return slots
-
-
-def check_scales(method: Update, kind: str) -> None:
-    """ValueError unless all scales are the method's default."""
-    if others := set(method.scales) - {method.default_scale}:
-        raise ValueError(f"method.scales has {min(others)}; accepted for peft's {kind}: {method.default_scale:g}")

@@ -36,6 +36,14 @@ class Targets:
         if not self.names:
             raise ValueError(f"{fields.where}: target_modules names none of {known[Site.QUERY][0]} and its like")
 
+    def refuse_gaps(self, kind: str) -> None:
+        """ValueError if a module is named in some layers only, of a method that has no leaves which change nothing."""
+        missing = [(site, i) for site, names in self.by_site.items() for i, name in names.items() if not name]
+        if missing:
+            site, layer = missing[0]
+            accepted = f"accepted for {kind}: the same modules in all of its layers"
+            raise ValueError(f"{self.where}: target_modules names no {site} in layer {layer}; {accepted}")
+
     def by_pattern(self, patterns: Mapping[str, int | float], name: str, default: int | float) -> int | float:
         """What the first pattern that is an end of the name at a dot has for it."""
         ends = (key for key in patterns if matches(rf"(.*\.)?({key})", name, self.where))
@@ -66,6 +74,12 @@ def matcher(fields: Fields, key: str, by_default: Callable[[str], bool] = lambda
     if not isinstance(said, str):
         return lambda name: any(f".{name}".endswith(f".{end}") for end in ends)
     return lambda name: said == "all-linear" or matches(said, name, f"{fields.where}: {key}")
+
+
+def check_scales(method: Update, kind: str) -> None:
+    """ValueError if a method has other scales than its default, which peft's has not."""
+    if others := set(method.scales) - {method.default_scale}:
+        raise ValueError(f"method.scales has {min(others)}; accepted for peft's {kind}: {method.default_scale:g}")
 
 
 def scales_of(targets: Targets, scale: Mapping[str, float]) -> tuple[float, tuple[float, ...]]:

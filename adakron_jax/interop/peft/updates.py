@@ -1,4 +1,4 @@
-"""LoRA, VeRA and (IA)³ as peft has them: reading a description, writing one, and where the leaves lie."""
+"""LoRA and its forms, VeRA and (IA)³ as peft has them: reading a description, writing one, and where the leaves lie."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,46 +9,56 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, matcher, present, scales_of, target_modules
 from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
-from adakron_jax.methods import IA3, LoRA, VeRA
+from adakron_jax.methods import IA3, DoRA, HiRA, LoRA, PiSSA, VeRA
 from adakron_jax.methods.lora import sizes
 from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.splice import Method, Site, path_of, path_of_shared
 
 
 def read_lora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
+    """LoRA, DoRA or PiSSA."""
     r, alpha, rslora = fields.whole("r"), fields.number("lora_alpha"), fields.flag("use_rslora")
     ranks, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
-    fields.must(bias="none", use_dora=False, fan_in_fan_out=False, lora_bias=False, use_qalora=False)
+    fields.must(bias="none", fan_in_fan_out=False, lora_bias=False, use_qalora=False)
     # What others than these start from is kept in the base's weights, which then are not the published ones.
-    fields.any_of("init_lora_weights", (True, False, "gaussian", "orthogonal", "eva"), default=True)
+    starts = dict.fromkeys((True, False, "gaussian", "orthogonal", "eva"), LoRA) | {"pissa": PiSSA}
+    kind = fields.any_of("init_lora_weights", starts, default=True)
+    if fields.flag("use_dora"):
+        if kind is PiSSA:
+            raise fields.refuse("use_dora", True, "false, with init_lora_weights pissa")
+        kind = DoRA
     fields.ignore("lora_dropout", "eva_config", "qalora_group_size", "megatron_core", "ensure_weight_tying")
+    if kind is not LoRA:
+        targets.refuse_gaps(kind.__name__)
+    if kind is PiSSA and ranks:
+        raise fields.refuse("rank_pattern", ranks, "one rank, with init_lora_weights pissa")
     rank = {name: int(targets.by_pattern(ranks, name, r)) for name in targets.names}
-    scale = {
-        name: targets.by_pattern(alphas, name, alpha) / (rank[name] ** 0.5 if rslora else rank[name])
-        for name in targets.names
-    }
+    scale = {name: targets.by_pattern(alphas, name, alpha) / _divisor(rank[name], rslora) for name in targets.names}
     width = max(rank.values())
     uniform, scales = scales_of(targets, scale)
-    alpha = float(numerator(uniform, width))
-    method = LoRA(targets.sites, r=width, alpha=alpha, scales=scales, layers=targets.layers)
+    alpha = float(numerator(uniform, _divisor(width, rslora)))
+    settings = {"r": width, "rank_stabilised": rslora, "layers": targets.layers}
+    method = kind(targets.sites, alpha=alpha, scales=scales, **settings)
     if not scales and method.default_scale != uniform:
         everywhere = (uniform,) * (len(method.layer_numbers(config)) * len(targets.sites))
-        method = LoRA(targets.sites, r=width, scales=everywhere, layers=targets.layers)
-    return method, lora_slots(targets.by_site, rank, config)
+        method = kind(targets.sites, scales=everywhere, **settings)
+    return method, lora_slots(method, targets.by_site, rank, config)
+
+
+def _divisor(rank: int, rslora: bool) -> int | float:
+    """What divides α."""
+    return rank**0.5 if rslora else rank
 
 
 def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    by_site, rank, scale = present(method, leaves, config), {}, {}
+    by_site, scale = present(method, leaves, config), {}
     for site, names in by_site.items():
         scales = np.broadcast_to(method.scale_of(site), (len(names),))
-        for (layer, name), s in zip(names.items(), scales, strict=True):
-            if name:
-                at = path_of(site, method.name).format(i=layer)
-                a, b = (np.asarray(leaves[f"{at}{leaf}"]) for leaf in ("lora_a", "lora_b"))
-                rank[name], scale[name] = used(a.T, b) or method.r, float(s)
-    if max(rank.values()) < method.r:  # as no file would say how wide ours is
+        scale |= {name: float(s) for name, s in zip(names.values(), scales, strict=True) if name}
+    rank = ranks_in_use(method, by_site, leaves, ("lora_a", "lora_b"))
+    if isinstance(method, PiSSA):
         rank = dict.fromkeys(rank, method.r)
-    alpha = {name: numerator(scale[name], rank[name]) for name in rank}
+    alpha = {name: numerator(scale[name], _divisor(rank[name], method.rank_stabilised)) for name in rank}
     common = max(alpha.values(), key=list(alpha.values()).count)
     return {
         "peft_type": "LORA",
@@ -57,21 +67,62 @@ def write_lora(method: LoRA, leaves: Mapping[str, Any], config: EncoderConfig) -
         "target_modules": target_modules(by_site, config),
         "rank_pattern": {name: value for name, value in rank.items() if value != method.r},
         "alpha_pattern": {name: value for name, value in alpha.items() if value != common},
+        "use_rslora": method.rank_stabilised,
+        "use_dora": isinstance(method, DoRA),
+        "init_lora_weights": "pissa" if isinstance(method, PiSSA) else True,
         "lora_dropout": 0.0,
         "bias": "none",
-    }, lora_slots(by_site, rank, config)
+    }, lora_slots(method, by_site, rank, config)
 
 
-def lora_slots(by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig) -> list[Slot]:
-    """A and B of every target; `by_site` has "" for a module that is not there."""
-    slots = []
+def lora_slots(
+    method: LoRA, by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig
+) -> list[Slot]:
+    """A and B of every target, and DoRA's magnitudes; `by_site` has "" for a module that is not there."""
+    stored = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
+    slots = factor_slots(method, by_site, rank, config, stored)
+    if isinstance(method, DoRA):
+        for site, names in by_site.items():
+            size = sizes(site, config)[1:]
+            pieces = of_each(names, lambda name, size=size: Piece(f"{name}.lora_magnitude_vector", size))
+            slots.append(Slot(f"{path_of(site, method.name)}magnitude", pieces))
+    return slots
+
+
+def factor_slots(
+    method: LoRA | HiRA,
+    by_site: Mapping[Site, Mapping[int, str]],
+    rank: Mapping[str, int],
+    config: EncoderConfig,
+    stored: Mapping[str, str],
+) -> list[Slot]:
+    """A [in, r] and B [r, out] of every target; `stored` are their names and those of the tensors."""
+    slots, r, (a, b) = [], max(rank.values()), stored
     for site, names in by_site.items():
         inputs, outputs = sizes(site, config)
-        a = of_each(names, lambda name, n=inputs: Piece(f"{name}.lora_A.weight", (n, rank[name]), "transposed"))
-        b = of_each(names, lambda name, n=outputs: Piece(f"{name}.lora_B.weight", (rank[name], n), "transposed"))
-        at, r = path_of(site, LoRA.name), max(rank.values())
-        slots += [Slot(f"{at}lora_a", a, shape=(inputs, r)), Slot(f"{at}lora_b", b, shape=(r, outputs))]
+        of_a = of_each(names, lambda name, n=inputs: Piece(f"{name}.{stored[a]}", (n, rank[name]), "transposed"))
+        of_b = of_each(names, lambda name, n=outputs: Piece(f"{name}.{stored[b]}", (rank[name], n), "transposed"))
+        at = path_of(site, method.name)
+        slots += [Slot(f"{at}{a}", of_a, shape=(inputs, r)), Slot(f"{at}{b}", of_b, shape=(r, outputs))]
     return slots
+
+
+def ranks_in_use(
+    method: LoRA | HiRA,
+    by_site: Mapping[Site, Mapping[int, str]],
+    leaves: Mapping[str, Any],
+    factors: tuple[str, str],
+) -> dict[str, int]:
+    """Name of a module -> how much of its factors' rank is in use: what is all zero at the end is not."""
+    rank = {}
+    for site, names in by_site.items():
+        for layer, name in names.items():
+            at = path_of(site, method.name).format(i=layer)
+            a, b = (np.asarray(leaves[f"{at}{factor}"]) for factor in factors)
+            rank |= {name: used(a.T, b) or method.r} if name else {}
+    if max(rank.values()) < method.r:  # as no file would say how wide ours is
+        return dict.fromkeys(rank, method.r)
+    return rank
 
 
 def read_vera(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
