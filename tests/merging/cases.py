@@ -13,8 +13,8 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method
-from tests.interop.made_up import card_of
 from tests.methods.test_fuse import random_leaves
+from tests.support.adapters import card_of
 
 STORED = Path(__file__).parent / "merged.npz"
 LORA = methods.LoRA(r=3, alpha=5.0)

@@ -1,6 +1,7 @@
 """Merging: what the peers compute, what holds of every way, and what does not go together."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from adakron_jax.methods.registry import METHODS, fuse
 from adakron_jax.params import flatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
-from tests.interop.made_up import BASES
 from tests.interop.test_formats import SMALL
 from tests.merging.cases import CASES, LORA, STORED, logits_of, saved, written
+from tests.support.adapters import BASES
 
 WEIGHTS = (0.5, -0.25, 2.0)
 ADDITIVE = [methods.LoRA(r=3), methods.FourierFT(n_frequency=9), methods.C3A(block_size=8)]
@@ -186,3 +187,25 @@ def test_the_command_writes_an_adapter_and_says_what_it_is(tmp_path: Path, capsy
     assert main(["merge", *folders, "--how", "svd", "--weights", "1", "2", "--out", str(tmp_path / "merged")]) == 0
     assert "LoRA(" in capsys.readouterr().out
     assert adapter.read_card(tmp_path / "merged" / "adapter.json").method == dataclasses.replace(LORA, alpha=3.0)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "merging.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", re.findall(r"^adakron (merge .*)$", PAGE, re.MULTILINE))
+def test_the_page_s_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate("abc"):
+        saved(tmp_path / "runs" / name / "adapter", LORA, seed)
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 0
+    assert adapter.load(tmp_path / "runs" / "merged")
+
+
+def test_the_page_names_every_method_that_is_not_averaged(tmp_path: Path) -> None:
+    (table,) = re.findall(r"^\| method \| ways .*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named < METHODS.keys()
+    for name in METHODS.keys() - named:
+        one = saved(tmp_path / name, METHODS[name](**SMALL.get(name.rstrip("+"), {})))
+        with pytest.raises(ValueError, match="whose leaves are averaged: linear"):
+            merge_adapters([one, one], tmp_path / "merged", how="ties")

@@ -13,9 +13,9 @@ import pytest
 
 from adakron_jax.interop.convert import export_adapter
 from adakron_jax.merging import merge_adapters
-from tests.interop.made_up import BASES
 from tests.merging.cases import CASES, STORED, inputs, logits_of, written
 from tests.peers.test_peers import PYTHON, pytestmark
+from tests.support.adapters import BASES
 
 __all__ = ["pytestmark"]
 
