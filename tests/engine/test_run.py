@@ -83,6 +83,7 @@ def test_a_run_ends_with_exit_code_0_and_nothing_on_stderr(whole: Whole):
 
 def test_a_run_leaves_the_promised_folder_and_nothing_else(whole: Whole):
     promised = {"config.toml", "metrics.jsonl", "result.json", "checkpoints", "best", "adapter", "tensorboard"}
+    promised.add("predictions")
     assert {path.name for path in whole.folder.iterdir()} == promised
     assert {path.name for path in (whole.folder / "adapter").iterdir()} == {"adapter.safetensors", "adapter.json"}
     assert {path.name for path in (whole.folder / "checkpoints").iterdir()} == {"4", "8"}

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adakron_jax.architectures.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
+from adakron_jax.entities.ragged import Ragged
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
@@ -21,10 +23,13 @@ from tests.support.wellformed import Wellformed
 from train.data.glue import TASKS
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
+from train.output import predictions
+from train.output.predictions import Predicted
 from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
 from train.report.differences import differences, interval
+from train.report.examples import mcnemar, right_wholly
 from train.report.paper import paper_rows
 from train.report.runs import read_folder
 from train.report.tables import EIGHT, tabulate
@@ -103,19 +108,85 @@ def test_best_and_last_epoch_stand_apart(two_methods: Path, capsys: pytest.Captu
 def test_a_paired_difference_is_over_common_seeds(two_methods: Path, capsys: pytest.CaptureFixture[str]):
     write_run(two_methods / "a3", 0.99, seed=3)
     (found,) = differences(tabulate(read_folder(two_methods)[0])[0])
+    assert found.examples is None
     assert found.seeds == [0, 1, 2]
     assert found.mean == pytest.approx(2.0)  # of 1, 4, 1
     assert found.interval == pytest.approx((1.0, 4.0))
     assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in report(two_methods, capsys)[0]["md"]
 
 
-def test_a_difference_of_one_common_seed_cannot_be_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_difference_of_fewer_than_three_seeds_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_run(tmp_path / "a", 0.7)
     write_run(tmp_path / "p", 0.6, Pfeiffer())
-    lacking = "cannot be computed: 1 common seed, and two are needed"
-    assert f": adakron 12x4 − pfeiffer 48: {lacking}" in report(tmp_path, capsys)[0]["md"]
-    write_run(tmp_path / "p8", 0.6, Pfeiffer(8))
-    assert f": adakron 12x4 − each of pfeiffer 48, pfeiffer 8: {lacking}" in report(tmp_path, capsys)[0]["md"]
+    assert ": adakron 12x4 − pfeiffer 48: +10.0, 1 common seed\n" in report(tmp_path, capsys)[0]["md"]
+    write_run(tmp_path / "a1", 0.7, seed=1)
+    write_run(tmp_path / "p1", 0.5, Pfeiffer(), seed=1)
+    assert ": adakron 12x4 − pfeiffer 48: +15.0, 2 common seeds\n" in report(tmp_path, capsys)[0]["md"]
+    write_run(tmp_path / "b2", 0.6, BitFit(), seed=2)
+    write_run(tmp_path / "h2", 0.6, Head(), seed=2)
+    lacking = "cannot be computed: no common seed has ended"
+    assert f": adakron 12x4 − each of bitfit, head: {lacking}" in report(tmp_path, capsys)[0]["md"]
+
+
+def test_any_pair_of_methods_is_compared(two_methods: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(two_methods / "h0", 0.5, Head())
+    assert main([str(two_methods), "--compare", "pfeiffer", "head", "--compare", "head", "adakron 12x4"]) == 0
+    lines = [
+        line for line in (two_methods / "report.md").read_text().splitlines() if "common seed" in line and " − " in line
+    ]
+    assert [line.partition(": ")[2] for line in lines] == [
+        "pfeiffer 48 − head: +20.0, 1 common seed",
+        "head − adakron 12x4: −21.0, 1 common seed",
+    ]
+    assert main([str(two_methods), "--compare", "pfeiffer", "lora"]) == 2
+    accepted = "'adakron', 'adakron 12x4', 'head', 'pfeiffer', 'pfeiffer 48'"
+    assert capsys.readouterr().err == f"report: compare is 'lora'; accepted: {accepted}\n"
+
+
+def test_methods_are_compared_over_the_examples_that_they_predicted(
+    two_methods: Path, capsys: pytest.CaptureFixture[str]
+):
+    targets = np.repeat([0, 1], 20)
+    for seed in range(3):
+        for name, wrong in (("a", 4), ("p", 14)):
+            predictions = np.where(np.arange(40) < wrong, 1 - targets, targets)
+            Predicted(targets, predictions).write(two_methods / f"{name}{seed}", "best")
+    said = "over 40 examples \\[+12.5, +40.0\\], McNemar p 0.002, 0.002, 0.002"
+    assert said in report(two_methods, capsys)[0]["md"]
+    Predicted(targets[:-1], targets[:-1]).write(two_methods / "p2", "best")  # other examples
+    assert "over 39" not in report(two_methods, capsys)[0]["md"]
+    (two_methods / "p1/predictions/best.npz").write_bytes(b"PK")
+    text, err = report(two_methods, capsys)
+    assert "over 40" not in text["md"]
+    assert "best.npz" in err
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "p"),
+    [([1, 1, 0, 0], [1, 1, 0, 0], 1.0), ([1] * 5, [0] * 5, 0.0625), ([1, 0, 1, 1], [0, 1, 1, 1], 1.0)],
+)
+def test_mcnemars_test_is_a_fair_coins(left: list[int], right: list[int], p: float):
+    assert mcnemar(np.array(left, bool), np.array(right, bool)) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("targets", "right"),
+    [
+        (Ragged(np.array([1, 0, 2]), np.array([0, 2, 2, 3])), [False, True, True]),
+        (np.array([[True, False], [True, True]]), [False, True]),
+        (np.array([0.5, 1.5]), None),
+    ],
+)
+def test_predictions_are_read_back_and_are_right_as_a_whole(tmp_path: Path, targets: Any, right: list[bool] | None):
+    values = targets.values if isinstance(targets, Ragged) else targets
+    changed = values.copy()
+    changed.flat[0] = 0
+    Predicted(targets, targets.like(changed) if isinstance(targets, Ragged) else changed).write(tmp_path, "test")
+    again = predictions.read(tmp_path, "test")
+    assert again is not None
+    hits = right_wholly(again)
+    assert (hits if hits is None else hits.tolist()) == right
+    assert predictions.read(tmp_path, "best") is None
 
 
 def test_the_interval_is_the_same_every_time_and_holds_the_mean():
@@ -123,8 +194,8 @@ def test_the_interval_is_the_same_every_time_and_holds_the_mean():
     low, high = interval(values) or (0, 0)
     assert (low, high) == interval(values)
     assert min(values) < low < statistics.fmean(values) < high < max(values)
-    assert interval([1.0, 1.0]) == (1.0, 1.0)
-    assert interval([1.0]) is None
+    assert interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
+    assert interval([1.0, 2.0]) is None
 
 
 def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path, capsys: pytest.CaptureFixture[str]):

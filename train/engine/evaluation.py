@@ -20,7 +20,8 @@ from train.engine.dataset import Dataset
 from train.engine.run import Run, RunGroup
 from train.engine.step import TrainState
 from train.options.config import RunConfig
-from train.output import screen
+from train.output import predictions, screen
+from train.output.predictions import Predicted
 from train.output.result import read_evaluation
 
 
@@ -71,10 +72,12 @@ def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     task, step = group.data.task, int(state.step)
     losses = [record["loss"] for record in run.journal.of("train") if record["epoch"] == epoch + 1]
     record: dict[str, Any] = {"kind": "eval", "step": step, "epoch": epoch + 1, "train_loss": float(np.mean(losses))}
-    collapsed = False
+    collapsed, first = False, None
     for name, suffix in task.dev_splits.items():
         logits = predict(run, state, group.data.validation[name], group)
-        scores = task.score(task.problem.targets_of(group.data.validation[name]), logits)
+        targets = task.problem.targets_of(group.data.validation[name])
+        first = first or (targets, logits)
+        scores = task.score(targets, logits)
         record |= {metric + suffix: score for metric, score in scores.items()}
         collapsed |= task.problem.collapsed(logits)
     record["collapsed"] = collapsed
@@ -83,6 +86,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     best = best_of([*earlier, record], group.data.best_by) is record
     if best:
         run.checkpoints.save_best(step, state.trainable)
+        keep_predictions(run, group, predictions.BEST, first)
     screen.show_evaluation(
         read_evaluation(record, task.scored),
         record["train_loss"],
@@ -97,10 +101,19 @@ def score_once(run: Run, state: TrainState, group: RunGroup) -> dict[str, float]
     """Scores of the splits that no epoch is chosen by."""
     data, scores = group.data, {}
     for name, suffix in data.task.test_splits.items():
-        logits = predict(run, state, data.test[name], group)
-        scored = data.task.score(data.task.problem.targets_of(data.test[name]), logits)
+        logits, targets = predict(run, state, data.test[name], group), data.task.problem.targets_of(data.test[name])
+        if not scores:
+            keep_predictions(run, group, predictions.TEST, (targets, logits))
+        scored = data.task.score(targets, logits)
         scores |= {metric + suffix: score for metric, score in scored.items()}
     return scores
+
+
+def keep_predictions(run: Run, group: RunGroup, part: str, scored: Any) -> None:
+    """Writes the predictions of a part, from its targets and logits, into the run's folder."""
+    targets, logits = scored
+    if hosts.is_writer():
+        Predicted(targets, group.data.task.problem.predict(logits)).write(run.config.folder, part)
 
 
 def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokenizer) -> None:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 bad input, in one line.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from adakron_jax import streams
 from adakron_jax.files import write_whole
 from train.report import formats, words
+from train.report.differences import check_names
 from train.report.page import page
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate
@@ -22,6 +24,15 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="adakron report", description="Reports all runs below a folder.")
     parser.add_argument("folder", type=Path, help="runs, in folders of their own at any depth")
     parser.add_argument("--out", type=Path, help="where to write report.md, .csv, .tex and .html (default: FOLDER)")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("METHOD", "METHOD"),
+        help="a pair of methods to compare, by name or as the table calls them; again for another (default: adakron "
+        "with every other)",
+    )
     given = parser.parse_args(argv)
     folder, out = given.folder, given.out or given.folder
     try:
@@ -33,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{str(folder)!r} holds no run; accepted: a folder with a run's config.toml{reasons}")
         for problem in problems:
             print(f"report: {problem}", file=sys.stderr)
-        tables = tabulate(runs)
+        tables = [dataclasses.replace(table, compare=tuple(map(tuple, given.compare))) for table in tabulate(runs)]
+        check_names(tables, [name for pair in given.compare for name in pair])
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         return _complain(error)

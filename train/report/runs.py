@@ -13,7 +13,8 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.evaluation import Assessment
 from adakron_jax.problems import from_json
 from train.options.config import RunConfig
-from train.output import result, selection
+from train.output import predictions, result, selection
+from train.output.predictions import Predicted
 from train.output.result import Result, read_evaluation, scored_by
 from train.output.selection import Choice
 
@@ -39,6 +40,7 @@ class Run:
       curve: one record an evaluation.
       assessment: of a run on custom data, if it has ended.
       choice: of the values that it was trained at, if they were selected.
+      predicted: by part, what the best evaluation predicted.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class Run:
     fingerprint: str = ""
     assessment: Assessment | None = None
     choice: Choice | None = None
+    predicted: Mapping[str, Predicted] = dataclasses.field(default_factory=dict)
 
     @property
     def repeat(self) -> Repeat:
@@ -166,7 +169,14 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     curve = read("metrics.jsonl", functools.partial(_curve, config=config, result=ended), [])
     encoder, fingerprint = read("adapter/adapter.json", _card, (None, ""))
     assessment = read("evaluation.json", _assessment, None) if config.custom_data else None
-    return [Run(name, config, ended, curve, encoder, fingerprint, assessment)]
+    predicted = {}
+    for part in (predictions.BEST, predictions.TEST):
+        try:
+            predicted[part] = predictions.read(folder, part)
+        except ValueError as error:
+            problems.setdefault(f"{error}, so examples are not compared", []).append(name)
+    known = {part: of_part for part, of_part in predicted.items() if of_part is not None}
+    return [Run(name, config, ended, curve, encoder, fingerprint, assessment, predicted=known)]
 
 
 def _curve(text: str, config: RunConfig, result: Result) -> list[dict[str, Any]]:

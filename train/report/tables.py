@@ -83,6 +83,7 @@ class Table:
       named: the paper's name of the encoder, if it has one.
       published: of each task that the paper has, the metric of its score.
       selected: the fields whose values were chosen for each task and method; none of runs at other values.
+      compare: pairs of rows to compare, by their names; none for AdaKron's with all others.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Table:
     rows: list[Row]
     published: Mapping[str, str]
     selected: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
 
     @property
     def runs(self) -> list[Run]:

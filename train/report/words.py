@@ -8,7 +8,8 @@ from adakron_jax.evaluation.metrics import METRICS
 from train.data.glue import TASKS
 from train.data.sources import table_name
 from train.options.config import RunConfig
-from train.report.differences import CONFIDENCE, differences
+from train.output.predictions import TEST
+from train.report.differences import CONFIDENCE, LEAST, Difference, differences
 from train.report.paper import PaperRow, paper_rows
 from train.report.runs import Column, Repeat
 from train.report.tables import AVERAGE, Cell, Row, Table, label, rank
@@ -217,21 +218,33 @@ def _about_paper(table: Table) -> str:
 
 def compared(table: Table) -> Iterator[tuple[str, str, str]]:
     """(task and metric, the pair, the difference) in words; one line for all that lack seeds in common alike."""
-    lacking: dict[tuple[str, str, int], list[str]] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}
     for pair in differences(table):
         task, left, right = pair.column[0], named(pair.left), named(pair.right)
         epochs = [", ".join(map(str, row.epochs(task))) for row in (pair.left, pair.right)]
         right += f" ({epochs[0]} and {epochs[1]} epochs)" if epochs[0] != epochs[1] else ""
-        what = " ".join(heading(pair.column))
-        if pair.interval is None or pair.mean is None:
-            lacking.setdefault((what, left, len(pair.seeds)), []).append(right)
-            continue
-        low, high = pair.interval
-        seeds = counted(len(pair.seeds), f"common {noun(pair.seeds)}")
-        yield what, f"{left} − {right}", f"{_signed(pair.mean)} [{_signed(low)}, {_signed(high)}], {seeds}"
-    for (what, left, seeds), rights in lacking.items():
-        lack = f"cannot be computed: {counted(seeds, 'common seed')}, and two are needed"
+        what = " ".join(heading(pair.column)) + (", test part" if pair.which == TEST else "")
+        if pair.mean is None:
+            lacking.setdefault((what, left), []).append(right)
+        else:
+            yield what, f"{left} − {right}", _difference(pair, pair.mean)
+    for (what, left), rights in lacking.items():
+        lack = "cannot be computed: no common seed has ended"
         yield what, f"{left} − {'each of ' if len(rights) > 1 else ''}{', '.join(rights)}", lack
+
+
+def _difference(pair: Difference, mean: float) -> str:
+    """Such as `+1.2 [+0.3, +2.0], 3 common seeds; over 872 examples [−0.4, +2.7], McNemar p 0.031, 0.2, 0.8`."""
+    seeds = counted(len(pair.seeds), f"common {noun(pair.seeds)}")
+    words = f"{_signed(mean)}{_interval(pair.interval) if pair.interval else ''}, {seeds}"
+    if (over := pair.examples) is None:
+        return words
+    tests = f", McNemar p {', '.join(f'{p:.2g}' for p in over.p_values)}" if over.p_values else ""
+    return f"{words}; over {over.examples:,} examples{_interval(over.interval)}{tests}"
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f" [{_signed(bounds[0])}, {_signed(bounds[1])}]"
 
 
 def _signed(value: float) -> str:
@@ -240,7 +253,9 @@ def _signed(value: float) -> str:
 
 
 ABOUT_DIFFERENCES = (
-    "Mean difference at the best epoch, in points or in an error's unit, over common seeds, with the "
-    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap. It covers the variation of seeds, not of data sets; "
-    "with a handful of seeds it is too narrow."
+    "Mean difference, in points or in an error's unit, over common seeds, with the "
+    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap over seeds, of which it takes {LEAST}. It covers the "
+    "variation of seeds, not of examples; with a handful of seeds it is too narrow. Over examples: the interval of the "
+    "same mean when the evaluated examples are drawn anew, and for each common seed the p-value of McNemar's exact "
+    "test, of whether the examples that one method alone predicts rightly outnumber the other's by chance."
 )
