@@ -41,9 +41,9 @@ def differences(table: Table) -> Iterator[Difference]:
     for column in table.headlines:
         for which in (which for which in (BEST, TEST) if which in table.blocks):
             for left, right in pairs(table, column):
-                ours, theirs = (row.cells[which][column].scores for row in (left, right))
-                seeds = sorted(ours.keys() & theirs.keys())
-                values = [ours[seed] - theirs[seed] for seed in seeds]
+                of_left, of_right = (row.cells[which][column].scores for row in (left, right))
+                seeds = sorted(of_left.keys() & of_right.keys())
+                values = [of_left[seed] - of_right[seed] for seed in seeds]
                 mean = statistics.fmean(values) if values else None
                 examples = over_examples(left, right, column, which) if values else None
                 yield Difference(left, right, column, which, seeds, mean, interval(values), examples)

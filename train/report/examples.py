@@ -9,7 +9,7 @@ import numpy as np
 from adakron_jax.entities.ragged import Ragged
 from adakron_jax.evaluation.metrics import METRICS
 from train.output.predictions import Predicted
-from train.report.runs import Column, Run
+from train.report.runs import Column
 from train.report.tables import Row
 
 RESAMPLES, CONFIDENCE = 1000, 0.95
@@ -33,25 +33,23 @@ class OverExamples:
 def over_examples(left: Row, right: Row, column: Column, which: str) -> OverExamples | None:
     """The comparison in one column of a block; None unless all runs of common seeds predicted the same examples."""
     task, metric = column
-    ours, theirs = ({run.repeat: run for run in row.runs if run.config.task == task} for row in (left, right))
-    pairs = [(_of(ours[repeat], which), _of(theirs[repeat], which)) for repeat in sorted(ours.keys() & theirs.keys())]
-    if metric not in METRICS or not pairs:
-        return None
-    known = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if len(known) < len(pairs):
+    of_left, of_right = ({run.repeat: run for run in row.runs if run.config.task == task} for row in (left, right))
+    repeats = sorted(of_left.keys() & of_right.keys())
+    pairs = [(of_left[repeat].predicted.get(which), of_right[repeat].predicted.get(which)) for repeat in repeats]
+    known = [(former, latter) for former, latter in pairs if former is not None and latter is not None]
+    if metric not in METRICS or not known or len(known) < len(pairs):
         return None
     first = known[0][0].targets
-    if not all(_same(first, part.targets) for pair in known for part in pair):
+    if not all(_same(first, predicted.targets) for pair in known for predicted in pair):
         return None
     compute, random, drawn = METRICS[metric], np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         rows = random.integers(len(first), size=len(first))
-        targets = first[rows]
-        scores = [[compute(targets, part.predictions[rows]) for part in pair] for pair in known]
-        drawn.append(statistics.fmean(one - other for one, other in scores))
+        scores = [[compute(first[rows], predicted.predictions[rows]) for predicted in pair] for pair in known]
+        drawn.append(statistics.fmean(former - latter for former, latter in scores))
     low, high = compute.scale * np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    hits = [(right_wholly(one), right_wholly(other)) for one, other in known]
-    tests = tuple(mcnemar(one, other) for one, other in hits if one is not None and other is not None)
+    hits = [(right_wholly(former), right_wholly(latter)) for former, latter in known]
+    tests = tuple(mcnemar(*pair) for pair in hits if pair[0] is not None and pair[1] is not None)
     return OverExamples(len(first), (float(low), float(high)), tests)
 
 
@@ -62,12 +60,8 @@ def mcnemar(left: np.ndarray, right: np.ndarray) -> float:
     """
     from scipy import stats
 
-    ours, theirs = int((left & ~right).sum()), int((right & ~left).sum())
-    return float(stats.binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
-
-
-def _of(run: Run, which: str) -> Predicted | None:
-    return run.predicted.get(which)
+    alone, differing = int((left & ~right).sum()), int((left != right).sum())
+    return float(stats.binomtest(alone, differing).pvalue) if differing else 1.0
 
 
 def _same(targets: Any, others: Any) -> bool:
