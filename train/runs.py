@@ -56,7 +56,8 @@ def run_grid(command: Command, rows: Mapping[str, Table] = {}) -> list[Cell]:
         for cells in grids(command, cache):
             train(cells, cache, command.launch)
     finally:
-        show_scores(cells)
+        if cells:
+            show_scores(cells)
     return cells
 
 

@@ -1,6 +1,7 @@
 """Selections: what is chosen on held-out rows, from what, and the runs at what was chosen."""
 
 import csv
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -9,13 +10,17 @@ from typing import Any
 
 import pytest
 
-from adakron_jax.architectures.config import BERT_BASE
+from adakron_jax.architectures.config import BERT_BASE, NAMED
 from tests.engine.test_run import Ended, call, read_json, records
-from tests.options.test_options import write_encoder
+from tests.options.test_options import GRIDS, write_encoder
+from train.data.glue import SUITES
 from train.engine import loop
-from train.grid import selection, stages
+from train.engine.cache import Cache
+from train.engine.initial import check_compatible
+from train.grid import cells, estimate, selection, stages
 from train.options.command import Command, parse_command
 from train.options.config import RunConfig
+from train.options.recipes import RECIPES
 from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
 
 SMALL = ["--data", "mini", "--batch-size", "32", "--limit-train", "64", "--limit-eval", "32", "--max-length", "64"]
@@ -186,6 +191,60 @@ def test_without_seeds_the_next_after_those_that_choose_is_trained(asked: Callab
     flags = ["--task", "rte", "--learning-rate", 1e-3, 2e-3, "--select", "learning_rate"]
     assert {run.seed for run in asked(*flags).runs} == {1}
     assert {run.seed for run in asked(*flags, "--select-seed", 3, 4).runs} == {5}
+
+
+def test_a_method_s_table_has_values_for_it_alone_which_flags_replace(asked: Callable[..., Command], tmp_path: Path):
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        'task = "rte"\nseed = [1, 2]\nlearning_rate = [1e-3, 2e-3]\nselect = ["learning_rate"]\nselect_seed = [0, 3]\n'
+        'method = ["bitfit", { name = "full", learning_rate = [1e-5, 2e-5] }]\n'
+    )
+    command = asked("--grid", path, "--select-grow", 0)
+    assert (command.launch.select, command.launch.select_seed, command.launch.select_grow) == (
+        ("learning_rate",),
+        (0, 3),
+        0,
+    )
+    rates = {name: [values["learning_rate"] for values in offered] for name, offered in groups(command).items()}
+    assert rates == {"rte-bitfit": [1e-3, 2e-3], "rte-full": [1e-5, 2e-5]}
+    command = asked("--grid", path, "--learning-rate", 1e-4, 2e-4)
+    assert {tuple(values["learning_rate"] for values in offered) for offered in groups(command).values()} == {
+        (1e-4, 2e-4)
+    }
+    path.write_text('task = "rte"\nmethod = [{ name = "full", learning_rate = ["high"] }]\n')
+    with pytest.raises(ValueError, match="grid.toml: learning_rate is 'high'; accepted: float"):
+        asked("--grid", path)
+
+
+def test_the_study_is_of_all_tasks_and_fits_both_of_the_paper_s_encoders(tmp_path_factory: pytest.TempPathFactory):
+    assert "study" in GRIDS
+    for name, encoder in NAMED.items():
+        model = write_encoder(tmp_path_factory.mktemp(name), encoder)
+        command = parse_command(["--grid", str(RECIPES / "study.toml"), "--model", str(model)])
+        offered = groups(command)
+        assert len(offered) == len(SUITES["glue"]) * len({run.method.name for run in command.runs})
+        assert {run.seed for run in command.runs} == {1, 2, 3, 4, 5}
+        assert {len(values) for values in offered.values()} == {3}
+        for run in command.runs:
+            check_compatible(run, encoder)
+
+
+def test_gpu_hours_are_estimated_by_the_stated_throughput(tiny: Path):
+    command = parse_command(
+        ["--task", "sst2", "mrpc", "--data", "mini", "--method", "full", "--max-length", "64", "--model", str(tiny)]
+    )
+    cache = Cache(command.model)
+    two = cells.survey(command.runs, cache)
+    done = dataclasses.replace(two[0], reached=two[0].steps)
+    width, layers = 16, 2
+    letters = cache.loader.letters(two[0].config)
+    assert 20 < letters < 100  # of the reviews' sentences
+    tokens = letters / 4 + 2
+    flops = 64 * tokens * 3 * layers * (2 * (4 * width**2 + 2 * width * 32) + 4 * width * tokens)
+    step = flops / (2.60e12 / (9.8e-3 - 947 * 2.5e-6)) + layers * 947 * 2.5e-6 / 12
+    assert estimate.hours(two[:1], cache) == pytest.approx(two[0].steps * step / 3600)
+    assert estimate.hours([done], cache) == 0
+    assert estimate.hours(two, cache) > estimate.hours(two[:1], cache)
 
 
 @pytest.mark.parametrize(

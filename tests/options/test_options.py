@@ -21,7 +21,7 @@ from train.options.flags import make_parser
 from train.options.recipes import CUSTOM_DATA, RECIPES, paper_scores
 from train.output.screen import advice, show_result
 
-GRIDS = {"table1", "table2", "ablation_table3"}  # whose tests are those of grids
+GRIDS = {"table1", "table2", "ablation_table3", "study"}  # whose tests are those of grids
 FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in GRIDS)
 Parse = Callable[..., RunConfig]
 

@@ -22,6 +22,7 @@ from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.terminal import say
 
+LOOKED_AT = 1000  # rows, for how long texts are
 STEPS_PER_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 
 
@@ -135,6 +136,17 @@ class Loader:
             task = TASKS[config.task]
             rows = {name: self._glue(config.data, task.name, split) for name, split in _glue_splits(config).items()}
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
+
+    def letters(self, config: RunConfig) -> float:
+        """Of the texts of a training example on average, by the first LOOKED_AT; ValueError as `dataset`."""
+        if config.custom_data:
+            task, rows = self._custom(custom_data_of(config))
+            table = rows["train"]
+        else:
+            task, table = TASKS[config.task], self._glue(config.data, config.task, config.train_split)
+        texts = [text for column in task.texts for text in table[column][:LOOKED_AT]]
+        words = (text if isinstance(text, str) else " ".join(map(str, text)) for text in texts)
+        return sum(map(len, words)) / max(1, min(LOOKED_AT, len(table)))
 
     def check_same(self, config: RunConfig, fingerprint: str) -> None:
         """ValueError if the rows of custom data are not those that a run was trained on."""

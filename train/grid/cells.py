@@ -68,7 +68,7 @@ def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
     """
     for config in configs:
         initial.check_compatible(config, cache.model.encoder)
-    cells = []
+    cells, counts = [], {}
     for config in configs:
         if (result := folder.finished(config)) is not None:
             cache.loader.check_same(config, result.data)
@@ -76,7 +76,10 @@ def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
             continue
         if not folder.reached(config):
             initial.read_start(config)
-        steps = config.last_epoch * math.ceil(cache.loader.count(config) / config.batch_size)
+        data = dataclasses.replace(config.alike(), method=RunConfig.method, epochs=1, evaluate_once=0)
+        if data not in counts:
+            counts[data] = cache.loader.count(config)
+        steps = config.last_epoch * math.ceil(counts[data] / config.batch_size)
         cells.append(Cell(config, steps, folder.reached(config)))
     return cells
 

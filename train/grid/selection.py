@@ -12,13 +12,14 @@ from train import terminal
 from train.data.task import metric_of
 from train.engine import initial
 from train.engine.cache import Cache
+from train.grid import estimate
 from train.grid.cells import Cell, show_cost, survey
 from train.grid.stages import Values, choosing, scoring, value_of, with_values
 from train.options.command import Command, cell_name
 from train.options.config import RunConfig
 from train.options.launch import EPOCHS, OF_METHOD
-from train.output import journal, selection
-from train.output.selection import RULE, Candidate, Choice, best_of, edges_of
+from train.output import journal, screen, selection
+from train.output.selection import Candidate, Choice, best_of, edges_of
 
 
 def grids(command: Command, cache: Cache) -> Iterator[list[Cell]]:
@@ -32,6 +33,7 @@ def grids(command: Command, cache: Cache) -> Iterator[list[Cell]]:
     if not command.launch.select:
         cells = survey(command.runs, cache)
         show_cost(cells)
+        estimate.show_hours(cells, cache)
         if not command.launch.dry_run:
             yield cells
         return
@@ -102,7 +104,7 @@ class Selection:
         choices = [choice for group in self._groups if (choice := self._choice(group))]
         if choices:
             selection.write(self._folder, choices)
-            show(choices)
+            screen.show_choices(choices)
 
     def final(self) -> list[Cell]:
         """The cells at the chosen values, and those that chose of a group all of whose runs have failed."""
@@ -113,7 +115,9 @@ class Selection:
     def show_cost(self) -> None:
         """Prints the cells of both stages and what they cost; of a choice yet to be made by the smallest batch."""
         first, second = self.cells, [run for group in self._groups for run in self._expected_runs(group)]
-        show_cost([*first, *survey(second, self._cache)])
+        cells = [*first, *survey(second, self._cache)]
+        show_cost(cells)
+        estimate.show_hours(cells, self._cache)
         numbers = 0 if not self._launch.select_grow else len([name for name in self._launch.select if name != EPOCHS])
         more = sum((self._launch.select_grow - group.rounds) * len(group.folds) for group in self._groups) * numbers
         more *= len(self._launch.select_seed)
@@ -283,14 +287,3 @@ def _curve(cell: Cell) -> dict[int, float]:
     """Epoch -> the score, after it, that chooses."""
     records = journal.read_records(cell.config.folder / journal.FILE)
     return {record["epoch"]: record[_metric([cell])] for record in records if record["kind"] == "eval"}
-
-
-def show(choices: Sequence[Choice]) -> None:
-    """Prints every candidate with its score, the chosen one marked, and the rule."""
-    table = terminal.table("selection", "held-out rows", "")
-    for choice in choices:
-        for candidate in choice.candidates:
-            notes = "; ".join(choice.notes(candidate))
-            table.add_row(f"{choice.group}, {choice.words(candidate)}", choice.shown(candidate), notes)
-    terminal.console.print(table)
-    terminal.say(RULE)

@@ -87,14 +87,7 @@ def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}
     values |= {name: tuple(values[name]) for name in ("text", "label", "select", "select_seed") if name in values}
     launch = Launch(**{name: values.pop(name) for name in options(Launch) if name in values})
     tasks = read_tasks(values)
-    methods = []
-    for table, chosen_words in itertools.product(
-        values.pop("method", [{"name": AdaKron.name}]), _one_by_one(words, launch.select)
-    ):
-        method, fields = read_method(table["name"], chosen_words)
-        methods.append((method, {key: value for key, value in table.items() if key != "name"} | fields))
-    varied = {name: values.pop(name) for name in VARIED if name in values}
-    settings = [dict(zip(varied, chosen, strict=True)) for chosen in itertools.product(*varied.values())]
+    methods = _offered(values, given, words, launch.select)
     seeds = values.pop("seed", [1 + max(launch.select_seed) if launch.select else RunConfig.seed])
     # Of no folds there is one run all the same, which refuses them.
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
@@ -106,20 +99,39 @@ def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}
         values["init_from"] = os.path.abspath(values["init_from"])
     model = Pretrained(values["model"])
     runs = []
-    for task, (method, fields), setting, fold, seed in itertools.product(tasks, methods, settings, folds, seeds):
+    for task, (method, fields, setting) in itertools.product(tasks, methods):
         recipe = read_recipe(name, CUSTOM_DATA if "text" in values else task, model.encoder, method.name)
-        fields = recipe.pop(method.name, {}) | fields
-        chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": make_method(method.name, fields)}
-        runs.append(RunConfig(**(recipe | values | setting | chosen)))
+        made = make_method(method.name, recipe.pop(method.name, {}) | fields)
+        for fold, seed in itertools.product(folds, seeds):
+            chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": made}
+            runs.append(RunConfig(**(recipe | values | setting | chosen)))
     alone = len(runs) == 1 and not launch.grid and not launch.select
     if launch.hosts and values.get("mesh") == RunConfig.mesh:
         raise ValueError(f"mesh is {RunConfig.mesh!r}, and hosts; accepted: no --mesh, or one of all their devices")
     _check_launch(launch, runs, alone)
     if alone:
         return Command(tuple(runs), False, (), model, launch)
-    several = tuple(name for name, given in varied.items() if len(given) > 1)
+    several = tuple(name for name in VARIED if len({setting.get(name) for _, _, setting in methods}) > 1)
     default = "runs/tuned" if launch.select else "runs"
     return Command(tuple(_below_one_folder(runs, several, default)), True, several, model, launch)
+
+
+def _offered(
+    values: dict[str, Any], given: Mapping[str, Any], words: Mapping[str, Sequence[str]], select: Sequence[str]
+) -> list[tuple[type[Method], dict[str, Any], dict[str, Any]]]:
+    """Takes methods, and what varies with them, out of the values: each method, its fields, and a run's values.
+
+    A method's table may have values of its own, such as learning rates, but for those that are flags.
+    """
+    varied = {name: values.pop(name) for name in VARIED if name in values}
+    methods = []
+    for table, said in itertools.product(values.pop("method", [{"name": AdaKron.name}]), _one_by_one(words, select)):
+        method, fields = read_method(table["name"], said)
+        fields = {key: value for key, value in table.items() if key not in ("name", *VARIED)} | fields
+        of_method = varied | {name: table[name] for name in VARIED if name in table and name not in given}
+        for setting in itertools.product(*of_method.values()):
+            methods.append((method, fields, dict(zip(of_method, setting, strict=True))))
+    return methods
 
 
 def _check_launch(launch: Launch, runs: Sequence[RunConfig], alone: bool) -> None:
@@ -202,6 +214,8 @@ def read_grid(path: Path) -> dict[str, Any]:
         task = ["rte", "mrpc"]
         method = ["bitfit", { name = "adakron", factors = [8, 4] }]  # or one [[method]] after another
 
+    A method's table may also have learning rates and whatever else may vary, for that method alone.
+
     Raises:
       ValueError: there is no such file, or a key, task, method or field in it is unknown or of another type.
     """
@@ -241,5 +255,5 @@ def _method_table(method: Any) -> dict[str, Any]:
     table = {"name": method} if isinstance(method, str) else method
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise ValueError(f"method is {method!r}; accepted: a method's name, or a table of its name and fields")
-    make_method(table["name"], {key: value for key, value in table.items() if key != "name"})
-    return table
+    make_method(table["name"], {key: value for key, value in table.items() if key not in ("name", *VARIED)})
+    return table | typed_values({name: table[name] for name in VARIED if name in table})

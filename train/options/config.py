@@ -7,13 +7,12 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
 
-from adakron_jax import fields
 from adakron_jax.architectures.folder import AnyPooling
 from adakron_jax.data.formats import suffix_of
 from adakron_jax.evaluation.metrics import METRICS
@@ -26,6 +25,7 @@ from train.data.glue import TASKS
 from train.data.sources import ROWS
 from train.data.splits import SHARE, share
 from train.options.mesh import MeshShape, parse_mesh
+from train.options.option import option, options, typed, word_of
 
 Limit = int | Literal["all"]
 _NAME = re.compile(r"\w[\w.-]*")
@@ -36,39 +36,6 @@ EVALUATION, MACHINE = "evaluation", "machine"
 
 
 DECIDED = ("precision", "pooling")  # what `auto` leaves to the machine and the encoder until a run begins
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """What is to be known of a field besides its name, type and default.
-
-    Attributes:
-      text, group: what `--help` says, and under which heading.
-      choices: the values that are accepted, if they can be listed.
-      at_least: the smallest number that is accepted, if there is one.
-      grid: several values make a grid.
-      together: runs that differ in nothing else may take their steps as one.
-      numbers: it decides a run's numbers, so a resumed run must agree.
-      recipe: a recipe may say it.
-    """
-
-    text: str
-    group: str
-    choices: tuple[str, ...] = ()
-    at_least: int | None = None
-    grid: bool = False
-    together: bool = False
-    numbers: bool = True
-    recipe: bool = True
-
-
-def option(default: Any, text: str, group: str, choices: Iterable[str] = (), **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"option": Option(text, group, tuple(choices), **more)})
-
-
-def options(kind: Any) -> dict[str, Option]:
-    """What is said of each field of a class whose fields are options."""
-    return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,18 +253,6 @@ class RunConfig:
         if self.custom_data and key in ("validation", "test"):
             return all(suffix_of(Path(place)) or place.startswith(ROWS) for place in (now, before))
         return key in ("model", "data", "init_from") and os.path.abspath(now) == os.path.abspath(before)
-
-
-def word_of(hint: Any) -> str:
-    """The word that a field of this type takes besides a number; none is ''."""
-    words = (typing.get_args(part) for part in typing.get_args(hint) if typing.get_origin(part) is Literal)
-    return next((word for (word,) in words), "")
-
-
-def typed(key: str, value: Any, hint: Any) -> Any:
-    """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
-    value = (value,) if typing.get_origin(hint) is tuple and isinstance(value, str) else value
-    return fields.typed(key, value, hint, "a table of its fields" if hint is dict else "")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

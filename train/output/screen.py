@@ -1,6 +1,7 @@
 """What a person sees of a run, and what it leaves in its folder besides weights."""
 
 import math
+from collections.abc import Sequence
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.plan import Plan
@@ -11,6 +12,7 @@ from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import paper_scores
 from train.output.result import Evaluation, Parameters, Result, low_resource
+from train.output.selection import RULE, Choice
 from train.terminal import console, say
 
 
@@ -114,3 +116,14 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
         f"{seconds.eval:.0f} s evaluation, {seconds.compile:.0f} s compiling, {seconds.total:.0f} s in all"
     )
     say(f"adapter: {config.folder / 'adapter'}")
+
+
+def show_choices(choices: Sequence[Choice]) -> None:
+    """Prints every candidate with its score, the chosen one marked, and the rule."""
+    table = terminal.table("selection", "held-out rows", "")
+    for choice in choices:
+        for candidate in choice.candidates:
+            notes = "; ".join(choice.notes(candidate))
+            table.add_row(f"{choice.group}, {choice.words(candidate)}", choice.shown(candidate), notes)
+    terminal.console.print(table)
+    terminal.say(RULE)

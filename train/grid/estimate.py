@@ -1,0 +1,45 @@
+"""How long runs train on a GPU that has not run them yet: an estimate, from matmuls and a stated throughput."""
+
+from collections.abc import Sequence
+
+from adakron_jax.methods import Full, Head
+from train import terminal
+from train.engine.cache import Cache
+from train.grid.cells import Cell, seconds_left
+
+# What `python -m benchmarks.compiled --target h200 --model bert-base` estimated of AdaKron's step, bf16, 64 rows of 128
+# tokens, on 29 November 2026 (docs/compiled.md): 2.60 TFLOP of matmuls in 9.8 ms, of which its 947 kernels at 2.5 us
+# each are a part that smaller batches pay too. No H200 has measured it.
+KERNEL_SECONDS = 947 * 2.5e-6 / 12  # a layer
+FLOPS_PER_SECOND = 2.60e12 / (9.8e-3 - 12 * KERNEL_SECONDS)
+LETTERS = 4  # of English text, a token
+SPECIAL = 2  # tokens of an example besides its text's
+LEAST_HOURS = 0.1  # that are worth an estimate
+ABOUT = (
+    f"by an estimate for an H200 in bf16: training alone at {FLOPS_PER_SECOND / 1e12:.0f} TFLOP/s and "
+    f"{1e6 * KERNEL_SECONDS:.0f} us a layer and step, a token taken to be {LETTERS} letters (docs/selection.md)"
+)
+
+
+def show_hours(cells: Sequence[Cell], cache: Cache) -> None:
+    """Prints how long cells take on a GPU, unless one of them has ended, by which the time is known better."""
+    if seconds_left(cells) is None and (known := hours(cells, cache)) >= LEAST_HOURS:
+        terminal.say(f"{known:,.1f} GPU hours {ABOUT}")
+
+
+def hours(cells: Sequence[Cell], cache: Cache) -> float:
+    """Of one H200, that the steps which are left take."""
+    seconds, layers = 0.0, cache.model.encoder.num_layers
+    for cell in (cell for cell in cells if cell.left):
+        tokens = min(cell.config.max_length, cache.loader.letters(cell.config) / LETTERS + SPECIAL)
+        flops = cell.config.batch_size * tokens * flops_per_token(cell, cache, tokens)
+        seconds += cell.left * (flops / FLOPS_PER_SECOND + layers * KERNEL_SECONDS)
+    return seconds / 3600
+
+
+def flops_per_token(cell: Cell, cache: Cache, tokens: float) -> float:
+    """Of a step's matmuls: forwards, and backwards through activations and, of full fine-tuning, to kernels too."""
+    encoder = cache.model.encoder
+    width, inner = encoder.hidden_size, encoder.intermediate_size
+    forward = encoder.num_layers * (2 * (4 * width**2 + 2 * width * inner) + 4 * width * tokens)
+    return forward * (3 if isinstance(cell.config.method, Full) else 1 if isinstance(cell.config.method, Head) else 2)

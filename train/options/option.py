@@ -1,0 +1,53 @@
+"""What is to be known of a field that is a flag, and how a value of it is read."""
+
+import dataclasses
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from adakron_jax import fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is to be known of a field besides its name, type and default.
+
+    Attributes:
+      text, group: what `--help` says, and under which heading.
+      choices: the values that are accepted, if they can be listed.
+      at_least: the smallest number that is accepted, if there is one.
+      grid: several values make a grid.
+      together: runs that differ in nothing else may take their steps as one.
+      numbers: it decides a run's numbers, so a resumed run must agree.
+      recipe: a recipe may say it.
+    """
+
+    text: str
+    group: str
+    choices: tuple[str, ...] = ()
+    at_least: int | None = None
+    grid: bool = False
+    together: bool = False
+    numbers: bool = True
+    recipe: bool = True
+
+
+def option(default: Any, text: str, group: str, choices: Iterable[str] = (), **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(text, group, tuple(choices), **more)})
+
+
+def options(kind: Any) -> dict[str, Option]:
+    """What is said of each field of a class whose fields are options."""
+    return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
+
+
+def word_of(hint: Any) -> str:
+    """The word that a field of this type takes besides a number; none is ''."""
+    words = (typing.get_args(part) for part in typing.get_args(hint) if typing.get_origin(part) is Literal)
+    return next((word for (word,) in words), "")
+
+
+def typed(key: str, value: Any, hint: Any) -> Any:
+    """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
+    value = (value,) if typing.get_origin(hint) is tuple and isinstance(value, str) else value
+    return fields.typed(key, value, hint, "a table of its fields" if hint is dict else "")
