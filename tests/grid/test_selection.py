@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from train.engine.initial import check_compatible
 from train.grid import cells, estimate, selection, stages
 from train.options.command import Command, parse_command
 from train.options.config import RunConfig
+from train.options.flags import make_parser
 from train.options.recipes import RECIPES
 from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
 
@@ -454,3 +456,21 @@ def test_a_table_of_sentences_whose_words_have_labels_is_selected_over_folds(tin
     assert not chose[0] & chose[1]
     assert chose[0] | chose[1] == set(final["train"])  # the rows that are scored have chosen nothing
     assert not set(final["validation"]) & set(final["train"])
+
+
+# --- the guide
+
+
+def test_the_guide_s_commands_are_understood_and_its_example_runs(
+    asked: Callable[..., Command], tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    page = (Path(__file__).parents[2] / "docs/selection.md").read_text(encoding="utf-8")
+    said = re.findall(r"adakron train ((?:[^\n`]|\\\n)+)", page.replace("\\\n", " "))
+    counts = [len(asked(*line.split()).runs) for line in said]
+    assert counts == [2 * 3 * 3 * 3, 8 * 10 * 3 * 5]
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(example.replace("epochs=2", "epochs=1, max_length=64, select_grow=0"), {"model": tiny, "out": tmp_path / "o"})
+    assert "learning_rate  seed  accuracy" in " ".join(capsys.readouterr().out.split("\n")).replace("   ", "  ")
+    assert (tmp_path / "o/selection.json").is_file()
+    for flag in set(re.findall(r"--[a-z][a-z-]+", page)) - {"--target"}:
+        assert flag in make_parser().flags
