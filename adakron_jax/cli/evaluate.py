@@ -39,13 +39,18 @@ def run(given: dict[str, Any]) -> int:
     quoted = True if "quoting" in given else None
     read, targets = labelled(given["data"], card, columns, label, quoted)
     assessment = assess(problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
-    name = f"{given['run']} on {given['data']}"
-    terminal.show(name, assessment)
+    terminal.show(f"{given['run']} on {given['data']}", assessment)
     if "json" in given:
         write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
     if "page" in given:
-        write_whole(given["page"], page.page(name, assessment).encode())
+        write_whole(given["page"], page.page(f"{named(given['run'])} on {given['data'].name}", assessment).encode())
     return 0
+
+
+def named(run: str) -> str:
+    """What a run is called on a page: by its folder's name, not by where it lies."""
+    path = Path(run).resolve()
+    return run if run.startswith("hub:") else path.parent.name if path.name == "adapter" else path.name
 
 
 def labelled(

@@ -6,7 +6,7 @@ from typing import Any
 
 from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Mistake
 from adakron_jax.evaluation.metrics import METRICS
-from adakron_jax.evaluation.plots import CONFUSED, DRAWN, NUMBERED, matrix
+from adakron_jax.evaluation.plots import CONFUSED, DRAWN, NUMBERED, drawn_classes, matrix
 from adakron_jax.pages.render import render
 
 ABOUT_INTERVALS = (
@@ -26,6 +26,7 @@ def page(name: str, assessment: Assessment) -> str:
 def view(assessment: Assessment, salt: str) -> dict[str, Any]:
     """What `parts.html.jinja` shows; `salt` begins the plots' ids."""
     problem = assessment.problem
+    which = ", of the classes confused most often" if len(assessment.confusion) > DRAWN else ""
     title, plot = problem.plot(assessment, salt)
     return {
         "summary": summary(assessment),
@@ -34,7 +35,8 @@ def view(assessment: Assessment, salt: str) -> dict[str, Any]:
         "about_intervals": ABOUT_INTERVALS,
         "plot_title": title,
         "plot": plot,
-        "matrix": matrix(assessment, salt) if 0 < len(assessment.confusion) <= DRAWN else "",
+        "matrix": matrix(assessment, salt) if assessment.confusion and drawn_classes(assessment) else "",
+        "matrix_title": f"Targets and predictions{which}",
         "confused": assessment.confused[:CONFUSED] if len(assessment.labels) > NUMBERED else [],
         "label_heads": LABEL_HEADS,
         "labels": label_rows(assessment),

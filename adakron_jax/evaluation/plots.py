@@ -9,7 +9,7 @@ from adakron_jax.evaluation.assessment import Assessment
 from adakron_jax.pages.drawing import COLOURS, INK, shades, svg
 
 CONFUSED = 10  # pairs of labels, at most
-NUMBERED, DRAWN = 16, 160  # labels up to which a matrix has room for its counts, and for its labels
+NUMBERED, DRAWN = 16, 30  # classes up to which a matrix has room for its counts, and for its classes on a phone
 
 
 def reliability(assessment: Assessment, salt: str, probability: str, share: str) -> str:
@@ -42,9 +42,11 @@ def scatter(assessment: Assessment, salt: str) -> str:
 
 
 def matrix(assessment: Assessment, salt: str) -> str:
-    """The confusion matrix, each cell as dark as its share of the target's examples."""
-    counts, names = np.asarray(assessment.confusion), [short(label) for label in assessment.problem.classes]
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    """The confusion matrix, each cell as dark as its share of the target's examples; of many classes the confused."""
+    counts, chosen = np.asarray(assessment.confusion), drawn_classes(assessment)
+    names = [short(assessment.problem.classes[code]) for code in chosen]
+    shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(chosen, chosen)]
+    counts = counts[np.ix_(chosen, chosen)]
     numbered = len(names) <= NUMBERED
     side = max(2.2, 0.45 * len(names)) if numbered else 0.13 * len(names)
     room = 0.5 + 0.07 * max(map(len, names))
@@ -66,6 +68,18 @@ def matrix(assessment: Assessment, salt: str) -> str:
     )
     size = (side + room, side + room)
     return svg("Targets and predictions", words or "no mistakes", draw, f"{salt}-matrix", size=size)
+
+
+def drawn_classes(assessment: Assessment) -> list[int]:
+    """The classes of a matrix, in their order: all, or of many those that are confused most often."""
+    names = assessment.problem.classes
+    if len(names) <= DRAWN:
+        return list(range(len(names)))
+    chosen: dict[str, None] = {}
+    for target, predicted, _ in assessment.confused:
+        if len(chosen | {target: None, predicted: None}) <= DRAWN:
+            chosen |= {target: None, predicted: None}
+    return [code for code, name in enumerate(names) if name in chosen]
 
 
 def short(name: str) -> str:

@@ -1,5 +1,6 @@
 """An assessment as a page and on a terminal: sound markup, every label, and nothing that a file could smuggle in."""
 
+import json
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from adakron_jax.evaluation import page, terminal
 from adakron_jax.evaluation.assessment import Assessment, assess
+from adakron_jax.evaluation.plots import DRAWN
 from adakron_jax.problems import make
 from tests.evaluation.test_assessment import classified, numbers, several
 from tests.support.wellformed import Wellformed
@@ -37,11 +39,21 @@ def test_a_page_is_sound_and_needs_nothing_else(made):
     assert all(name.startswith(("#", "data:")) for name in read.references)
 
 
-def test_every_label_of_seventy_seven_is_in_table_and_matrix():
-    text = page.page("77", many(77))
+def test_every_label_of_seventy_seven_is_in_the_table_and_the_confused_are_in_the_matrix():
+    assessed = many(77)
+    text = page.page("77", assessed)
+    drawn = [name for code in range(77) if f">{(name := f'label number {code}')}</text>" in text]
+    assert len(drawn) == DRAWN
+    assert {label for target, predicted, _ in assessed.confused[: DRAWN // 3] for label in (target, predicted)} <= set(
+        drawn
+    )
+    assert "of the classes confused most often" in text
     for code in range(77):
-        assert f'<th scope="row">label number {code}</th>' in text
-        assert f">label number {code}</text>" in text
+        assert f'<th scope="row" data-head="label">label number {code}</th>' in text
+
+
+def test_of_three_thousand_labels_all_that_is_written_is_small():
+    assert len(json.dumps(many(3000).as_json())) < 2**20
 
 
 def test_of_few_labels_the_matrix_holds_the_counts():
