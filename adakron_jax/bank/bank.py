@@ -2,10 +2,10 @@
 
 import dataclasses
 import difflib
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank.shapes import COPIES, shapes
-from adakron_jax.bank.stack import Stack, padded_outputs
+from adakron_jax.bank.stack import Stack, forward_all, padded_outputs
+from adakron_jax.compiled import PerShape
 from adakron_jax.data.batches import batches
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import Layout
@@ -24,13 +25,15 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.hub.models import locate
+from adakron_jax.model import check_finite
 from adakron_jax.params import flatten
 from adakron_jax.precision import dtype_of
-from adakron_jax.predictor import by_batch
-from adakron_jax.problems import Prediction
+from adakron_jax.predictor import in_order
+from adakron_jax.problems import Problem
 from adakron_jax.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]
+_Item = TypeVar("_Item")
 
 
 @dataclasses.dataclass
@@ -60,9 +63,9 @@ class Member:
 class AdapterBank:
     """Adapters of one encoder, by name.
 
-    Adapters of one method, with its fields, and of one form of head share batches, whatever their labels. Of others
-    the batches are apart; the caller need not know. Adding, replacing and removing compile nothing while there is room;
-    `reserve` makes room. Not to be used by several threads at once.
+    Adapters of one method, with its fields, and of one form of head share batches, whatever their labels. Of others,
+    such as those that find entities, the batches are apart; the caller need not know. Adding, replacing and removing
+    compile nothing while there is room; `reserve` makes room. Not to be used by several threads at once.
 
         bank = AdapterBank("bert-base-uncased")
         bank.add("rte", "runs/rte/adapter")
@@ -90,6 +93,7 @@ class AdapterBank:
         self.stacks: dict[SequenceClassifier, Stack] = {}
         self.shapes = shapes(self.config.max_length)
         self.totals = Totals()
+        self._together: dict[tuple[SequenceClassifier, ...], PerShape] = {}
         self._prepared: set[tuple[SequenceClassifier, int]] = set()
 
     @property
@@ -100,16 +104,21 @@ class AdapterBank:
     @property
     def compilations(self) -> int:
         """Executables compiled so far."""
-        return sum(stack.compilations for stack in self.stacks.values())
+        return sum(function.compilations for function in (*self.stacks.values(), *self._together.values()))
 
     def add(self, name: str, path: str | Path) -> Card:
         """Takes in the adapter in a folder under a name, in place of one that has it; returns its card.
 
         Raises:
-          ValueError: the folder holds no adapter, or one of another encoder; a replaced one then stays.
+          ValueError: the folder holds no adapter, one of another encoder, or one whose numbers are not finite; a
+            replaced one then stays.
         """
         tree, card = adapter.load(Path(path))
         card.check_encoder(self.fingerprint, "the bank's encoder", path)
+        try:
+            check_finite(tree)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         stack = self._stack(card)
         old = self.members.get(name)
         number = stack.put(flatten(tree), old.number if old and old.stack is stack else None)
@@ -156,63 +165,100 @@ class AdapterBank:
             raise ValueError(f"adapter is {name!r}; accepted: {accepted}")
         return self.members[name]
 
-    def predict(self, requests: Sequence[tuple[str, Text]], *, with_logits: bool = False) -> list[Prediction]:
-        """The prediction of every (name, text or pair of texts) by the adapter of that name.
+    def predict(self, requests: Sequence[tuple[str, Text]], *, with_logits: bool = False) -> list[Any]:
+        """What the adapter of each request's name says of its text, or pair of texts.
+
+        Returns:
+          A `Prediction` of each; of adapters that find entities a list of `Entity`.
 
         Raises:
-          ValueError: there is no adapter of a name; names near it are given.
+          ValueError: there is no adapter of a name, names near it are given; or one that finds entities is given a
+            pair, or gives no finite numbers.
         """
         members = [self._member(name) for name, _ in requests]
-        if not requests:
-            return []
-        examples = encode(self.tokenizer, [text for _, text in requests], [m.card.max_length for m in members])
-        predictions: dict[int, Prediction] = {}
-        for layout, logits in self._logits(members, examples):
-            by_example = zip(layout.ids.tolist(), logits[layout.row, layout.slot], strict=True)
-            predictions |= {i: _prediction(members[i], row, with_logits) for i, row in by_example}
+        texts = [_parts(text) for _, text in requests]
+        predictions: dict[int, Any] = {}
+        for of_stack in _grouped(range(len(requests)), lambda i: id(members[i].stack)):
+            groups = _grouped(of_stack, lambda i: len(texts[i]), lambda i: members[i].card.max_length)
+            encoded = [self._encode(members[group[0]].card, [texts[i] for i in group]) for group in groups]
+            logits = self._logits([members[i] for group in groups for i in group], Examples.joined(encoded))
+            ends = np.cumsum([(part.labels >= 0).sum() if part.of_tokens else len(part) for part in encoded])
+            for group, examples, values in zip(groups, encoded, np.split(logits, ends[:-1]), strict=True):
+                for places in _grouped(range(len(group)), lambda k, group=group: members[group[k]].card.problem):
+                    problem = members[group[places[0]]].card.problem
+                    said = _said(problem, examples, values, np.array(places), with_logits)
+                    predictions |= {group[k]: prediction for k, prediction in zip(places, said, strict=True)}
         return [predictions[i] for i in range(len(requests))]
 
-    def predict_all(self, text: Text) -> dict[str, Prediction]:
-        """Every adapter's prediction of a text, or of a pair of texts.
+    def predict_all(self, text: Text) -> dict[str, Any]:
+        """What every adapter says of a text, or of a pair of texts, as `predict` gives it.
 
-        Adapters in the upper layers alone share the pass through those below.
+        Adapters in the upper layers alone share the pass through those below, whatever they predict.
+
+        Raises:
+          ValueError: it is a pair, and some adapter finds entities.
         """
         below = [name for name, member in self.members.items() if not member.stack.first_layer]
         predictions = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
-        groups: dict[tuple[int, int], list[str]] = {}
-        for name in self.members.keys() - predictions.keys():
-            member = self.members[name]
-            groups.setdefault((id(member.stack), member.card.max_length), []).append(name)
-        for (_, max_length), names in groups.items():
-            examples = encode(self.tokenizer, [text], [max_length])
-            for start in range(0, len(names), COPIES[-1]):
-                chosen = names[start : start + COPIES[-1]]
-                members = [self.members[name] for name in chosen]
-                numbers = np.zeros(next(size for size in COPIES if size >= len(chosen)), np.int32)
-                numbers[: len(chosen)] = [member.number for member in members]
-                ((batch, _),) = batches(examples, self.shapes)
-                logits = np.asarray(members[0].stack.logits(numbers, batch.inputs))[:, 0]
-                for name, member, values in zip(chosen, members, logits, strict=False):
-                    predictions[name] = _prediction(member, values)
+        upper = [name for name in self.members if name not in predictions]
+        asked: dict[tuple[bytes, bytes], list[tuple[list[str], Examples]]] = {}
+        for names in _grouped(upper, lambda name: id(self.members[name].stack), lambda name: self._length(name)):
+            examples = self._encode(self.members[names[0]].card, [_parts(text)])
+            # Adapters that read the same tokens do so at once, whatever they predict.
+            same = asked.setdefault((examples.tokens.tobytes(), examples.offsets.tobytes()), [])
+            same += [(names[start : start + COPIES[-1]], examples) for start in range(0, len(names), COPIES[-1])]
+        for together in asked.values():
+            for (names, examples), logits in zip(together, self._over_one(together), strict=True):
+                for name, values in zip(names, logits, strict=False):
+                    predictions[name] = _said(self.members[name].card.problem, examples, values)[0]
         return {name: predictions[name] for name in self.names}
 
-    def _logits(
-        self, members: Sequence[Member], examples: Examples
-    ) -> Iterator[tuple[Layout, Float[np.ndarray, "rows slots outputs"]]]:
-        """Batch by batch where the examples are, and their logits by their members."""
+    def _over_one(
+        self, asked: Sequence[tuple[list[str], Examples]]
+    ) -> list[Float[np.ndarray, "adapters vectors outputs"]]:
+        """The logits of one text by adapters of each stack; all read the same tokens."""
+        stacks = [self.members[names[0]].stack for names, _ in asked]
+        selected = []
+        for stack, (names, _) in zip(stacks, asked, strict=True):
+            numbers = np.zeros(next(size for size in COPIES if size >= len(names)), np.int32)
+            numbers[: len(names)] = [self.members[name].number for name in names]
+            selected.append(stack.selected(numbers))
+        models = tuple(stack.model for stack in stacks)
+        if models not in self._together:
+            self._together[models] = PerShape(jax.jit(functools.partial(forward_all, models=models)))
+        frozen = {path: leaf for stack in stacks for path, leaf in stack.frozen.items()}
+        parts: list[list[np.ndarray]] = [[] for _ in asked]
+        windows = asked[0][1]
+        for window in range(len(windows)):
+            ((batch, _),) = batches(windows, self.shapes, np.array([window]))
+            every = self._together[models](frozen, (selected, batch.inputs))
+            for part, (_, examples), logits in zip(parts, asked, every, strict=True):
+                labels = examples.labels[slice(*examples.offsets[window : window + 2])]
+                places = np.flatnonzero(labels >= 0) if examples.of_tokens else [0]
+                part.append(np.asarray(logits)[:, places])
+        return [np.concatenate(part, axis=1) for part in parts]
+
+    def _length(self, name: str) -> int:
+        return self.members[name].card.max_length
+
+    def _encode(self, card: Card, texts: Sequence[tuple[str, ...]]) -> Examples:
+        """Texts, or pairs of texts, as adapters like this read them."""
+        return card.problem.encode(
+            self.tokenizer, [list(column) for column in zip(*texts, strict=True)], card.max_length
+        )
+
+    def _logits(self, members: Sequence[Member], examples: Examples) -> Float[np.ndarray, "vectors outputs"]:
+        """Logits of examples, or of their words, by the members of one stack."""
         numbers = np.array([member.number for member in members], np.int32)
-        by_stack: dict[int, list[int]] = {}
-        for i, member in enumerate(members):
-            by_stack.setdefault(id(member.stack), []).append(i)
+        numbers = numbers[examples.rows] if examples.of_tokens else numbers
 
         def forward(inputs: Packed, layout: Layout) -> jax.Array:
             of_rows = np.zeros(len(inputs.tokens), np.int32)
             of_rows[layout.row] = numbers[layout.ids]
             self._count(inputs, examples.lengths[layout.ids])
-            return members[layout.ids[0]].stack.logits(of_rows, inputs)
+            return members[0].stack.logits(of_rows, inputs)
 
-        packed = (batches(examples, self.shapes, np.array(ids)) for ids in by_stack.values())
-        return by_batch(forward, itertools.chain.from_iterable(packed))
+        return in_order(forward, batches(examples, self.shapes), examples)
 
     def _count(self, inputs: Packed, lengths: np.ndarray) -> None:
         self.totals.batches += 1
@@ -221,28 +267,24 @@ class AdapterBank:
         self.totals.positions += inputs.tokens.size
 
 
-def _prediction(member: Member, logits: np.ndarray, with_logits: bool = False) -> Prediction:
-    """What a padded head's logits mean."""
-    problem = member.card.problem
-    return problem.predictions(logits[None, : problem.outputs], with_logits)[0]
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text)
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[Text], max_lengths: Sequence[int]) -> Examples:
-    """Texts and pairs of texts as ids, each cut to its length."""
-    kinds: dict[tuple[int, int], list[int]] = {}
-    pairs = [(text,) if isinstance(text, str) else text for text in texts]
-    for i, (pair, length) in enumerate(zip(pairs, max_lengths, strict=True)):
-        kinds.setdefault((len(pair), length), []).append(i)
-    parts = []
-    for (size, length), numbers in kinds.items():
-        columns = [[pairs[i][part] for i in numbers] for part in range(size)]
-        parts.append(tokenizer.encode(columns, length))
-    none = np.zeros(0, np.int32)
-    joined = Examples(
-        tokens=np.concatenate([none, *(part.tokens for part in parts)]),
-        token_types=np.concatenate([none, *(part.token_types for part in parts)]),
-        offsets=np.cumsum(np.concatenate([[0], *(part.lengths for part in parts)])),
-        labels=np.zeros(len(texts), np.int32),
-        empty_texts=0,
-    )
-    return joined.take(np.argsort([i for numbers in kinds.values() for i in numbers]))
+def _said(
+    problem: Problem, examples: Examples, logits: np.ndarray, chosen: Any = slice(None), with_logits: bool = False
+) -> list[Any]:
+    """What the logits of a padded head, of some of the examples, mean."""
+    arranged = problem.arranged(examples, logits[:, : problem.outputs])
+    arranged = arranged if isinstance(chosen, slice) else arranged[chosen]
+    if not np.isfinite(getattr(arranged, "values", 0.0)).all():
+        raise ValueError("an adapter that finds entities gives no finite numbers")
+    return problem.predictions(arranged, with_logits)
+
+
+def _grouped(items: Iterable[_Item], *keys: Callable[[_Item], Any]) -> list[list[_Item]]:
+    """The items with equal keys, in the order of the first of each."""
+    groups: dict[tuple[Any, ...], list[_Item]] = {}
+    for item in items:
+        groups.setdefault(tuple(key(item) for key in keys), []).append(item)
+    return list(groups.values())

@@ -100,9 +100,13 @@ class Stack:
         """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
         return self.model.method.layer_numbers(self.model.config)[0]
 
-    def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows slots outputs"]:
+    def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows places outputs"]:
         """Of each row by the adapter of its number, or of a single row by each adapter."""
-        return self._forward(self.frozen, (self._select((numbers, self.leaves)), inputs))
+        return self._forward(self.frozen, (self.selected(numbers), inputs))
+
+    def selected(self, numbers: Int[np.ndarray, " rows"]) -> Leaves:
+        """The leaves of the adapters of these numbers."""
+        return self._select((numbers, self.leaves))
 
 
 def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -122,7 +126,7 @@ def _select(numbers_and_stacked: tuple[Int[Array, " rows"], Leaves]) -> Leaves:
 
 def _forward(
     frozen: Leaves, selected_and_inputs: tuple[Leaves, Packed], *, model: SequenceClassifier
-) -> Float[Array, "rows slots outputs"]:
+) -> Float[Array, "rows places outputs"]:
     """The plain model, mapped over adapters and their rows; over adapters alone, if there is but one row.
 
     What no adapter has a part in, such as the layers below their first, is then computed once.
@@ -137,3 +141,11 @@ def _forward(
         inputs = jax.tree.map(lambda x: x[0], inputs)
     with exact(model.dtype):
         return jax.vmap(logits_of_row, in_axes=(0, None if single else 0))(selected, inputs)
+
+
+def forward_all(
+    frozen: Leaves, selected_and_inputs: tuple[list[Leaves], Packed], *, models: tuple[SequenceClassifier, ...]
+) -> list[Float[Array, "adapters places outputs"]]:
+    """Each model mapped over its adapters, on one row; what they all compute alike is compiled once."""
+    selected, inputs = selected_and_inputs
+    return [_forward(frozen, (leaves, inputs), model=model) for model, leaves in zip(models, selected, strict=True)]

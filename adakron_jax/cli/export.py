@@ -54,13 +54,14 @@ def _examples(given: dict[str, Any]) -> tuple[Any, Any, Any]:
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
     texts, targets = labelled(given["table"], card, columns, label)
     tokenizer = Tokenizer(locate(given.get("model") or card.base), card.encoder.vocab_size)
-    return card.problem, targets, tokenizer.encode(texts, card.max_length)
+    return card.problem, targets, card.problem.encode(tokenizer, texts, card.max_length)
 
 
 def _scores(model: Path, problem: Any, targets: Any, examples: Any) -> str:
     """The table's metrics, of a model in ONNX Runtime."""
     from adakron_jax.interop.onnx.folder import logits_of
 
-    logits = problem.standardize(logits_of(model, examples))  # a regression's are in its unit
+    mean, scale = problem.unit  # in which the model answers
+    logits = problem.arranged(examples, (logits_of(model, examples) - mean) / scale)
     scores = problem.scores(targets, problem.predict(logits))
     return ", ".join(f"{name} {score:.4f}" for name, score in scores.items())

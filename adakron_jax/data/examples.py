@@ -1,6 +1,7 @@
 """Tokenised examples."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -42,6 +43,20 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Examples]") -> "Examples":
+        """Examples of one kind, one part after another, without their sentences and weights."""
+        counts = np.cumsum([0, *(part.count for part in parts)])
+        return cls(
+            tokens=np.concatenate([part.tokens for part in parts]),
+            token_types=np.concatenate([part.token_types for part in parts]),
+            offsets=np.r_[0, np.cumsum(np.concatenate([part.lengths for part in parts]))],
+            labels=np.concatenate([part.labels for part in parts]),
+            empty_texts=sum(part.empty_texts for part in parts),
+            cut=sum(part.cut for part in parts),
+            rows=np.concatenate([part.rows + count for part, count in zip(parts, counts, strict=False)]),
+        )
 
     @property
     def of_tokens(self) -> bool:

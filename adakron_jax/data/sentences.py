@@ -40,6 +40,13 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Sentences":
+        """Some of the sentences."""
+        numbers = chosen.tolist()
+        bounds = [self.bounds[self.offsets[i] : self.offsets[i + 1]] for i in numbers]
+        offsets = np.r_[0, np.cumsum(np.diff(self.offsets)[chosen])]
+        return Sentences([self.texts[i] for i in numbers], np.concatenate([self.bounds[:0], *bounds]), offsets)
+
     def words(self, sentence: int) -> list[str]:
         """The words of one sentence."""
         text = self.texts[sentence]

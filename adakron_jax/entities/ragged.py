@@ -27,11 +27,11 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Ragged":
-        """Some of the sentences, without their words."""
+        """Some of the sentences."""
         lengths = np.diff(self.offsets)[chosen]
         offsets = np.r_[0, np.cumsum(lengths)]
         source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
-        return Ragged(self.values[source], offsets)
+        return Ragged(self.values[source], offsets, self.sentences and self.sentences[chosen])
 
     @classmethod
     def joined(cls, parts: "Sequence[Ragged]") -> "Ragged":

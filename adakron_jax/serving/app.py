@@ -26,8 +26,8 @@ from adakron_jax.serving.messages import (
     Fault,
     Health,
     Info,
-    Label,
     Refused,
+    Reply,
     Source,
     ToAdapter,
     ToAny,
@@ -173,25 +173,28 @@ class LastResort:
 
 
 @router.post("/predict")
-async def predict(body: ToAny, server: Serving) -> list[list[Label]] | list[Label]:
-    """Labels of one text, the most probable first, or a list of such lists for several."""
-    labels = await server.predict(body.adapter, body.texts(), body.parameters)
-    return labels[0] if isinstance(body.inputs, str) else labels
+async def predict(body: ToAny, server: Serving) -> list[Reply] | Reply:
+    """Labels of one text, the most probable first, or the entities in it; or a list of such lists for several."""
+    replies = await server.predict(body.adapter, body.texts(), body.parameters)
+    return replies[0] if isinstance(body.inputs, str) else replies
 
 
 @router.post("/adapters/{name}")
-async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> list[list[Label]]:
-    """As the hub's inference API answers: a list for every text, of one text too."""
-    return await server.predict(name, body.texts(), body.parameters)
+async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> list[Reply] | Reply:
+    """As the hub's inference API answers: a list for every text, of labels for one text too; entities of one alone."""
+    server.check_ready()
+    alone = server.finds_entities(name) and isinstance(body.inputs, str)
+    replies = await server.predict(name, body.texts(), body.parameters)
+    return replies[0] if alone else replies
 
 
 @router.post("/adapters/{name}/predict")
 async def predict_as_text_embeddings_inference(
     name: str, body: AsTextEmbeddingsInference, server: Serving
-) -> list[list[Label]] | list[Label]:
+) -> list[Reply] | Reply:
     """As `/predict` of text-embeddings-inference reads and answers: `["a", "b"]` is a pair there."""
-    labels = await server.predict(name, body.texts(), body.parameters)
-    return labels if body.is_batch else labels[0]
+    replies = await server.predict(name, body.texts(), body.parameters)
+    return replies if body.is_batch else replies[0]
 
 
 @router.get("/adapters")

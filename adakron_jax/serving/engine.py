@@ -15,13 +15,13 @@ from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
-from adakron_jax.problems import Prediction, Problem
+from adakron_jax.problems import Problem
 from adakron_jax.serving.folders import FILES, AdapterFolders, Stamp, UnknownAdapter, stamp
 
 log = logging.getLogger("adakron.serving")
 AT_ONCE = 256  # texts that the bank is asked at once
 FULL = 64  # texts that are not kept waiting for others
-Predicted = tuple[Problem, Prediction]
+Predicted = tuple[Problem, Any]  # a prediction, or a list of entities
 ROOM = 16  # adapters that may be added to those there are at first before a stack has to grow, which compiles
 
 
@@ -176,7 +176,7 @@ class Engine:
             return error
         failures: dict[str, Failed] = {}
         for item, prediction in zip(items, predictions, strict=True):
-            if all(map(math.isfinite, (prediction.score, *prediction.probabilities.values()))):
+            if all(map(math.isfinite, _numbers(prediction))):
                 item.settle((self.bank.members[item.name].card.problem, prediction))
                 continue
             if item.name not in failures:
@@ -220,6 +220,13 @@ class Engine:
         except UnknownAdapter as unknown:
             return unknown
         return Busy(f"adapter {name!r} is being replaced")
+
+
+def _numbers(prediction: Any) -> Sequence[float]:
+    """The scores of a prediction, or of entities."""
+    if isinstance(prediction, list):
+        return [entity.score for entity in prediction]
+    return prediction.score, *prediction.probabilities.values()
 
 
 def _failure(name: str, error: Exception) -> Failed:

@@ -1,10 +1,31 @@
 """Predictions as clients get them."""
 
+from typing import Any
+
 import numpy as np
 from starlette.exceptions import HTTPException
 
 from adakron_jax.problems import Prediction, Problem
-from adakron_jax.serving.messages import Function, Label
+from adakron_jax.serving.messages import EntityGroup, Function, Label, Parameters, Reply
+
+_OF_LABELS, _OF_ENTITIES = ("top_k", "function_to_apply"), ("aggregation_strategy", "ignore_labels")
+
+
+def check_parameters(problem: Problem, parameters: Parameters) -> None:
+    """A fault of 422 if a parameter says nothing of what the adapter predicts."""
+    others, accepted = (_OF_LABELS, _OF_ENTITIES) if problem.reads == "token" else (_OF_ENTITIES, _OF_LABELS)
+    for name in others:
+        if (value := getattr(parameters, name)) is not None:
+            kinds = f"{', '.join(accepted)}, truncate"
+            raise HTTPException(422, f"{name} is {value!r:.60}; accepted of a {problem.name} adapter: {kinds}")
+
+
+def reply_of(problem: Problem, prediction: Any, parameters: Parameters) -> Reply:
+    """A prediction as clients get it."""
+    if problem.reads == "token":
+        entities = [EntityGroup(**entity) for entity in problem.served(prediction)]
+        return [entity for entity in entities if entity.entity_group not in (parameters.ignore_labels or ())]
+    return labels_of(problem, prediction, parameters.function_to_apply, parameters.top_k)
 
 
 def labels_of(problem: Problem, prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:

@@ -77,14 +77,18 @@ class Body(BaseModel):
 class Parameters(Body):
     """What is to be answered.
 
-    `top_k`: how many labels, the most probable first. `function_to_apply`: to the logits, where it is not to be what
-    the adapter was trained for; `none` gives the logits. `truncate`: whether a text of more tokens than the adapter
-    reads is cut, or refused.
+    Of labels: `top_k`: how many, the most probable first. `function_to_apply`: to the logits, where it is not to be
+    what the adapter was trained for; `none` gives the logits. `truncate`: whether a text of more tokens than the
+    adapter reads is cut, or refused.
+
+    Of entities: `aggregation_strategy`: words of one entity are joined. `ignore_labels`: kinds that are left out.
     """
 
     top_k: Annotated[int, Field(ge=1)] | None = None
     function_to_apply: Function | None = None
     truncate: bool = True
+    aggregation_strategy: Literal["simple"] | None = None
+    ignore_labels: list[str] | None = None
 
 
 class ToAdapter(Body):
@@ -140,6 +144,19 @@ class Label(BaseModel):
 
     label: str
     score: float
+
+
+class EntityGroup(BaseModel):
+    """An entity: its kind, the mean probability of its words, and where it is in the text, in characters."""
+
+    entity_group: str
+    score: float
+    word: str
+    start: int
+    end: int
+
+
+Reply = list[Label] | list[EntityGroup]
 
 
 class Described(BaseModel):

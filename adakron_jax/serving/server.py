@@ -14,9 +14,9 @@ from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.serving.access import without_paths
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.folders import Entry
-from adakron_jax.serving.labels import labels_of
+from adakron_jax.serving.labels import check_parameters, reply_of
 from adakron_jax.serving.limits import Limits
-from adakron_jax.serving.messages import Described, Label, Parameters
+from adakron_jax.serving.messages import Described, Parameters, Reply
 from adakron_jax.serving.metrics import Metrics
 
 
@@ -37,15 +37,23 @@ class Server:
     ready: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
 
-    async def predict(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[list[Label]]:
-        """Labels of every text, by the adapter of this name."""
+    async def predict(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[Reply]:
+        """Labels of every text, or the entities in it, by the adapter of this name."""
         self.check_ready()
         self.limits.check(texts)
-        if not parameters.truncate:
+        problem = self.engine.folders[name].card.problem
+        check_parameters(problem, parameters)
+        if problem.reads == "token" and (pairs := [i for i, text in enumerate(texts) if not isinstance(text, str)]):
+            raise HTTPException(422, f"text {pairs[0]} is a pair; accepted of a {problem.name} adapter: single texts")
+        if not parameters.truncate and problem.reads == "example":  # of long texts, all entities are found
             await asyncio.to_thread(self._check_tokens, name, texts)
-        function = parameters.function_to_apply
-        predictions = await self.engine.predict(name, texts, with_logits=function is not None)
-        return [labels_of(problem, prediction, function, parameters.top_k) for problem, prediction in predictions]
+        with_logits = parameters.function_to_apply is not None
+        predictions = await self.engine.predict(name, texts, with_logits=with_logits)
+        return [reply_of(problem, prediction, parameters) for problem, prediction in predictions]
+
+    def finds_entities(self, name: str) -> bool:
+        """Whether an adapter that is served does; 404 if there is none."""
+        return self.engine.folders[name].card.problem.reads == "token"
 
     def check_ready(self) -> None:
         """Busy before everything is compiled."""

@@ -16,16 +16,19 @@ from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank import AdapterBank
-from adakron_jax.bank.bank import Text, encode
-from adakron_jax.bank.stack import _forward
+from adakron_jax.bank.bank import Text
+from adakron_jax.bank.stack import _forward, forward_all
 from adakron_jax.classifier import TextClassifier
+from adakron_jax.data.examples import Examples
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import blank, padded
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import Problem, make
 from adakron_jax.splice import Method
+from adakron_jax.token_classifier import load
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
 from tests.support.architectures import TINY
@@ -88,7 +91,8 @@ class Alone:
         """[texts, labels] of the adapter in a folder."""
         model, params, card = adapter.attach(folder, self.leaves)
         length = self.config.max_length
-        examples = encode(self.tokenizer, texts, [length] * len(texts))
+        parts = [(text,) if isinstance(text, str) else text for text in texts]
+        examples = Examples.joined([self.tokenizer.encode([[part] for part in pair], length) for pair in parts])
         tokens, types, mask = (np.zeros((len(texts), length), np.int32) for _ in range(3))
         for i, (begin, size) in enumerate(zip(examples.offsets, examples.lengths, strict=False)):
             tokens[i, :size], types[i, :size] = (
@@ -232,6 +236,71 @@ def test_all_adapters_of_upper_layers_share_the_pass_below(
     assert "f32[1,16,64]" in traced
     assert "f32[8,1,1,128]" in traced
     assert "f32[8,1,16," not in traced
+
+
+TAGS = make("tokens", ("O", "B-name", "I-name", "B-place", "I-place"))
+
+
+def test_adapters_that_find_entities_share_a_bank_with_others(bert: Path, tmp_path: Path) -> None:
+    bank, problems = AdapterBank(str(bert)), {"names": TAGS, "same": TAGS, "other": make("tokens", ("I-x", "O"))}
+    problems |= {"labels": PROBLEMS[1]}
+    folders = {
+        name: write_adapter(tmp_path / name, bert, LoRA(r=2, layers="1"), problem, ord(name[0]))
+        for name, problem in problems.items()
+    }
+    for name, folder in folders.items():
+        bank.add(name, folder)
+    texts = ["Anna went to Ulm", "", "one two three " * 60]
+    alone = {name: load(folder) for name, folder in folders.items()}
+    requests = [(name, text) for text in texts for name in problems]
+    for (name, text), said in zip(requests, bank.predict(requests), strict=True):
+        assert same(said, alone[name].predict(text))
+    for text in texts:
+        every = bank.predict_all(text)
+        assert list(every) == bank.names
+        assert all(same(said, alone[name].predict(text)) for name, said in every.items())
+    with pytest.raises(ValueError, match="2 texts an example; accepted: one, in which entities are"):
+        bank.predict([("names", ("a", "b"))])
+
+
+def same(said: Any, expected: Any) -> bool:
+    """Whether two predictions, or lists of entities, are the same but for rounding."""
+    if isinstance(said, list):
+        places = [[(one.label, one.start, one.end, one.text) for one in entities] for entities in (said, expected)]
+        return places[0] == places[1] and np.allclose([x.score for x in said], [x.score for x in expected], atol=1e-5)
+    return said.label == expected.label and abs(said.score - expected.score) < 1e-5
+
+
+def test_labels_and_entities_of_a_text_take_one_pass_through_the_layers_below(bert: Path) -> None:
+    method, config = LoRA(r=2, layers="1"), EncoderConfig.from_folder(bert)
+    models = tuple(SequenceClassifier(config, method, num_labels=8, reads=reads) for reads in ("example", "token"))
+    trees = [flatten(model.shapes()) for model in models]
+
+    def flops(*chosen: int) -> float:
+        frozen = {path: leaf for k in chosen for path, leaf in trees[k].items() if "@" not in path}
+        frozen = {path: leaf for path, leaf in frozen.items() if not path.startswith("classifier")}
+        selected = [
+            {path: jax.ShapeDtypeStruct((4, *x.shape), x.dtype) for path, x in trees[k].items() if path not in frozen}
+            for k in chosen
+        ]
+        forward = jax.jit(functools.partial(forward_all, models=tuple(models[k] for k in chosen)))
+        inputs = jax.eval_shape(lambda: blank(1, 16, 1))
+        return forward.lower(frozen, (selected, inputs)).compile().cost_analysis()["flops"]
+
+    both, apart = flops(0, 1), flops(0) + flops(1)
+    lower = 2 * 16 * (4 * 128 * 128 + 2 * 128 * 64)
+    assert both < apart - lower
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_adapter_whose_numbers_are_not_finite_is_refused(value: float, bert: Path, tmp_path: Path) -> None:
+    bank, folder = AdapterBank(str(bert)), write_adapter(tmp_path / "a", bert, LoRA(r=2))
+    tree, card = adapter.load(folder)
+    tree["classifier"]["bias"][:] = value
+    adapter.save(folder, tree, card)
+    with pytest.raises(ValueError, match="a: classifier/bias: not finite; accepted: numbers"):
+        bank.add("a", folder)
+    assert bank.names == []
 
 
 def test_what_a_bank_cannot_take_is_named_and_changes_nothing(

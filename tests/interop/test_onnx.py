@@ -32,7 +32,7 @@ from adakron_jax.problems import make
 from adakron_jax.splice import Method, Site, Splice
 from tests.methods.test_contract import CASES, named
 from tests.methods.test_fuse import random_leaves
-from tests.support.adapters import card_of
+from tests.support.adapters import TOKENS, card_of
 from tests.support.architectures import BERT, DISTINCT, TINY
 
 LABELS = make("classification", ("no", "yes", "perhaps"))
@@ -54,14 +54,26 @@ def check(model: SequenceClassifier) -> onnx.ModelProto:
     Of texts of one token to the limit: in one batch padded on the right, on the left, and each alone.
     """
     leaves = random_leaves(model.shapes())
-    exported = model_of(model, leaves, LABELS)
+    of_tokens = model.reads == "token"
+    exported = model_of(model, leaves, TOKENS["problem"] if of_tokens else LABELS)
     onnx.checker.check_model(exported, full_check=True)
     session = onnxruntime.InferenceSession(exported.SerializeToString())
     lengths = range(1, model.config.max_length - model.method.first_position + 1)
     right = inputs_of(model.config, lengths)
     params = jax.tree.map(jnp.asarray, unflatten(leaves))
     narrow = [x.astype(np.int32) for x in right.values()]
-    ours = np.asarray(jax.jit(model.apply)({"params": params}, padded(*narrow)))[:, 0]
+    ours = np.asarray(jax.jit(model.apply)({"params": params}, padded(*narrow)))
+    if of_tokens:
+        mask = right["attention_mask"] == 1
+        whole = [session.run(["logits"], right)[0][mask]]
+        whole += [
+            session.run(["logits"], {name: rows[[row], :n] for name, rows in right.items()})[0][0]
+            for row, n in enumerate(lengths)
+        ]
+        np.testing.assert_allclose(whole[0], ours[mask], atol=CLOSE, rtol=0)
+        np.testing.assert_allclose(np.concatenate(whole[1:]), ours[mask], atol=CLOSE, rtol=0)
+        return exported
+    ours = ours[:, 0]
     left = {
         name: np.stack([np.roll(x, -n) for x, n in zip(rows, lengths, strict=True)]) for name, rows in right.items()
     }
@@ -95,6 +107,13 @@ def test_every_architecture(config: EncoderConfig) -> None:
 def test_every_pooling_and_head(model_type: str, pooling: Any, head: Any) -> None:
     method = methods.LoRA(r=2, layers="1-2")
     check(SequenceClassifier(TINY[model_type], method, num_labels=3, pooling=pooling, head=head))
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "modernbert"])
+def test_heads_on_tokens(model_type: str) -> None:
+    exported = check(SequenceClassifier(TINY[model_type], methods.Pfeiffer(4), num_labels=5, reads="token"))
+    dims = exported.graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", "length", 5]
 
 
 def test_the_graph_is_that_of_a_plain_encoder() -> None:
@@ -155,6 +174,25 @@ def test_a_small_model_and_both_models_scores(tmp_path: Path, capsys: Any) -> No
     examples = ak.TextClassifier.load(tmp_path / "adapter").encode([TEXTS])
     plain, small = (folder.logits_of(out / name, examples) for name in ("model.onnx", "model_quantized.onnx"))
     assert 0 < np.abs(plain - small).max() < 0.2
+
+
+def test_a_table_of_tags_scores_both_models(tmp_path: Path, capsys: Any) -> None:
+    saved(tmp_path / "adapter", methods.LoRA(r=2), TOKENS)
+    classifier = ak.TokenClassifier.load(tmp_path / "adapter")
+    texts = ["the cat sat", "a dog", "one two three " * 40]  # the last one in several windows
+    rows = [{"text": text, "entities": [entity.to_dict() for entity in classifier.predict(text)]} for text in texts]
+    table = tmp_path / "test.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    line = ["export", str(tmp_path / "adapter"), "--to", "onnx", "--out", str(out), "--quantize", "int8"]
+    assert cli.main([*line, "--table", str(table), "--text", "text", "--label", "entities"]) == 0
+    _, plain, small = capsys.readouterr().out.splitlines()
+    assert "entity_f1 1.0000" in plain
+    assert "entity_f1 " in small
+    said = read_json(out / "config.json")
+    assert said["architectures"] == ["BertForTokenClassification"]
+    assert said["id2label"]["1"] == "B-place"
+    assert "ORTModelForTokenClassification" in (out / "README.md").read_text()
 
 
 def test_weights_of_a_large_model_stand_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ import httpx2
 import pytest
 
 from adakron_jax.cli.main import main
+from adakron_jax.methods import LoRA
+from tests.bank.test_bank import TAGS, write_adapter
 from tests.serving.conftest import Served, wait_for
 from tests.support.hub_server import HubServer
 
@@ -93,10 +95,20 @@ def test_what_cannot_be_served_is_told_in_one_line(
     assert re.match(f"adakron: {complaint}.*\n$", capsys.readouterr().err)
 
 
-def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(served: Served) -> None:
+def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(
+    served: Served, tiny: Path, tmp_path: Path
+) -> None:
     # A program of its own, whose plugin of pytest is left out of ours.
     checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
-    command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing", "--max-time", "20"]
-    fuzz = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert fuzz.returncode == 0, fuzz.stdout
+    command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing", "--max-time", "10"]
+    served.put("tags", write_adapter(tmp_path / "tags", tiny, LoRA(r=2), TAGS))
+    wait_for(lambda: served.ask("tags", "x").status_code == 200)
+    named = tmp_path / "named.toml"
+    named.write_text('[parameters]\n"path.name" = "tags"\n')
+    start = command.index("run")
+    for settings, more in (([], []), (["--config-file", str(named)], ["--exclude-method", "DELETE"])):
+        fuzz = subprocess.run(
+            [*command[:start], *settings, *command[start:], *more], capture_output=True, text=True, timeout=300
+        )
+        assert fuzz.returncode == 0, fuzz.stdout

@@ -70,18 +70,29 @@ def _quantized(files: Mapping[str, bytes]) -> bytes:
         return after.read_bytes()
 
 
-def logits_of(model: Path, examples: Examples) -> Float[np.ndarray, "examples outputs"]:
-    """Logits of tokenised examples, in ONNX Runtime."""
+def logits_of(model: Path, examples: Examples) -> Float[np.ndarray, "vectors outputs"]:
+    """Logits of tokenised examples, or of their labelled tokens, in ONNX Runtime."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [put.name for put in session.get_inputs()]
-    order, parts = np.argsort(-examples.lengths, kind="stable"), []
+    number = np.cumsum(examples.labels >= 0) - 1 if examples.of_tokens else np.zeros(0, np.int64)
+    order, parts, places = np.argsort(-examples.lengths, kind="stable"), [], []
     for begin in range(0, len(order), ROWS):
-        chosen = examples.take(order[begin : begin + ROWS])
-        mask = np.arange(chosen.lengths.max()) < chosen.lengths[:, None]
+        chosen = order[begin : begin + ROWS]
+        lengths = examples.lengths[chosen]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        token = (examples.offsets[chosen][:, None] + np.arange(mask.shape[1]))[mask]
         arrays = {name: np.zeros(mask.shape, np.int64) for name in INPUTS}
-        for array, values in zip(arrays.values(), (chosen.tokens, 1, chosen.token_types), strict=True):
+        for array, values in zip(
+            arrays.values(), (examples.tokens[token], 1, examples.token_types[token]), strict=True
+        ):
             array[mask] = values
-        parts.append(session.run([OUTPUT], {name: arrays[name] for name in names})[0])
-    return np.concatenate(parts)[np.argsort(order)]
+        run: Any = session.run
+        (logits,) = run([OUTPUT], {name: arrays[name] for name in names})
+        if examples.of_tokens:
+            labelled = examples.labels[token] >= 0
+            logits, chosen = logits[mask][labelled], number[token[labelled]]
+        parts.append(logits)
+        places.append(chosen)
+    return np.concatenate(parts)[np.argsort(np.concatenate(places))]
