@@ -293,3 +293,18 @@ def test_peft_of_modernbert_is_refused_with_the_way_round(tmp_path: Path) -> Non
     save_file({"base_model.model.classifier.weight": np.zeros((2, MODERNBERT.hidden_size), np.float32)}, path)
     with pytest.raises(ValueError, match=r"several projections as one matrix \(Wi, Wqkv\).*merge_and_unload"):
         import_adapter(folder, str(base), tmp_path / "out")
+
+
+def test_projections_that_peft_did_not_save_are_drawn_again_bit_for_bit(tmp_path: Path) -> None:
+    whole = HERE / "peft-vera-roberta" / "adapter"
+    shutil.copytree(whole, tmp_path / "adapter")
+    tensors = {name: x for name, x in load_file(whole / "adapter_model.safetensors").items() if "vera_A" not in name}
+    tensors.pop("base_model.vera_B")
+    save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
+    said = json.loads((whole / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(said | {"save_projection": False}))
+    leaves = []
+    for folder, out in ((whole, "saved"), (tmp_path / "adapter", "drawn")):
+        import_adapter(folder, str(BASES["roberta"]), tmp_path / out)
+        leaves.append(flatten(adapter.load(tmp_path / out)[0]))
+    assert equal(*leaves)

@@ -23,10 +23,11 @@ class Targets:
       by_site: site -> number of a layer in which a module is named -> the name, "" where it is another site's.
       layers, sites: of `by_site`, as a method's `layers` and `targets` say them.
       names: all of them.
+      tensors: the file's; a reader adds those that the file leaves to be drawn again.
     """
 
-    def __init__(self, fields: Fields, known: Mapping[Site, Sequence[str]], tensors: Mapping[str, Any]):
-        self.where, named = fields.where, chosen(fields, tensors)
+    def __init__(self, fields: Fields, known: Mapping[Site, Sequence[str]], tensors: dict[str, Any]):
+        self.where, self.tensors, named = fields.where, tensors, chosen(fields, tensors)
         by_site = {site: [name if named(name) else "" for name in names] for site, names in known.items()}
         numbers = [i for i, names in enumerate(zip(*by_site.values(), strict=True)) if any(names)]
         self.by_site = {site: {i: names[i] for i in numbers} for site, names in by_site.items() if any(names)}

@@ -1,6 +1,7 @@
 """LoRA and its forms, VeRA and (IA)³ as peft has them: reading a description, writing one, and where the leaves lie."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, matcher, present, scales_of, target_modules
 from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import IA3, DoRA, HiRA, LoRA, PiSSA, VeRA
+from adakron_jax.methods.fourierft import SEEDS
 from adakron_jax.methods.lora import sizes
 from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.splice import Method, Site, path_of, path_of_shared
@@ -127,10 +129,27 @@ def ranks_in_use(
 
 def read_vera(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[Method, list[Slot]]:
     r = fields.whole("r")
-    fields.must(bias="none", fan_in_fan_out=False, save_projection=True)
-    fields.ignore("vera_dropout", "d_initial", "init_weights", "projection_prng_key")
+    saved, seed = fields.flag("save_projection", default=True), fields.whole("projection_prng_key", 0, default=0)
+    if seed >= SEEDS:
+        raise fields.refuse("projection_prng_key", seed, f"0 to {SEEDS - 1}")
+    fields.must(bias="none", fan_in_fan_out=False)
+    fields.ignore("vera_dropout", "d_initial", "init_weights")
     method = VeRA(targets.sites, r, layers=targets.layers)
-    return method, vera_slots(method, targets.by_site, config)
+    slots = vera_slots(method, targets.by_site, config)
+    sizes_said = (tensor.shape for name, tensor in targets.tensors.items() if name.endswith(".vera_lambda_d"))
+    if not saved and (r,) in sizes_said:  # before anything is made that no tensor vouches for
+        _draw_projections(slots[:2], seed, targets.tensors)
+    return method, slots
+
+
+def _draw_projections(slots: Sequence[Slot], seed: int, tensors: dict[str, Any]) -> None:
+    """Adds A and then B as peft draws them on a CPU: uniform, from the lower 24 of 32 bits of MT19937, row by row."""
+    generator = np.random.RandomState(seed)  # noqa: NPY002  # torch's generator
+    for piece in (piece for slot in slots for piece in slot.all):
+        rows, columns = piece.stored_shape
+        bits = generator.randint(0, SEEDS, (rows, columns), dtype=np.uint32) % (1 << 24)
+        bound = float(np.float32(math.sqrt(6 / columns)))
+        tensors.setdefault(piece.name, (2 * bound * (bits / (1 << 24)) - bound).astype(np.float32))
 
 
 def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
