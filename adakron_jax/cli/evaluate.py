@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adakron_jax.cli.reading import add_decode_flag, problem_of
 from adakron_jax.files import check_writable, write_whole
 from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
 
@@ -15,30 +16,33 @@ if TYPE_CHECKING:
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
-    parser.add_argument("data", metavar="DATA", type=Path, help="a csv, tsv, jsonl, json or parquet file with labels")
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="a csv, tsv, jsonl, json, parquet or conll file with labels"
+    )
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="default: the run's, or label")
     add_model_flag(parser)
     parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
+    add_decode_flag(parser)
     add_precision_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:
     from adakron_jax import runtime
-    from adakron_jax.classifier import TextClassifier
-    from adakron_jax.evaluation import assess, page, terminal
+    from adakron_jax.evaluation import page, terminal
+    from adakron_jax.token_classifier import load
 
     for path in (given[name] for name in ("json", "page") if name in given):
         check_writable(path)
     runtime.set_up()
-    classifier = TextClassifier.load(given["run"], given.get("model", ""), dtype=given["precision"])
-    card, problem = classifier.card, classifier.problem
+    classifier = load(given["run"], given.get("model", ""), dtype=given["precision"])
+    card, problem = classifier.card, problem_of(classifier.card, given)
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
     quoted = True if "quoting" in given else None
     read, targets = labelled(given["data"], card, columns, label, quoted)
-    assessment = assess(problem, targets, classifier.logits(read), list(zip(*read, strict=True)))
+    assessment = classifier.assess(read, targets, problem)
     terminal.show(f"{given['run']} on {given['data']}", assessment)
     if "json" in given:
         write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
@@ -64,7 +68,6 @@ def labelled(
     from adakron_jax.data import table
     from adakron_jax.data.labels import decoded
     from adakron_jax.data.table import printable
-    from adakron_jax.data.texts import texts
 
     rows, problem = decoded(table.read(data, [*columns, *label], quoted)), card.problem
     if not len(rows):
@@ -76,7 +79,7 @@ def labelled(
     targets = problem.targets(named, label)
     if problem.is_single(targets):
         raise ValueError(f"{data}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")
-    read = texts(rows, columns)
+    read = problem.read(rows, columns)
     if empty := sum(not text for column in read for text in column):
         print(f"warning: {empty} empty texts", file=sys.stderr)
     return read, targets

@@ -15,7 +15,8 @@ from adakron_jax.flags import Parser, unknown_argument
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
     "params": "count what a method trains",
-    "predict": "label the texts of a table, or of lines",
+    "predict": "label the texts of a table, or of lines, or find entities in them",
+    "redact": "replace entities in the texts of a table, or of lines",
     "evaluate": "hold predictions against a table's labels",
     "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
     "import": "read an adapter or a classifier of another program",

@@ -1,75 +1,67 @@
-"""`predict`: labels for the texts of a table, or of lines."""
+"""`predict`: labels for the texts of a table, or of lines, or the entities in them."""
 
 import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax import streams
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
+from adakron_jax.cli.reading import add_reading_flags, check_source, parts, problem_of, progress
+from adakron_jax.flags import Parser
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
-    from adakron_jax.problems import Prediction, Problem
+    from adakron_jax.problems import Problem
 
 
 def add_flags(parser: Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
-    parser.add_argument(
-        "file",
-        nargs="?",
-        metavar="FILE",
-        help="csv, tsv, jsonl, json or parquet; - or none: a text a line from stdin, of two texts with a tab between",
-    )
+    add_reading_flags(
+        parser, "csv, tsv, jsonl, json, parquet, or txt, a text a line, of two texts with a tab between; of an adapter "
+        "that finds entities also conll"
+    )  # fmt: skip
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the table with columns prediction and score; of any of these formats (default: JSON lines on stdout)",
+        help="the table with columns prediction and score, or entities; csv, tsv, jsonl, json or parquet (default: "
+        "JSON lines on stdout)",
     )
     parser.add_argument("--probabilities", action="store_true", help="of every label too")
-    add_model_flag(parser)
-    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
-    add_precision_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:
     from adakron_jax import runtime
-    from adakron_jax.classifier import WINDOW, TextClassifier
-    from adakron_jax.data import table
-    from adakron_jax.data.texts import lines, texts
     from adakron_jax.data.writer import writing
+    from adakron_jax.token_classifier import load
 
-    file, probabilities = given.get("file", "-"), "probabilities" in given
+    file, probabilities = given["file"], "probabilities" in given
     quoted = True if "quoting" in given else None
-    if file != "-":
-        table.check(Path(file))  # a mistake shows before the encoder is loaded
-    source = streams.source() if file == "-" else -1
+    source = check_source(file)
     if "out" not in given:
         streams.demand_output()
     runtime.set_up()
     done = empty = cut = 0
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(writing(given["out"], quoted)) if "out" in given else None
-        classifier = TextClassifier.load(given["run"], given.get("model", ""), dtype=given["precision"])
-        columns = given.get("text") or classifier.card.texts or ("text",)
-        tables = lambda: table.parts(Path(file), size=WINDOW, quoted=quoted)  # noqa: E731
-        parts = lines(source, columns, WINDOW) if file == "-" else tables()
-        show = stack.enter_context(progress(file))
-        for part in parts:
-            examples = classifier.encode(texts(part, columns))
+        classifier = load(given["run"], given.get("model", ""), dtype=given["precision"])
+        card, problem = classifier.card, problem_of(classifier.card, given)
+        if probabilities and problem.reads == "token":
+            raise ValueError("--probabilities is given, and entities have none; accepted: of an adapter of labels")
+        columns = given.get("text") or card.texts or ("text",)
+        show = stack.enter_context(progress(file, "predicting"))
+        for part in parts(file, source, columns, card, quoted):
+            examples = classifier.encode(problem.read(part, columns))
             logits = classifier.logits_of(examples)
             if write:
-                write(labelled(part, logits, classifier.problem, probabilities))
+                write(labelled(part, logits, problem, probabilities))
             else:
-                print_lines(classifier.problem.predictions(logits), probabilities)
+                print_lines([problem.record(each, probabilities) for each in problem.predictions(logits)])
             done, empty, cut = done + len(part), empty + examples.empty_texts, cut + examples.cut
             show(part.share, done)
-    for count, what in ((empty, "empty texts"), (cut, f"cut at {classifier.card.max_length} tokens")):
+    for count, what in ((empty, "empty texts"), (cut, f"{problem.when_long} {card.max_length} tokens")):
         if count:
             print(f"adakron: {count:,} {what}, of {done:,} examples", file=sys.stderr)
     return 0
@@ -84,30 +76,13 @@ def labelled(part: "Table", logits: Any, problem: "Problem", probabilities: bool
     new = problem.as_columns(logits, probabilities)
     if twice := sorted(part.columns.keys() & new.keys()):
         raise ValueError(f"{part.origin} has a column {twice[0]!r} already; accepted: a table without it")
-    return dataclasses.replace(part, columns=part.columns | new)
+    types = {**problem.cell_types, **part.types}
+    return dataclasses.replace(part, columns=part.columns | new, types=types)
 
 
-def print_lines(predictions: "list[Prediction]", probabilities: bool) -> None:
+def print_lines(records: list[dict[str, Any]]) -> None:
     """JSON lines on stdout; in ASCII on a terminal, where no label can steer it, and in another encoding than UTF-8."""
     ascii_only = not streams.takes_all()
-    for prediction in predictions:
-        record = {"label": prediction.label, "score": prediction.score}
-        if probabilities:
-            record["probabilities"] = prediction.probabilities
+    for record in records:
         sys.stdout.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
     sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def progress(file: str) -> Iterator[Callable[[float, int], None]]:
-    """A function that shows how much of a file is done, and how many rows: a bar on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    shown = TextColumn("{task.fields[rows]:,} rows")
-    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn())
-    hidden = file == "-" or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
-        task = bar.add_task("predicting", total=1.0, rows=0)
-        yield lambda share, rows: bar.update(task, completed=share, rows=rows)

@@ -7,13 +7,14 @@ have a word's columns: `#` and `#topic` are words too.
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adakron_jax.data.formats import Lines, Part
 
 WORDS, TAGS, DOCUMENT = "text", "label", "document"  # the columns of the table that such a file is
 _DOCUMENT = ("-DOCSTART-", "# newdoc")
+TOLD_BY = 20  # lines that tell words with tags from texts
 _SPACES = re.compile("[ \t]+")
 _TAG = re.compile(r"O|[A-Z]-\S+|[A-Z]")
 
@@ -37,11 +38,20 @@ def tables(path: Path, size: int) -> Iterator[Part]:
 
 
 def is_conll(path: Path) -> bool:
-    """Whether a file's first lines are words with tags: so it is told from a table with a header."""
+    """Whether a file's first lines are words with tags, with tabs between: so it is told from a table with a header."""
+    return _begins_tagged(path, lambda line: line.split("\t"), 2)
+
+
+def is_tagged(path: Path) -> bool:
+    """Whether a file's first lines are words with tags: so it is told from texts."""
+    return _begins_tagged(path, lambda line: _SPACES.split(line.strip(" \t")), TOLD_BY)
+
+
+def _begins_tagged(path: Path, parted: Callable[[str], list[str]], count: int) -> bool:
     with path.open("rb") as file:
         stripped = (line.strip("\r\n") for line in Lines(path, file))
-        words = (line.split("\t") for line in stripped if line.strip() and not line.startswith(_DOCUMENT))
-        first = list(itertools.islice(words, 2))
+        words = (parted(line) for line in stripped if line.strip() and not line.startswith(_DOCUMENT))
+        first = list(itertools.islice(words, count))
     return bool(first) and all(len(fields) > 1 and _TAG.fullmatch(fields[-1]) for fields in first)
 
 

@@ -49,6 +49,11 @@ def format_of(path: Path) -> Format:
     return FORMATS[suffix.removesuffix(GZIP)]
 
 
+def is_text(path: Path) -> bool:
+    """Whether a file may be a text a line by its name."""
+    return suffix_of(path).removesuffix(GZIP) == ".txt"
+
+
 def check(path: Path) -> Format:
     """What is in a file by its name; ValueError if there is no such file, or its name says nothing."""
     try:

@@ -21,7 +21,7 @@ class Table:
       origin: the file, or whatever else the rows are from.
       numbers: of the rows, from 1; in a text file, of the lines on which they begin.
       columns: name -> values: texts of csv and tsv, whatever JSON or parquet has of the others, None for none.
-      types: name -> type in parquet, of the columns that have one.
+      types: name -> type in parquet, of the columns that have one, or a list that has it.
       orders: name -> all classes in order, of the columns for which the source says them.
       share: how much of the file has been read up to here, of 1.
     """

@@ -3,7 +3,9 @@
 import os
 import select
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from adakron_jax.data.formats import Lines, grouped
 from adakron_jax.data.labels import SURROGATE, short
 from adakron_jax.data.table import Table
 
@@ -37,9 +39,22 @@ def lines(stream: int, columns: Sequence[str], size: int, origin: str = "stdin")
     number = 1
     for group in _arrived(stream, size):
         numbers = range(number, number + len(group))
-        rows = [_fields(line, len(columns), f"{origin}, line {at}") for at, line in zip(numbers, group, strict=True)]
+        rows = []
+        for line, at in zip(group, (f"{origin}, line {number}" for number in numbers), strict=True):
+            rows.append(_fields(_decoded(line, at), len(columns), at))
         yield Table(origin, numbers, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
         number += len(group)
+
+
+def lines_of(path: Path, columns: Sequence[str], size: int) -> Iterator[Table]:
+    """The lines of a file as tables, as `lines`; it may be packed by gzip."""
+    with path.open("rb") as file:
+        lines = Lines(path, file)
+        rows = ((lines.number, _fields(line.rstrip("\r\n"), len(columns), lines.at(lines.number))) for line in lines)
+        for group in grouped(rows, size):
+            numbers, cells = zip(*group, strict=True)
+            yield Table(str(path), numbers, dict(zip(columns, map(list, zip(*cells, strict=True)), strict=True)),
+                        share=lines.share)  # fmt: skip
 
 
 def _arrived(stream: int, size: int) -> Iterator[list[bytes]]:
@@ -59,11 +74,14 @@ def _more(stream: int) -> bool:
     return bool(select.select([stream], [], [], 0)[0])
 
 
-def _fields(line: bytes, count: int, at: str) -> list[str]:
+def _decoded(line: bytes, at: str) -> str:
     try:
-        text = line.decode("utf-8").removesuffix("\r").removeprefix("\ufeff")
+        return line.decode("utf-8").removesuffix("\r").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"{at}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _fields(text: str, count: int, at: str) -> list[str]:
     fields = text.split("\t") if count > 1 else [text]
     if len(fields) != count:
         raise ValueError(f"{at}: texts are {len(fields)}; accepted: {count}, with a tab between")

@@ -56,6 +56,14 @@ def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
 
 
 @contextlib.contextmanager
+def writing_lines(path: Path) -> Iterator[Add]:
+    """As `writing`, of the texts of a table's one column, a line each."""
+    check_writable(path)
+    with appearing(path) as aside, _opened(aside, suffix_of(path).endswith(GZIP)) as file:
+        yield lambda table: file.writelines(f"{text}\n" for (text,) in zip(*table.columns.values(), strict=True))
+
+
+@contextlib.contextmanager
 def _opened(path: Path, packed: bool) -> Iterator[io.TextIOBase]:
     with contextlib.ExitStack() as stack:
         if not packed:
@@ -154,6 +162,7 @@ def _to_parquet(path: Path) -> Iterator[Add]:
         arrays = {}
         for name, values in table.columns.items():
             kind = table.types.get(name) if schema is None else schema.field(name).type
+            kind = pyarrow.infer_type([kind]) if isinstance(kind, list) else kind
             try:
                 array = pyarrow.array(values, kind)
             except (pyarrow.ArrowException, OverflowError, TypeError) as error:

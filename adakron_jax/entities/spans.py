@@ -1,7 +1,7 @@
 """Entities as spans of words, and as spans of characters of a text."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -89,3 +89,16 @@ def entities(
         start, end = int(bounds[whole.start[i], 0]), int(bounds[whole.end[i] - 1, 1])
         held[text].append(Entity(kinds[int(kind)], start, end, texts[int(text)][start:end], float(means[i])))
     return held
+
+
+def replaced(text: str, entities: Iterable[Entity], replacement: str = "[{kind}]") -> str:
+    """A text with entities replaced; `{kind}` stands for what each is.
+
+    >>> replaced("Anna lives in Ulm.", [Entity("person", 0, 4, "Anna", 0.9)])
+    '[person] lives in Ulm.'
+    """
+    parts, at = [], 0
+    for entity in entities:
+        parts += [text[at : entity.start], replacement.replace("{kind}", entity.label)]
+        at = entity.end
+    return "".join([*parts, text[at:]])

@@ -29,6 +29,7 @@ class Multilabel(Labelled):
     metrics = ("micro_f1", "macro_f1", "subset_accuracy")
     independent = True
     transformers_type = "multi_label_classification"
+    cell_types = {"prediction": [""]}
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:

@@ -71,6 +71,8 @@ class Problem(abc.ABC):
       independent: each label holds or not by itself, so that logits are not of one distribution over labels.
       transformers_type: what Hugging Face's `problem_type` calls it.
       mistakes_title, weight_head: what the list of mistakes is called, and the number that it is ordered by.
+      when_long: what becomes of an example of more tokens than its limit, which follows.
+      cell_types: of a column that `as_columns` gives, a cell that has its type, where an empty one would not tell.
     """
 
     labels: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class Problem(abc.ABC):
     transformers_type: ClassVar[str]
     mistakes_title: ClassVar[str] = "most confident mistakes"
     weight_head: ClassVar[str] = "probability"
+    when_long: ClassVar[str] = "cut at"
+    cell_types: ClassVar[Mapping[str, Any]] = {}
 
     @property
     @abc.abstractmethod
@@ -251,6 +255,11 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def as_columns(self, logits: Any, probabilities: bool = False) -> dict[str, list[Any]]:
         """What logits mean as columns of a table: `prediction`, `score`, and one a label if asked for."""
+
+    def record(self, prediction: Any, probabilities: bool = False) -> dict[str, Any]:
+        """A prediction as plain values, its probabilities if asked for."""
+        left_out = ("logits",) if probabilities else ("logits", "probabilities")
+        return {name: value for name, value in prediction.to_dict().items() if name not in left_out}
 
     @abc.abstractmethod
     def served(self, prediction: Any) -> list[Any]:

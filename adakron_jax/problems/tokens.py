@@ -55,7 +55,8 @@ class Tokens(Named):
     reads = "token"
     metrics = scoring.METRICS
     transformers_type = ""
-    mistakes_title = "most confident mistakes"
+    when_long = "read in windows of"
+    cell_types = {"entities": [Entity("", 0, 0, "", 0.0).to_dict()]}
 
     @functools.cached_property
     def tags(self) -> TagSet:
@@ -216,6 +217,9 @@ class Tokens(Named):
 
     def as_columns(self, logits: Ragged, probabilities: bool = False) -> dict[str, list[Any]]:
         return {"entities": [[entity.to_dict() for entity in row] for row in self.predictions(logits)]}
+
+    def record(self, prediction: list[Entity], probabilities: bool = False) -> dict[str, Any]:
+        return {"entities": [entity.to_dict() for entity in prediction]}
 
     def collapsed(self, logits: Ragged) -> bool:
         return not (self.predict(logits).values > 0).any()

@@ -164,9 +164,10 @@ class Loader:
     def _tokenise_custom(self, table: CustomData, split: str, max_length: int) -> Examples:
         task, rows = self._custom(table)
         examples = tokens.of_table(rows[split], task, split, self._model.tokenizer, max_length)
-        for count, what in ((examples.empty_texts, "empty texts, kept"), (examples.cut, f"cut at {max_length} tokens")):
+        long = f"{task.problem.when_long} {max_length} tokens"
+        for count, what in ((examples.empty_texts, "empty texts, kept"), (examples.cut, long)):
             if count:
-                say(f"warning: {printable(rows[split].origin)}: {len(examples):,} rows, {count:,} {what}")
+                say(f"warning: {printable(rows[split].origin)}: {examples.count:,} rows, {count:,} {what}")
         return examples
 
 

@@ -1,0 +1,96 @@
+"""What commands share that read texts with an adapter: their flags, a file as parts of a table, how far it is."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adakron_jax import streams
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
+
+if TYPE_CHECKING:
+    from adakron_jax.adapter import Card
+    from adakron_jax.data.table import Table
+
+STDIN = "-"
+
+
+def add_reading_flags(parser: Parser, files: str) -> None:
+    """Adds the adapter, its file and what says how both are read."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
+    parser.add_argument("file", nargs="?", metavar="FILE", default=STDIN, help=f"{files}; - or none: lines on stdin")
+    add_model_flag(parser)
+    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
+    add_decode_flag(parser)
+    add_precision_flag(parser)
+
+
+def add_decode_flag(parser: Parser) -> None:
+    """Adds `--decode`."""
+    said = "of entities, what takes logits to tags: viterbi, the best valid sequence, or argmax, each word's best"
+    parser.add_argument("--decode", metavar="HOW", help=f"{said} (default: viterbi)")
+
+
+def problem_of(card: "Card", given: dict[str, Any]) -> Any:
+    """The adapter's problem as the flags have it; ValueError names a flag that is not for it."""
+    if "decode" not in given:
+        return card.problem
+    if card.problem.reads != "token":
+        raise ValueError(
+            f"--decode is {given['decode']!r}, and {given['run']} predicts {card.problem.described()}; accepted: of an "
+            "adapter that finds entities"
+        )
+    return dataclasses.replace(card.problem, decode=given["decode"])
+
+
+def check_source(file: str) -> int:
+    """The descriptor of stdin, or -1 of a file; ValueError if there is none."""
+    from adakron_jax.data import table
+
+    if file == STDIN:
+        return streams.source()
+    table.check(Path(file))  # a mistake shows before the encoder is loaded
+    return -1
+
+
+def parts(
+    file: str, source: int, columns: Sequence[str], card: "Card", quoted: bool | None = None, tagged: bool = True
+) -> "Iterator[Table]":
+    """The rows of a file, or of stdin, some at a time.
+
+    A .txt is a text a line, unless its lines are words with tags, and the adapter finds entities.
+
+    Args:
+      source: as `check_source` gives it.
+      tagged: whether words with tags are read.
+    """
+    from adakron_jax.classifier import WINDOW
+    from adakron_jax.data import conll, formats, table, texts
+
+    if file == STDIN:
+        return texts.lines(source, columns, WINDOW)
+    path, finds = Path(file), tagged and card.problem.reads == "token"
+    if formats.is_text(path) and not (finds and conll.is_tagged(path)):
+        return texts.lines_of(path, columns, WINDOW)
+    if formats.format_of(path) == "conll":
+        if not finds:
+            suffixes = ", ".join((*formats.WRITTEN, ".txt"))
+            raise ValueError(f"{file}: words with tags; accepted: texts, in {suffixes}")
+        return table.parts(path, (columns[0], (*card.label, conll.TAGS)[0]), WINDOW)
+    return table.parts(path, size=WINDOW, quoted=quoted)
+
+
+@contextlib.contextmanager
+def progress(file: str, what: str) -> Iterator[Callable[[float, int], None]]:
+    """A function that shows how much of a file is done, and how many rows: a bar on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    shown = TextColumn("{task.fields[rows]:,} rows")
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), shown, TimeRemainingColumn())
+    hidden = file == STDIN or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+        task = bar.add_task(what, total=1.0, rows=0)
+        yield lambda share, rows: bar.update(task, completed=share, rows=rows)
