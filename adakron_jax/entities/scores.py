@@ -11,6 +11,14 @@ from jaxtyping import Bool, Float, Int, Num
 from adakron_jax.entities.spans import Spans, spans
 
 METRICS = ("entity_f1", "entity_precision", "entity_recall", "entity_macro_f1", "token_accuracy")
+ERRORS = {
+    "right": "right",
+    "kind": "the words right, as another kind",
+    "boundary": "the kind right, at other words",
+    "both": "as another kind, at other words",
+    "missed": "missed",
+    "spurious": "predicted where there is none",
+}
 HITS, WANTED, GIVEN = range(3)  # entities that are right, that there are, and that were predicted
 Codes = Int[np.ndarray, " words"]  # in BIO, of all sentences end to end
 Counts = Int[np.ndarray, "sentences kinds 3"]

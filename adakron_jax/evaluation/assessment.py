@@ -20,6 +20,7 @@ WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and w
 
 PARTS = ("labels", "bins", "mistakes")  # of an assessment that are rows
 
+Mark = tuple[int, int, str]  # its first character, the one behind its last, and whether it is `target` or `predicted`
 Texts = str | Sequence[str]  # of an example: its one text, or its two
 
 
@@ -53,12 +54,14 @@ class Mistake:
       texts: its one or two.
       target, predicted: a label, labels, or a number in its unit.
       weight: by which mistakes are ranked: the probability of the wrong label; of a regression the error's size.
+      marks: what it is about in its first text; nothing of a mistake about all of it.
     """
 
     texts: tuple[str, ...]
     target: Any
     predicted: Any
     weight: float
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Assessment:
             confusion=tuple(tuple(map(int, line)) for line in values["confusion"]),
             calibration_error=float(values["calibration_error"]),
             bins=tuple(Bin(**fields) for fields in values["bins"]),
-            mistakes=tuple(Mistake(**{**fields, "texts": tuple(fields["texts"])}) for fields in values["mistakes"]),
+            mistakes=tuple(_mistake(fields) for fields in values["mistakes"]),
             points=tuple((float(target), float(prediction)) for target, prediction in values["points"]),
             pairs=tuple((str(target), str(label), int(count)) for target, label, count in values.get("pairs", ())),
             errors={name: int(count) for name, count in values.get("errors", {}).items()},
@@ -275,16 +278,25 @@ def calibration(
 def mistakes(
     weights: Float[np.ndarray, " examples"],
     texts: Callable[[int], Texts],
-    both: Callable[[int], tuple[Any, Any]],
+    both: Callable[[int], tuple[Any, ...]],
+    marks: Callable[[int], tuple[Mark, ...]] = lambda case: (),
 ) -> tuple[Mistake, ...]:
     """The examples with the largest weights.
 
     Args:
       weights: below 0 where the prediction is right.
       both: from an example's number to its target and its prediction.
+      marks: from an example's number to what is marked in its text.
     """
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
-    return tuple(Mistake(_texts(texts(i)), *both(i), float(weights[i])) for i in map(int, first) if weights[i] >= 0)
+    wrong = [i for i in map(int, first) if weights[i] >= 0]
+    return tuple(Mistake(_texts(texts(i)), *both(i), float(weights[i]), marks(i)) for i in wrong)
+
+
+def _mistake(fields: Mapping[str, Any]) -> Mistake:
+    """The mistake whose fields JSON holds."""
+    marks = tuple((int(start), int(end), str(what)) for start, end, what in fields.get("marks", ()))
+    return Mistake(**{**fields, "texts": tuple(fields["texts"]), "marks": marks})
 
 
 def _texts(texts: Texts) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """An assessment as a page: its tables in words, and its plots."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Mistake
+from adakron_jax.entities.scores import ERRORS
+from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Mark, Mistake
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.evaluation.plots import CONFUSED, DRAWN, NUMBERED, drawn_classes, matrix
 from adakron_jax.pages.render import render
@@ -14,7 +16,8 @@ ABOUT_INTERVALS = (
     "other examples would change the score, not another seed of the training."
 )
 SCORE_HEADS = ["metric", "value", f"{100 * CONFIDENCE:.0f} % interval"]
-LABEL_HEADS = ["label", "precision", "recall", "F1", "examples"]
+BRACKETS = {"target": "[]", "predicted": "{}"}  # around what is marked, for where there is no colour
+Piece = tuple[str, str]  # of a text: characters, and which marks they have
 TEXT = 400  # characters of a mistake's text
 
 
@@ -38,7 +41,9 @@ def view(assessment: Assessment, salt: str) -> dict[str, Any]:
         "matrix": matrix(assessment, salt) if assessment.confusion and drawn_classes(assessment) else "",
         "matrix_title": f"Targets and predictions{which}",
         "confused": assessment.confused[:CONFUSED] if len(assessment.labels) > NUMBERED else [],
-        "label_heads": LABEL_HEADS,
+        "label_heads": label_heads(assessment),
+        "labels_title": f"{problem.label_heads[0].capitalize()}s, worst first",
+        "errors": error_rows(assessment),
         "labels": label_rows(assessment),
         "mistakes": [mistake_row(mistake) for mistake in assessment.mistakes],
         "mistakes_title": problem.mistakes_title.capitalize(),
@@ -68,9 +73,36 @@ def label_rows(assessment: Assessment) -> list[tuple[str, float, float, float, i
     return [(label.label, label.precision, label.recall, label.f1, label.support) for label in worst]
 
 
-def mistake_row(mistake: Mistake) -> tuple[list[str], str, str, str]:
-    """(texts, target, prediction, weight) in words."""
-    cut = [text if len(text) <= TEXT else f"{text[:TEXT]} …" for text in mistake.texts]
+def label_heads(assessment: Assessment) -> list[str]:
+    """Of the columns of `label_rows`."""
+    label, examples = assessment.problem.label_heads
+    return [label, "precision", "recall", "F1", examples]
+
+
+def error_rows(assessment: Assessment) -> list[tuple[str, int]]:
+    """(what became of entities, how many) in words."""
+    return [(ERRORS.get(name, name), count) for name, count in assessment.errors.items()]
+
+
+def pieces(text: str, marks: Sequence[Mark], room: int = TEXT) -> list[Piece]:
+    """A text's pieces, marked ones with brackets around; of a long text, as much as there is room for around a mark."""
+    first = min((start for start, _, _ in marks), default=0)
+    begin = 0 if len(text) <= room else max(0, min(first - room // 4, len(text) - room))
+    end = min(len(text), begin + room)
+    bounds = sorted({begin, end, *(at for start, stop, _ in marks for at in (start, stop) if begin <= at <= end)})
+    parts: list[Piece] = [("… ", "")] if begin else []
+    for start, stop in itertools.pairwise(bounds):
+        held = [mark for mark in marks if mark[0] <= start and stop <= mark[1]]
+        opened = "".join(BRACKETS[what][0] for at, _, what in held if at == start)
+        closed = "".join(BRACKETS[what][1] for _, at, what in reversed(held) if at == stop)
+        parts.append((opened + text[start:stop] + closed, " ".join(what for _, _, what in held)))
+    return [*parts, (" …", "")] if end < len(text) else parts
+
+
+def mistake_row(mistake: Mistake) -> tuple[list[list[Piece]], str, str, str]:
+    """(pieces of its texts, target, prediction, weight) in words."""
+    first, *others = mistake.texts
+    cut = [pieces(first, mistake.marks), *(pieces(text, ()) for text in others)]
     return cut, in_words(mistake.target), in_words(mistake.predicted), f"{mistake.weight:.4g}"
 
 

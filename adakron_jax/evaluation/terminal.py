@@ -4,13 +4,25 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from adakron_jax.data.table import printable
-from adakron_jax.evaluation.assessment import Assessment
-from adakron_jax.evaluation.page import LABEL_HEADS, SCORE_HEADS, in_words, label_rows, score_rows, summary
+from adakron_jax.evaluation.assessment import Assessment, Mistake
+from adakron_jax.evaluation.page import (
+    SCORE_HEADS,
+    error_rows,
+    in_words,
+    label_heads,
+    label_rows,
+    pieces,
+    score_rows,
+    summary,
+)
 from adakron_jax.evaluation.plots import CONFUSED
 
 LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
+ROOM = 60  # characters around a mark
+STYLES = {"target": "green", "predicted": "red", "target predicted": "yellow", "": ""}
 
 
 def show(name: str, assessment: Assessment) -> None:
@@ -25,9 +37,13 @@ def show(name: str, assessment: Assessment) -> None:
 def tables(assessment: Assessment) -> Iterator[Table]:
     yield _table("", SCORE_HEADS, score_rows(assessment), left=1)
     if worst := label_rows(assessment)[:LABELS]:
-        title = f"the {LABELS} worst labels" if len(assessment.labels) > LABELS else ""
+        title = f"the {LABELS} worst {assessment.problem.label_heads[0]}s" if len(assessment.labels) > LABELS else ""
         rows = [(label, *(f"{100 * share:.1f}" for share in shares), f"{count:,}") for label, *shares, count in worst]
-        yield _table(title, LABEL_HEADS, rows, left=1)
+        yield _table(title, label_heads(assessment), rows, left=1)
+    if assessment.errors:
+        yield _table(
+            "", ["entities", "count"], [(name, f"{count:,}") for name, count in error_rows(assessment)], left=1
+        )
     names = assessment.problem.classes
     if assessment.confusion and len(names) <= MATRIX:
         rows = [(name, *map(str, line)) for name, line in zip(names, assessment.confusion, strict=True)]
@@ -44,7 +60,7 @@ def mistakes(assessment: Assessment) -> Table:
     problem = assessment.problem
     heads = [problem.weight_head, "target", "predicted", "text"]
     rows = (
-        (f"{mistake.weight:.3g}", in_words(mistake.target), in_words(mistake.predicted), " | ".join(mistake.texts))
+        (f"{mistake.weight:.3g}", in_words(mistake.target), in_words(mistake.predicted), _text(mistake))
         for mistake in assessment.mistakes
     )
     table = _table(problem.mistakes_title, heads, rows, left=4)
@@ -54,11 +70,19 @@ def mistakes(assessment: Assessment) -> Table:
     return table
 
 
-def _table(title: str, heads: list[str], rows: Iterable[tuple[str, ...]], left: int) -> Table:
+def _text(mistake: Mistake) -> Text:
+    """A mistake's texts, with what it is about in colour and in brackets."""
+    first, *others = mistake.texts
+    room = len(first) if not mistake.marks else ROOM
+    marked = [(printable(piece), STYLES[marks]) for piece, marks in pieces(first, mistake.marks, room)]
+    return Text.assemble(*marked, *(f" | {printable(text)}" for text in others))
+
+
+def _table(title: str, heads: list[str], rows: Iterable[tuple[str | Text, ...]], left: int) -> Table:
     """The first `left` columns are of words, the others of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
     for number, head in enumerate(heads):
         table.add_column(printable(head), justify="left" if number < left else "right")
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*(cell if isinstance(cell, Text) else printable(cell) for cell in row))
     return table

@@ -71,6 +71,7 @@ class Problem(abc.ABC):
       independent: each label holds or not by itself, so that logits are not of one distribution over labels.
       transformers_type: what Hugging Face's `problem_type` calls it.
       mistakes_title, weight_head: what the list of mistakes is called, and the number that it is ordered by.
+      label_heads: what a label is called, and what has one.
       when_long: what becomes of an example of more tokens than its limit, which follows.
       cell_types: of a column that `as_columns` gives, a cell that has its type, where an empty one would not tell.
     """
@@ -84,6 +85,7 @@ class Problem(abc.ABC):
     transformers_type: ClassVar[str]
     mistakes_title: ClassVar[str] = "most confident mistakes"
     weight_head: ClassVar[str] = "probability"
+    label_heads: ClassVar[tuple[str, str]] = ("label", "examples")
     when_long: ClassVar[str] = "cut at"
     cell_types: ClassVar[Mapping[str, Any]] = {}
 

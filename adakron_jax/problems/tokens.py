@@ -17,7 +17,7 @@ from adakron_jax.entities import scores as scoring
 from adakron_jax.entities.decode import DECODES, decode
 from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, word_offsets
 from adakron_jax.entities.ragged import Ragged
-from adakron_jax.entities.spans import Entity, Spans, entities, spans
+from adakron_jax.entities.spans import Entity, entities, spans
 from adakron_jax.entities.tagged import Tagged
 from adakron_jax.entities.tags import OUTSIDE, TagSet, is_tag, labels_of, mended, parted, scheme_of, to_bio
 from adakron_jax.evaluation.assessment import (
@@ -27,13 +27,11 @@ from adakron_jax.evaluation.assessment import (
     LabelScores,
     Texts,
     calibration,
-    mistakes,
 )
+from adakron_jax.evaluation.entities import entity_mistakes, means
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import SHOWN, Named
 from adakron_jax.problems.problem import Problem
-
-OPEN, CLOSE = "[", "]"  # around what a mistake is about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Tokens(Named):
     reads = "token"
     metrics = scoring.METRICS
     transformers_type = ""
+    mistakes_title = "most confident mistakes: [what there is], {what is predicted}"
+    label_heads = "kind", "entities"
     when_long = "read in windows of"
     cell_types = {"entities": [Entity("", 0, 0, "", 0.0).to_dict()]}
 
@@ -267,7 +267,12 @@ class Tokens(Named):
         self, targets: Ragged, predictions: Ragged, logits: Ragged, texts: Callable[[int], Texts]
     ) -> dict[str, Any]:
         compared, sure = self._compared(targets, predictions), self._decoded(logits)[1]
-        words = texts if logits.sentences is None else logits.sentences.words
+
+        def sentence(row: int) -> tuple[str, list[list[int]]]:
+            words = logits.sentences or Sentences.of_words([list(texts(row))])
+            row = 0 if logits.sentences is None else row
+            return words.texts[row], words.bounds_of(row)
+
         told = scoring.errors(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))
         support = compared.counts.sum(0)[:, scoring.WANTED]
         rows = zip(self.tags.kinds, scoring.by_kind(compared.counts).tolist(), support.tolist(), strict=True)
@@ -277,54 +282,9 @@ class Tokens(Named):
             "labels": tuple(LabelScores(kind, p, r, f1, count) for kind, (p, r, f1), count in rows),
             "confusion": told.confusion,
             "errors": told.counts(),
-            **dict(zip(("calibration_error", "bins"), calibration(_means(sure, given), right), strict=True)),
-            "mistakes": self._mistakes(wanted, given, sure, targets.offsets, words),
+            **dict(zip(("calibration_error", "bins"), calibration(means(sure, given), right), strict=True)),
+            "mistakes": entity_mistakes(wanted, given, sure, targets.offsets, self.tags.kinds, sentence),
         }
-
-    def _mistakes(
-        self,
-        wanted: Spans,
-        given: Spans,
-        sure: np.ndarray,
-        offsets: np.ndarray,
-        texts: Callable[[int], Texts],
-    ) -> Any:
-        """Predictions that are wrong, and entities that no prediction touches, by how sure their words were."""
-        pairs = scoring.paired(wanted, given)
-        partner = {j: i for i, j in pairs}
-        about: list[tuple[int | None, int | None]] = [(partner.get(j), j) for j in range(len(given))]
-        about += [(i, None) for i in range(len(wanted)) if i not in set(partner.values())]
-        right = np.r_[scoring.same(given, wanted), np.zeros(len(about) - len(given), bool)]
-        missed = [i for i, j in about if i is not None and j is None]
-        weights = np.r_[_means(sure, given), _means(sure, wanted)[missed]]
-
-        def described(which: Spans, number: int | None) -> str:
-            if number is None:
-                return "none"
-            return f"{self.tags.kinds[which.types[number]]}: {' '.join(words(which, number))}"
-
-        def sentence(which: Spans, number: int) -> int:
-            return int(np.searchsorted(offsets, which.start[number], side="right")) - 1
-
-        def words(which: Spans, number: int) -> list[str]:
-            row = sentence(which, number)
-            start, end = which.start[number] - offsets[row], which.end[number] - offsets[row]
-            return list(texts(row))[start:end]
-
-        def marked(case: int) -> tuple[str, ...]:
-            i, j = about[case]
-            which, number = (wanted, i) if i is not None else (given, j)
-            assert number is not None
-            row = sentence(which, number)
-            start, end = which.start[number] - offsets[row], which.end[number] - offsets[row]
-            line = list(texts(row))
-            return (" ".join([*line[:start], OPEN, *line[start:end], CLOSE, *line[end:]]),)
-
-        return mistakes(
-            np.where(right, -1.0, weights),
-            marked,
-            lambda case: (described(wanted, about[case][0]), described(given, about[case][1])),
-        )
 
     def summary(self) -> str:
         return f"{len(self.tags.kinds)} kinds of entity"
@@ -347,9 +307,3 @@ def _tagged(table: Table, columns: Sequence[str]) -> Tagged:
     if len(columns) > 1:
         raise ValueError(f"label is {' '.join(columns)}; accepted: one column of tags, or of spans")
     return Tagged.of_table(table, columns[0], Sentences.of_table(table, _texts(table, columns)))
-
-
-def _means(values: np.ndarray, of: Spans) -> np.ndarray:
-    """The mean over the words of each."""
-    sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
-    return (sums[of.end] - sums[of.start]) / (of.end - of.start)

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from adakron_jax.data.sentences import Sentences
+from adakron_jax.entities.ragged import Ragged
 from adakron_jax.evaluation import page, terminal
 from adakron_jax.evaluation.assessment import Assessment, assess
 from adakron_jax.evaluation.plots import DRAWN
@@ -29,7 +31,18 @@ def hostile() -> Assessment:
     return assess(make("classification", HOSTILE), np.array([1, 2, 3, 0]), told, [HOSTILE] * 4)
 
 
-@pytest.mark.parametrize("made", [classified, several, numbers, hostile, lambda: many(77), lambda: many(200)])
+def entities() -> Assessment:
+    words = Sentences.of_texts(["<b>Anna</b> Li [of] Ulm", "x " * 900 + "Zoe", "Ulm"])
+    logits = np.full((len(words.bounds), 3), -4.0, np.float32)
+    logits[:, 0] = 0
+    targets = np.zeros(len(logits), np.int32)
+    targets[[3, 8, -2]], targets[9] = 1, 0
+    targets[4:8], logits[4, 1], logits[5, 2], logits[-1, 1] = 0, 5, 5, 4
+    problem = make("tokens", ("O", "B-person", "I-person"))
+    return assess(problem, Ragged(targets, words.offsets), Ragged(logits, words.offsets, words), words.texts)
+
+
+@pytest.mark.parametrize("made", [classified, several, numbers, hostile, entities, lambda: many(77), lambda: many(200)])
 def test_a_page_is_sound_and_needs_nothing_else(made):
     text = page.page("runs/reviews on reviews.csv", made())
     read = Wellformed(text)
@@ -76,6 +89,27 @@ def test_a_terminal_shows_scores_labels_confusions_and_mistakes(capsys: pytest.C
     assert re.search(r"accuracy +50\.00 +0\.00 to 100\.00", shown)
     assert re.search(r"b +50\.0 +100\.0 +66\.7 +1", shown)
     assert re.search(r"0\.9 +c +a +v", shown)
+
+
+def test_of_entities_errors_are_told_apart_and_mistakes_marked(capsys: pytest.CaptureFixture[str]):
+    assessed = entities()
+    terminal.show("run on data", assessed)
+    shown, text = capsys.readouterr().out, page.page("run on data", assessed)
+    for what in ("kind +precision +recall +F1 +entities", "missed +3", "predicted where there is none +2"):
+        assert re.search(what, shown)
+        assert what.split(" +")[0] in text
+    assert "{Ulm}" in shown
+    assert "…  x x x x x x x" in shown
+    assert '<mark class="predicted">{Ulm}</mark>' in text
+    assert "&lt;b&gt;" in text
+
+
+def test_a_text_is_cut_around_what_is_marked():
+    text = "ab" * 300
+    parts = page.pieces(text, ((400, 404, "target"), (402, 406, "predicted")), 40)
+    assert "".join(piece for piece, _ in parts) == f"… {text[390:400]}[ab{{ab]ab}}{text[406:430]} …"
+    assert [marks for _, marks in parts if marks] == ["target", "target predicted", "predicted"]
+    assert page.pieces("ab", ()) == [("ab", "")]
 
 
 def test_of_many_labels_a_terminal_shows_the_worst_and_the_most_confused(capsys: pytest.CaptureFixture[str]):

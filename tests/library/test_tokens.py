@@ -1,10 +1,13 @@
 """Tokens: kinds and codes of tables, labels of tokens, and what an assessment says of entities."""
 
+import json
+
 import numpy as np
 import pytest
 
 from adakron_jax import problems
 from adakron_jax.data.examples import Examples
+from adakron_jax.data.sentences import Sentences
 from adakron_jax.data.table import Table
 from adakron_jax.entities.pieces import CONTINUES, NONE
 from adakron_jax.entities.ragged import Ragged
@@ -76,12 +79,27 @@ def test_an_assessment_tells_errors_apart_and_marks_them_in_the_text():
     told = assess(problem, targets, targets.like(logits), WORDS)
     assert told["entity_f1"] == pytest.approx(2 * 1 / (3 + 2))
     assert told.errors == {"right": 1, "kind": 1, "boundary": 0, "both": 0, "missed": 1, "spurious": 0}
-    assert [(m.texts, m.target, m.predicted) for m in told.mistakes] == [
-        (("Anna Li of [ Ulm ]",), "y: Ulm", "x: Ulm"),
-        (("[ Ulm ]",), "y: Ulm", "none"),
+    assert [(m.texts, m.target, m.predicted, m.marks) for m in told.mistakes] == [
+        (("Anna Li of Ulm",), "y: Ulm", "x: Ulm", ((11, 14, "target"), (11, 14, "predicted"))),
+        (("Ulm",), "y: Ulm", "none", ((0, 3, "target"),)),
     ]
     assert told.confused == [("y", "x", 1), ("y", "none", 1)]
-    assert type(told).from_json(told.as_json(), problem).errors == told.errors
+    again = type(told).from_json(json.loads(json.dumps(told.as_json())), problem)
+    assert (again.errors, again.mistakes) == (told.errors, told.mistakes)
+
+
+def test_mistakes_are_marked_in_the_text_as_it_is_given():
+    texts = ["New  York City!", "in\tUlm"]
+    words = Sentences.of_texts(texts)
+    problem, logits = Tokens(LABELS), np.full((6, 5), -4.0, np.float32)
+    logits[np.arange(6), [0, 3, 4, 0, 0, 3]] = 3
+    targets = Ragged(np.array([3, 4, 4, 0, 0, 0], np.int32), words.offsets)
+    told = assess(problem, targets, Ragged(logits, words.offsets, words), texts)
+    assert told.errors == {"right": 0, "kind": 0, "boundary": 1, "both": 0, "missed": 0, "spurious": 1}
+    assert {(m.texts, m.target, m.predicted, m.marks) for m in told.mistakes} == {
+        (("New  York City!",), "y: New  York City", "y: York City", ((0, 14, "target"), (5, 14, "predicted"))),
+        (("in\tUlm",), "none", "y: Ulm", ((3, 6, "predicted"),)),
+    }
 
 
 def test_targets_of_examples_are_those_of_their_words():

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adakron_jax.evaluation import Assessment
-from adakron_jax.evaluation.page import CONFUSED, LABEL_HEADS, SCORE_HEADS, label_rows, score_rows
+from adakron_jax.evaluation.page import CONFUSED, SCORE_HEADS, label_heads, label_rows, score_rows
 from train.output.selection import RULE
 from train.report.paper import paper_rows
 from train.report.tables import AVERAGE, Table, label
@@ -46,7 +46,7 @@ def _assessed(title: str, assessment: Assessment) -> Iterator[str]:
     yield from (f"### {_marked(title)}", "", _row(SCORE_HEADS), _row(["---", "---:", "---:"]))
     yield from map(_row, score_rows(assessment))
     if assessment.labels:
-        yield from ("", _row(LABEL_HEADS), _row(["---", *["---:"] * 4]))
+        yield from ("", _row(label_heads(assessment)), _row(["---", *["---:"] * 4]))
         for label, *shares, support in label_rows(assessment):
             yield _row([_marked(label), *(f"{100 * share:.1f}" for share in shares), f"{support:,}"])
     if confused := assessment.confused[:CONFUSED]:

@@ -1,0 +1,68 @@
+"""Where entities are told wrongly: each as a mistake, marked in its text."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from adakron_jax.entities.scores import paired, same
+from adakron_jax.entities.spans import Spans
+from adakron_jax.evaluation.assessment import Mark, Mistake, mistakes
+
+Sentence = Callable[[int], tuple[str, list[list[int]]]]  # by its number: its text, and the bounds of its words
+
+
+def entity_mistakes(
+    wanted: Spans,
+    given: Spans,
+    scores: Float[np.ndarray, " words"],
+    offsets: Int[np.ndarray, " ends"],
+    kinds: Sequence[str],
+    sentence: Sentence,
+) -> tuple[Mistake, ...]:
+    """Predictions that are wrong, and entities that no prediction touches, by how sure their words were.
+
+    Args:
+      wanted, given: the entities that there are, and those predicted.
+      scores: of each word, the probability of its label.
+      offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
+    """
+    partner = {j: i for i, j in paired(wanted, given)}
+    about: list[tuple[int | None, int | None]] = [(partner.get(j), j) for j in range(len(given))]
+    missed = np.setdiff1d(np.arange(len(wanted)), list(partner.values())).tolist()
+    about += [(i, None) for i in missed]
+    right = np.r_[same(given, wanted), np.zeros(len(missed), bool)]
+    weights = np.r_[means(scores, given), means(scores, wanted)[missed]]
+
+    def sentence_of(which: Spans, number: int) -> int:
+        return int(np.searchsorted(offsets, which.start[number], side="right")) - 1
+
+    def bounds(which: Spans, number: int) -> tuple[int, int]:
+        row = sentence_of(which, number)
+        first, last = which.start[number] - offsets[row], which.end[number] - offsets[row] - 1
+        words = sentence(row)[1]
+        return words[first][0], words[last][1]
+
+    def both(case: int) -> list[tuple[str, Spans, int | None]]:
+        return [("target", wanted, about[case][0]), ("predicted", given, about[case][1])]
+
+    def text(case: int) -> str:
+        return next(sentence(sentence_of(which, number))[0] for _, which, number in both(case) if number is not None)
+
+    def described(case: int) -> tuple[str, ...]:
+        said = []
+        for _, which, number in both(case):
+            start, end = (0, 0) if number is None else bounds(which, number)
+            said.append("none" if number is None else f"{kinds[which.types[number]]}: {text(case)[start:end]}")
+        return tuple(said)
+
+    def marks(case: int) -> tuple[Mark, ...]:
+        return tuple((*bounds(which, number), what) for what, which, number in both(case) if number is not None)
+
+    return mistakes(np.where(right, -1.0, weights), text, described, marks)
+
+
+def means(values: Float[np.ndarray, " words"], of: Spans) -> Float[np.ndarray, " entities"]:
+    """The mean over the words of each."""
+    sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
+    return (sums[of.end] - sums[of.start]) / (of.end - of.start)
