@@ -58,7 +58,7 @@ def run(given: dict[str, Any]) -> int:
             if write:
                 write(labelled(part, logits, problem, probabilities))
             else:
-                print_lines([problem.record(each, probabilities) for each in problem.predictions(logits)])
+                print_lines([problem.record(prediction, probabilities) for prediction in problem.predictions(logits)])
             done, empty, cut = done + len(part), empty + examples.empty_texts, cut + examples.cut
             show(part.share, done)
     for count, what in ((empty, "empty texts"), (cut, f"{problem.when_long} {card.max_length} tokens")):

@@ -79,8 +79,10 @@ def _redacted(
 
     new, changed = dict(part.columns), set()
     for column, cells in zip(columns, texts(part, columns), strict=True):
-        found = problem.predictions(finder.logits_of(problem.encode(finder.tokenizer, [cells], finder.card.max_length)))
-        chosen = [[entity for entity in entities if entity.label in kinds] for entities in found]
+        predictions = problem.predictions(
+            finder.logits_of(problem.encode(finder.tokenizer, [cells], finder.card.max_length))
+        )
+        chosen = [[entity for entity in entities if entity.label in kinds] for entities in predictions]
         changed |= {row for row, entities in enumerate(chosen) if entities}
         count.update(entity.label for entities in chosen for entity in entities)
         pairs = zip(part[column], chosen, strict=True)
