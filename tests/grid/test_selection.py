@@ -343,6 +343,8 @@ def test_the_best_value_on_held_out_rows_is_trained_with_every_seed(chosen: tupl
     trained = {path.name for path in folder.iterdir()} - {"selection", "selection.json"}
     assert trained == {f"{choice.cell}-seed1", f"{choice.cell}-seed2"}
     assert choice.cell == f"sst2-head-lr{choice.best.values['learning_rate']:g}"
+    said = choice.shown(choice.best)
+    assert f"sst2-head, {choice.words(choice.best)}: {said}; chosen" in ended.out
     assert "the one with the best mean score on the held-out rows is chosen" in ended.out
 
 
@@ -403,6 +405,17 @@ def test_a_selection_that_was_stopped_in_either_stage_ends_as_one_that_was_not(
     for seed in (1, 2):
         once, again = (folder / f"{choice.cell}-seed{seed}/result.json" for folder in (chosen[0], tmp_path))
         assert read_json(once)["last"] == read_json(again)["last"]
+
+
+@pytest.mark.nightly
+def test_workers_side_by_side_choose_and_train_the_same(flags: list[Any], chosen: tuple[Path, Ended], tmp_path: Path):
+    ended = call(*flags, "--workers", "local:2", "--out", tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert read(tmp_path / "selection.json") == read(chosen[0] / "selection.json")
+    (choice,) = read(tmp_path / "selection.json")
+    for seed in (1, 2):
+        alone, beside = (folder / f"{choice.cell}-seed{seed}/result.json" for folder in (chosen[0], tmp_path))
+        assert read_json(alone)["last"] == read_json(beside)["last"]
 
 
 def test_the_epoch_is_selected_by_the_mean_of_the_seeds(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -120,10 +120,8 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
 
 def show_choices(choices: Sequence[Choice]) -> None:
     """Prints every candidate with its score, the chosen one marked, and the rule."""
-    table = terminal.table("selection", "held-out rows", "")
     for choice in choices:
         for candidate in choice.candidates:
-            notes = "; ".join(choice.notes(candidate))
-            table.add_row(f"{choice.group}, {choice.words(candidate)}", choice.shown(candidate), notes)
-    terminal.console.print(table)
-    terminal.say(RULE)
+            words = "; ".join([choice.shown(candidate), *choice.notes(candidate)])
+            say(f"{choice.group}, {choice.words(candidate)}: {words}")
+    say(RULE)
