@@ -119,6 +119,7 @@ def test_a_run_that_is_interrupted_keeps_a_checkpoint_and_the_same_call_goes_on(
         ({"workers": "local", "seed": [0, 1]}, "workers is 'local', and data are rows"),
         ({"dry_run": True}, "dry_run is True; accepted: on the command line"),
         ({"data": 3}, "data is 3; accepted: a path, a frame, or a list of dicts"),
+        ({"test": 0.6, "validation": 0.4}, "validation is 0.4 and test 0.6 of the rows"),
         ({"resume": "must"}, "resume is 'must', and .* holds no run"),
     ],
 )

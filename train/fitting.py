@@ -98,6 +98,8 @@ def _take_rows(values: dict[str, Any]) -> dict[str, Table]:
         elif name == "data" and not isinstance(given, str | os.PathLike):
             raise ValueError(f"data is {given!r:.60}; accepted: a path, a frame, or a list of dicts")
         else:
+            if isinstance(given, float):  # a share
+                values[name] = str(given)
             continue
         values[name] = f"{ROWS}{content(table)[:16]}"
         rows[values[name]] = table
