@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from adakron_jax.methods import VBLoRA as VBLoRA
     from adakron_jax.methods import VeRA as VeRA
     from adakron_jax.methods.adakron import KronAdapter as KronAdapter
+    from adakron_jax.methods.registry import register as register
     from adakron_jax.model import from_pretrained as from_pretrained
     from adakron_jax.model import fuse as fuse
     from adakron_jax.model import load_adapter as load_adapter
@@ -81,10 +82,11 @@ _HOMES = {
         *("OFT", "Pfeiffer", "PiSSA", "Prefix", "RandLoRA", "UniPELT", "VBLoRA", "VeRA"),
     ),
     "methods.adakron": ("KronAdapter",),
+    "methods.registry": ("register",),
     "model": ("from_pretrained", "fuse", "load_adapter", "loss", "save_adapter"),
     "problems.problem": ("Prediction",),
-    "splice": ("Method", "Site", "Splice"),
     "params": ("merge_params", "param_labels", "split_params"),
+    "splice": ("Method", "Site", "Splice"),
 }
 _MODULES = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -23,7 +23,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
 from adakron_jax.fields import hold_to_types, typed_fields
 from adakron_jax.files import json_digest, read_described, read_json, write_whole
-from adakron_jax.methods.registry import make_method
+from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json
 from adakron_jax.splice import Method, is_added, is_trainable
@@ -160,8 +160,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     """Writes the adapter's folder from its portable leaves; each file appears whole."""
     from safetensors.numpy import save as to_bytes
 
-    method = {"name": card.method.name, **dataclasses.asdict(card.method)}
-    said = {"format": FORMAT, **dataclasses.asdict(card), "method": method, **card.problem.as_json()}
+    said = {"format": FORMAT, **dataclasses.asdict(card), "method": as_table(card.method), **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
     write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
@@ -263,7 +262,7 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
         said["encoder"] = EncoderConfig(**said["encoder"])
         if missing := fields.pop("leave_out", ()):  # what a prefix once said instead of `layers`
             fields["layers"] = layers_without(missing, said["encoder"].num_layers)
-        said["method"] = make_method(fields.pop("name"), fields)
+        said["method"] = from_table(fields, path.parent)
         said["problem"] = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})
         return Card(**typed_fields(Card, said))
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -55,18 +55,21 @@ class Classifier(abc.ABC):
         self._params, self._placed = params, on_device(params, model)
 
     @classmethod
-    def load(cls: type[_Kind], run: str | Path, base: str = "", *, dtype: Any = "auto") -> _Kind:
+    def load(
+        cls: type[_Kind], run: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
+    ) -> _Kind:
         """The classifier of a run's folder, or of an adapter's.
 
         Args:
           run: the folder.
           base: the encoder; by default the one that the adapter names.
           dtype: the precision it computes in, as `from_pretrained` takes it.
+          trust: modules from which an adapter of the hub may import the code of its method.
 
         Raises:
           ValueError: there is no adapter, it is damaged, was trained on another encoder, or predicts something else.
         """
-        return cls(*loaded(run, base, dtype))
+        return cls(*loaded(run, base, dtype, trust))
 
     @property
     def params(self) -> Tree:
@@ -253,9 +256,11 @@ class TextClassifier(Classifier):
         return parts if valid else None
 
 
-def loaded(run: str | Path, base: str, dtype: Any) -> tuple[SequenceClassifier, Tree, Card, Tokenizer]:
+def loaded(
+    run: str | Path, base: str, dtype: Any, trust: str | Sequence[str]
+) -> tuple[SequenceClassifier, Tree, Card, Tokenizer]:
     """What a classifier is made of, as `Classifier.load` takes it."""
-    model, params, card = attach(str(run), base, dtype)
+    model, params, card = attach(str(run), base, dtype, trust)
     return model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size)
 
 

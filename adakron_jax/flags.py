@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from adakron_jax.messages import near
 from adakron_jax.methods import AdaKron
-from adakron_jax.methods.registry import METHODS, fields_of, make_method
+from adakron_jax.methods.registry import METHODS, fields_of, find_method, known_names
 from adakron_jax.precision import AUTO, MEANING, PRECISIONS
 from adakron_jax.splice import Method
 
@@ -31,17 +31,29 @@ class Parser(argparse.ArgumentParser):
         return [flag for action in shown for flag in action.option_strings if flag.startswith("--")]
 
 
-def unknown_argument(argument: str, flags: Sequence[str]) -> ValueError:
-    """What to raise for an argument that no flag takes: those that it may have meant, or else the first few."""
+def unknown_argument(argument: str, flags: Sequence[str], methods: Sequence[str] = ()) -> ValueError:
+    """What to raise for an argument that no flag takes: those that it may have meant, or else the first few.
+
+    Args:
+      methods: names of those whose fields it may have meant.
+    """
     word = argument.partition("=")[0]
-    of_method = word.startswith(_METHOD)
-    prefix = _METHOD if of_method else "--"
-    known = [flag for flag in flags if flag.startswith(_METHOD) == of_method and flag != "--help"]
-    names = near(word.removeprefix(prefix), [flag.removeprefix(prefix) for flag in known])
-    means = [prefix + name for name in names] or [flag for flag in known if _initials(flag) == word.lstrip("-")]
+    if word.startswith(_METHOD):
+        return _unknown_field(word, [find_method(name) for name in methods or [AdaKron.name]])
+    known = [flag for flag in flags if not flag.startswith(_METHOD) and flag != "--help"]
+    names = near(word.removeprefix("--"), [flag.removeprefix("--") for flag in known])
+    means = [f"--{name}" for name in names] or [flag for flag in known if _initials(flag) == word.lstrip("-")]
     if not word.startswith("-") or not means:
-        means = known if of_method else known[:4]
+        means = known[:4]
     return ValueError(f"unknown argument {word!r:.100}; accepted: {', '.join(means)}, or another that --help lists")
+
+
+def _unknown_field(word: str, methods: Sequence[type[Method]]) -> ValueError:
+    fields = {method.name: [field.name for field in fields_of(method)] for method in methods}
+    every = list(dict.fromkeys(name for names in fields.values() for name in names))
+    means = near(word.removeprefix(_METHOD), every) or every
+    said = ", ".join(f"{_METHOD}{name}" for name in means)
+    return ValueError(f"unknown argument {word!r:.100}; accepted with {' or '.join(fields)}: {said}")
 
 
 def _initials(flag: str) -> str:
@@ -55,6 +67,12 @@ def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if
     parser.add_argument("--base", dest="model", help=argparse.SUPPRESS)
 
 
+def add_trust_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--trust`; `adakron` and `adakron train` hand what it says to `methods.outside.trust`."""
+    said = "let an adapter from the hub import the code of its method from this installed module; may be repeated"
+    parser.add_argument("--trust", action="append", metavar="MODULE", help=said)
+
+
 def add_precision_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--precision`."""
     said = f"what it computes in: {MEANING} (default: {AUTO})"
@@ -63,9 +81,22 @@ def add_precision_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_method_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--method`, and `--method.FIELD` for every field of every registered method."""
-    names = ", ".join(sorted(METHODS))
-    parser.add_argument("--method", metavar="METHOD", help=f"how to fine-tune: {names} (default: {AdaKron.name})")
+    parser.add_argument("--method", metavar="METHOD", help=f"{choices()} (default: {AdaKron.name})")
     add_method_fields(parser)
+
+
+def choices() -> str:
+    """What `--help` says of `--method`."""
+    return f"how to fine-tune: {', '.join(known_names())}, or package.module:Class of one from outside"
+
+
+def import_named(argv: Sequence[str]) -> None:
+    """Imports the methods from outside that a command line names, so that their fields are flags too."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--method", nargs="*")
+    for name in vars(parser.parse_known_args(argv)[0]).get("method", ()):
+        if ":" in name or name in known_names():
+            find_method(name)
 
 
 def add_method_fields(parser: Any) -> None:
@@ -95,7 +126,7 @@ def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
 
 def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Method], dict[str, Any]]:
     """A method's class, and its fields from their words as `take_method` has them."""
-    method = type(make_method(name, {}))
+    method = find_method(name)
     hints = typing.get_type_hints(method)
     accepted = [field.name for field in fields_of(method)]
     typed = {}

@@ -20,7 +20,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import absolute, locate
-from adakron_jax.methods import registry
+from adakron_jax.methods import outside, registry
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.precision import dtype_of
 from adakron_jax.problems import Problem, of_labels
@@ -220,7 +220,9 @@ def save_adapter(
     adapter.save(Path(folder), tree, dataclasses.replace(card, fingerprint=pretrained.fingerprint(leaves)))
 
 
-def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = "auto") -> tuple[SequenceClassifier, Tree]:
+def load_adapter(
+    folder: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
+) -> tuple[SequenceClassifier, Tree]:
     """A saved adapter on its encoder: what `from_pretrained` gives, with the trained values.
 
     >>> import adakron_jax as ak
@@ -234,16 +236,20 @@ def load_adapter(folder: str | Path, base: str = "", *, dtype: Any = "auto") -> 
       folder: an adapter's, or a run's.
       base: the encoder; by default the one that the adapter names.
       dtype: as `from_pretrained` takes it.
+      trust: modules from which an adapter of the hub may import the code of its method.
 
     Raises:
       ValueError: there is no adapter, it is damaged, or it was trained on another encoder.
     """
-    model, params, card = attach(str(folder), base, dtype)
+    model, params, card = attach(str(folder), base, dtype, trust)
     return model.clone(card=dataclasses.replace(card, base=absolute(base or card.base))), params
 
 
-def attach(run: str, base: str = "", dtype: Any = "auto") -> tuple[SequenceClassifier, Tree, Card]:
+def attach(
+    run: str, base: str = "", dtype: Any = "auto", trust: str | Sequence[str] = ()
+) -> tuple[SequenceClassifier, Tree, Card]:
     """As `load_adapter`, with what the adapter says of itself."""
+    outside.trust(*([trust] if isinstance(trust, str) else trust))
     dtype, folder = dtype_of(dtype), locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base
     encoder = locate(name)

@@ -1,7 +1,7 @@
 """`TokenClassifier`: texts in, entities out; and `load`, which gives the classifier that an adapter is for."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -79,7 +79,9 @@ class TokenClassifier(Classifier):
         return (text,) if valid else None
 
 
-def load(run: str | Path, base: str = "", *, dtype: Any = "auto") -> TextClassifier | TokenClassifier:
+def load(
+    run: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
+) -> TextClassifier | TokenClassifier:
     """The classifier of a run's folder, or of an adapter's: of whichever kind it is, as its card says.
 
     >>> import adakron_jax as ak
@@ -87,10 +89,10 @@ def load(run: str | Path, base: str = "", *, dtype: Any = "auto") -> TextClassif
     ('TextClassifier', 'TokenClassifier')
 
     Args:
-      run, base, dtype: as `TextClassifier.load` takes them.
+      run, base, dtype, trust: as `TextClassifier.load` takes them.
 
     Raises:
       ValueError: as there.
     """
-    parts = loaded(run, base, dtype)
+    parts = loaded(run, base, dtype, trust)
     return (TokenClassifier if parts[0].reads == "token" else TextClassifier)(*parts)

@@ -89,7 +89,7 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
 def read_run(folder: Path) -> Trained:
     """A finished run's folder; ValueError says what is damaged."""
     try:
-        config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"), folder)
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: damaged result.json or config.toml ({error})") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adakron_jax.cli.reading import add_decode_flag, problem_of
 from adakron_jax.files import check_writable, write_whole
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card
@@ -27,6 +27,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
     add_decode_flag(parser)
     add_precision_flag(parser)
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

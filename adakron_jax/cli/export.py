@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_model_flag
+from adakron_jax.flags import Parser, add_model_flag, add_trust_flag
 
 
 def add_flags(parser: Parser) -> None:
@@ -22,6 +22,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--table", type=Path, metavar="FILE", help="of onnx, a table with labels: the models' scores")
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="the table's, one or two (default: the run's)")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="the table's (default: the run's)")
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

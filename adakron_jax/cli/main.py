@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adakron_jax import streams
-from adakron_jax.flags import Parser, unknown_argument
+from adakron_jax.flags import Parser, import_named, unknown_argument
+from adakron_jax.methods.outside import trust
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
@@ -41,14 +42,18 @@ def main(argv: Sequence[str]) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = {name: subparsers.add_parser(name, help=text) for name, (_, text) in PROGRAM.items()}
     commands |= {name: subparsers.add_parser(name, help=text) for name, text in COMMANDS.items()}
-    if argv and argv[0] in COMMANDS:  # the others are not even imported
-        _module(argv[0]).add_flags(commands[argv[0]])
     try:
+        if argv and argv[0] in COMMANDS:  # the others are not even imported
+            import_named(argv)
+            _module(argv[0]).add_flags(commands[argv[0]])
         flags, unknown = parser.parse_known_args(argv)
         given = vars(flags)
         command = given.pop("command")
         if unknown:
-            raise unknown_argument(unknown[0], commands[command].flags)
+            named = [given["method"]] if "method" in given else []
+            raise unknown_argument(unknown[0], commands[command].flags, named)
+        if "trust" in given:
+            trust(*given.pop("trust"))
         return _module(command).run(given)
     except KeyboardInterrupt:
         print("adakron: stopped", file=sys.stderr)

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser
+from adakron_jax.flags import Parser, add_trust_flag
 from adakron_jax.hub.adapters import split_revision
 
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("adapter", metavar="OWNER/NAME[@REV]", help="the repository on the hub")
     parser.add_argument("--out", required=True, metavar="ADAPTER", help="the folder to write")
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

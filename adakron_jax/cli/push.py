@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from adakron_jax.flags import Parser
+from adakron_jax.flags import Parser, add_trust_flag
 
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, or an adapter's")
     parser.add_argument("repository", metavar="OWNER/NAME", help="the repository on the hub, made if there is none")
     parser.add_argument("--private", action="store_true", help="make it a private one")
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

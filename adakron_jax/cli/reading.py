@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax import streams
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card
@@ -24,6 +24,7 @@ def add_reading_flags(parser: Parser, files: str) -> None:
     parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
     add_decode_flag(parser)
     add_precision_flag(parser)
+    add_trust_flag(parser)
 
 
 def add_decode_flag(parser: Parser) -> None:

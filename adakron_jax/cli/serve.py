@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag
+from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
 
 
 def add_flags(parser: Parser) -> None:
@@ -22,6 +22,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--root-path", help="path under which a proxy shows the server, such as /adapters")
     parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may ask, or *; may be repeated")
     add_precision_flag(parser)
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

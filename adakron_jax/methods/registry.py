@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import layer_of
 from adakron_jax.fields import typed_fields
+from adakron_jax.methods import outside
 from adakron_jax.splice import Leaves, Method, is_added
 
 METHODS: dict[str, type[Method]] = {}
@@ -15,20 +17,75 @@ _M = TypeVar("_M", bound=type[Method])
 
 
 def register(method: _M) -> _M:
-    """Class decorator: makes a method known by its name, to the command line and to the tests."""
-    if METHODS.setdefault(method.name, method) is not method:
+    """Class decorator: makes a method known by its name, to the command line, saved adapters and the tests."""
+    known = METHODS.setdefault(method.name, method)
+    # A notebook's cell, run again, defines its class again.
+    if known is not method and (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):
         raise ValueError(f"two methods claim the name {method.name!r}")
+    METHODS[method.name] = method
     return method
 
 
+def find_method(name: str, path: str = "", where: Path | None = None) -> type[Method]:
+    """A method's class by its name; one that is not known yet is imported.
+
+    Args:
+      name: a known one, that of an entry point, or `package.module:Class`.
+      path: `package.module:Class`, if an adapter or a run says it.
+      where: the folder of that adapter or run; None where the user names the method.
+
+    Raises:
+      ValueError: there is no such method, or it may not be imported for this folder.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    path = path or (name if ":" in name else outside.entry_points().get(name, ""))
+    if not path:
+        raise ValueError(f"method is {name!r}; accepted: {', '.join(known_names())}, or package.module:Class")
+    method = outside.load(path, where)
+    if not (isinstance(method, type) and issubclass(method, Method) and isinstance(getattr(method, "name", 0), str)):
+        raise ValueError(f"method is {path!r}, which is {method!r:.60}; accepted: a subclass of Method with a name")
+    return register(method)
+
+
+def known_names() -> list[str]:
+    """Names of the methods that are known, and of those that installed packages offer."""
+    return sorted({*METHODS, *outside.entry_points()})
+
+
 def make_method(name: str, fields: Mapping[str, Any]) -> Method:
-    """A registered method from its name and fields; ValueError names an unknown one and what is accepted."""
-    if name not in METHODS:
-        raise ValueError(f"method is {name!r}; accepted: {', '.join(sorted(METHODS))}")
-    accepted = [field.name for field in fields_of(METHODS[name])]
+    """A method from what `find_method` takes for its name, and its fields; ValueError names what is wrong."""
+    return _made(find_method(name), fields)
+
+
+def as_table(method: Method) -> dict[str, Any]:
+    """A method as plain values: `name`, of one from outside `import`, and its fields."""
+    path = outside.import_path(type(method))
+    return {"name": method.name} | ({"import": path} if path else {}) | dataclasses.asdict(method)
+
+
+def from_table(table: Mapping[str, Any], where: Path | None = None) -> Method:
+    """The method of which `as_table` gave the values.
+
+    Args:
+      where: the folder that says them.
+
+    Raises:
+      ValueError: there is no such method or field, or it may not be imported for this folder.
+      KeyError: there is no name.
+    """
+    fields = dict(table)
+    name, path = fields.pop("name"), fields.pop("import", "")
+    if not isinstance(name, str) or not isinstance(path, str):
+        raise ValueError(f"method is {name!r:.60}, imported from {path!r:.60}; accepted: texts")
+    return _made(find_method(name, path, where), fields)
+
+
+def _made(method: type[Method], fields: Mapping[str, Any]) -> Method:
+    accepted = [field.name for field in fields_of(method)]
     if unknown := sorted(fields.keys() - set(accepted)):
-        raise ValueError(f"method {name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
-    return METHODS[name](**typed_fields(METHODS[name], fields, "method."))
+        raise ValueError(f"method {method.name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
+    return method(**typed_fields(method, fields, "method."))
 
 
 def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:

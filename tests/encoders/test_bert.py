@@ -20,19 +20,10 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method, Site, Splice
+from adakron_jax.testing import LENGTHS, examples
 from tests.support.architectures import BERT, DISTINCT, MODERNBERT
 
-LENGTHS = (5, 9, 3, 7)
 ALL = pytest.mark.parametrize("config", DISTINCT, ids=lambda config: config.model_type)
-
-
-def examples(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Padded token ids and attention mask of examples of different lengths."""
-    rng = np.random.default_rng(0)
-    ids = np.full((len(LENGTHS), max(LENGTHS)), config.pad_id, np.int32)
-    for row, length in enumerate(LENGTHS):
-        ids[row, :length] = rng.integers(2, config.vocab_size, length)
-    return ids, (np.arange(ids.shape[1]) < np.array(LENGTHS)[:, None]).astype(np.int32)
 
 
 def packed_pairs(config: EncoderConfig) -> Packed:

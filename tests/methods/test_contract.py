@@ -7,17 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import methods
+from adakron_jax import methods, testing
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
-from adakron_jax.encoders.inputs import Packed, blank, padded
-from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.encoders.inputs import padded
 from adakron_jax.methods.registry import METHODS, make_method, register
-from adakron_jax.params import budget, count, flatten, merge_params, split_params, unflatten
+from adakron_jax.params import split_params
 from adakron_jax.problems import Classification
 from adakron_jax.splice import Method, Site, is_trainable
-from tests.encoders.test_bert import LENGTHS, examples
+from adakron_jax.testing import LABELS, Setup, examples, make_fresh, make_setup, refusal
 from tests.support.architectures import DISTINCT
 from train.engine import optim
 from train.engine.sharding import make_shardings
@@ -26,15 +25,6 @@ from train.options.mesh import parse_mesh
 
 SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}
 CONFIGS = [dataclasses.replace(config, **SIZES) for config in DISTINCT]
-
-
-def refusal(method: Method, config: EncoderConfig) -> str:
-    """Why a method cannot be had on an encoder; empty if it can."""
-    try:
-        method.splices(config)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def wide_enough(method: Method, config: EncoderConfig) -> EncoderConfig:
@@ -57,14 +47,6 @@ DEEP = [
 ]
 named = lambda case: f"{case[0].name}-{case[1].model_type}"  # noqa: E731
 SMALL = dataclasses.replace(CONFIGS[0], num_layers=1)
-LABELS = jnp.array([0, 2, 1, 2])
-
-
-@dataclasses.dataclass
-class Setup:
-    method: Method
-    model: SequenceClassifier
-    params: dict
 
 
 @dataclasses.dataclass
@@ -76,38 +58,14 @@ class Trained:
     step: PerShape
 
 
-def make_setup(method: Method, config: EncoderConfig) -> Setup:
-    """Any numbers for parameters, so that no term is zero."""
-    model, rng = SequenceClassifier(config, method, num_labels=3), np.random.default_rng(0)
-    leaves = {path: rng.normal(0, 0.1, leaf.shape) for path, leaf in sorted(flatten(model.shapes()).items())}
-    return Setup(method, model, unflatten({path: jnp.asarray(leaf, jnp.float32) for path, leaf in leaves.items()}))
-
-
-def make_fresh(method: Method, config: EncoderConfig) -> Setup:
-    """The parameters that training starts from."""
-    model = SequenceClassifier(config, method, num_labels=3)
-    return Setup(method, model, jax.jit(model.init)(jax.random.key(0), blank(1, 4, 1))["params"])
-
-
 @pytest.fixture(scope="module", params=CASES, ids=named)
 def setup(request: pytest.FixtureRequest) -> Setup:
     return make_setup(*request.param)
 
 
-def test_every_added_leaf_carries_the_methods_name_and_every_other_is_the_bases(setup: Setup) -> None:
-    plain = set(flatten(SequenceClassifier(setup.model.config, Method(), num_labels=3).shapes()))
-    added = set(flatten(setup.params)) - plain
-    assert plain <= set(flatten(setup.params))
-    assert all(f"@{setup.method.name}/" in path for path in added)
-
-
-def test_the_head_always_learns_and_counts_follow_the_split(setup: Setup) -> None:
-    rule = is_trainable(setup.method)
-    trainable, frozen = split_params(setup.params, rule)
-    assert {path for path in flatten(setup.params) if path.startswith("classifier/")} <= set(flatten(trainable))
-    counted = budget(setup.params, rule)
-    assert counted["method"] + counted["head"] == count(trainable)
-    assert count(trainable) + count(frozen) == count(setup.params)
+def test_names_and_the_split(setup: Setup) -> None:
+    testing.check_names(setup)
+    testing.check_split(setup)
 
 
 def test_a_method_that_needs_what_an_encoder_lacks_names_both() -> None:
@@ -118,37 +76,7 @@ def test_a_method_that_needs_what_an_encoder_lacks_names_both() -> None:
 
 @pytest.mark.parametrize("case", DEEP, ids=named)
 def test_packed_equals_padded_in_loss_and_gradients(case: tuple[Method, EncoderConfig]) -> None:
-    setup = make_setup(*case)
-    trainable, frozen = split_params(setup.params, is_trainable(setup.method))
-
-    @jax.jit
-    def differentiate(tree, inputs, labels, weights):
-        def loss_fn(tree):
-            logits = setup.model.apply({"params": merge_params(tree, frozen)}, inputs)
-            return jnp.sum(weights * Classification.losses(logits, labels)) / weights.sum()
-
-        return jax.value_and_grad(loss_fn)(tree)
-
-    batches = (as_batch(setup.model.config, per_row) for per_row in (2, 1))
-    (loss, grads), (expected_loss, expected) = (differentiate(trainable, *batch) for batch in batches)
-    np.testing.assert_allclose(loss, expected_loss, rtol=0, atol=1e-5)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), grads, expected)
-
-
-def as_batch(config: EncoderConfig, per_row: int):
-    """The four examples, `per_row` to a row of 16 tokens, in four rows with two slots: inputs, labels, weights."""
-    ids, _ = examples(config)
-    arrays = {name: np.zeros((4, 16), np.int32) for name in ("tokens", "token_types", "segments", "positions")}
-    starts, labels, weights = np.zeros((4, 2), np.int32), np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32)
-    for example, length in enumerate(LENGTHS):
-        row, slot = divmod(example, per_row)
-        start = LENGTHS[example - 1] if slot else 0
-        place = (row, slice(start, start + length))
-        arrays["tokens"][place] = ids[example, :length]
-        arrays["segments"][place] = slot + 1
-        arrays["positions"][place] = np.arange(length)
-        starts[row, slot], labels[row, slot], weights[row, slot] = start, LABELS[example], 1
-    return jax.tree.map(jnp.asarray, (Packed(**arrays, starts=starts), labels, weights))
+    testing.check_packing(make_setup(*case))
 
 
 def run_steps(setup: Setup, mesh: str = "data=1", accumulate: int = 1, steps: int = 3, dropout: bool = True):
@@ -187,9 +115,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
 def test_frozen_leaves_stay_bit_identical_every_trainable_leaf_moves_and_one_trace_serves(trained: Trained) -> None:
     before, frozen = split_params(trained.setup.params, is_trainable(trained.setup.method))
     jax.tree.map(np.testing.assert_array_equal, trained.frozen, frozen)
-    for path, leaf in flatten(trained.state.trainable).items():
-        assert not np.array_equal(leaf, flatten(before)[path]), path
-    assert trained.losses[-1] < 0.8 * trained.losses[0]
+    testing.check_moved(before, trained.state.trainable, trained.losses)
     assert len(trained.step.executables) == 1
 
 

@@ -96,7 +96,7 @@ def decided(configs: Sequence[RunConfig], base: Pretrained) -> list[RunConfig]:
 
 def _decided(configs: Sequence[RunConfig], field: str, resolved: Callable[[str], str]) -> list[RunConfig]:
     saved = [config.folder / "config.toml" for config in configs]
-    begun = [RunConfig.loads(path.read_text(encoding="utf-8")) for path in saved if path.is_file()]
+    begun = [RunConfig.loads(path.read_text(encoding="utf-8"), path.parent) for path in saved if path.is_file()]
     names = {resolved(getattr(config, field)) for config in (begun or configs[:1])}
     if len(names) > 1:
         raise ValueError(

@@ -69,6 +69,7 @@ def work(assignment: Assignment, cache: Cache, pipe: Pipe) -> Message:
 
 def main(descriptor: int, model: str, cores: Sequence[int]) -> int:
     signals.listen()
+    sys.path.append(os.getcwd())  # last, for the methods that the user has there
     connection = Connection(descriptor)
     if cores:
         os.sched_setaffinity(0, cores)

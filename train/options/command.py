@@ -11,10 +11,10 @@ from typing import Any
 
 from adakron_jax.data.conll import TAGS, WORDS
 from adakron_jax.data.formats import FORMATS, GZIP, suffix_of
-from adakron_jax.flags import read_method, unknown_argument
+from adakron_jax.flags import import_named, read_method, unknown_argument
 from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
-from adakron_jax.methods.registry import make_method
+from adakron_jax.methods.registry import make_method, register
 from adakron_jax.splice import Method
 from train.data.glue import SUITES, TASKS
 from train.data.sources import is_table, table_name
@@ -66,11 +66,12 @@ def parse_command(argv: Sequence[str]) -> Command:
       ValueError: a flag or value is not accepted, by itself or in the grid's file, the model cannot be found, or two
         cells of a grid have one name.
     """
+    import_named(argv)
     parser = make_parser()
     flags, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise unknown_argument(unknown[0], parser.flags)
     given = vars(flags)
+    if unknown:
+        raise unknown_argument(unknown[0], parser.flags, given.get("method", []))
     words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
@@ -251,7 +252,7 @@ def typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _method_table(method: Any) -> dict[str, Any]:
     if isinstance(method, Method):
-        return {"name": method.name, **dataclasses.asdict(method)}
+        return {"name": register(type(method)).name, **dataclasses.asdict(method)}
     table = {"name": method} if isinstance(method, str) else method
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise ValueError(f"method is {method!r}; accepted: a method's name, or a table of its name and fields")

@@ -17,7 +17,7 @@ from adakron_jax.architectures.folder import AnyPooling
 from adakron_jax.data.formats import suffix_of
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
-from adakron_jax.methods.registry import make_method
+from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method
@@ -210,16 +210,16 @@ class RunConfig:
     def as_toml(self) -> dict[str, Any]:
         """The configuration as tables and plain values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "method"}
-        return values | {"method": {"name": self.method.name, **dataclasses.asdict(self.method)}}
+        return values | {"method": as_table(self.method)}
 
     @classmethod
-    def loads(cls, text: str) -> "RunConfig":
-        """The configuration that `dumps` wrote; ValueError says what none can be."""
+    def loads(cls, text: str, where: Path | None = None) -> "RunConfig":
+        """The configuration that `dumps` wrote, for the file in a folder; ValueError says what none can be."""
         values = tomllib.loads(text)
         try:
-            fields, hints = dict(values.pop("method")), typing.get_type_hints(cls)
+            method, hints = from_table(values.pop("method"), where), typing.get_type_hints(cls)
             values = {key: typed(key, value, hints[key]) for key, value in values.items()}
-            return cls(**values, method=make_method(fields.pop("name"), fields))
+            return cls(**values, method=method)
         except KeyError as error:
             raise ValueError(f"no {error}") from None
         except TypeError as error:

@@ -6,8 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from adakron_jax.flags import Parser, add_method_fields
-from adakron_jax.methods.registry import METHODS
+from adakron_jax.flags import Parser, add_method_fields, choices
 from adakron_jax.splice import Method
 from train.options.config import RunConfig, word_of
 from train.options.launch import Launch
@@ -37,7 +36,7 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
     known, default = field.metadata["option"], field.default
     text = known.text
     if kind is Method:
-        text, default, kind = f"{text}: {', '.join(sorted(METHODS))}", field.default.name, str
+        text, default, kind = choices(), field.default.name, str
     several = known.grid or isinstance(default, tuple)
     if isinstance(default, tuple):
         kind, default = typing.get_args(kind)[0], " ".join(map(str, default))

@@ -13,7 +13,7 @@ import jax
 from adakron_jax.data.frames import frame_of
 from adakron_jax.fields import from_mapping, typed
 from adakron_jax.files import json_digest, write_whole
-from adakron_jax.methods.registry import make_method
+from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.problems import kind_of
 from adakron_jax.splice import Method
 from train.data.glue import TASKS
@@ -117,7 +117,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `result.json` has them."""
         return dataclasses.asdict(self) | {
-            "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
+            "method": as_table(self.method),
             "best": self.best.as_json(),
             "last": self.last.as_json(),
         }
@@ -147,8 +147,7 @@ def parse(text: str, config: RunConfig) -> Result:
         if not isinstance(values, dict):
             raise ValueError(f"it is {str(values)[:20]}; accepted: an object")
         digest = values.pop("sha256", None)
-        fields = dict(values["method"])
-        method = make_method(fields.pop("name"), fields)
+        method = from_table(values["method"])
         scored = scored_by(config, values.get("problem", ""))
         evaluations = {which: read_evaluation(values[which], scored) for which in ("best", "last")}
         result = from_mapping(Result, values | {"method": method} | evaluations)

@@ -160,7 +160,7 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
         problems.setdefault(f"{trouble}, so {_WITHOUT[file]}", []).append(name)
         return otherwise
 
-    config = read("config.toml", RunConfig.loads, None)
+    config = read("config.toml", functools.partial(RunConfig.loads, where=folder), None)
     if config is None:
         return []
     ended = read("result.json", functools.partial(result.parse, config=config), None)
