@@ -53,7 +53,7 @@ def _unknown_field(word: str, methods: Sequence[type[Method]]) -> ValueError:
     every = list(dict.fromkeys(name for names in fields.values() for name in names))
     means = near(word.removeprefix(_METHOD), every) or every
     said = ", ".join(f"{_METHOD}{name}" for name in means)
-    return ValueError(f"unknown argument {word!r:.100}; accepted with {' or '.join(fields)}: {said}")
+    return ValueError(f"unknown argument {word!r:.100} of {' and '.join(fields)}; accepted: {said}")
 
 
 def _initials(flag: str) -> str:

@@ -72,7 +72,7 @@ def fit(
     values = {"data": data, "text": text, "label": label, "model": model, "method": method, "out": out, **flags}
     values = {name: value for name, value in values.items() if name not in OPTIONAL or value not in ("", ())}
     rows = _take_rows(values)
-    command = _command(values)
+    command = _command(values, {name: len(table) for name, table in rows.items()})
     if rows and command.launch.workers:
         raise ValueError(f"workers is {command.launch.workers!r}, and data are rows; accepted: a file's path with it")
     faults.demand_files()
@@ -110,7 +110,7 @@ def _listed(columns: str | Sequence[str]) -> Sequence[str]:
     return [columns] if isinstance(columns, str) else columns
 
 
-def _command(values: Mapping[str, Any]) -> Command:
+def _command(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Command:
     """What the arguments ask for; ValueError as `parse_command`."""
     of_run, of_launch = options(RunConfig), options(Launch)
     for name in values:
@@ -124,7 +124,7 @@ def _command(values: Mapping[str, Any]) -> Command:
     if isinstance(plain_values.get("select"), bool):
         several = [name for name in VARIED if isinstance(plain_values.get(name), list)] or ["learning_rate"]
         plain_values["select"] = several if plain_values["select"] else []
-    command = command_of(typed_values(plain_values))
+    command = command_of(typed_values(plain_values), sizes=sizes)
     if len(tasks := {run.task for run in command.runs}) > 1:
         raise ValueError(f"task is {', '.join(sorted(tasks))}; accepted: one, or a grid of adakron train")
     return command

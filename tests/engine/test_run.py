@@ -424,7 +424,7 @@ MISTAKES: dict[str, Mistake] = {
     "a word for a number": (flags("--epochs", "two"), ["--epochs", "'two'", "int"]),
     "a word for a limit": (flags("--limit-train", "some"), ["--limit-train", "'some'", "all"]),
     "a value out of range": (flags("--batch-size", 0), ["batch_size", "0", "at least 1"]),
-    "an unknown recipe": (flags("--recipe", "slow"), ["'slow'", "paper, fast, or a TOML file"]),
+    "an unknown recipe": (flags("--recipe", "slow"), ["'slow'", "paper, table, fast, or a TOML file"]),
     "an unknown model folder": (flags("--model", "./no-such-folder"), ["'./no-such-folder'", "no such folder"]),
     "an unknown model": (flags("--model", "acme/none"), ["'acme/none'", "not in the cache", "give --model a folder"]),
     "an unknown package": (flags("--model", "pkg:no_such_package"), ["'pkg:no_such_package'", "no installed package"]),

@@ -195,9 +195,9 @@ def test_the_contract_says_what_does_not_hold():
 @pytest.mark.parametrize(
     ("flags", "accepted"),
     [
-        (["--method.facters"], "accepted with adakron: --method.factors"),
-        (["--method.bottleneck"], "accepted with adakron: --method.factors, --method.place, --method.layers"),
-        (["--method", "lora", "--method.alphas"], "accepted with lora: --method.alpha"),
+        (["--method.facters"], "of adakron; accepted: --method.factors"),
+        (["--method.bottleneck"], "of adakron; accepted: --method.factors, --method.place, --method.layers"),
+        (["--method", "lora", "--method.alphas"], "of lora; accepted: --method.alpha"),
     ],
 )
 def test_an_unknown_field_is_answered_by_those_of_the_chosen_method(flags: list[str], accepted: str):

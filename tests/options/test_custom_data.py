@@ -1,13 +1,16 @@
 """The flags of a table of one's own, and of parts drawn from GLUE's training sets."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adakron_jax.architectures.config import BERT_BASE
 from train.data.sources import MINI
 from train.options.command import Command, parse_command
 from train.options.config import RunConfig
+from train.options.recipes import table_recipe
 
 REVIEWS = str(MINI / "reviews.csv")
 COLUMNS = ("--text", "review", "--label", "sentiment")
@@ -26,7 +29,7 @@ def test_a_table_is_a_task_called_as_its_file(tiny: Path):
         True,
     )
     assert (config.problem, config.validation, config.test, config.best_by) == ("auto", "auto", "none", "auto")
-    assert (config.learning_rate, config.epochs, config.batch_size) == (1e-3, 10, 32)
+    assert (config.recipe, config.learning_rate, config.epochs, config.batch_size) == ("table", 2e-3, 12, 16)
     assert str(config.folder) == "runs/reviews-adakron-seed0"
 
 
@@ -35,6 +38,33 @@ def test_two_columns_are_pairs_and_several_labels_are_taken(tiny: Path):
     (config,) = command(tiny, *flags).runs
     assert (config.task, config.text, config.label) == ("mine", ("a", "b"), ("x", "y"))
     assert RunConfig.loads(config.dumps().decode()) == config
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "values"),
+    [
+        (4000, (), (2e-3, 12, 16)),
+        (5000, (), (2e-3, 8, 32)),
+        (5000, ("--validation", "0.1", "--test", "0.2"), (2e-3, 12, 16)),
+        (30_000, (), (1e-3, 4, 64)),
+        (30_000, ("--limit-train", "100", "--epochs", "5"), (2e-3, 5, 16)),
+        (5000, ("--recipe", "fast"), (2e-3, 3, 32)),
+        (5000, ("--method", "full"), (2e-5, 8, 32)),
+    ],
+)
+def test_the_recipe_for_tables_follows_their_size(
+    tiny: Path, tmp_path: Path, rows: int, flags: tuple[str, ...], values: tuple[float, int, int]
+):
+    (tmp_path / "t.csv").write_text("text,label\n" + "a,x\n" * rows)
+    (config,) = command(tiny, "--data", str(tmp_path / "t.csv"), "--text", "text", *flags).runs
+    assert (config.learning_rate, config.epochs, config.batch_size) == values
+    assert RunConfig.loads(config.dumps().decode()) == config
+
+
+def test_wide_encoders_take_lower_learning_rates_and_lengths_are_the_encoders():
+    assert table_recipe(100, BERT_BASE) == {"learning_rate": 1e-3, "epochs": 12, "batch_size": 16, "max_length": 128}
+    short = dataclasses.replace(BERT_BASE, max_position_embeddings=64)
+    assert table_recipe(100, short)["max_length"] == 64
 
 
 def test_methods_and_seeds_make_a_grid_as_for_glue(tiny: Path):
@@ -68,6 +98,8 @@ def test_a_grids_file_may_say_the_columns(tiny: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--data", REVIEWS, *COLUMNS, "--recipe", "paper"), "recipe is 'paper'; accepted: table, fast, or a TOML"),
+        (("--task", "rte", "--recipe", "table"), "recipe is 'table'; accepted: paper, fast, or a TOML file"),
         (("--data", REVIEWS), "data is '.*reviews.csv', a table; accepted: --text COLUMN and --label COLUMN with it"),
         (("--data", "hub:me/set", "--task", "rte"), "data is 'hub:me/set', a table; accepted: --text COLUMN"),
         ((), "arguments are required: --task, or --data, --text and --label"),

@@ -18,11 +18,11 @@ from train.data.glue import TASKS
 from train.options.command import parse, parse_command
 from train.options.config import RunConfig, options
 from train.options.flags import make_parser
-from train.options.recipes import CUSTOM_DATA, RECIPES, paper_scores
+from train.options.recipes import RECIPES, TABLE, paper_scores
 from train.output.screen import advice, show_result
 
 GRIDS = {"table1", "table2", "ablation_table3", "study"}  # whose tests are those of grids
-FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in GRIDS)
+FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in (*GRIDS, TABLE))
 Parse = Callable[..., RunConfig]
 
 
@@ -149,7 +149,7 @@ def test_a_recipe_with_a_mistake_is_refused(bert: Parse, recipe: Callable[[str],
 
 
 def test_a_recipe_that_is_not_there_is_refused_with_what_is_accepted(bert: Parse, tmp_path: Path):
-    with pytest.raises(ValueError, match="none.toml': no such file; accepted: paper, fast, or a TOML file"):
+    with pytest.raises(ValueError, match="none.toml': no such file; accepted: paper, table, fast, or a TOML file"):
         bert("--recipe", str(tmp_path / "none.toml"))
     with pytest.raises(ValueError, match=str(tmp_path)):
         bert("--recipe", str(tmp_path))
@@ -172,15 +172,12 @@ def test_every_task_has_a_recipe_for_either_encoder_that_chooses_as_its_authors_
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(bert: Parse, path: Path):
-    if path.parent == RECIPES and path.stem in (*TASKS, CUSTOM_DATA):
+    if path.parent == RECIPES and path.stem in TASKS:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         assert set(values) == set(NAMED)
         for section in values.values():
-            said = {"learning_rate", "epochs", "batch_size", "max_length"} | (
-                {"best_by"} if path.stem in TASKS else set()
-            )
-            assert said <= set(section)
-            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics if path.stem in TASKS else ())
+            assert {"learning_rate", "epochs", "batch_size", "max_length", "best_by"} <= set(section)
+            assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics)
     else:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
         config = bert("--recipe", str(path), task="sst2")

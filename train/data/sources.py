@@ -108,6 +108,14 @@ def present_files(folder: Path, split: str) -> list[Path]:
     return []
 
 
+def row_count(data: str, split: str) -> int:
+    """How many rows the training split of a table has; raises as reading them does."""
+    if data.startswith(ON_HUB):
+        return _load_hub(*repository(data), split)[0].num_rows
+    paths = split_files(Path(data), split) if os.path.isdir(data) else [Path(data)]
+    return sum(len(part) for path in paths for part in table.parts(path))
+
+
 class Unreachable(ValueError):
     """A data set is not in the cache, and the hub cannot be reached."""
 

@@ -17,12 +17,13 @@ from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import make_method, register
 from adakron_jax.splice import Method
 from train.data.glue import SUITES, TASKS
-from train.data.sources import is_table, table_name
+from train.data.sources import is_table, row_count, table_name
+from train.data.splits import share
 from train.options.config import RunConfig, options, typed
 from train.options.flags import make_parser
 from train.options.launch import OF_METHOD, SELECTION, VARIED, Launch
 from train.options.model import Pretrained
-from train.options.recipes import CUSTOM_DATA, NAMES, load_toml, read_file, read_recipe
+from train.options.recipes import NAMES, TABLE, load_toml, read_file, read_recipe
 
 _SHORT = {"learning_rate": "lr"}  # in a cell's name
 
@@ -78,11 +79,14 @@ def parse_command(argv: Sequence[str]) -> Command:
     return command_of(given, words)
 
 
-def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}) -> Command:
+def command_of(
+    given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}, sizes: Mapping[str, int] = {}
+) -> Command:
     """As `parse_command`, from values of the fields of RunConfig and Launch, lists of what may vary.
 
     Args:
       words: of fields of the methods, as they are on a command line.
+      sizes: of tables that are in no file, rows by name.
     """
     values = (read_grid(Path(given["grid"])) if given.get("grid") else {}) | dict(given)
     values |= {name: tuple(values[name]) for name in ("text", "label", "select", "select_seed") if name in values}
@@ -93,15 +97,16 @@ def command_of(given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}
     # Of no folds there is one run all the same, which refuses them.
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
-    name = values.get("recipe", RunConfig.recipe)
+    name = values.setdefault("recipe", TABLE if "text" in values else RunConfig.recipe)
     recipe = {} if name in NAMES else read_file(Path(name))
     values["model"] = absolute(({"model": RunConfig.model} | recipe | values)["model"])
     if values.get("init_from"):
         values["init_from"] = os.path.abspath(values["init_from"])
     model = Pretrained(values["model"])
+    rows = training_rows(values, sizes) if "text" in values and name in NAMES else 0
     runs = []
     for task, (method, fields, setting) in itertools.product(tasks, methods):
-        recipe = read_recipe(name, CUSTOM_DATA if "text" in values else task, model.encoder, method.name)
+        recipe = read_recipe(name, TABLE if "text" in values else task, model.encoder, method.name, rows)
         made = make_method(method.name, recipe.pop(method.name, {}) | fields)
         for fold, seed in itertools.product(folds, seeds):
             chosen: dict[str, Any] = {"task": task, "seed": seed, "fold": fold, "method": made}
@@ -154,6 +159,20 @@ def _one_by_one(words: Mapping[str, Sequence[str]], select: Sequence[str]) -> li
     """The words of a method's fields, once for every value of those that are selected."""
     several = [[[word] for word in said] if OF_METHOD + name in select else [said] for name, said in words.items()]
     return [dict(zip(words, chosen, strict=True)) for chosen in itertools.product(*several)]
+
+
+def training_rows(values: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
+    """About how many rows of a table train, less the shares that are drawn from them; 0 where nothing asks for it."""
+    if not {"learning_rate", "epochs", "batch_size"} - values.keys():
+        return 0
+    data = values.get("data", RunConfig.data)
+    if data in ("hub", "mini"):
+        return 0  # which no table is called
+    rows = sizes[data] if data in sizes else row_count(data, values.get("train_split", RunConfig.train_split))
+    shares = (values.get(name, "none") for name in ("validation", "test"))
+    kept = rows * (1 - sum(share(said) for said in shares))
+    limit = values.get("limit_train", RunConfig.limit_train)
+    return round(kept) if limit == "all" else min(round(kept), limit)
 
 
 def read_tasks(values: dict[str, Any]) -> list[str]:

@@ -61,7 +61,8 @@ class RunConfig:
     seed: int = option(0, "of the initialisation, the data order and dropout", EVERYDAY, grid=True, together=True)
     method: Method = option(AdaKron(), "how to fine-tune", EVERYDAY, grid=True, recipe=False)
     recipe: str = option(
-        "paper", "paper, fast (a tenth of the epochs, at least 3), or a TOML file of these flags", EVERYDAY,
+        "paper", "paper; table, of a table of your own, whose values follow its size; fast (a tenth of the epochs, at "
+        "least 3); or a TOML file of these flags", EVERYDAY,
         numbers=False, recipe=False,
     )  # fmt: skip
     epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
@@ -217,7 +218,7 @@ class RunConfig:
         """The configuration that `dumps` wrote, for the file in a folder; ValueError says what none can be."""
         values = tomllib.loads(text)
         try:
-            method, hints = from_table(values.pop("method"), where), typing.get_type_hints(cls)
+            method, hints = from_table(dict(values.pop("method")), where), typing.get_type_hints(cls)
             values = {key: typed(key, value, hints[key]) for key, value in values.items()}
             return cls(**values, method=method)
         except KeyError as error:

@@ -10,6 +10,7 @@ from adakron_jax.flags import Parser, add_method_fields, choices
 from adakron_jax.splice import Method
 from train.options.config import RunConfig, word_of
 from train.options.launch import Launch
+from train.options.recipes import BY_RECIPE, described_table
 
 
 def make_parser() -> Parser:
@@ -37,6 +38,11 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
     text = known.text
     if kind is Method:
         text, default, kind = choices(), field.default.name, str
+    if field.name == "recipe":
+        text = f"{text}. Of a table, {described_table()}"
+        default = "paper, of a table table"
+    if field.name in BY_RECIPE:
+        default = "the recipe's"
     several = known.grid or isinstance(default, tuple)
     if isinstance(default, tuple):
         kind, default = typing.get_args(kind)[0], " ".join(map(str, default))

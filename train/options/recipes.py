@@ -12,8 +12,10 @@ from train.options.config import RunConfig, options, typed
 
 _TRAIN = Path(__file__).parents[1]
 RECIPES = next(path for path in (_TRAIN.parent / "configs", _TRAIN / "configs") if path.is_dir())
-NAMES = ("paper", "fast")  # all others are files
-CUSTOM_DATA = "custom_data"  # the recipe for custom data
+TABLE = "table"  # the recipe for custom data
+NAMES = ("paper", TABLE, "fast")  # all others are files
+WIDTH = 384  # of the encoder that the learning rates of `table` are for; a wider one takes less in proportion
+BY_RECIPE = ("epochs", "batch_size", "learning_rate")  # what every recipe here says
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
@@ -23,30 +25,59 @@ def family(encoder: EncoderConfig) -> str:
     return "bert-base" if encoder.model_type == BERT_BASE.model_type else "roberta-large"
 
 
-def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str) -> dict[str, Any]:
+def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str, rows: int = 0) -> dict[str, Any]:
     """The values of a recipe: the task's for the kind of encoder, then the method's; or those of a TOML file.
 
     Args:
-      task: one of GLUE's, or CUSTOM_DATA.
+      task: one of GLUE's, or TABLE.
+      rows: of a table, how many train.
 
     Raises:
       ValueError: there is no such recipe, or it has unknown keys.
     """
     if recipe not in NAMES:
         return _of_method(read_file(Path(recipe)), method)
-    values = _of_method(read_file(RECIPES / f"{task}.toml", family(encoder)), method)
+    if recipe != "fast" and (recipe == TABLE) != (task == TABLE):
+        accepted = f"{TABLE}, fast, or a TOML file, of a table" if task == TABLE else "paper, fast, or a TOML file"
+        raise ValueError(f"recipe is {recipe!r}; accepted: {accepted}")
     overlay = RECIPES / "methods" / f"{method}.toml"
-    if overlay.is_file():
-        values |= _of_method(read_file(overlay), method)
+    of_method = _of_method(read_file(overlay), method) if overlay.is_file() else {}
+    if task == TABLE:
+        values = table_recipe(rows, encoder)
+        values |= {key: value for key, value in of_method.items() if key not in ("epochs", "batch_size")}
+    else:
+        values = _of_method(read_file(RECIPES / f"{task}.toml", family(encoder)), method) | of_method
     if recipe == "fast":
         values["epochs"] = min(values["epochs"], max(FAST_EPOCHS, round(values["epochs"] / FAST)))
     return values
 
 
+def table_recipe(rows: int, encoder: EncoderConfig) -> dict[str, Any]:
+    """Learning rate, epochs, batch size and length for a table of so many training rows."""
+    sizes = load_toml(RECIPES / f"{TABLE}.toml")["sizes"]
+    values = {key: value for key, value in _size_of(rows, sizes).items() if key != "rows"}
+    values["learning_rate"] *= min(1.0, WIDTH / encoder.hidden_size)
+    return values | {"max_length": min(RunConfig.max_length, encoder.max_length)}
+
+
+def _size_of(rows: int, sizes: list[dict[str, Any]]) -> dict[str, Any]:
+    return next((size for size in sizes if rows <= size.get("rows", rows)), sizes[-1])
+
+
+def described_table() -> str:
+    """What `--help` says of the recipe for tables."""
+    lines = (
+        f"{'up to ' + format(size['rows'], ',') if 'rows' in size else 'more'} training rows: learning rate "
+        f"{size['learning_rate']:g}, {size['epochs']} epochs, batches of {size['batch_size']}"
+        for size in load_toml(RECIPES / f"{TABLE}.toml")["sizes"]
+    )
+    return f"{'; '.join(lines)}; learning rates are for encoders {WIDTH} wide, wider ones take less in proportion"
+
+
 def read_file(path: Path, section: str = "") -> dict[str, Any]:
     """The values of a recipe's file, with a table of fields for some methods; ValueError names a mistake in it."""
     if not path.exists():
-        raise ValueError(f"recipe {str(path)!r}: no such file; accepted: paper, fast, or a TOML file")
+        raise ValueError(f"recipe {str(path)!r}: no such file; accepted: {', '.join(NAMES)}, or a TOML file")
     values = load_toml(path)
     values = values[section] if section else values
     values.pop("published", None)

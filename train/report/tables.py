@@ -15,7 +15,7 @@ from adakron_jax.splice import Method
 from train.data.glue import SUITES
 from train.data.task import metric_of
 from train.options.config import RunConfig
-from train.options.recipes import CUSTOM_DATA, family, paper_encoder, published_scores, read_recipe
+from train.options.recipes import TABLE, family, paper_encoder, published_scores, read_recipe
 from train.output.selection import Choice
 from train.report.runs import Column, Repeat, Run
 
@@ -165,7 +165,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
         sizes.setdefault((keys[-1], config.task, config.fold), set()).update({run.examples} - {None})
     for run, key in zip(runs, keys, strict=True):
         config = run.config
-        ways = departures(config, encoders.get(config.model, BERT_BASE), run.choice)
+        ways = departures(config, encoders.get(config.model, BERT_BASE), run.examples or 0, run.choice)
         if len(sizes[key, config.task, config.fold]) > 1:  # the split's file was another one in between
             ways["train_examples"] = run.examples
         departs = tuple(ways.items())
@@ -185,15 +185,19 @@ def _only(known: Iterable[str]) -> str:
     return "unknown" if others else first
 
 
-def departures(config: RunConfig, encoder: EncoderConfig, choice: Choice | None = None) -> dict[str, Any]:
-    """Where a run's settings are not those of the named recipe for its task and method, else of the paper's.
+def departures(config: RunConfig, encoder: EncoderConfig, rows: int, choice: Choice | None = None) -> dict[str, Any]:
+    """Where a run's settings are not those of the named recipe for its task and method, else of the default one.
 
     What was selected, and what a selection decides itself, is no departure.
+
+    Args:
+      rows: of a table, how many trained.
     """
-    recipe = config.recipe if config.recipe in ("paper", "fast") else "paper"
+    default = TABLE if config.custom_data else "paper"
+    recipe = config.recipe if config.recipe in (default, "fast") else default
     known = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    task = CUSTOM_DATA if config.custom_data else config.task
-    known |= {"recipe": "paper"} | read_recipe(recipe, task, encoder, config.method.name)
+    task = TABLE if config.custom_data else config.task
+    known |= {"recipe": default} | read_recipe(recipe, task, encoder, config.method.name, rows)
     values = {"recipe": recipe} | {name: getattr(config, name) for name in SETTINGS}
     decided = (*choice.fields, *_DECIDED) if choice else ()
     return {name: value for name, value in values.items() if value != known[name] and name not in decided}
