@@ -11,14 +11,17 @@ so that the down-projection has d (r1 + r2) weights instead of d r1 r2.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import dot_general
+from adakron_jax.encoders.matmul import dot_general, matmul
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
 
@@ -87,7 +90,7 @@ class KronAdapter(nn.Module):
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
         x = h if self.place == "sequential" else context["norm"](h + context["residual"])
-        first, *others = (self.down(number, width, context)(x) for number, width in enumerate(self.factors, start=1))
+        first, *others = self.down(x, context)
         z = functools.reduce(kron, others, first)
         return self.dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
 
@@ -95,10 +98,24 @@ class KronAdapter(nn.Module):
         normal = nn.initializers.normal(0.02)
         return nn.Dense(features, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
-    def down(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
-        """The down-projection of one factor."""
+    def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
+        """The factors, by one matmul for all: its backward pass reads and writes what is large once."""
         del context
-        return self.dense(width, f"down_{number}")
+        shapes = [(x.shape[-1], width) for width in self.factors]
+        parameters = [Projection(shape, name=f"down_{number}")() for number, shape in enumerate(shapes, start=1)]
+        x, kernel, bias = promote(x, *(jnp.concatenate(x, -1) for x in zip(*parameters, strict=True)), dtype=self.dtype)
+        return jnp.split(matmul(x, kernel) + bias, list(itertools.accumulate(self.factors))[:-1], axis=-1)
+
+
+class Projection(nn.Module):
+    """A dense layer's parameters."""
+
+    shape: tuple[int, int]
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), self.shape)
+        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:])
 
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:

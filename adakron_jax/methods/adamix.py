@@ -66,10 +66,13 @@ class MixedAdapter(KronAdapter):
     experts: int = 4
     mixed: tuple[int, ...] = (1,)
 
-    def down(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
-        if number not in self.mixed:
-            return super().down(number, width, context)
+    def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
+        return [self.factor(number, width, context)(x) for number, width in enumerate(self.factors, start=1)]
+
+    def factor(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
         name = "down" if len(self.factors) == 1 else f"down_{number}"
+        if number not in self.mixed:
+            return self.dense(width, name)
         return Experts(width, self.experts, context["deterministic"], self.dtype, name=name)
 
 
