@@ -4,6 +4,7 @@ import math
 import typing
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from adakron_jax.params import flatten, unflatten
 
 MAX_GRAD_NORM = 1.0
+SMALL = 2**16  # elements of a leaf that is joined to others: a kernel for each of a hundred leaves costs more
 
 
 @typing.no_type_check  # jax builds it of shapes and shardings too
@@ -49,10 +51,23 @@ def _is_bias_or_norm(path: str) -> bool:
     return path.endswith("bias") or "norm/" in path
 
 
+def norm(grads: Any) -> Float[Array, ""]:
+    """The norm of all gradients together."""
+    leaves = jax.tree.leaves(grads)
+    joined = jnp.concatenate([jnp.zeros(0, leaves[0].dtype), *(leaf.ravel() for leaf in leaves if leaf.size <= SMALL)])
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in (joined, *(leaf for leaf in leaves if leaf.size > SMALL))))
+
+
+def clipped(grads: Any) -> Any:
+    """The gradients, scaled down where their norm is above the greatest."""
+    scale = MAX_GRAD_NORM / jnp.maximum(norm(grads), MAX_GRAD_NORM)
+    return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), grads)
+
+
 def adamw(weight_decay: float) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) with the authors' constants, after clipping by the global norm of the
     gradients, which are those of the trained parameters only. Its updates are for a learning rate of 1."""
     return optax.chain(
-        optax.clip_by_global_norm(MAX_GRAD_NORM),
+        optax.stateless(lambda grads, params: clipped(grads)),
         optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decays),
     )

@@ -20,7 +20,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.precision import of_matmuls
 from adakron_jax.splice import is_added
-from train.engine.optim import LinearSchedule
+from train.engine.optim import LinearSchedule, norm
 from train.engine.sharding import Shardings
 
 Losses = Callable[[Array, Array], Array]  # of a problem: from logits and targets to each example's
@@ -100,7 +100,7 @@ def train_step(
     loss, grads = shardings.sum_of_shards(differentiate, state.trainable, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     learning_rate = state.schedule(state.step)
-    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate}
+    metrics = {"loss": loss, "grad_norm": norm(grads), "learning_rate": learning_rate}
     trainable = optax.apply_updates(state.trainable, optax.tree.scale(learning_rate, updates))
     return dataclasses.replace(state, step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
