@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import pandas
@@ -55,10 +54,10 @@ def ask(body: dict) -> list:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 found = json.load(answer)
                 return found[0] if isinstance(found[0], list) else found
-        except urllib.error.HTTPError:
-            raise
-        except OSError:  # it has not started yet
-            time.sleep(0.5)
+        except OSError as error:
+            if getattr(error, "code", 503) != 503:
+                raise
+            time.sleep(0.5)  # it has not started, or still compiles
     raise TimeoutError("the server does not answer")
 
 
