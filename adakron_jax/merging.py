@@ -139,7 +139,7 @@ def merge_adapters(
         raise ValueError(f"adapters is {names}; accepted: two or more")
     weights = tuple(weights) or (1 / len(names),) * len(names)
     if len(weights) != len(names):
-        raise ValueError(f"weights are {len(weights)}, and the adapters {len(names)}; accepted: as many")
+        raise ValueError(f"weights are {len(weights)}, and the adapters {len(names)}; accepted: one for each adapter")
     if rank < 0:
         raise ValueError(f"rank is {rank}; accepted: at least 0, which is the default")
     way = Way(how, weights, density, seed)

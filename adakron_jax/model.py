@@ -196,7 +196,7 @@ def save_adapter(
         named = (said.labels or 1) if labels is None else labels
         said = of_labels(named, said.name if problem is None else problem, said)
     if said.outputs != model.num_labels:
-        raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: as many")
+        raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: {model.num_labels}")
     given = {"task": task, "max_length": max_length, "scores": None if scores is None else dict(scores)}
     card = dataclasses.replace(
         model.card,

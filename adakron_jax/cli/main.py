@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adakron_jax import streams
+from adakron_jax import __version__, streams
 from adakron_jax.flags import Parser, import_named, unknown_argument
 from adakron_jax.methods.outside import trust
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] in PROGRAM:
         return _of_program(PROGRAM[argv[0]][0]).main(argv[1:])
     parser = Parser(prog="adakron", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"adakron {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = {name: subparsers.add_parser(name, help=text) for name, (_, text) in PROGRAM.items()}
     commands |= {name: subparsers.add_parser(name, help=text) for name, text in COMMANDS.items()}

@@ -1,5 +1,7 @@
 """`push`: an adapter to the hub, with a model card."""
 
+import os
+import sys
 from typing import Any
 
 from adakron_jax.flags import Parser, add_trust_flag
@@ -13,7 +15,12 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax.hub.adapters import push
+    from adakron_jax.adapter import read_card
+    from adakron_jax.hub.adapters import CARD, locate_adapter, push
 
+    base = read_card(locate_adapter(given["run"]) / CARD).base
+    if os.path.isabs(base):
+        said = "a folder that is on this machine alone; the path is uploaded, and others have to give --model"
+        print(f"adakron: warning: the adapter's encoder is {base}, {said}", file=sys.stderr)
     print(push(given["run"], given["repository"], given.get("private", False)))
     return 0

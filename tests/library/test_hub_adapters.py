@@ -1,5 +1,6 @@
 """Adapters to the hub and back: the commands in a process of their own, against a server on this machine."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from adakron_jax import adapter
+from adakron_jax.cli.main import main
 from tests.library.test_adapter import CARD, assert_same_bits, random_tree
 from tests.support.hub_server import HubServer
 
@@ -133,6 +135,15 @@ def test_an_interrupted_upload_changes_nothing_and_the_same_command_goes_on(run:
         server.interruptions = 1  # which the client overcomes by itself
         assert commands(server.endpoint, tmp_path, ["push", str(run), NAME], **token)[0][0] == 0
         assert set(server.repositories[NAME]) == {"adapter.json", "adapter.safetensors", "README.md"}
+
+
+def test_an_encoder_that_is_a_folder_here_is_said_before_it_is_pushed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = dataclasses.replace(CARD, base=str(tmp_path / "bert"))
+    adapter.save(tmp_path / "adapter", random_tree(card), card)
+    assert main(["push", str(tmp_path / "adapter"), "reviews"]) == 2
+    assert f"warning: the adapter's encoder is {card.base}, a folder that is on this" in capsys.readouterr().err
 
 
 def test_what_has_no_token_no_access_or_no_adapter_is_refused(run: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ OTHERS: dict[str, tuple[Method, dict[str, Any]]] = {
         ("method", "", "method: method is IA3("),
         ("base", "", "base: trained on"),
         ("nothing", "", "nothing: no adapter there"),
-        ("a", "--weights 1", "weights are 1, and the adapters 2; accepted: as many"),
+        ("a", "--weights 1", "weights are 1, and the adapters 2; accepted: one for each adapter"),
         ("a", "--weights 1 nan", "weights is (1.0, nan); accepted: finite numbers"),
         ("a", "--weights 1 -1", "weights is (1.0, -1.0); accepted where leaves are averaged: a sum above 0"),
         ("a", "--how mean", "how is 'mean'; accepted: linear, ties, dare, svd"),
