@@ -52,7 +52,7 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
     return kind.of_count(labels) if isinstance(labels, int) else kind.of_names(labels)
 
 
-def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:
+def infer(table: Table, columns: Sequence[str], name: str = "auto", **tags: str) -> Problem:
     """What a table's label columns ask for.
 
     Lists of a tag for each word, or of spans of the text, are of tokens; several columns, or other lists in one, are
@@ -62,6 +62,7 @@ def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:
 
     Args:
       name: `auto`, or of the kind that it has to be.
+      tags: fields of `Tokens` that a table does not tell: `scheme`, `pieces`.
 
     Raises:
       ValueError: a column is missing, a cell is empty or of another kind, or there is but one label.
@@ -77,4 +78,9 @@ def infer(table: Table, columns: Sequence[str], name: str = "auto") -> Problem:
                 raise ValueError(f"{table.at(row)}: {columns[0]} is empty; accepted: a label in every row")
     if kind is None:
         kind = next(kind for kind in _ASKED if kind.suits(table, columns))
+    if kind is Tokens:
+        return Tokens.infer(table, columns, **tags)
+    for name, value in tags.items():
+        if value != getattr(Tokens, name):
+            raise ValueError(f"{name} is {value!r}, and {' '.join(columns)} has labels of texts; accepted: with tags")
     return kind.infer(table, columns)

@@ -15,7 +15,7 @@ from adakron_jax.data.sentences import Sentences, cells
 from adakron_jax.data.table import Table, printable
 from adakron_jax.entities import scores as scoring
 from adakron_jax.entities.decode import DECODES, decode
-from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, word_offsets
+from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, on_all_pieces, word_offsets
 from adakron_jax.entities.ragged import Ragged
 from adakron_jax.entities.spans import Entity, entities, spans
 from adakron_jax.entities.tagged import Tagged
@@ -40,9 +40,13 @@ class Tokens(Named):
 
     Attributes:
       decode: how logits become tags: `viterbi` or `argmax`.
+      scheme: of a table's tags: `auto`, or `words`, in which each word's tag is the kind of an entity by itself.
+      pieces: which of a word's pieces have its label in training: `first` or `all`.
     """
 
     decode: str = "viterbi"
+    scheme: str = "auto"
+    pieces: str = "first"
 
     def __post_init__(self):
         super().__post_init__()
@@ -91,18 +95,22 @@ class Tokens(Named):
         return all(isinstance(x, list) and isinstance(y, list) and len(x) == len(y) for x, y in pairs)
 
     @classmethod
-    def infer(cls, table: Table, columns: Sequence[str]) -> "Tokens":
+    def infer(cls, table: Table, columns: Sequence[str], scheme: str = "auto", pieces: str = "first") -> "Tokens":
         """The kinds of the tags, in order; ValueError if they are of no scheme, or name no kind."""
         (column,) = columns
         tagged = _tagged(table, columns)
+        if scheme == "words":
+            tags = {tag for sentence in tagged.tags for tag in sentence}
+            return cls((*({OUTSIDE} & tags), *to_bio(sorted(tags - {OUTSIDE}), scheme)), scheme=scheme, pieces=pieces)
         try:
             scheme_of(tagged.tags)
         except ValueError as error:
-            raise ValueError(f"{table.origin}: {column} has the {error}") from None
+            message = f"{table.origin}: {column} has the {error}; scheme words takes each tag as a kind"
+            raise ValueError(message) from None
         kinds = {parted(tag)[1] for sentence in tagged.tags for tag in sentence if tag != OUTSIDE}
         if not kinds:
             raise ValueError(f"{table.origin}: {column} has no entity; accepted: at least one")
-        return cls(labels_of(sorted(kinds)))
+        return cls(labels_of(sorted(kinds)), pieces=pieces)
 
     def targets(
         self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
@@ -111,7 +119,7 @@ class Tokens(Named):
         codes, ends = [], [0]
         for row, sentence in enumerate(_tagged(table, columns).tags):
             try:
-                codes += self.tags.codes(sentence)
+                codes += self.tags.codes(to_bio(sentence, self.scheme) if self.scheme == "words" else sentence)
             except ValueError as error:
                 raise ValueError(f"{table.at(row)}: {column} has the kind {error}") from None
             ends.append(len(codes))
@@ -120,7 +128,7 @@ class Tokens(Named):
     def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
         """The scheme of the tags, and what was mended in reading them."""
         tagged = _tagged(table, columns)
-        scheme = scheme_of(tagged.tags)
+        scheme = self.scheme if self.scheme == "words" else scheme_of(tagged.tags)
         yield f"note: tags are read as {scheme}"
         if scheme == "BIO" and (count := sum(mended(sentence, to_bio(sentence)) for sentence in tagged.tags)):
             yield f"note: {count:,} entities begin with I-, and are read as if with B-"
@@ -184,6 +192,7 @@ class Tokens(Named):
 
     def standardize(self, targets: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
         """Of each token the label of its code."""
+        targets = on_all_pieces(targets) if self.pieces == "all" else targets
         label = self.tags.label[targets.clip(0)]
         return np.where((targets >= 0) & (label >= 0), label, NONE).astype(np.int32)
 

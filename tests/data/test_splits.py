@@ -162,3 +162,15 @@ def test_parts_that_cannot_be_are_refused(problem: Problem, labels: list[float],
     sets = {"train": examples(labels)} | ({} if drawing.draws else {"validation": examples(labels)})
     with pytest.raises(ValueError, match=message):
         draw_splits(task(problem), sets, drawing)
+
+
+def test_documents_fall_to_one_part_as_a_whole():
+    problem, codes = make("classification", ("a", "b")), np.arange(60) % 2
+    documents = np.repeat(np.arange(12), 5)
+    held = hold_out(problem, codes, 0.25, 0, documents)
+    assert held.sum() == 15
+    folds = [hold_fold(problem, codes, 3, fold, 0, documents) for fold in (1, 2, 3)]
+    assert np.sum(folds, axis=0).tolist() == [1] * 60
+    assert all(fold.sum() == 20 for fold in folds)
+    for part in (held, *folds):
+        assert all(len(set(part[documents == number])) == 1 for number in range(12))

@@ -76,6 +76,18 @@ def test_a_folders_own_validation_split_chooses_and_a_named_one_is_scored(loader
     ]
 
 
+def test_documents_of_tagged_words_stay_together_and_all_pieces_may_have_labels(loader: Loader, tmp_path: Path):
+    sentence = "Annabella\tB-person\nlives\tO\n\n"
+    (tmp_path / "a.conll").write_text("".join(f"-DOCSTART-\tO\n\n{sentence * 3}" for _ in range(10)))
+    given = {"data": str(tmp_path / "a.conll"), "text": ("text",), "label": ("label",), "validation": "0.2"}
+    first, whole = (loader.dataset(config(**given, task="a", label_pieces=which)) for which in ("first", "all"))
+    rows = first.rows["validation"]
+    assert len(rows) == 6
+    assert {(row - 1) // 3 * 3 + 1 for row in rows} | {(row - 1) // 3 * 3 + 3 for row in rows} <= set(rows)
+    assert (first.train.labels >= 0).sum() == 48 < (whole.train.labels >= 0).sum()
+    assert (first.validation["validation"].labels == whole.validation["validation"].labels).all()
+
+
 def test_classes_may_weigh_the_same(loader: Loader):
     parts = loader.splits(config(task="cola", data="mini", class_weights="balanced"))
     weights = [parts.train.weights[parts.train.labels == code].sum() for code in (0, 1)]

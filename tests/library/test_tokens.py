@@ -70,6 +70,27 @@ def test_the_head_learns_labels_of_codes_and_nothing_where_there_is_none():
     assert problem.standardize(targets).tolist() == [NONE, 0, NONE, 1, 2, NONE]
 
 
+def test_all_pieces_of_a_word_may_learn_its_label():
+    targets = np.array([NONE, 1, CONTINUES, 2, CONTINUES, 0, CONTINUES, NONE], np.int32)
+    assert Tokens(LABELS, pieces="all").standardize(targets).tolist() == [NONE, 1, 2, 2, 2, 0, 0, NONE]
+
+
+def test_tags_without_prefixes_may_be_kinds_of_words():
+    rows = table([["a", "dog", "house"], ["O", "runs"]], [["DET", "NOUN", "NOUN"], ["I", "VERB"]])
+    problem = problems.infer(rows, ("tags",), "tokens", scheme="words")
+    assert problem.labels == ("B-DET", "B-I", "B-NOUN", "B-VERB")
+    assert list(problem.respelled(rows, ("tags",))) == ["note: tags are read as words"]
+    targets = problem.targets(rows, ("tags",))
+    assert targets.values.tolist() == [1, 5, 5, 3, 7]
+    logits = np.full((5, 4), -4.0, np.float32)
+    logits[np.arange(5), [0, 2, 2, 1, 3]] = 4
+    assert problem.scores(targets, problem.predict(targets.like(logits)))["entity_f1"] == 1
+    with pytest.raises(ValueError, match="tag 'DET'; accepted: .*; scheme words takes each tag as a kind"):
+        problems.infer(rows, ("tags",), "tokens")
+    with pytest.raises(ValueError, match="^scheme is 'words', and tags has labels of texts; accepted: with tags$"):
+        problems.infer(table(["a", "b"], ["x", "y"]), ("tags",), scheme="words")
+
+
 def test_an_assessment_tells_errors_apart_and_marks_them_in_the_text():
     problem = Tokens(LABELS)
     targets = Ragged(np.array([1, 2, 0, 3, 3], np.int32), np.array([0, 4, 5, 5]))

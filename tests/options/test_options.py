@@ -419,7 +419,7 @@ def test_every_field_that_decides_numbers_makes_a_difference(name: str):
         "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
         "resume": "must", "text": ("b",), "label": ("b",), "problem": "regression", "validation": "0.2", "test": "0.2",
         "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean", "quoting": True,
-        "evaluate_once": 1, "score_test": False,
+        "evaluate_once": 1, "score_test": False, "scheme": "words", "label_pieces": "all",
     }  # fmt: skip
     config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))

@@ -31,6 +31,7 @@ class CustomData:
       train: the split to train on.
       validation, test: a split or a file; empty where that split is drawn, or there is none.
       quoting: whether quotes in a tsv enclose fields, as they do in csv.
+      scheme, label_pieces: of tags, as `Tokens` has them.
 
     Raises:
       ValueError: there are not one or two columns of texts, or a column has two uses.
@@ -45,6 +46,8 @@ class CustomData:
     validation: str = ""
     test: str = ""
     quoting: bool = False
+    scheme: str = "auto"
+    label_pieces: str = "first"
 
     def __post_init__(self):
         if len(self.texts) not in (1, 2):
@@ -74,7 +77,7 @@ def load(custom: CustomData, given: Mapping[str, Table] = {}) -> tuple[Task, dic
     ):
         others = ", ".join(map(repr, unused))
         say(f"warning: {printable(custom.data)} has {others} too, unused; --validation and --test name splits")
-    problem = infer(rows["train"], custom.label, custom.problem)
+    problem = infer(rows["train"], custom.label, custom.problem, scheme=custom.scheme, pieces=custom.label_pieces)
     if (size := sum(map(len, problem.labels))) > MOST_JSON // 8:
         raise ValueError(
             f"{printable(custom.data)}: names of {len(problem.labels):,} labels have {size:,} letters; accepted: at "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem
@@ -74,11 +74,14 @@ class Splits:
         return {"rows": self.rows, "repeated_from_train": self.repeated}
 
 
-def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> Splits:
+def draw_splits(
+    task: Task, sets: Mapping[str, Examples], drawing: Drawing, documents: Int[np.ndarray, " examples"] | None = None
+) -> Splits:
     """Draws the parts that come from the training set, and fits a regression's unit to what is left of it.
 
     Args:
       sets: `train`, and those of the task's splits that are not drawn.
+      documents: of each training row, the number of its document, which then falls to one part as a whole.
 
     Raises:
       ValueError: the shares leave nothing, a part is empty, there are fewer training rows than classes, or all targets
@@ -89,16 +92,18 @@ def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> S
         raise ValueError(f"{shares} of the rows; accepted: less than all of them together")
     whole, rows = sets["train"], {}
     targets, left, held = task.problem.targets_of(whole), np.arange(whole.count), dict(sets)
+    of = np.arange(whole.count) if documents is None or len(set(documents.tolist())) < 2 else documents
     if drawing.test:
         (name,) = task.test_splits
-        left, rows[name] = _apart(left, hold_out(task.problem, targets, drawing.test, drawing.seed))
+        left, rows[name] = _apart(left, hold_out(task.problem, targets, drawing.test, drawing.seed, of))
     if drawing.draws:
         (name,) = task.dev_splits
         remaining = targets[left]
         if drawing.folds > 1:
-            mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed)
+            mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed, of[left])
         else:
-            mask = hold_out(task.problem, remaining, drawing.validation * whole.count / len(left), drawing.seed)
+            share_left = drawing.validation * whole.count / len(left)
+            mask = hold_out(task.problem, remaining, share_left, drawing.seed, of[left])
         left, rows[name] = _apart(left, mask)
     for name, taken in rows.items():
         if not len(taken):
@@ -130,8 +135,12 @@ def draw_splits(task: Task, sets: Mapping[str, Examples], drawing: Drawing) -> S
     )
 
 
-def hold_out(problem: Problem, targets: Any, share: float, seed: int) -> Bool[np.ndarray, " examples"]:
-    """Which rows go into a part of so large a share, about the same share of every stratum."""
+def hold_out(
+    problem: Problem, targets: Any, share: float, seed: int, documents: Int[np.ndarray, " examples"] | None = None
+) -> Bool[np.ndarray, " examples"]:
+    """Which rows go into a part of so large a share, about the same share of every stratum; documents as a whole."""
+    if documents is not None and (at := _by_document(documents, seed)) is not None:
+        return _leaving_each(problem, targets, at < share, documents)
     order, rng = _by_stratum(problem, targets, seed)
     steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
     held = np.zeros(len(order), bool)
@@ -139,12 +148,32 @@ def hold_out(problem: Problem, targets: Any, share: float, seed: int) -> Bool[np
     return _leaving_each(problem, targets, held)
 
 
-def hold_fold(problem: Problem, targets: Any, folds: int, fold: int, seed: int) -> Bool[np.ndarray, " examples"]:
-    """Which rows are in one of so many folds, counted from 1; every row is in one."""
+def hold_fold(
+    problem: Problem,
+    targets: Any,
+    folds: int,
+    fold: int,
+    seed: int,
+    documents: Int[np.ndarray, " examples"] | None = None,
+) -> Bool[np.ndarray, " examples"]:
+    """Which rows are in one of so many folds, counted from 1; every row is in one, and so is every document."""
+    if documents is not None and (at := _by_document(documents, seed)) is not None:
+        return _leaving_each(problem, targets, np.floor(at * folds).astype(int) == fold - 1, documents)
     order, _ = _by_stratum(problem, targets, seed)
     held = np.zeros(len(order), bool)
     held[order[fold - 1 :: folds]] = True
     return _leaving_each(problem, targets, held)
+
+
+def _by_document(documents: Int[np.ndarray, " examples"], seed: int) -> Float[np.ndarray, " examples"] | None:
+    """Of each row, the share of all rows before the middle of its document, in a random order; None if each is one."""
+    _, number, sizes = np.unique(documents, return_inverse=True, return_counts=True)
+    if len(sizes) == len(documents):
+        return None
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    middle = np.empty(len(sizes))
+    middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
+    return (middle / len(documents))[number]
 
 
 def limited(
@@ -171,11 +200,13 @@ def _by_stratum(problem: Problem, targets: Any, seed: int) -> tuple[np.ndarray, 
     return np.lexsort((rng.random(len(targets)), problem.strata(targets))), rng
 
 
-def _leaving_each(problem: Problem, targets: Any, held: np.ndarray) -> np.ndarray:
-    """The mask without a row of every label that would else be in no row that is left."""
+def _leaving_each(
+    problem: Problem, targets: Any, held: np.ndarray, documents: Int[np.ndarray, " examples"] | None = None
+) -> np.ndarray:
+    """The mask without a row, or a document, of every label that would else be in no row that is left."""
     for rows in problem.carriers(targets):
         if len(rows) and held[rows].all():
-            held[rows[0]] = False
+            held[rows[0] if documents is None else documents == documents[rows[0]]] = False
     return held
 
 

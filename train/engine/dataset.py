@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from adakron_jax.data.conll import DOCUMENT
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.plan import SHAPES, Plan, plan
 from adakron_jax.data.table import Table
@@ -112,9 +113,11 @@ class Loader:
 
     def splits(self, config: RunConfig) -> Splits:
         """The examples of each split; ValueError as `dataset`."""
+        documents = None
         if config.custom_data:
             table = custom_data_of(config)
             task, rows = self._custom(table)
+            documents = rows["train"].columns.get(DOCUMENT)
             examples = {name: self._custom_examples(table, name, config.max_length) for name in rows}
         else:
             task, names = TASKS[config.task], _glue_splits(config)
@@ -122,7 +125,7 @@ class Loader:
                 name: self._glue_examples(config.data, task.name, split, config.max_length)
                 for name, split in names.items()
             }
-        return _split(config, task, examples)
+        return _split(config, task, examples, documents)
 
     def count(self, config: RunConfig) -> int:
         """How many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
@@ -196,6 +199,8 @@ def custom_data_of(config: RunConfig) -> CustomData:
         validation=_validation(config) if not drawing_of(config).draws else "",
         test=config.test if config.test != "none" and not share(config.test) else "",
         quoting=config.quoting,
+        scheme=config.scheme,
+        label_pieces=config.label_pieces,
     )
 
 
@@ -233,10 +238,14 @@ def _untokenised(rows: Table, task: Task) -> Examples:
     return dataclasses.replace(examples, tokens=none, token_types=none)
 
 
-def _split(config: RunConfig, task: Task, examples: Mapping[str, Examples]) -> Splits:
+def _split(
+    config: RunConfig, task: Task, examples: Mapping[str, Examples], documents: Sequence[int] | None = None
+) -> Splits:
     if config.test != "none":
         task = dataclasses.replace(task, test_splits={"test": ""})
-    splits = draw_splits(task.holding_out() if config.holds_out else task, examples, drawing_of(config))
+    drawn = task.holding_out() if config.holds_out else task
+    of = None if documents is None else np.array([number or 0 for number in documents])
+    splits = draw_splits(drawn, examples, drawing_of(config), of)
     if not config.score_test:
         splits = dataclasses.replace(splits, task=dataclasses.replace(splits.task, test_splits={}), test={})
     if config.class_weights == "none":

@@ -71,6 +71,13 @@ class RunConfig:
     text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", CUSTOM_DATA)
     label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", CUSTOM_DATA)
     problem: str = option("auto", "what a table's labels ask for; auto looks at them", CUSTOM_DATA, ("auto", *KINDS))
+    scheme: str = option(
+        "auto", "of tags: auto tells BIO, IOB1, IO and BIOES apart; words: each tag is a kind, as parts of speech are",
+        CUSTOM_DATA, ("auto", "words"),
+    )  # fmt: skip
+    label_pieces: str = option(
+        "first", "which of a tagged word's pieces train: the first, or all", CUSTOM_DATA, ("first", "all")
+    )
     test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", CUSTOM_DATA)
     quoting: bool = option(
         False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", CUSTOM_DATA
@@ -151,6 +158,9 @@ class RunConfig:
                     value == word if isinstance(value, str) else known.at_least <= value < math.inf,
                     f"{word and f'{word}, or '}at least {known.at_least}",
                 )
+        for name in ("scheme", "label_pieces"):
+            default = getattr(RunConfig, name)
+            self._check(name, self.custom_data or getattr(self, name) == default, f"{default}, but for a table's tags")
         self._check("quoting", self.custom_data or not self.quoting, "false, but for a table of one's own")
         self._check("seed", 0 <= self.seed < 2**32, "0 to 2**32 - 1")
         self._check("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size {self.batch_size}")
