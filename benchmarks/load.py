@@ -28,6 +28,8 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.bank import AdapterBank
 from adakron_jax.methods.registry import make_method
+from adakron_jax.serving.labels import reply_of
+from adakron_jax.serving.messages import Parameters
 from benchmarks import shapes
 from benchmarks.serving import write_adapters
 
@@ -75,16 +77,20 @@ def own_answers(folders: Sequence[Path], asked: Sequence[str]) -> dict[tuple[int
     bank, answers = AdapterBank(adapter.read_card(folders[0] / "adapter.json").base), {}
     for number, folder in enumerate(folders):
         bank.add(str(number), folder)
+        problem = bank.members[str(number)].card.problem
         for text, prediction in zip(asked, bank.predict([(str(number), text) for text in asked]), strict=True):
-            pairs = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-            answers[number, text] = [{"label": label, "score": score} for label, score in pairs]
+            answers[number, text] = [label.model_dump() for label in reply_of(problem, prediction, Parameters())]
     return answers
 
 
 def agree(left: Answer, right: Answer) -> bool:
     """Whether two answers are the same to within what another batch changes."""
-    scores = {one["label"]: one["score"] for one in right}
-    return len(left) == len(right) and all(abs(scores.get(x["label"], 2) - x["score"]) < CLOSE for x in left)
+
+    def scores(reply: Answer) -> dict[Any, float]:
+        return {tuple(value for name, value in label.items() if name != "score"): label["score"] for label in reply}
+
+    expected = scores(right)
+    return len(left) == len(right) and all(abs(expected.get(x, 2) - score) < CLOSE for x, score in scores(left).items())
 
 
 class Clients:
@@ -250,7 +256,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         base = shapes.locate(args.model, Path(scratch) / "base")
         folder = Path(scratch) / "adapters"
-        sources = write_adapters(folder, base, make_method("adakron", {}), args.adapters)
+        method, entities = make_method("adakron", {}), args.adapters // 4  # a fourth finds entities
+        sources = write_adapters(folder, base, method, args.adapters - entities)
+        sources += write_adapters(folder, base, method, entities, "tokens", first=args.adapters - entities)
         for number in range(args.adapters, args.registered):
             shutil.copytree(sources[number % args.adapters], folder / f"{number}", copy_function=os.link)
         with socket.socket() as free:

@@ -13,11 +13,13 @@ import httpx2
 import pytest
 import uvicorn
 
+from adakron_jax import adapter
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.serving.app import make_app
 from adakron_jax.serving.engine import Engine, make_engine
 from adakron_jax.serving.limits import Limits
-from tests.bank.test_bank import BINARY, PROBLEMS, write_adapter
+from adakron_jax.splice import Method
+from tests.bank.test_bank import BINARY, PROBLEMS, TAGS, write_adapter
 
 SCAN = 0.05  # seconds between looks at the folder
 
@@ -73,6 +75,15 @@ def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
         yield served
     server.should_exit = True
     thread.join()
+
+
+def write_tagger(folder: Path, base: Path, method: Method) -> None:
+    """An adapter that finds several entities in a text."""
+    write_adapter(folder, base, method, TAGS, 1)
+    tree, card = adapter.load(folder)
+    tree["classifier"]["kernel"] = 30 * tree["classifier"]["kernel"]  # so that words differ
+    tree["classifier"]["bias"][0] = -1
+    adapter.save(folder, tree, card)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,7 @@ import pytest
 
 from adakron_jax.cli.main import main
 from adakron_jax.methods import LoRA
-from tests.bank.test_bank import TAGS, write_adapter
-from tests.serving.conftest import Served, wait_for
+from tests.serving.conftest import Served, wait_for, write_tagger
 from tests.support.hub_server import HubServer
 
 
@@ -102,7 +101,8 @@ def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(
     checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
     command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing", "--max-time", "10"]
-    served.put("tags", write_adapter(tmp_path / "tags", tiny, LoRA(r=2), TAGS))
+    write_tagger(tmp_path / "tags", tiny, LoRA(r=2))
+    served.put("tags", tmp_path / "tags")
     wait_for(lambda: served.ask("tags", "x").status_code == 200)
     named = tmp_path / "named.toml"
     named.write_text('[parameters]\n"path.name" = "tags"\n')

@@ -13,7 +13,7 @@ from adakron_jax import adapter
 from adakron_jax.methods import LoRA
 from adakron_jax.token_classifier import TokenClassifier
 from tests.bank.test_bank import BINARY, TAGS, write_adapter
-from tests.serving.conftest import Served, serving, wait_for
+from tests.serving.conftest import Served, serving, wait_for, write_tagger
 
 TEXT = "Anna went to Ulm with Bo"
 
@@ -21,11 +21,7 @@ TEXT = "Anna went to Ulm with Bo"
 @pytest.fixture(scope="module")
 def served(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("adapters")
-    write_adapter(folder / "tags", tiny, LoRA(r=2), TAGS, 1)
-    tree, card = adapter.load(folder / "tags")
-    tree["classifier"]["kernel"] = 30 * tree["classifier"]["kernel"]  # so that words differ
-    tree["classifier"]["bias"][0] = -1
-    adapter.save(folder / "tags", tree, card)
+    write_tagger(folder / "tags", tiny, LoRA(r=2))
     write_adapter(folder / "labels", tiny, LoRA(r=2), BINARY)
     with serving(folder, tiny) as server:
         yield server
