@@ -66,6 +66,7 @@ def train_and_evaluate(
         show_start(group, state)
         line = ProgressLine(data.last_step, start, lead.batch_size * len(group.runs), overview)
         with signals.held() as stopping, line:
+            line.note("compiling the step")
             for epoch, end in evaluations(lead, data, start):
                 if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # a group has none
                     break
