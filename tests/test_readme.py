@@ -25,7 +25,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 def test_the_worked_example_of_a_method_is_short_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adakron_jax.methods.registry.METHODS", dict(METHODS))
-    (example,) = (block for block in BLOCKS if "@register" in block)
+    (example,) = (block for block in BLOCKS if "@ak.register" in block)
     assert len(example.splitlines()) <= 40
     names: dict = {"__name__": "example"}
     exec(example, names)
