@@ -73,6 +73,8 @@ def from_pretrained(
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     base = pretrained.read(folder, config)
+    if asked.reads == "token" and pooling != "auto":
+        raise ValueError(f"pooling is {pooling!r}, and the head reads every token; accepted: auto, of problem tokens")
     reads = readable(pooling_in(folder, pooling), head, config, base, asked.reads)
     if reads[1] != head:
         warnings.warn(f"{name} has no pooler: a new one trains, as the first dense of the head", stacklevel=2)

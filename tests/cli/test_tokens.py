@@ -185,13 +185,17 @@ def test_the_guide_s_commands_run(tiny: Path):
         (["evaluate", "other", "in.conll"], "in.conll, row 3: label is ['B-person', 'I-person']; accepted: 0"),
         (["redact", "other", "in.csv"], "predicts classification of 3 labels: neg, .* accepted: .* finds entities"),
         (["redact", "run", "in.csv", "--kinds", "time"], "--kinds has 'time'; accepted: person, place"),
+        (
+            ["train", "--data", "in.conll", "--model", "TINY", "--validation", "in.conll", "--pooling", "mean"],
+            "pooling is 'mean', and the head reads every token; accepted: auto",
+        ),
         (["redact", "run", "in.conll"], "in.conll: words with tags; accepted: texts, in .csv"),
         (["redact", "run", "in.csv", "--out", "out.txt"], "out.txt: a text a line, and the source is a table"),
         (["redact", "run", "in.csv", "--text", "body"], "in.csv has no column 'body'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    run: Path, other: Path, argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+    run: Path, other: Path, tiny: Path, argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ):
     write("in.csv")
     Path("in.conll").write_text(CONLL)
@@ -199,7 +203,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     before = sorted(path.name for path in Path().iterdir())
     for name, folder in (("run", run), ("other", other)):
         Path(name).symlink_to(folder)
-    assert main(argv) == 2
+    assert main([str(tiny) if word == "TINY" else word for word in argv]) == 2
     shown = capsys.readouterr().err
     assert re.search(complaint if ".*" in complaint else re.escape(complaint), shown), shown
     assert shown.count("\n") == 1

@@ -230,3 +230,18 @@ def test_each_kind_of_adapter_has_its_classifier(folder: Path, tiny: Path, tmp_p
 def test_what_is_no_text_is_named(finder: ak.TokenClassifier, texts: Any, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         finder.predict(texts)
+
+
+def test_what_a_model_of_kinds_is_saved_as_is_what_is_loaded(tiny: Path, tmp_path: Path):
+    model, params = ak.from_pretrained(str(tiny), ak.LoRA(r=2), ["x", "y"], problem="tokens", key=jax.random.key(0))
+    ak.save_adapter(tmp_path / "a", model, params)
+    loaded, again = ak.load_adapter(tmp_path / "a")
+    assert (loaded, loaded.card) == (model, model.card)
+    assert loaded.card.problem == Tokens(("O", "B-x", "I-x", "B-y", "I-y"))
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    with pytest.raises(
+        ValueError, match="^labels is 2; accepted: a list of kinds of entity, or of tags, of problem tokens$"
+    ):
+        ak.from_pretrained(str(tiny), ak.LoRA(r=2), problem="tokens", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="pooling"):
+        ak.from_pretrained(str(tiny), ak.LoRA(r=2), ["x"], problem="tokens", pooling="mean", key=jax.random.key(0))

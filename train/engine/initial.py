@@ -57,6 +57,8 @@ def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> Sequenc
             f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
             f"false, of a {problem.name} problem"
         )
+    if problem.reads == "token" and config.pooling != "auto":
+        raise ValueError(f"pooling is {config.pooling!r}, and the head reads every token; accepted: auto, of tokens")
     pooling, head = base.reads(config.pooling, problem)
     return SequenceClassifier(
         base.encoder,
