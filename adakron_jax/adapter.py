@@ -21,8 +21,8 @@ from adakron_jax.architectures.layers import layers_without
 from adakron_jax.architectures.paths import layer_of
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, SequenceClassifier
-from adakron_jax.fields import hold_to_types, typed_fields
-from adakron_jax.files import json_digest, read_described, read_json, write_whole
+from adakron_jax.io.fields import hold_to_types, typed_fields
+from adakron_jax.io.files import json_digest, read_described, read_json, write_whole
 from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json

@@ -6,11 +6,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from adakron_jax.messages import near
+from adakron_jax.io.messages import near
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import METHODS, fields_of, find_method, known_names
-from adakron_jax.precision import AUTO, MEANING, PRECISIONS
 from adakron_jax.splice import Method
+from adakron_jax.xla.precision import AUTO, MEANING, PRECISIONS
 
 _METHOD = "--method."
 

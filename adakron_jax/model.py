@@ -22,9 +22,9 @@ from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import absolute, locate
 from adakron_jax.methods import outside, registry
 from adakron_jax.params import Tree, flatten, split_params, unflatten
-from adakron_jax.precision import dtype_of
 from adakron_jax.problems import Problem, of_labels
 from adakron_jax.splice import Method
+from adakron_jax.xla.precision import dtype_of
 
 MAX_LENGTH = 128  # tokens at which a text is cut, unless the encoder takes fewer
 

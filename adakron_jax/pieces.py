@@ -18,7 +18,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 
-from adakron_jax.files import read_object
+from adakron_jax.io.files import read_object
 
 FILE, WHOLE = "spm.model", "tokenizer.json"
 _SPECIAL = {

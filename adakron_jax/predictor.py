@@ -16,7 +16,7 @@ from adakron_jax.data.packing import Batch, Layout
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
-from adakron_jax.precision import exact
+from adakron_jax.xla.precision import exact
 
 POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 from adakron_jax.architectures import paths
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS, layer_numbers
-from adakron_jax.fields import hold_to_types
+from adakron_jax.io.fields import hold_to_types
 
 Leaves = dict[str, Any]
 

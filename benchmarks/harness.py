@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"  # what `make bench-peers` makes

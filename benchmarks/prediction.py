@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 import adakron_jax as ak
-from adakron_jax import runtime
+from adakron_jax.xla import runtime
 from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, installed, machine, say, table, timed, with_range, write_json
 from train.data import sources

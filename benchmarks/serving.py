@@ -25,9 +25,10 @@ import jax
 import numpy as np
 
 import adakron_jax as ak
-from adakron_jax import adapter, runtime
+from adakron_jax import adapter
 from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.splice import Method
+from adakron_jax.xla import runtime
 from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, machine, median, ratio, timed, write_json
 from train.data.glue import TASKS

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax import adapter, files, methods
+from adakron_jax import adapter, methods
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
+from adakron_jax.io import files
 from adakron_jax.methods.fourierft import places
 from adakron_jax.methods.lora import sizes
 from adakron_jax.params import flatten, graft, merge_params, split_params

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from adakron_jax import streams
+from adakron_jax.io import streams
 from train import faults, signals
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from adakron_jax.classifier import TextClassifier
 from adakron_jax.data.frames import frame_of, is_frame, of_frame, of_records
 from adakron_jax.data.labels import plain
 from adakron_jax.data.table import Table
-from adakron_jax.messages import near
+from adakron_jax.io.messages import near
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
 from adakron_jax.token_classifier import TokenClassifier, load

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adakron_jax import adapter, files
+from adakron_jax import adapter
 from adakron_jax.data.examples import Examples
 from adakron_jax.encoders import pretrained
+from adakron_jax.io import files
 from adakron_jax.predictor import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS, Task

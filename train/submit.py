@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adakron_jax import streams
+from adakron_jax.io import streams
 from train import signals
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.architectures.tables import ARCHITECTURES, Architecture
-from adakron_jax.files import read_object
+from adakron_jax.io.files import read_object
 
 
 @dataclasses.dataclass(frozen=True)

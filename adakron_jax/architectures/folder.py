@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from adakron_jax.files import read_object
+from adakron_jax.io.files import read_object
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
 

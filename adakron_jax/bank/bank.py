@@ -17,7 +17,6 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.bank.shapes import COPIES, shapes
 from adakron_jax.bank.stack import Stack, forward_all, padded_outputs
-from adakron_jax.compiled import PerShape
 from adakron_jax.data.batches import batches
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import Layout
@@ -27,10 +26,11 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.hub.models import locate
 from adakron_jax.model import check_finite
 from adakron_jax.params import flatten
-from adakron_jax.precision import dtype_of
 from adakron_jax.predictor import in_order
 from adakron_jax.problems import Problem
 from adakron_jax.tokenizer import Tokenizer
+from adakron_jax.xla.compiled import PerShape
+from adakron_jax.xla.precision import dtype_of
 
 Text = str | tuple[str, str]
 _Item = TypeVar("_Item")

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.adapter import is_portable
-from adakron_jax.compiled import PerShape
 from adakron_jax.data.batches import Shapes
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import flatten, unflatten
-from adakron_jax.precision import exact
+from adakron_jax.xla.compiled import PerShape
+from adakron_jax.xla.precision import exact
 
 STEP = 8  # adapters by which a stack grows at least
 GROWTH = 16  # a stack grows by one part in this many

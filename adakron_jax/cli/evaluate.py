@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax.cli.reading import add_decode_flag, problem_of
-from adakron_jax.files import check_writable, write_whole
 from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
+from adakron_jax.io.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card
@@ -31,9 +31,9 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax import runtime
     from adakron_jax.evaluation import page, terminal
     from adakron_jax.token_classifier import load
+    from adakron_jax.xla import runtime
 
     for path in (given[name] for name in ("json", "page") if name in given):
         check_writable(path)

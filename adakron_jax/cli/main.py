@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adakron_jax import __version__, streams
+from adakron_jax import __version__
 from adakron_jax.flags import Parser, import_named, unknown_argument
+from adakron_jax.io import streams
 from adakron_jax.methods.outside import trust
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adakron_jax import streams
 from adakron_jax.cli.reading import add_reading_flags, check_source, parts, problem_of, progress
 from adakron_jax.flags import Parser
+from adakron_jax.io import streams
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
@@ -33,9 +33,9 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax import runtime
     from adakron_jax.data.writer import writing
     from adakron_jax.token_classifier import load
+    from adakron_jax.xla import runtime
 
     file, probabilities = given["file"], "probabilities" in given
     quoted = True if "quoting" in given else None

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adakron_jax import streams
 from adakron_jax.cli.reading import STDIN, add_reading_flags, check_source, parts, problem_of, progress
 from adakron_jax.flags import Parser
+from adakron_jax.io import streams
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table
@@ -34,8 +34,8 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(given: dict[str, Any]) -> int:
-    from adakron_jax import runtime
     from adakron_jax.token_classifier import TokenClassifier
+    from adakron_jax.xla import runtime
 
     file, quoted = given["file"], True if "quoting" in given else None
     source = check_source(file)

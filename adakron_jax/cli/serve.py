@@ -31,10 +31,10 @@ def run(given: dict[str, Any]) -> int:
             raise ValueError(f"serve needs {package}; install it with: pip install 'adakron-jax[serve]'")
     import uvicorn
 
-    from adakron_jax import runtime
     from adakron_jax.serving.access import check_origin, check_root_path, read_token
     from adakron_jax.serving.app import make_app
     from adakron_jax.serving.engine import make_engine
+    from adakron_jax.xla import runtime
 
     roots = [Path(adapter) for adapter in given["adapters"]]
     resident, queue, patience = given.get("resident", 256), given.get("queue", 1024), given.get("patience", 3.0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from adakron_jax.messages import listed, printable, spelled
+from adakron_jax.io.messages import listed, printable, spelled
 
 Part = tuple[Sequence[int], dict[str, list[Any]], float]  # rows' numbers, their columns, how far the file is read
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "conll"]

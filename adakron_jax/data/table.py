@@ -8,7 +8,7 @@ from typing import Any
 
 from adakron_jax.data import conll, formats
 from adakron_jax.data.formats import check, once, require
-from adakron_jax.messages import printable, spelled
+from adakron_jax.io.messages import printable, spelled
 
 PART = 16_384  # rows read at a time
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from adakron_jax.data.formats import GZIP, WRITTEN, format_of, suffix_of
 from adakron_jax.data.table import Table
-from adakron_jax.files import appearing, check_writable
-from adakron_jax.messages import printable
+from adakron_jax.io.files import appearing, check_writable
+from adakron_jax.io.messages import printable
 
 Add = Callable[[Table], None]
 _NO_FIELD = re.compile("[\t\r\n]")  # what no field of a tsv without quotes can hold

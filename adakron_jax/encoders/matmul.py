@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adakron_jax.precision import is_narrow
+from adakron_jax.xla.precision import is_narrow
 
 
 def einsum(subscripts: str, x: Array, y: Array, wide: bool = False) -> Array:

@@ -18,7 +18,7 @@ from adakron_jax.architectures.architecture import Stored
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER, layer_of, without_layer
-from adakron_jax.files import conversion
+from adakron_jax.io.files import conversion
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 

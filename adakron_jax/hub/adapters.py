@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax import adapter
-from adakron_jax.files import MOST_JSON, write_whole
 from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.errors import complaints
 from adakron_jax.hub.models import hub_is_reachable
+from adakron_jax.io.files import MOST_JSON, write_whole
 from adakron_jax.methods import outside
 from adakron_jax.params import count
 

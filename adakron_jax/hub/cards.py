@@ -9,7 +9,7 @@ from typing import Any
 from adakron_jax.adapter import Card, portable_shapes
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import CLASSIFIER
-from adakron_jax.files import read_json
+from adakron_jax.io.files import read_json
 from adakron_jax.methods import outside
 from adakron_jax.params import count
 

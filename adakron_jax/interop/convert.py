@@ -12,7 +12,6 @@ from adakron_jax import adapter, problems
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.paths import POOLER
 from adakron_jax.encoders import pretrained
-from adakron_jax.files import read_json, write_whole
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.models import locate
@@ -20,6 +19,7 @@ from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
 from adakron_jax.interop.heads import CLASSES, Base, with_unit_fused
 from adakron_jax.interop.peft import folder as peft
+from adakron_jax.io.files import read_json, write_whole
 from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import regex
 
-from adakron_jax.fields import typed
-from adakron_jax.files import read_json
+from adakron_jax.io.fields import typed
+from adakron_jax.io.files import read_json
 
 MOST_LABELS = 1 << 16
 MOST_SECONDS = 1.0  # that a pattern may take on a name

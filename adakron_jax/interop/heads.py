@@ -13,9 +13,9 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import shards
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Reads
-from adakron_jax.files import conversion, read_json, read_tensors
 from adakron_jax.interop.fields import labels_of
 from adakron_jax.interop.slots import Leaves, Piece, Slot
+from adakron_jax.io.files import conversion, read_json, read_tensors
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens, kind_of
 from adakron_jax.splice import DENSES, Method, Site
 

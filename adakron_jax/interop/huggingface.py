@@ -16,9 +16,9 @@ from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import Pooling, Reads
-from adakron_jax.files import read_json
 from adakron_jax.interop.heads import CLASSES, Base, Imported, check_native_head, native_head, outputs_of, tensors_of
 from adakron_jax.interop.slots import put, take
+from adakron_jax.io.files import read_json
 from adakron_jax.methods import Full, Head
 from adakron_jax.methods.registry import fuse
 from adakron_jax.splice import Method, is_added

@@ -9,7 +9,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.precision import is_narrow
+from adakron_jax.xla.precision import is_narrow
 
 # Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as LoRA's authors start A and linear layers of PyTorch start.
 kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

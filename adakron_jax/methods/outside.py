@@ -51,12 +51,12 @@ def load(path: str, where: Path | None = None) -> Any:
     if module not in sys.modules:
         _check(module, path, where)
         _import(module, path)
-    found = sys.modules[module]
+    value = sys.modules[module]
     for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is None:
+        value = getattr(value, part, None)
+    if value is None:
         raise ValueError(f"method is {path!r}, and the module {module} has no {name}")
-    return found
+    return value
 
 
 def _check(module: str, path: str, where: Path | None) -> None:
@@ -86,8 +86,8 @@ def is_downloaded(folder: Path) -> bool:
 
 def _look_here() -> None:
     """Lets modules of the working directory be found, after all others, so that they can take nobody's place."""
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(here)
+    if (directory := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(directory)
 
 
 def _import(module: str, path: str) -> None:

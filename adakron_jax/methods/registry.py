@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import layer_of
-from adakron_jax.fields import typed_fields
+from adakron_jax.io.fields import typed_fields
 from adakron_jax.methods import outside
 from adakron_jax.splice import Leaves, Method, is_added
 

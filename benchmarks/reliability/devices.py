@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adakron_jax.files import read_tensors
+from adakron_jax.io.files import read_tensors
 from benchmarks.reliability.runs import STEPS, call, journal, stopped, surroundings, words
 
 TOLERANCE = 1e-5

@@ -31,8 +31,8 @@ from adakron_jax.data.formats import WRITTEN
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.encoders import pretrained
-from adakron_jax.files import read_tensors
 from adakron_jax.interop.convert import export_adapter, import_adapter
+from adakron_jax.io.files import read_tensors
 from adakron_jax.methods import AdaKron, LoRA, Pfeiffer
 from adakron_jax.problems import make
 from adakron_jax.splice import Method

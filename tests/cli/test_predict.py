@@ -29,7 +29,7 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _programs_stay(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("adakron_jax.runtime.set_up", lambda: None)
+    monkeypatch.setattr("adakron_jax.xla.runtime.set_up", lambda: None)
 
 
 def write(path: Path, **columns: Any) -> Path:

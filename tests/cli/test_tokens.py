@@ -34,7 +34,7 @@ def other(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("adakron_jax.runtime.set_up", lambda: None)
+    monkeypatch.setattr("adakron_jax.xla.runtime.set_up", lambda: None)
     monkeypatch.chdir(tmp_path)
 
 

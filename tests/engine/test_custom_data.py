@@ -12,7 +12,7 @@ import pytest
 from adakron_jax import adapter
 from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
-from adakron_jax.files import read_tensors
+from adakron_jax.io.files import read_tensors
 from adakron_jax.params import flatten
 from adakron_jax.problems import make
 from tests.engine.test_run import call

@@ -39,7 +39,7 @@ PAIRS = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2")}
 DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
-from adakron_jax.compiled import PerShape
+from adakron_jax.xla.compiled import PerShape
 from train.__main__ import main
 from train.engine import hosts, loop
 from train.engine.run import RunGroup

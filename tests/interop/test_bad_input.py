@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adakron_jax.cli.main import main
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 
 HERE = Path(__file__).parent
 Change = Callable[[Path], None]

@@ -23,10 +23,10 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.cli import main as cli
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.files import read_json
 from adakron_jax.interop.convert import export_adapter
 from adakron_jax.interop.onnx import folder
 from adakron_jax.interop.onnx.proto import model_of
+from adakron_jax.io.files import read_json
 from adakron_jax.params import unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method, Site, Splice

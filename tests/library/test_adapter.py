@@ -17,7 +17,7 @@ from safetensors.numpy import save as to_bytes
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import flatten, graft, unflatten

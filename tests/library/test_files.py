@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adakron_jax.files import MOST_JSON, appearing, cache_folder, check_writable, read_json, write_whole
+from adakron_jax.io.files import MOST_JSON, appearing, cache_folder, check_writable, read_json, write_whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_a_device_stays_one():
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_stdout_that_goes_to_a_file_is_written_on(tmp_path: Path, name: str):
     write = f"files.write_whole(files.Path({name!r}), b'it\\n')"
-    code = f"from adakron_jax import files; print('before'); {write}; print('after')"
+    code = f"from adakron_jax.io import files; print('before'); {write}; print('after')"
     with (tmp_path / "out").open("wb") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True, cwd=ROOT, timeout=100)
     assert (tmp_path / "out").read_text() == "before\nit\nafter\n"

@@ -10,7 +10,7 @@ import pytest
 
 import adakron_jax as ak
 from adakron_jax.params import flatten
-from adakron_jax.precision import dtype_of, is_narrow, name_here
+from adakron_jax.xla.precision import dtype_of, is_narrow, name_here
 from tests.library.test_classifier import TEXTS, make
 
 TOLERANCE = 0.05  # of the logits of a small model in bf16, relative to the largest

@@ -6,13 +6,13 @@ import sys
 import jax
 import pytest
 
-from adakron_jax import runtime
+from adakron_jax.xla import runtime
 
 # How many pages the system has to provide for ten arrays of 64 MB, each of which is freed before the next.
 PAGES = """
 import resource
 import numpy as np
-from adakron_jax import runtime
+from adakron_jax.xla import runtime
 if {keeps}:
     runtime.keep_memory()
 np.ones(2**23)

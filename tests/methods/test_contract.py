@@ -9,7 +9,6 @@ import pytest
 
 from adakron_jax import methods, testing
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.inputs import padded
 from adakron_jax.methods.registry import METHODS, make_method, register
@@ -17,6 +16,7 @@ from adakron_jax.params import split_params
 from adakron_jax.problems import Classification
 from adakron_jax.splice import Method, Site, is_trainable
 from adakron_jax.testing import LABELS, Setup, examples, make_fresh, make_setup, refusal
+from adakron_jax.xla.compiled import PerShape
 from tests.support.architectures import DISTINCT
 from train.engine import optim
 from train.engine.sharding import make_shardings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flax import linen as nn
 
-from adakron_jax.fields import in_words
+from adakron_jax.io.fields import in_words
 from adakron_jax.methods.lora import Update
 from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.splice import Method, Site, Splice, compose

@@ -10,8 +10,8 @@ from adakron_jax.data import table
 from adakron_jax.data.formats import suffix_of
 from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import Table
-from adakron_jax.files import MOST_JSON
-from adakron_jax.messages import printable
+from adakron_jax.io.files import MOST_JSON
+from adakron_jax.io.messages import printable
 from adakron_jax.problems import infer
 from train.data import sources
 from train.data.task import Task

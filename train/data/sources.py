@@ -13,7 +13,7 @@ from adakron_jax.data.labels import decoded
 from adakron_jax.data.table import Table
 from adakron_jax.hub.errors import FILL_THE_CACHE, NO_ACCESS, NOT_CACHED
 from adakron_jax.hub.models import hub_is_reachable
-from adakron_jax.messages import listed, printable
+from adakron_jax.io.messages import listed, printable
 from train.data.glue import BOUNDS
 from train.data.task import Task
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table, printable
-from adakron_jax.files import cache_folder, write_whole
+from adakron_jax.io.files import cache_folder, write_whole
 from adakron_jax.tokenizer import Tokenizer
 from train.data import sources
 from train.data.task import Task

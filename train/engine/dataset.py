@@ -13,7 +13,7 @@ from adakron_jax.data.conll import DOCUMENT
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.plan import SHAPES, Plan, plan
 from adakron_jax.data.table import Table
-from adakron_jax.messages import printable
+from adakron_jax.io.messages import printable
 from train.data import custom_data, sources, tokens
 from train.data.custom_data import CustomData
 from train.data.glue import TASKS

@@ -11,7 +11,7 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import Layout
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.evaluation import assess
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 from adakron_jax.predictor import in_order, positions
 from adakron_jax.tokenizer import Tokenizer
 from train.data.task import metric_of

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.architectures.folder import pooling_in
-from adakron_jax.files import write_whole
-from adakron_jax.precision import AUTO, name_here
+from adakron_jax.io.files import write_whole
+from adakron_jax.xla.precision import AUTO, name_here
 from train import terminal
 from train.engine import checkpoint, hosts
 from train.engine.checkpoint import Checkpoints

@@ -12,14 +12,14 @@ import optax
 from flax import struct
 from jaxtyping import Array, DTypeLike, Int, UInt32
 
-from adakron_jax import runtime
-from adakron_jax.compiled import PerShape
 from adakron_jax.data.packing import Batch
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
-from adakron_jax.precision import of_matmuls
 from adakron_jax.splice import is_added
+from adakron_jax.xla import runtime
+from adakron_jax.xla.compiled import PerShape
+from adakron_jax.xla.precision import of_matmuls
 from train.engine.optim import LinearSchedule, norm
 from train.engine.sharding import Shardings
 

@@ -18,9 +18,9 @@ from adakron_jax.data.formats import suffix_of
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import as_table, from_table
-from adakron_jax.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method
+from adakron_jax.xla.precision import AUTO, MEANING, PRECISIONS, dtype_of
 from train.data.glue import TASKS
 from train.data.sources import ROWS
 from train.data.splits import SHARE, share

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from adakron_jax import fields
+from adakron_jax.io import fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 
 FILE = "metrics.jsonl"
 FLUSH_SECONDS = 30.0  # that events may wait in memory

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adakron_jax.entities.ragged import Ragged
-from adakron_jax.files import write_whole
+from adakron_jax.io.files import write_whole
 
 FOLDER = "predictions"
 BEST, TEST = "best", "test"  # the rows that chose, and those scored once: files in the folder, blocks of a report

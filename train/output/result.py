@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from adakron_jax.data.frames import frame_of
-from adakron_jax.fields import from_mapping, typed
-from adakron_jax.files import json_digest, write_whole
+from adakron_jax.io.fields import from_mapping, typed
+from adakron_jax.io.files import json_digest, write_whole
 from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.problems import kind_of
 from adakron_jax.splice import Method

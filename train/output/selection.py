@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.fields import from_mapping
-from adakron_jax.files import write_whole
+from adakron_jax.io.fields import from_mapping
+from adakron_jax.io.files import write_whole
 from train.data.task import metric_of
 
 FILE = "selection.json"

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adakron_jax import streams
-from adakron_jax.files import write_whole
+from adakron_jax.io import streams
+from adakron_jax.io.files import write_whole
 from train.report import formats, words
 from train.report.differences import check_names
 from train.report.page import page

@@ -4,7 +4,7 @@ import ctypes
 
 import jax
 
-from adakron_jax.files import cache_folder
+from adakron_jax.io.files import cache_folder
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 KEPT = 2**30  # bytes; larger pieces of memory than this go back to the system

@@ -1,0 +1,1 @@
+"""What XLA is told: precision, executables by shape, caches and memory."""
