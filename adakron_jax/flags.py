@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import inspect
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -111,6 +113,36 @@ def add_method_fields(parser: Any) -> None:
         parser.add_argument(f"--method.{name}", nargs="+", metavar=name.upper(), help="; ".join(texts))
     said = f"layers that the method's modules are in, such as 6-11 (default: {Method.layers})"
     parser.add_argument("--method.layers", nargs="+", metavar="LAYERS", help=said)
+
+
+def method_help(name: str) -> str:
+    """What `--help METHOD` prints: the method in a sentence, its flags, and what its docstring says of each field."""
+    method = find_method(name)
+    usage = f"adakron train --method {name} [--method.FIELD VALUE ...]"
+    parser = Parser(add_help=False, usage=usage, description=_percent((inspect.getdoc(method) or "").split("\n\n")[0]))
+    group, said = parser.add_argument_group("fields"), attributes_of(method)
+    for field in fields_of(method):
+        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        default = "none" if shown == "" else "required" if shown is dataclasses.MISSING else shown
+        text = f"{said.get(field.name, '').rstrip('.')} (default: {default})".strip()
+        group.add_argument(f"--method.{field.name}", metavar=field.name.upper(), help=_percent(text))
+    return parser.format_help()
+
+
+def attributes_of(kind: type) -> dict[str, str]:
+    """Field -> what the lines under `Attributes:` say of it, in a class's docstring and in those of its bases."""
+    said: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+        for entry in re.split(r"^  (?=\w)", section.partition("\n\n")[0], flags=re.MULTILINE)[1:]:
+            names, _, text = entry.partition(":")
+            said |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return said
+
+
+def _percent(text: str) -> str:
+    """A text as argparse prints it unchanged."""
+    return text.replace("%", "%%")
 
 
 def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:

@@ -8,14 +8,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 CELL_SECONDS = 0.3  # between two states of a notebook's bar
+WHOLE = 10_000  # columns, of a table that no terminal shows
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False)
 
 
 def say(text: str) -> None:
@@ -23,7 +24,7 @@ def say(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
 _say: Callable[[str], None] = _print
@@ -35,12 +36,29 @@ def say_to(listener: Callable[[str], None]) -> None:
     _say, console.quiet = listener, True
 
 
+def show(table: Table) -> None:
+    """Prints a table: whole, or on a terminal as wide as that is."""
+    console.print(table, width=None if console.is_terminal or console.is_jupyter else WHOLE)
+
+
 def table(*columns: str, right: Container[str] = ()) -> Table:
-    """A table without lines; `right`: the columns of numbers."""
+    """A table without lines; `right`: the columns of numbers, which are never broken."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
     return table
+
+
+class _Shown(TextColumn):
+    """A text that is cut where the others have no room."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.fields[shown]}", table_column=Column(overflow="ellipsis"))
+
+    def render(self, task: Any) -> Text:
+        text = super().render(task)
+        text.no_wrap = True
+        return text
 
 
 class _Bar(Progress):
@@ -86,11 +104,11 @@ class Line:
     def __init__(self, name: str, total: int, start: int = 0):
         self._bar = _Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}"),
+            BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            _Shown(),
             TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
             transient=True,

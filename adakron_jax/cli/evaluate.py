@@ -49,6 +49,7 @@ def run(given: dict[str, Any]) -> int:
         write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
     if "page" in given:
         write_whole(given["page"], page.page(f"{named(given['run'])} on {given['data'].name}", assessment).encode())
+        print(f"page: {given['page']}")
     return 0
 
 

@@ -40,6 +40,7 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assert main(["evaluate", str(adapter), data, *outputs]) == 0
     shown = capsys.readouterr()
     assert "4 examples, 2 labels" in shown.out
+    assert shown.out.endswith(f"page: {tmp_path / 'out.html'}\n")
     assert shown.err == "warning: 1 empty texts\n"
     values = json.loads((tmp_path / "out.json").read_text())
     texts, labels = zip(*ROWS, strict=True)

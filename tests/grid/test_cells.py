@@ -258,8 +258,9 @@ def test_a_dry_run_says_what_there_is_to_do_fetches_no_weights_and_leaves_nothin
     ended = call(*SMALL, "--task", "sst2", "mrpc", "--model", tiny, "--out", tmp_path / "o", "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
-    assert ["sst2-head-seed0", "2", "to", "do"] in lines
-    assert ["mrpc-head-seed0", "2", "to", "do"] in lines
+    assert lines[0] == ["cell", "learning", "rate", "batch", "epochs", "steps", "state"]
+    assert ["sst2-head-seed0", "0.001", "32", "1", "2", "to", "do"] in lines
+    assert ["mrpc-head-seed0", "0.001", "32", "1", "2", "to", "do"] in lines
     assert "2 cells, 0 done, 2 left; 4 steps in all, 4 left, time unknown" in ended.out
     assert not (tmp_path / "o").exists()
 

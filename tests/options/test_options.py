@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.flags import attributes_of
 from adakron_jax.methods import AdaKron, Full, Head
+from adakron_jax.methods.registry import METHODS, fields_of
 from tests.support.results import result_of
 from train.data.glue import TASKS
 from train.options.command import parse, parse_command
@@ -290,6 +292,23 @@ def test_help_lists_flags_in_groups_the_ten_everyday_ones_first():
         *("--task", "--model", "--data", "--out", "--seed", "--method", "--recipe", "--epochs", "--batch-size"),
         "--learning-rate",
     ]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_help_with_a_method_says_what_its_fields_are(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        parse(["--help", name])
+    assert end.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    said = attributes_of(METHODS[name])
+    assert out.startswith(f"usage: adakron train --method {name}")
+    for field in fields_of(METHODS[name]):
+        assert f"--method.{field.name} {field.name.upper()} {said[field.name].rstrip('.')} (default: " in out
+
+
+def test_help_with_what_is_no_method_is_refused():
+    with pytest.raises(ValueError, match="method is 'lorra'; accepted: adakron"):
+        parse(["--help", "lorra"])
 
 
 def test_a_command_line_asks_for_no_more_of_a_model_than_its_configuration(

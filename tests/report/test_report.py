@@ -398,6 +398,14 @@ def test_a_cell_never_mixes_epochs(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "adakron 12x4 (epochs 5)" in report(tmp_path, capsys)[0]["md"]
 
 
+def test_a_pair_whose_epochs_or_batches_differ_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_run(tmp_path / "a", 0.7)
+    write_run(tmp_path / "p", 0.6, Pfeiffer(), batch_size=16, epochs=3)
+    assert "(2 and 3 epochs, batches of 64 and 16): +10.0" in report(tmp_path, capsys)[0]["md"]
+    write_run(tmp_path / "b", 0.6, BitFit())
+    assert "bitfit: +10.0" in report(tmp_path, capsys)[0]["md"]
+
+
 def test_one_recipe_of_several_tasks_is_one_row(tmp_path: Path):
     for task, epochs in (("rte", 80), ("sst2", 40), ("mrpc", 7)):
         write_run(tmp_path / task, 0.8, task=task, epochs=epochs)

@@ -104,11 +104,14 @@ def seconds_left(cells: Sequence[Cell]) -> float | None:
 
 
 def show_cost(cells: Sequence[Cell]) -> None:
-    """Prints the cells, their steps, and how long they will take."""
-    table = terminal.table("cell", "steps", "state", right=("steps",))
+    """Prints the cells, how each trains, and how long they will take."""
+    numbers = ("learning rate", "batch", "epochs", "steps")
+    table = terminal.table("cell", *numbers, "state", right=numbers)
     for cell in cells:
-        table.add_row(cell.name, f"{cell.steps:,}", cell.state)
-    terminal.console.print(table)
+        config = cell.config
+        sizes = (f"{config.learning_rate:g}", *map(str, (config.batch_size, config.epochs)), f"{cell.steps:,}")
+        table.add_row(cell.name, *sizes, cell.state)
+    terminal.show(table)
     steps, left = sum(cell.steps for cell in cells), sum(cell.left for cell in cells)
     seconds = seconds_left(cells)
     duration = "time unknown until a cell has run" if seconds is None else f"about {_duration(seconds)}"
@@ -167,7 +170,7 @@ def show_scores(cells: Sequence[Cell]) -> None:
         scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     terminal.say("")
-    terminal.console.print(table)
+    terminal.show(table)
     for line in over_folds(cells):
         terminal.say(line)
     for cell in cells:

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from adakron_jax.flags import Parser, add_method_fields, choices
+from adakron_jax.flags import Parser, add_method_fields, choices, method_help
 from adakron_jax.splice import Method
 from train.options.config import RunConfig, word_of
 from train.options.launch import Launch
@@ -21,7 +21,10 @@ def make_parser() -> Parser:
         description="Fine-tunes a BERT or RoBERTa encoder on a GLUE task, or on a table of your own. Several tasks, "
         "methods, learning rates, seeds or folds make a grid: a run for each combination, in a folder of its own below "
         "--out.",
+        add_help=False,
     )
+    said = "show this, or the fields of a method"
+    parser.add_argument("-h", "--help", nargs="?", metavar="METHOD", action=_Help, help=said)
     groups: dict[str, Any] = {}
     for kind in (RunConfig, Launch):
         for field in dataclasses.fields(kind):
@@ -33,11 +36,19 @@ def make_parser() -> Parser:
     return parser
 
 
+class _Help(argparse.Action):
+    """Prints the help, or that of a method, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        print(method_help(values) if values else parser.format_help(), end="")
+        parser.exit()
+
+
 def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
     known, default = field.metadata["option"], field.default
     text = known.text
     if kind is Method:
-        text, default, kind = choices(), field.default.name, str
+        text, default, kind = f"{choices()}; --help METHOD says what its fields are", field.default.name, str
     if field.name == "recipe":
         text = f"{text}. Of a table, {described_table()}"
         default = "paper, of a table table"

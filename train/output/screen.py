@@ -13,7 +13,7 @@ from train.options.config import RunConfig
 from train.options.recipes import paper_scores
 from train.output.result import Evaluation, Parameters, Result, low_resource
 from train.output.selection import RULE, Choice
-from train.terminal import console, say
+from train.terminal import say
 
 
 def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:
@@ -24,7 +24,7 @@ def show_trainable(trainable: Tree, frozen: Tree, params: Parameters) -> None:
         cells = (f"{sizes[name]:,}" if name in sizes else "-" for sizes in (trained, kept))
         table.add_row(name, *cells)
     table.add_row("all", f"{count(trainable):,}", f"{count(frozen):,}", style="bold", end_section=True)
-    console.print(table)
+    terminal.show(table)
     say(f"the method trains {params.method:,} parameters, {params.percent:.3f} % of the base's {params.base:,}")
 
 
@@ -98,7 +98,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
         table.add_row(name, *(column.get(name, "-") for column in columns))
     speed, seconds = result.throughput, result.seconds
     chosen = "held-out rows" if config.holds_out else "validation" if config.custom_data else "development set"
-    console.print(table)
+    terminal.show(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "
         f"{best.step:,} (by {result.best_by}), last {last.epoch}, step {last.step:,}; {chosen}, one seed"

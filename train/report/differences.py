@@ -51,7 +51,7 @@ def differences(table: Table) -> Iterator[Difference]:
 
 def pairs(table: Table, column: Column) -> Iterator[tuple[Row, Row]]:
     """The pairs that were asked for; else AdaKron (of several rows the paper's, else the first) and every other row."""
-    ran = [row for row in table.rows if row.epochs(column[0])]
+    ran = [row for row in table.rows if row.values("epochs", column[0])]
     for names in table.compare:
         chosen = [[row for row in ran if name in names_of(row)] for name in names]
         yield from ((left, right) for left, right in itertools.product(*chosen) if left is not right)

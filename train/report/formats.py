@@ -100,7 +100,7 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
                 "method": label(row.method),
                 "settings": settings({**table.shared, **row.departs}),
                 "selected": " ".join(dict.fromkeys(run.choice.words(run.choice.best) for run in runs if run.choice)),
-                "epochs": " ".join(map(str, row.epochs(column[0]))),
+                "epochs": " ".join(map(str, row.values("epochs", column[0]))),
                 "epoch": which,
                 "task": column[0],
                 "metric": column[1],

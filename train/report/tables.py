@@ -69,8 +69,9 @@ class Row:
         """What the method trains, without the head."""
         return sorted({run.result.params.method for run in self.runs if run.result})
 
-    def epochs(self, task: str) -> list[int]:
-        return sorted({run.config.epochs for run in self.runs if run.config.task == task})
+    def values(self, name: str, task: str) -> list[int]:
+        """Of a field of the task's runs, such as `epochs`."""
+        return sorted({getattr(run.config, name) for run in self.runs if run.config.task == task})
 
 
 @dataclasses.dataclass(frozen=True)

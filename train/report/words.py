@@ -221,8 +221,8 @@ def compared(table: Table) -> Iterator[tuple[str, str, str]]:
     lacking: dict[tuple[str, str], list[str]] = {}
     for pair in differences(table):
         task, left, right = pair.column[0], named(pair.left), named(pair.right)
-        epochs = [", ".join(map(str, row.epochs(task))) for row in (pair.left, pair.right)]
-        right += f" ({epochs[0]} and {epochs[1]} epochs)" if epochs[0] != epochs[1] else ""
+        if unlike := ", ".join(_unlike(pair, task)):
+            right += f" ({unlike})"
         what = " ".join(heading(pair.column)) + (", test part" if pair.which == TEST else "")
         if pair.mean is None:
             lacking.setdefault((what, left), []).append(right)
@@ -231,6 +231,14 @@ def compared(table: Table) -> Iterator[tuple[str, str, str]]:
     for (what, left), rights in lacking.items():
         lack = "cannot be computed: no common seed has ended"
         yield what, f"{left} − {'each of ' if len(rights) > 1 else ''}{', '.join(rights)}", lack
+
+
+def _unlike(pair: Difference, task: str) -> Iterator[str]:
+    """How the training of a pair differs: `80 and 3 epochs`, `batches of 32 and 16`."""
+    for name, words in (("epochs", "{} and {} epochs"), ("batch_size", "batches of {} and {}")):
+        values = [", ".join(map(str, row.values(name, task))) for row in (pair.left, pair.right)]
+        if values[0] != values[1]:
+            yield words.format(*values)
 
 
 def _difference(pair: Difference, mean: float) -> str:
