@@ -52,11 +52,11 @@ class Tokenizer:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        from adakron_jax import pieces
+        from adakron_jax.data import sentencepiece
 
         try:
-            if pieces.has(self.folder):
-                tokenizer, special = pieces.read(self.folder)
+            if sentencepiece.has(self.folder):
+                tokenizer, special = sentencepiece.read(self.folder)
                 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
             else:  # not left unsaid: of a folder that names code of its own, transformers would ask on the terminal
                 fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True, trust_remote_code=False)
