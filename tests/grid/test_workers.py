@@ -266,6 +266,24 @@ def test_a_worker_that_cannot_start_says_why(tiny: Path, tmp_path: Path):
     assert "no-such" in repr(said[-1]) or "not-there" in repr(said[-1])
 
 
+def test_a_worker_imports_the_program_and_not_what_lies_in_the_working_directory(tiny: Path, tmp_path: Path):
+    for name in ("train", "jax", "json"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the working directory')\n")
+    process = local.Process(str(tiny), Place({}), str(tmp_path))
+    try:
+        said: list[Message] = []
+        wait_for(lambda: said.extend(process.receive()) or any(isinstance(one, Ready | Gone) for one in said))
+    finally:
+        process.close()
+    assert isinstance(said[-1], Ready), said
+
+
+def test_devices_are_counted_by_the_jax_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "jax.py").write_text("raise SystemExit('the jax.py of the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    assert local.probe_devices()[0] == "cpu"
+
+
 # --- the schedule
 
 

@@ -39,7 +39,7 @@ def probe_devices() -> tuple[str, int]:
       ValueError: jax finds no device.
     """
     code = "import jax; print(jax.default_backend(), jax.local_device_count())"
-    probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    probe = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     if probe.returncode:
         raise ValueError(f"no device for a worker: {(probe.stderr.splitlines() or ['?'])[-1]}")
     platform, count = probe.stdout.split()[-2:]

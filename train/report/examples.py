@@ -49,7 +49,7 @@ def over_examples(left: Row, right: Row, column: Column, which: str) -> OverExam
         drawn.append(statistics.fmean(former - latter for former, latter in scores))
     low, high = compute.scale * np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     hits = [(right_wholly(former), right_wholly(latter)) for former, latter in known]
-    tests = tuple(mcnemar(*pair) for pair in hits if pair[0] is not None and pair[1] is not None)
+    tests = tuple(mcnemar(former, latter) for former, latter in hits if former is not None and latter is not None)
     return OverExamples(len(first), (float(low), float(high)), tests)
 
 
