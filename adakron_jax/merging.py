@@ -27,7 +27,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import locate
 from adakron_jax.methods import C3A, FourierFT, LoRA, MiSS
-from adakron_jax.methods.lora import Update, below, sizes
+from adakron_jax.methods.updates.lora import Update, below, sizes
 from adakron_jax.params import flatten, graft
 from adakron_jax.splice import Method, Site, is_added, is_trainable, path_of, path_of_shared
 

@@ -27,8 +27,8 @@ from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.io import files
-from adakron_jax.methods.fourierft import places
-from adakron_jax.methods.lora import sizes
+from adakron_jax.methods.updates.fourierft import places
+from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, is_trainable

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float, Int
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.bottleneck import Pfeiffer
-from adakron_jax.methods.lora import LoRA
 from adakron_jax.methods.prefix import Prefix, without_mlp
 from adakron_jax.methods.registry import register
+from adakron_jax.methods.updates.lora import LoRA
 from adakron_jax.splice import Leaves, Method, Site, Splice, compose, require
 
 Part = Literal["adapter", "prefix", "lora"]

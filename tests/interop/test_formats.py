@@ -13,8 +13,8 @@ from adakron_jax.adapter import Card
 from adakron_jax.encoders import pretrained
 from adakron_jax.interop.convert import export_adapter, import_adapter
 from adakron_jax.interop.huggingface import fused
-from adakron_jax.methods.lora import Update
 from adakron_jax.methods.registry import METHODS
+from adakron_jax.methods.updates.lora import Update
 from adakron_jax.params import flatten, unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method

@@ -9,7 +9,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import DoRA, Head, PiSSA
 from adakron_jax.methods.arithmetic import updated
-from adakron_jax.methods.lora import LoRA
+from adakron_jax.methods.updates.lora import LoRA
 from adakron_jax.params import flatten
 from tests.encoders.test_bert import packed_pairs
 from tests.methods.test_fuse import random_leaves

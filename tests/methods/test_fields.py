@@ -9,8 +9,8 @@ import pytest
 from flax import linen as nn
 
 from adakron_jax.io.fields import in_words
-from adakron_jax.methods.lora import Update
 from adakron_jax.methods.registry import METHODS, make_method
+from adakron_jax.methods.updates.lora import Update
 from adakron_jax.splice import Method, Site, Splice, compose
 from tests.encoders.test_bert import BERT
 

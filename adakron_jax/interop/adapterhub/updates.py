@@ -9,7 +9,7 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.slots import Slot, numerator, pieces
 from adakron_jax.methods import IA3, LoRA
-from adakron_jax.methods.lora import sizes
+from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Method, Site, path_of
 
 _MATRICES = {"q": Site.QUERY, "k": Site.KEY, "v": Site.VALUE}

@@ -10,7 +10,7 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
 from adakron_jax.interop.slots import Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import KronA
-from adakron_jax.methods.lora import Sizes, sizes
+from adakron_jax.methods.updates.lora import Sizes, sizes
 from adakron_jax.splice import Site, path_of
 
 

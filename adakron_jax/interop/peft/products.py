@@ -9,7 +9,7 @@ from adakron_jax.interop.peft.targets import Targets, check_scales, present, tar
 from adakron_jax.interop.peft.updates import factor_slots, ranks_in_use
 from adakron_jax.interop.slots import Piece, Slot, of_each
 from adakron_jax.methods import HiRA, MiSS
-from adakron_jax.methods.lora import sizes
+from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Site, path_of
 
 FACTORS = {"hira_a": "hira_A", "hira_b": "hira_B"}

@@ -10,8 +10,8 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
 from adakron_jax.interop.slots import Piece, Slot, of_each
 from adakron_jax.methods import RandLoRA, VBLoRA
-from adakron_jax.methods.lora import sizes
-from adakron_jax.methods.projections import count
+from adakron_jax.methods.updates.lora import sizes
+from adakron_jax.methods.updates.projections import count
 from adakron_jax.splice import Site, path_of, path_of_shared
 
 _INDICES, _ORDER = "_topk_indices", "_order"

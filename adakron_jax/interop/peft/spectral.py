@@ -10,7 +10,7 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
 from adakron_jax.interop.slots import Piece, Slot, of_each, used
 from adakron_jax.methods import C3A, FourierFT
-from adakron_jax.methods.lora import sizes
+from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Site, path_of
 
 

@@ -11,8 +11,8 @@ from adakron_jax.architectures.layers import layers_named
 from adakron_jax.interop.fields import Fields, matches
 from adakron_jax.interop.heads import modules
 from adakron_jax.methods import IA3
-from adakron_jax.methods.lora import Update
 from adakron_jax.methods.scaling import SCALED_INPUTS
+from adakron_jax.methods.updates.lora import Update
 from adakron_jax.splice import Site, path_of
 
 

@@ -11,9 +11,9 @@ from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, matcher, present, scales_of, target_modules
 from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
 from adakron_jax.methods import IA3, DoRA, HiRA, LoRA, PiSSA, VeRA
-from adakron_jax.methods.fourierft import SEEDS
-from adakron_jax.methods.lora import sizes
 from adakron_jax.methods.scaling import SCALED_INPUTS
+from adakron_jax.methods.updates.fourierft import SEEDS
+from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Method, Site, path_of, path_of_shared
 
 

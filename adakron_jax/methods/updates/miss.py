@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import Scale, promote, times, updated
-from adakron_jax.methods.lora import Sizes, Update
 from adakron_jax.methods.registry import register
+from adakron_jax.methods.updates.lora import Sizes, Update
 from adakron_jax.splice import require
 
 Form = Literal["plain", "mini", "bat"]

@@ -14,8 +14,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
-from adakron_jax.methods.lora import Sizes, Update
 from adakron_jax.methods.registry import register
+from adakron_jax.methods.updates.lora import Sizes, Update
 from adakron_jax.splice import require
 
 

@@ -21,8 +21,8 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import biases, promote, times
-from adakron_jax.methods.lora import Factors, LoRA, Sizes
 from adakron_jax.methods.registry import register
+from adakron_jax.methods.updates.lora import Factors, LoRA, Sizes
 from adakron_jax.splice import DENSES, Leaves, Site, path_of, require
 
 

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
-from adakron_jax.methods.lora import Sizes, Update, sizes
 from adakron_jax.methods.registry import register
+from adakron_jax.methods.updates.lora import Sizes, Update, sizes
 from adakron_jax.splice import Splice, require
 
 
