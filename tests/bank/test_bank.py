@@ -31,7 +31,7 @@ from adakron_jax.splice import Method
 from adakron_jax.token_classifier import load
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
-from tests.support.architectures import TINY
+from tests.support.architectures import NARROW, TINY
 
 SIZES = {"hidden_size": 128, "intermediate_size": 64, "initializer_range": 0.1}
 BINARY = make("classification", ("no", "yes"))
@@ -120,9 +120,6 @@ def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: l
         held = [label for label, holds in zip(problem.labels, problem.predict(row).ravel(), strict=False) if holds]
         best = problem.labels[probabilities.argmax()]
         assert prediction.label == (tuple(held) if problem.name == "multilabel" else best)
-
-
-NARROW = {"vblora": {"vector_length": 128}}  # fields whose defaults need a wider encoder
 
 
 def check_two(name: str, base: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from adakron_jax.cli.predict import print_lines
-from adakron_jax.problems import Prediction
 from tests.library.test_classifier import make
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +45,7 @@ def test_what_stdout_has_no_letter_for_is_escaped(tmp_path: Path):
 def test_a_line_of_json_is_one_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str, letters: str):
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
-    print_lines([Prediction("好😀", 0.5, {})], probabilities=False)
+    print_lines([{"label": "好😀", "score": 0.5}])
     assert printed.getvalue().decode(encoding) == f'{{"label": "{letters}", "score": 0.5}}\n'
 
 

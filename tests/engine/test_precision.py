@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_run import SMALL, call, records
+from train.engine.cache import Cache
 from train.engine.folder import decided
 from train.options.config import RunConfig
 from train.options.model import Pretrained
@@ -30,19 +31,19 @@ def test_losses_in_bf16_are_within_the_noise_of_seeds(tiny: Path, tmp_path: Path
 def test_auto_goes_on_in_the_precision_that_a_run_began_in(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also on a machine where a new one would begin in another; an explicit precision has to agree."""
     configs = [RunConfig(task="sst2", out=str(tmp_path / name)) for name in "ab"]
-    base = Pretrained(str(tiny))
+    cache = Cache(Pretrained(str(tiny)))
     assert configs[0].precision == "auto"
-    assert [config.precision for config in decided(configs, base)] == ["f32", "f32"]
+    assert [config.precision for config in decided(configs, cache)] == ["f32", "f32"]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert [config.precision for config in decided(configs, base)] == ["bf16", "bf16"]
+    assert [config.precision for config in decided(configs, cache)] == ["bf16", "bf16"]
     begun = [dataclasses.replace(config, precision="f32") for config in configs]
     for config in begun:
         config.folder.mkdir()
         (config.folder / "config.toml").write_bytes(config.dumps())
-    assert [config.precision for config in decided(configs, base)] == ["f32", "f32"]
+    assert [config.precision for config in decided(configs, cache)] == ["f32", "f32"]
     saved = tomllib.loads(begun[0].dumps().decode())
     assert configs[0].differences(saved) == []
     assert dataclasses.replace(begun[0], precision="bf16").differences(saved) == ["precision 'f32' -> 'bf16'"]
     (configs[1].folder / "config.toml").write_bytes(dataclasses.replace(begun[1], precision="bf16").dumps())
     with pytest.raises(ValueError, match="precision is 'auto', and the runs began with bf16 and f32; accepted: one"):
-        decided(configs, base)
+        decided(configs, cache)

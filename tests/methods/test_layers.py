@@ -20,6 +20,7 @@ from adakron_jax.methods.registry import METHODS, fuse
 from adakron_jax.params import count, flatten, merge_params, split_params, unflatten
 from adakron_jax.splice import Method, is_added, is_trainable
 from tests.encoders.test_bert import BERT, packed_pairs
+from tests.support.architectures import NARROW
 
 CONFIG = dataclasses.replace(BERT, hidden_size=128, num_layers=4, initializer_range=0.1)
 INPUTS = packed_pairs(CONFIG)
@@ -39,9 +40,10 @@ def logits(method: Method, leaves: dict[str, Any], inputs: Packed = INPUTS, **se
 
 @pytest.mark.parametrize("name", METHODS)
 def test_added_leaves_are_of_the_chosen_layers_alone_or_the_method_refuses(name: str) -> None:
-    method = dataclasses.replace(METHODS[name](), layers="1-2")
-    whole = flatten(SequenceClassifier(CONFIG, METHODS[name]()).shapes())
-    if not any(map(is_added, whole)) or any(METHODS[name]().trains(path) and not is_added(path) for path in whole):
+    everywhere = METHODS[name](**NARROW.get(name, {}))
+    method = dataclasses.replace(everywhere, layers="1-2")
+    whole = flatten(SequenceClassifier(CONFIG, everywhere).shapes())
+    if not any(map(is_added, whole)) or any(everywhere.trains(path) and not is_added(path) for path in whole):
         with pytest.raises(ValueError, match=f"method.layers is '1-2'; accepted: all, as {re.escape(name)} trains"):
             SequenceClassifier(CONFIG, method).shapes()
         return

@@ -11,6 +11,7 @@ import pytest
 
 from adakron_jax.encoders.attention import Attention
 from adakron_jax.encoders.inputs import Packed, Places
+from adakron_jax.encoders.module import Stream
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import LoRA, Pfeiffer, UniPELT
 from adakron_jax.params import unflatten
@@ -101,7 +102,7 @@ def test_the_prefix_gate_scales_the_prefixes_keys_and_values_for_its_examples_qu
     segments = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]], np.int32)
     everywhere = {"deterministic": True, "shared": None, "layer": 0}
     places = Places(jnp.asarray(segments), jnp.zeros(segments.shape, jnp.int32))
-    arguments = (jnp.asarray(x), places, jnp.asarray(x), places, everywhere)
+    arguments = (jnp.asarray(x), places, Stream(jnp.asarray(x)), places, everywhere)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *arguments))["params"]
     params = unflatten(random_leaves(shapes))
     found = np.asarray(jax.jit(lambda params: module.apply({"params": params}, *arguments))(params))[0]

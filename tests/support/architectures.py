@@ -27,6 +27,8 @@ MODERNBERT = dataclasses.replace(
     global_theta=160_000.0,
     local_theta=10_000.0,
 )
+# Fields of methods whose defaults need a wider encoder.
+NARROW = {"vblora": {"vector_length": 16}}
 # The sequences of tests reach offsets that share a vector.
 DEBERTA = dataclasses.replace(
     BERT, model_type="deberta-v2", type_vocab_size=0, layer_norm_eps=1e-7, position_buckets=6, conv_kernel=3

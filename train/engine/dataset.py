@@ -14,6 +14,7 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.data.plan import SHAPES, Plan, plan
 from adakron_jax.data.table import Table
 from adakron_jax.io.messages import printable
+from adakron_jax.problems import Problem
 from train.data import custom_data, sources, tokens
 from train.data.custom_data import CustomData
 from train.data.glue import TASKS
@@ -139,6 +140,10 @@ class Loader:
             task = TASKS[config.task]
             rows = {name: self._glue(config.data, task.name, split) for name, split in _glue_splits(config).items()}
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
+
+    def problem(self, config: RunConfig) -> Problem:
+        """What a run predicts; ValueError as `dataset`."""
+        return (self._custom(custom_data_of(config))[0] if config.custom_data else TASKS[config.task]).problem
 
     def letters(self, config: RunConfig) -> float:
         """Of the texts of a training example on average, by the first LOOKED_AT; ValueError as `dataset`."""

@@ -14,10 +14,10 @@ from adakron_jax.io.files import write_whole
 from adakron_jax.xla.precision import AUTO, name_here
 from train import terminal
 from train.engine import checkpoint, hosts
+from train.engine.cache import Cache
 from train.engine.checkpoint import Checkpoints
 from train.engine.step import TrainState
 from train.options.config import DECIDED, RunConfig
-from train.options.model import Pretrained
 from train.output import journal
 from train.output.result import Result, parse
 
@@ -78,20 +78,24 @@ def _check_path(folder: Path) -> None:
         return
 
 
-def decided(configs: Sequence[RunConfig], base: Pretrained) -> list[RunConfig]:
+def decided(configs: Sequence[RunConfig], cache: Cache) -> list[RunConfig]:
     """The configurations of runs that train as one, with precision and pooling where they leave these open.
 
     They are those of the run in the folder, which so goes on as it began, on whatever machine; else this machine's
-    precision, and the encoder's pooling.
+    precision, and the encoder's pooling. A head that reads every token has none.
 
     Raises:
       ValueError: they began in several.
     """
-    names = {"precision": name_here, "pooling": lambda word: pooling_in(base.folder, word)}
+    names = {"precision": name_here, "pooling": lambda word: pooling_in(cache.model.folder, word)}
     for name in DECIDED:
-        if getattr(configs[0], name) == AUTO:
+        if getattr(configs[0], name) == AUTO and (name != "pooling" or _pools(configs[0], cache)):
             configs = _decided(configs, name, names[name])
     return list(configs)
+
+
+def _pools(config: RunConfig, cache: Cache) -> bool:
+    return cache.loader.problem(config).reads == "example"
 
 
 def _decided(configs: Sequence[RunConfig], field: str, resolved: Callable[[str], str]) -> list[RunConfig]:

@@ -60,7 +60,7 @@ def train_and_evaluate(
     clock = Clock()
     with contextlib.ExitStack() as opened:
         with refusals():
-            group, state = opened.enter_context(open_group(decided(configs, cache.model), cache))
+            group, state = opened.enter_context(open_group(decided(configs, cache), cache))
         data, start, steps = group.data, group.runs[0].start, group.steps
         lead = group.runs[0].config
         show_start(group, state)
