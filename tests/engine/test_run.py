@@ -414,7 +414,7 @@ Mistake = tuple[Callable[[Place], list[object]], list[str]]
 MISTAKES: dict[str, Mistake] = {
     "an unknown task": (flags("--task", "glu"), ["task", "'glu'", "sst2", "rte", "glue"]),
     "an unknown method": (flags("--method", "lora9"), ["method", "'lora9'", "adakron", "full", "head"]),
-    "an unknown field": (flags("--method.rank9", 3), ["--method.rank9", "accepted", "--method.ranks"]),
+    "an unknown field": (flags("--method.rank9", 3), ["--method.rank9", "accepted", "--method.factors"]),
     "a field of another method": (
         flags("--method", "full", "--method.factors", 3), ["full", "factors", "accepted: layers"],
     ),

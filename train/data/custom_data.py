@@ -97,8 +97,7 @@ def _read(custom: CustomData, split: str, given: Mapping[str, Table]) -> Table:
     name = custom.data if split == custom.train else split
     if name in given:
         return decoded(given[name])
-    if name.startswith(sources.ROWS):
-        raise ValueError(f"{name} are rows that train.fit was given; accepted: train.fit with them, or a file")
+    sources.refuse_rows(name)
     if split != custom.train and (suffix_of(Path(split)) or os.path.isfile(split)):
         return _read_files([Path(split)], custom)
     if custom.data.startswith(sources.ON_HUB):

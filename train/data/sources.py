@@ -108,8 +108,15 @@ def present_files(folder: Path, split: str) -> list[Path]:
     return []
 
 
+def refuse_rows(data: str) -> None:
+    """ValueError if data are rows that nobody gives now."""
+    if data.startswith(ROWS):
+        raise ValueError(f"{data} are rows that train.fit was given; accepted: train.fit with them, or a file")
+
+
 def row_count(data: str, split: str) -> int:
     """How many rows the training split of a table has; raises as reading them does."""
+    refuse_rows(data)
     if data.startswith(ON_HUB):
         return _load_hub(*repository(data), split)[0].num_rows
     paths = split_files(Path(data), split) if os.path.isdir(data) else [Path(data)]
