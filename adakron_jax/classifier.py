@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.frames import frame_like, is_frame, of_frame
-from adakron_jax.data.labels import SURROGATE, plain
+from adakron_jax.data.frames import cells_of, frame_like, is_frame, of_frame
+from adakron_jax.data.labels import SURROGATE
 from adakron_jax.data.table import Table
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.evaluation.assessment import Assessment, assess
@@ -104,7 +104,7 @@ class Classifier(abc.ABC):
             return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
         if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
             raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
-        return iter(given)
+        return iter(given.to_pylist() if hasattr(given, "to_pylist") else given)  # pyarrow's cells are no texts
 
     def _columns(self, frame: Any) -> Columns:
         """The text columns of a frame, by the names that the adapter has for them."""
@@ -135,7 +135,9 @@ class Classifier(abc.ABC):
         return assess(problem or self.problem, targets, self.logits(columns), texts)
 
     def _evaluate(self, texts: Any, labels: Iterable[Any], problem: Problem) -> Assessment:
-        texts, cells = list(self._examples(texts)), list(map(plain, labels))
+        if is_frame(labels):
+            raise ValueError("labels are a frame; accepted: one of its columns, or another iterable of labels")
+        texts, cells = list(self._examples(texts)), cells_of(labels)
         if not texts or len(texts) != len(cells):
             raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
         table = Table("labels", range(len(cells)), {"text": texts, "label": cells})
@@ -242,7 +244,8 @@ class TextClassifier(Classifier):
 
         Args:
           texts: as `predict` takes several.
-          labels: of each text its label, of a multilabel problem a list of labels, of a regression a number.
+          labels: an iterable, or a frame's column: of each text its label, of a multilabel problem a list of labels, of
+            a regression a number.
 
         Raises:
           ValueError: there is no text, not one label for each, or one that the problem does not have.

@@ -21,6 +21,7 @@ from rich.console import Console
 
 import adakron_jax as ak
 from tests.engine.test_run import call
+from tests.support.frames import Polars
 from train import fit, signals, terminal
 from train.data.sources import MINI
 from train.output import selection
@@ -47,8 +48,7 @@ def test_rows_of_every_kind_give_the_numbers_of_the_command_and_one_folder(
     train: Fit, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     flags = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", value)]
-    columns = ["--text", "review", "--label", "sentiment"]
-    flags += [*columns, "--model", tiny]
+    flags += ["--text", "review", "--label", "sentiment", "--model", tiny]
     call("--data", REVIEWS, *flags, "--out", tmp_path / "command")
     classifier = train(ROWS)
     assert losses(tmp_path / "run") == losses(tmp_path / "command")
@@ -57,8 +57,9 @@ def test_rows_of_every_kind_give_the_numbers_of_the_command_and_one_folder(
     assert repr(classifier.result).startswith("Result(rows, adakron, seed 0: epoch 1 with accuracy ")
     assert classifier.result.to_frame()["best"].to_dict() == best.scores
     capsys.readouterr()
-    for frame in (pandas.DataFrame(ROWS), pyarrow.Table.from_pylist(ROWS), datasets.Dataset.from_list(ROWS)):
-        assert train(frame).result == classifier.result
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    for make in (pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict, Polars):
+        assert train(make(columns)).result == classifier.result
         assert "this run has ended" in capsys.readouterr().out
     with pytest.raises(ValueError, match="holds a run on other rows than rows:"):
         train(ROWS[:-1])

@@ -23,10 +23,15 @@ def of_frame(frame: Any, columns: Sequence[str], origin: str = "the frame") -> T
     cells, orders = {}, {}
     for name in columns:
         _ = table[name]  # refused with the names there are
-        cells[name] = [None if _is_missing(cell) else plain(cell) for cell in _listed(frame[name])]
+        cells[name] = cells_of(frame[name])
         if classes := _class_names(frame, name):
             orders[name] = classes
     return Table(origin, numbers, cells, orders=orders)
+
+
+def cells_of(column: Any) -> list[Any]:
+    """The cells of a frame's column, or of another iterable, as Python's values; None where one is missing."""
+    return [None if _is_missing(cell) else plain(cell) for cell in _listed(column)]
 
 
 def of_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], origin: str) -> Table:
@@ -56,14 +61,17 @@ def frame_like(frame: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
 
 def _class_names(frame: Any, column: str) -> tuple[str, ...]:
     """All classes of a column, in order of their codes, where `datasets` says them."""
-    feature = getattr(frame, "features", {}).get(column)
+    feature = frame.features.get(column) if hasattr(type(frame), "features") else None
     feature = getattr(feature, "feature", feature)
     return tuple(getattr(feature, "names", ()))
 
 
 def _names(values: Any) -> Any:
-    """The columns' names; pyarrow and `datasets` call them so, pandas and polars `columns`."""
-    return getattr(values, "column_names", getattr(values, "columns", None))
+    """The columns' names; pyarrow and `datasets` call them so, pandas and polars `columns`.
+
+    Its class is asked, since a column of pandas is an attribute of the frame too.
+    """
+    return next((getattr(values, name) for name in ("column_names", "columns") if hasattr(type(values), name)), None)
 
 
 def _is_missing(cell: Any) -> bool:

@@ -63,6 +63,9 @@ class Base:
           ValueError: it contradicts itself or the head, or says a regression of several numbers.
         """
         kind = self.said.get("problem_type") if reads == "example" else None
+        kinds = [known.transformers_type for known in (Classification, Multilabel, Regression)]
+        if where and kind not in (None, *kinds):
+            raise ValueError(f"{where}: problem_type is {kind!r}; accepted: {', '.join(kinds)}")
         if kind == Regression.transformers_type and outputs > 1 and self.asked in ("", Regression.name):
             raise ValueError(
                 f"{where or 'config.json of the base'}: problem_type is 'regression', and the head has {outputs} "

@@ -89,7 +89,7 @@ def _reads(classifier: Base, where: str) -> Reads:
     architectures = classifier.said.get("architectures") or []
     if not architectures:
         return classifier.asked_reads
-    if not isinstance(architectures, list) or len(architectures) > 1 or architectures[0] not in accepted:
+    if architectures not in [[name] for name in accepted]:
         raise ValueError(f"{where}: architectures is {architectures!r}; accepted: {', '.join(accepted)}")
     return accepted[architectures[0]]
 

@@ -8,12 +8,14 @@ import pandas
 import pyarrow
 import pytest
 
-from adakron_jax.data.frames import frame_like, is_frame, of_frame, of_records
+from adakron_jax.data.frames import cells_of, frame_like, is_frame, of_frame, of_records
+from tests.support.frames import Polars
 
 ROWS = {"text": ["a", None], "label": ["x", "y"]}
+FRAMES = [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict, Polars]
 
 
-@pytest.mark.parametrize("make", [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict])
+@pytest.mark.parametrize("make", FRAMES)
 def test_a_frame_is_read_by_its_columns(make: Any):
     frame = make(ROWS)
     assert is_frame(frame)
@@ -22,32 +24,21 @@ def test_a_frame_is_read_by_its_columns(make: Any):
         of_frame(frame, ["body"])
 
 
-@pytest.mark.parametrize("make", [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict])
+@pytest.mark.parametrize("make", FRAMES)
 def test_a_frame_like_another_is_of_its_library(make: Any):
     frame = frame_like(make(ROWS), {"score": [0.5, 1.0]})
     assert type(frame) is type(make(ROWS))
     assert of_frame(frame, ["score"]).columns == {"score": [0.5, 1.0]}
 
 
-class Polars:
-    """What frames of polars, which is not installed here, have of what is asked of a frame."""
-
-    def __init__(self, data: dict[str, list[Any]]):
-        self._data = data
-
-    columns = property(lambda self: list(self._data))
-
-    def __getitem__(self, name: str) -> Any:
-        return self._data[name]
-
-    def __len__(self) -> int:
-        return len(next(iter(self._data.values())))
+@pytest.mark.parametrize("make", FRAMES)
+def test_a_column_is_a_list_of_plain_cells(make: Any):
+    assert cells_of(make({"label": [1.5, None, 2.0]})["label"]) == [1.5, None, 2.0]
 
 
-def test_a_frame_of_polars_is_told_by_what_it_can_do():
-    assert is_frame(frame := Polars(ROWS))
-    assert of_frame(frame, ["text"]).columns == {"text": ["a", None]}
-    assert frame_like(frame, {"score": [1.0]})["score"] == [1.0]
+def test_columns_of_pandas_may_be_named_as_what_other_frames_have():
+    frame = pandas.DataFrame(ROWS | {"column_names": ["b", "c"], "features": ["d", "e"]})
+    assert of_frame(frame, ["text", "features"]).columns == {"text": ["a", None], "features": ["d", "e"]}
 
 
 def test_a_frame_of_pandas_keeps_its_index_and_columns_of_data_sets_their_classes():

@@ -94,6 +94,12 @@ def test_labels_are_those_of_id2label_and_else_of_label2id(
             r"architectures is \['BertForMaskedLM'\]; accepted: BertForSequenceClassification, BertForTokenC",
         ),
         ({"architectures": ["BertForMultipleChoice"]}, "accepted: BertForSequenceClassification"),
+        ({"architectures": [["BertForSequenceClassification"]]}, "accepted: BertForSequenceClassification"),
+        ({"architectures": "BertForSequenceClassification"}, "accepted: BertForSequenceClassification"),
+        (
+            {"problem_type": "multilabel"},
+            "'multilabel'; accepted: single_label_classification, multi_label_classification, regression",
+        ),
     ],
 )
 def test_what_contradicts_itself_or_is_of_another_kind_is_refused(

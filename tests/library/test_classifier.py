@@ -20,6 +20,7 @@ from adakron_jax.adapter import read_card
 from adakron_jax.params import flatten
 from adakron_jax.problems import Prediction, Regression
 from adakron_jax.splice import Method
+from tests.support.frames import Polars
 
 TEXTS = [f"{'a fine and long film ' * (i % 7)}no {i}" for i in range(60)]
 PAIRS = [(text, other) for text, other in zip(TEXTS[:9], TEXTS[9:18], strict=True)]
@@ -77,7 +78,10 @@ def test_predictions_are_those_of_each_text_alone(classifier: ak.TextClassifier)
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("make_frame", [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict])
+FRAMES = [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict, Polars]
+
+
+@pytest.mark.parametrize("make_frame", FRAMES)
 def test_predictions_of_a_frame_are_one_of_its_library(classifier: ak.TextClassifier, make_frame: Any):
     predictions, frame = classifier.predict(TEXTS[:3]), make_frame({"text": TEXTS[:3]})
     predicted = classifier.predict(frame, probabilities=True, with_logits=True)
@@ -88,6 +92,16 @@ def test_predictions_of_a_frame_are_one_of_its_library(classifier: ak.TextClassi
     heads = getattr(predicted, "column_names", getattr(predicted, "columns", None))
     shares = [f"probability_{name}" for name in classifier.problem.labels]
     assert list(heads) == ["prediction", "score", *shares, "logits"]
+
+
+@pytest.mark.parametrize("make_frame", FRAMES)
+def test_a_frame_and_its_columns_are_evaluated_as_lists_are(classifier: ak.TextClassifier, make_frame: Any):
+    labels = ["neg", "pos", "neutral"]
+    frame, expected = make_frame({"text": TEXTS[:3], "label": labels}), classifier.evaluate(TEXTS[:3], labels).scores
+    assert classifier.evaluate(frame, frame["label"]).scores == expected
+    assert classifier.evaluate(frame["text"], labels).scores == expected
+    with pytest.raises(ValueError, match="labels are a frame; accepted: one of its columns"):
+        classifier.evaluate(frame, frame)
 
 
 def test_predictions_of_pandas_join_their_frame(classifier: ak.TextClassifier):

@@ -1,0 +1,37 @@
+"""A frame with what frames of polars, which is not installed here, have of what is asked of a frame."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+class Series:
+    """A column."""
+
+    def __init__(self, values: Sequence[Any]):
+        self._values = list(values)
+
+    def to_list(self) -> list[Any]:
+        return list(self._values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Polars:
+    """A frame, made of columns by their names."""
+
+    def __init__(self, data: Mapping[str, Sequence[Any]]):
+        self._data = {name: Series(values) for name, values in data.items()}
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._data)
+
+    def __getitem__(self, name: str) -> Series:
+        return self._data[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self._data.values())))
