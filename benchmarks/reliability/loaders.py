@@ -7,12 +7,12 @@ more than SECONDS, more memory than MEMORY, or raises anything but ValueError is
 """
 
 import argparse
+import itertools
 import json
 import random
 import resource
 import shutil
 import signal
-import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,31 +37,42 @@ from adakron_jax.methods import AdaKron, LoRA, Pfeiffer
 from adakron_jax.problems import make
 from adakron_jax.splice import Method
 from adakron_jax.tokenizer import Tokenizer
-from benchmarks.tiny import write_tiny
+from benchmarks.reliability.garbage import changed
+from benchmarks.shapes import write_encoder
+from benchmarks.tiny import TINY, write_tiny
 from train.data import custom_data
 from train.data.custom_data import CustomData
 
 SECONDS = 10
 MEMORY = 4 * 2**30  # bytes above what the process had
-NASTY: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1.5, -0.0, 1e308, float("nan"), float("inf")),
-    *("", "\0", "../../etc/passwd", "x" * 10_000, "bert", "roberta", "gelu", [], {}, [[]], [None], {"": {}}),
-    *(["a"] * 1000, {"auto_map": {"AutoModel": "evil.Model"}}, "__import__('os').system('true')"),
-)
+MODERNBERT = TINY | {
+    "model_type": "modernbert",
+    "vocab_size": 50,
+    "norm_eps": 1e-5,
+    "mlp_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "classifier_dropout": 0.0,
+    "classifier_pooling": "mean",
+    "global_attn_every_n_layers": 2,
+    "local_attention": 4,
+    "global_rope_theta": 160_000.0,
+    "local_rope_theta": 10_000.0,
+}
+TAGGED = "-DOCSTART- -X- O\n\nAnna NNP B-person\nMaria NNP I-person\nlives VBZ O\n\n# a remark\nUlm NNP B-place\n" * 3
 
 
 def write_good(folder: Path) -> None:
-    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, an adapter's in `adapter`, adapters
-    of other programs in `peft` and `adapterhub`, and a table in every format in `tables`.
+    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, ModernBERT's in `modernbert`, an
+    adapter's in `adapter`, adapters of other programs in `peft` and `adapterhub`, a Hugging Face classifier in
+    `classifier` and in parts in `classifier-shards`, and a table in every format in `tables`.
     """
     write_tiny(folder / "model")
-    for other in ("sharded", "flax"):
-        shutil.copytree(folder / "model", folder / other, dirs_exist_ok=True)
-        (folder / other / "model.safetensors").unlink(missing_ok=True)
+    write_encoder(EncoderConfig.from_hugging_face(MODERNBERT), folder / "modernbert")
+    write_sharded(folder / "model", folder / "sharded")
     tensors = read_tensors(folder / "model/model.safetensors")
-    save_file(tensors, folder / "sharded/model-1.safetensors")
-    index = {"weight_map": dict.fromkeys(tensors, "model-1.safetensors")}
-    (folder / "sharded/model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copytree(folder / "model", folder / "flax")
+    (folder / "flax/model.safetensors").unlink()
     (folder / "flax/flax_model.msgpack").write_bytes(msgpack_serialize(as_flax(tensors)))
     fast = Tokenizer(folder / "model", 10_000).fast
     (folder / "flax/tokenizer.json").write_text(fast.backend_tokenizer.to_str())
@@ -69,12 +80,27 @@ def write_good(folder: Path) -> None:
         write_adapter(folder / name, method, folder / "model")
     export_adapter(str(folder / "lora"), "peft", folder / "peft")
     export_adapter(str(folder / "bottleneck"), "adapterhub", folder / "adapterhub")
+    export_adapter(str(folder / "lora"), "huggingface", folder / "classifier")
+    write_sharded(folder / "classifier", folder / "classifier-shards")
     columns = {"text": ["one", 'two "words"', "three, with\na line", ""] * 4, "label": ["yes", "no"] * 8}
     (folder / "tables").mkdir()
     lines = {name: [cell.replace("\n", " ") for cell in cells] for name, cells in columns.items()}
     for suffix in WRITTEN:
         with writing(folder / f"tables/table{suffix}") as add:
             add(Table("good", range(16), lines if ".tsv" in suffix else columns))  # a TSV's fields hold no line's end
+    (folder / "tables/table.conll").write_text(TAGGED)
+
+
+def write_sharded(model: Path, folder: Path) -> None:
+    """A model's folder with its weights in two files and an index."""
+    shutil.copytree(model, folder)
+    (folder / "model.safetensors").unlink()
+    tensors, weight_map = read_tensors(model / "model.safetensors"), {}
+    for i in (0, 1):
+        part = dict(itertools.islice(tensors.items(), i, None, 2))
+        save_file(part, folder / f"model-{i}.safetensors")
+        weight_map |= dict.fromkeys(part, f"model-{i}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def write_adapter(folder: Path, method: Method, base: Path) -> None:
@@ -125,6 +151,8 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "tokenizer_config.json": ("model/tokenizer_config.json", read_tokenizer),
     "tokenizer.json": ("flax/tokenizer.json", read_tokenizer),
     "index": ("sharded/model.safetensors.index.json", read_model),
+    "a shard": ("sharded/model-0.safetensors", read_model),
+    "ModernBERT's config.json": ("modernbert/config.json", read_model),
     "msgpack": ("flax/flax_model.msgpack", read_model),
     "adapter.json": ("adapter/adapter.json", adapter.load),
     "adapter's tensors": ("adapter/adapter.safetensors", adapter.load),
@@ -133,77 +161,13 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
         for program, files in {
             "peft": ("adapter_config.json", "adapter_model.safetensors"),
             "adapterhub": ("adapter_config.json", "head_config.json", "adapter.safetensors"),
+            "classifier": ("config.json", "model.safetensors"),
+            "classifier-shards": ("model.safetensors.index.json", "model-0.safetensors"),
         }.items()
         for file in files
     },
-    **{f"{suffix} table": (f"tables/table{suffix}", read_table(f"table{suffix}")) for suffix in WRITTEN},
+    **{f"{suffix} table": (f"tables/table{suffix}", read_table(f"table{suffix}")) for suffix in (*WRITTEN, ".conll")},
 }
-
-
-def changed(rng: random.Random, contents: bytes, name: str) -> bytes:
-    """The contents with something wrong: of their meaning where that can be had, or of their bytes."""
-    if rng.random() < 0.6:
-        if name.endswith(".json"):
-            return json.dumps(changed_values(rng, json.loads(contents))).encode()
-        if name.endswith(".safetensors"):
-            return changed_header(rng, contents)
-    return changed_bytes(rng, contents)
-
-
-def changed_bytes(rng: random.Random, contents: bytes) -> bytes:
-    """Cut, emptied, a bit turned, garbage put in, doubled, or brackets without end."""
-    at, kind = rng.randrange(len(contents)), rng.randrange(6)
-    garbage = rng.randbytes(rng.randrange(1, 64))
-    if kind == 0:
-        return contents[:at]
-    if kind == 1:
-        return b""
-    if kind == 2:
-        return contents[:at] + bytes([contents[at] ^ 1 << rng.randrange(8)]) + contents[at + 1 :]
-    if kind == 3:
-        return contents[:at] + garbage + contents[at:]
-    if kind == 4:
-        return contents + contents
-    return rng.choice([b"[", b'{"a":', b"\xff\xfe", b"\x00"]) * rng.choice([1, 100_000])
-
-
-def changed_values(rng: random.Random, value: Any) -> Any:
-    """A JSON value with one of its values, at any depth, changed, removed, or joined by one that is not known."""
-    if isinstance(value, dict) and value and rng.random() < 0.9:
-        key = rng.choice(list(value))
-        if rng.random() < 0.15:
-            return {other: value[other] for other in value if other != key}
-        if rng.random() < 0.1:
-            return {**value, "auto_map": rng.choice(NASTY), "unknown": rng.choice(NASTY)}
-        return {**value, key: changed_values(rng, value[key])}
-    if isinstance(value, list) and value and rng.random() < 0.7:
-        at = rng.randrange(len(value))
-        return [*value[:at], changed_values(rng, value[at]), *value[at + 1 :]]
-    return rng.choice(NASTY)
-
-
-def changed_header(rng: random.Random, contents: bytes) -> bytes:
-    """A safetensors file whose header lies: of its own size, of a tensor's shape, type or place."""
-    (size,) = struct.unpack("<Q", contents[:8])
-    if rng.random() < 0.2:
-        return struct.pack("<Q", rng.choice([0, 1, size - 1, size + 1, 2**40, 2**63, 2**64 - 1])) + contents[8:]
-    header, data = json.loads(contents[8 : 8 + size]), contents[8 + size :]
-    name = rng.choice([name for name in header if name != "__metadata__"])
-    kind, huge = rng.randrange(5), 100 * 2**30
-    if kind == 0:
-        header[name] = changed_values(rng, header[name])
-    elif kind == 1:  # a tensor of 100 GB
-        header[name] |= {"shape": [huge // 4], "data_offsets": [0, huge]}
-    elif kind == 2:
-        header[name]["shape"] = rng.choice([[0], [], [2**62, 2], [-1], [1] * 1000])
-    elif kind == 3:
-        header[name]["dtype"] = rng.choice(
-            ["F64", "BF16", "F16", "F8_E4M3", "F4", "I64", "U8", "BOOL", "C64", "object"]
-        )
-    else:
-        header = changed_values(rng, header)
-    written = json.dumps(header).encode()
-    return struct.pack("<Q", len(written)) + written + data
 
 
 class TooLong(BaseException):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import damage, loaders, runs
+from benchmarks.reliability import damage, garbage, loaders, runs
 
 
 def test_garbage_is_read_or_refused_by_every_loader(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_garbage_is_read_or_refused_by_every_loader(tmp_path: Path) -> None:
 def test_a_case_is_the_same_each_time(name: str, tmp_path: Path) -> None:
     contents = b'\x10\0\0\0\0\0\0\0{"a": {}, "b": 1}' if name == "weights" else b'{"a": {"b": [1, 2]}}'
     file, _ = loaders.READERS[name]
-    one, other = (loaders.changed(random.Random(5), contents, file) for _ in range(2))
+    one, other = (garbage.changed(random.Random(5), contents, file) for _ in range(2))
     assert one == other
 
 
