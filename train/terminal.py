@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
+from adakron_jax.io import streams
+
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
 CELL_SECONDS = 0.3  # between two states of a notebook's bar
-WHOLE = 10_000  # columns, of a table that no terminal shows
 LOOK_SECONDS = 1.0  # between two looks at what else there is to do
 
 console = Console(highlight=False)
@@ -37,15 +38,16 @@ def say_to(listener: Callable[[str], None]) -> None:
 
 
 def show(table: Table) -> None:
-    """Prints a table: whole, or on a terminal as wide as that is."""
-    console.print(table, width=None if console.is_terminal or console.is_jupyter else WHOLE)
+    """Prints a table; of what does not go to a terminal nothing is cut."""
+    streams.print_table(console, table)
 
 
 def table(*columns: str, right: Container[str] = ()) -> Table:
     """A table without lines; `right`: the columns of numbers, which are never broken."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        number = column in right
+        table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
     return table
 
 

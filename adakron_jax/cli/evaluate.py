@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,9 @@ def run(given: dict[str, Any]) -> int:
     quoted = True if "quoting" in given else None
     read, targets = labelled(given["data"], card, columns, label, quoted)
     assessment = classifier.assess(read, targets, problem)
+    if trained_on(given["run"], given["data"]):
+        said = f"{given['run']} was trained on rows of {given['data']}; the scores say little about other rows"
+        print(f"warning: {said}", file=sys.stderr)
     terminal.show(f"{given['run']} on {given['data']}", assessment)
     if "json" in given:
         write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
@@ -55,8 +59,22 @@ def run(given: dict[str, Any]) -> int:
 
 def named(run: str) -> str:
     """What a run is called on a page: by its folder's name, not by where it lies."""
+    return run if run.startswith("hub:") else folder_of(run).name
+
+
+def folder_of(run: str) -> Path:
+    """A run's folder, of which its adapter's may be given."""
     path = Path(run).resolve()
-    return run if run.startswith("hub:") else path.parent.name if path.name == "adapter" else path.name
+    return path.parent if path.name == "adapter" else path
+
+
+def trained_on(run: str, data: Path) -> bool:
+    """Whether a run's `config.toml` names this file, or its folder and split, as what trained; a copy is not known."""
+    if not (path := folder_of(run) / "config.toml").is_file():
+        return False
+    config = tomllib.loads(path.read_text(encoding="utf-8"))
+    trained, split = Path(str(config.get("data", ""))).resolve(), config.get("train_split")
+    return data.resolve() == trained or (data.resolve().parent == trained and data.name.partition(".")[0] == split)
 
 
 def labelled(

@@ -10,6 +10,7 @@ from adakron_jax.data.table import printable
 from adakron_jax.evaluation.assessment import Assessment, Mistake
 from adakron_jax.evaluation.page import (
     SCORE_HEADS,
+    TEXT,
     error_rows,
     in_words,
     label_heads,
@@ -19,6 +20,7 @@ from adakron_jax.evaluation.page import (
     summary,
 )
 from adakron_jax.evaluation.plots import CONFUSED
+from adakron_jax.io import streams
 
 LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
 ROOM = 60  # characters around a mark
@@ -26,12 +28,13 @@ STYLES = {"target": "green", "predicted": "red", "target predicted": "yellow", "
 
 
 def show(name: str, assessment: Assessment) -> None:
-    """Prints it: scores, labels, confusions, mistakes; control characters from files escaped."""
+    """Prints it: scores, labels, confusions, mistakes, cut for a terminal alone; control characters escaped."""
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(printable(f"{name}: {summary(assessment)}"), soft_wrap=True)
     for table in tables(assessment):
         console.print()
-        console.print(table)
+        table.expand &= console.is_terminal
+        streams.print_table(console, table)
 
 
 def tables(assessment: Assessment) -> Iterator[Table]:
@@ -73,16 +76,19 @@ def mistakes(assessment: Assessment) -> Table:
 def _text(mistake: Mistake) -> Text:
     """A mistake's texts, with what it is about in colour and in brackets."""
     first, *others = mistake.texts
-    room = len(first) if not mistake.marks else ROOM
+    room = ROOM if mistake.marks else TEXT
     marked = [(printable(piece), STYLES[marks]) for piece, marks in pieces(first, mistake.marks, room)]
-    return Text.assemble(*marked, *(f" | {printable(text)}" for text in others))
+    cut = ("".join(piece for piece, _ in pieces(text, ())) for text in others)
+    return Text.assemble(*marked, *(f" | {printable(text)}" for text in cut))
 
 
 def _table(title: str, heads: list[str], rows: Iterable[tuple[str | Text, ...]], left: int) -> Table:
     """The first `left` columns are of words, the others of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
+    lines = list(rows)
     for number, head in enumerate(heads):
-        table.add_column(printable(head), justify="left" if number < left else "right")
-    for row in rows:
+        width = max((len(row[number]) for row in lines if number >= left), default=None)  # a number is never broken
+        table.add_column(printable(head), justify="left" if number < left else "right", min_width=width)
+    for row in lines:
         table.add_row(*(cell if isinstance(cell, Text) else printable(cell) for cell in row))
     return table

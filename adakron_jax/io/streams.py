@@ -3,6 +3,9 @@
 import io
 import os
 import sys
+from typing import Any
+
+WHOLE = 10_000  # columns, of a table that no terminal shows
 
 
 def prepare() -> None:
@@ -37,6 +40,13 @@ def demand_output() -> None:
     """ValueError if stdout is closed, for a command that has nothing to do but print."""
     if sys.stdout is None:
         raise ValueError("stdout is closed; accepted: --out FILE, or a stdout that can be written")
+
+
+def print_table(console: Any, table: Any) -> None:
+    """Prints a table on a rich console: as wide as a terminal or a notebook is, and whole anywhere else."""
+    if not console.is_terminal and not console.is_jupyter:
+        console.width = WHOLE
+    console.print(table)
 
 
 def takes_all() -> bool:

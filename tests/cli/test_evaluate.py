@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
 import pytest
 
 import adakron_jax as ak
+from adakron_jax.cli.evaluate import trained_on
 from adakron_jax.cli.main import main
 from adakron_jax.evaluation import Assessment
 from adakron_jax.problems import from_json
@@ -50,6 +52,19 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     assert Assessment.from_json(values, from_json(values["problem"])).examples == 4
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(("trained", "warned"), [("data.csv", True), (".", False), ("other.csv", False)])
+def test_rows_that_trained_are_warned_of(
+    adapter: Path, tmp_path: Path, trained: str, warned: bool, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(adapter, tmp_path / "run/adapter")
+    config = {"data": str(tmp_path / trained), "train_split": "train"}
+    (tmp_path / "run/config.toml").write_text("".join(f"{key} = {value!r}\n" for key, value in config.items()))
+    data = write(tmp_path / "data.csv", ROWS)
+    assert main(["evaluate", str(tmp_path / "run"), data]) == 0
+    assert ("run was trained on rows of" in capsys.readouterr().err) == warned
+    assert trained_on(str(tmp_path / "run/adapter"), tmp_path / "train.csv") == (trained == ".")
 
 
 def test_the_precision_may_be_said(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -49,6 +49,7 @@ def test_a_tenth_of_a_table_chooses_where_nothing_else_is_said(loader: Loader):
     assert list(described(parts)) == [
         "reviews: classification of 3 labels: mixed, negative, positive",
         "validation: 9 rows select the best epoch",
+        "note: validation is small: an accuracy on 9 rows has a standard error of up to 17 points",
     ]
 
 
@@ -72,7 +73,9 @@ def test_a_folders_own_validation_split_chooses_and_a_named_one_is_scored(loader
     assert parts.repeated == {"validation": 4, "test": 4}
     assert list(described(parts))[1:] == [
         "validation: 4 rows select the best epoch; 4 of them are also training rows",
+        "note: validation is small: an accuracy on 4 rows has a standard error of up to 25 points",
         "test: 4 rows are scored once at the end; 4 of them are also training rows",
+        "note: test is small: an accuracy on 4 rows has a standard error of up to 25 points",
     ]
 
 

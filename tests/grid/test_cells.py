@@ -406,6 +406,33 @@ def test_the_overview_is_a_line_below_the_bar_and_never_longer_than_the_screen()
     assert "1/4 epoch 1  evaluating" in captured.get()
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_on_a_terminal_lines_break_at_words_and_in_a_pipe_nowhere(monkeypatch: pytest.MonkeyPatch, live: bool):
+    console = Console(file=io.StringIO(), width=80, force_terminal=live, color_system=None)
+    monkeypatch.setattr(terminal, "console", console)
+    words, name = " ".join(f"word{number}" for number in range(30)), "a-long-name-" * 8
+    with console.capture() as captured:
+        terminal.say(words)
+    assert " ".join(captured.get().split()) == words
+    assert len(captured.get().splitlines()) == (3 if live else 1)
+    table = terminal.table("cell", "steps", right=("steps",))
+    table.add_row(name, "1,234,567")
+    with console.capture() as captured:
+        terminal.show(table)
+    assert "1,234,567" in captured.get()
+    assert (name in captured.get()) != live
+
+
+def test_at_80_columns_counts_stay_whole():
+    line = terminal.ProgressLine(12_345, 0, 8, lambda step, rate: "")
+    line.update(12_341, 0, {"loss": 0.5, "learning_rate": 1e-3}, 0.0)
+    screen = Console(file=io.StringIO(), width=80)
+    with screen.capture() as captured:
+        screen.print(line._bar.get_renderable())
+    assert "12341/12345" in captured.get()
+    assert len(captured.get().splitlines()) == 1
+
+
 def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -25,6 +25,7 @@ from train.options.model import Pretrained
 from train.terminal import say
 
 LOOKED_AT = 1000  # rows, for how long texts are
+FEW = 30  # rows of a part below which its scores tell little
 STEPS_PER_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
 
 
@@ -268,5 +269,8 @@ def described(splits: Splits) -> Iterator[str]:
         again = f"; {repeated:,} of them are also training rows" if repeated else ""
         use = "select the best epoch" if name in splits.validation else "are scored once at the end"
         yield f"{name}: {examples.count:,} rows {use}{again}"
+        if examples.count < FEW:
+            error = f"{50 / math.sqrt(examples.count):.0f} points"
+            yield f"note: {name} is small: an accuracy on {examples.count} rows has a standard error of up to {error}"
     targets = {name: problem.targets_of(part) for name, part in ({"train": splits.train} | evaluated).items()}
     yield from map(printable, problem.notes(targets))

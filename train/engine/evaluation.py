@@ -90,7 +90,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     screen.show_evaluation(
         read_evaluation(record, task.scored),
         record["train_loss"],
-        collapsed,
+        run.config.choosing_rows if collapsed else "",
         header=not earlier,
         best=best,
         name=run.config.folder.name if group.several else "",

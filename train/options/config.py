@@ -190,6 +190,11 @@ class RunConfig:
         return not self.custom_data and (self.validation != "auto" or self.folds > 1)
 
     @property
+    def choosing_rows(self) -> str:
+        """What the rows that choose the epoch are called."""
+        return "held-out rows" if self.holds_out else "validation rows" if self.custom_data else "development set"
+
+    @property
     def last_epoch(self) -> int:
         """The epoch after which it ends, whatever patience does."""
         return self.evaluate_once or self.epochs

@@ -54,9 +54,13 @@ def shown(name: str, score: float) -> str:
 
 
 def show_evaluation(
-    evaluation: Evaluation, train_loss: float, collapsed: bool, *, header: bool, best: bool, name: str
+    evaluation: Evaluation, train_loss: float, collapsed: str, *, header: bool, best: bool, name: str
 ) -> None:
-    """Prints a row of the evaluation table: the epoch's mean training loss, scores, the run's name."""
+    """Prints a row of the evaluation table: the epoch's mean training loss, scores, the run's name.
+
+    Args:
+      collapsed: the rows that all get the same prediction, if they do.
+    """
     scores = evaluation.scores
     width = max(10, *(len(metric) + 2 for metric in scores))
     if header:
@@ -65,7 +69,7 @@ def show_evaluation(
     notes = (
         ("  *" if best else "")
         + (f"  {name}" if name else "")
-        + ("  collapsed: every example gets the same prediction" if collapsed else "")
+        + (f"  collapsed: the same prediction for all of the {collapsed}" if collapsed else "")
     )
     say(f"{evaluation.epoch:>5}{evaluation.step:>8}{train_loss:>12.4f}{cells}{notes}")
 
@@ -97,11 +101,10 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
     for name in dict.fromkeys([*last.scores, *result.test]):
         table.add_row(name, *(column.get(name, "-") for column in columns))
     speed, seconds = result.throughput, result.seconds
-    chosen = "held-out rows" if config.holds_out else "validation" if config.custom_data else "development set"
     terminal.show(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "
-        f"{best.step:,} (by {result.best_by}), last {last.epoch}, step {last.step:,}; {chosen}, one seed"
+        f"{best.step:,} (by {result.best_by}), last {last.epoch}, step {last.step:,}; {config.choosing_rows}, one seed"
     )
     if scarce and examples is not None:
         say(f"low-resource: {examples:,} training examples; GLUE has {TASKS[config.task].train_examples:,}")
@@ -109,7 +112,8 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
         waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
         say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result.best_by}")
     if result.collapsed:
-        say("; ".join(filter(None, ("COLLAPSED: at the end every example gets the same prediction", advised))))
+        said = f"COLLAPSED: at the end all of the {config.choosing_rows} get the same prediction"
+        say("; ".join(filter(None, (said, advised))))
     say(
         f"{speed.examples_per_second:.0f} examples/s, {100 * speed.padding_fraction:.1f} % padding, "
         f"{result.compilations.train} compilations of the training step; {seconds.train:.0f} s training, "

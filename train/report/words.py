@@ -143,7 +143,7 @@ def paper_cells(table: Table, paper: PaperRow) -> list[tuple[str, str]]:
 def notes(table: Table) -> Iterator[str]:
     """What a reader must know before believing a table."""
     config = table.config
-    where = "the validation rows" if config.custom_data else "the development set"
+    where = f"the {config.choosing_rows}"
     over = "seeds and folds" if config.custom_data else "seeds"
     yield (
         f"Encoder {short(table.model)}, data {data_name(config)}, split {config.train_split}. Scores in percent on "
@@ -176,7 +176,7 @@ def notes(table: Table) -> Iterator[str]:
     if not table.selected and any(run.config.best_by == "last" for run in table.runs):
         yield "Where the last epoch counts as the best, both tables show it."
     if any(cell.collapsed for row in table.rows for cell in row.cells["best"].values()):
-        yield "† Collapsed: a run of this cell ended with the same prediction for every example. It counts in the mean."
+        yield f"† Collapsed: a run of this cell ended with one prediction for all of {where}. It counts in the mean."
     if any(len(cell.scores) < len(cell.seeds) for row in table.rows for cell in row.cells["best"].values()):
         yield "— is missing. “2 of 3 seeds” is a mean of two: the third has no finished run of this method here."
     if any(column == AVERAGE for column in table.columns):
