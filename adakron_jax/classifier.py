@@ -239,11 +239,11 @@ class TextClassifier(Classifier):
         """
         return self._predict(texts, self.problem, with_logits, probabilities)
 
-    def evaluate(self, texts: Iterable[Text], labels: Iterable[Any]) -> Assessment:
+    def evaluate(self, texts: Iterable[Text] | Any, labels: Iterable[Any]) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.
 
         Args:
-          texts: as `predict` takes several.
+          texts: as `predict` takes several, or a frame.
           labels: an iterable, or a frame's column: of each text its label, of a multilabel problem a list of labels, of
             a regression a number.
 

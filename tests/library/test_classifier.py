@@ -101,7 +101,7 @@ def test_a_frame_and_its_columns_are_evaluated_as_lists_are(classifier: ak.TextC
     assert classifier.evaluate(frame, frame["label"]).scores == expected
     assert classifier.evaluate(frame["text"], labels).scores == expected
     with pytest.raises(ValueError, match="labels are a frame; accepted: one of its columns"):
-        classifier.evaluate(frame, frame)
+        classifier.evaluate(frame, pandas.DataFrame({"label": labels}))
 
 
 def test_predictions_of_pandas_join_their_frame(classifier: ak.TextClassifier):
