@@ -104,7 +104,8 @@ class Classifier(abc.ABC):
             return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
         if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
             raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
-        return iter(given.to_pylist() if hasattr(given, "to_pylist") else given)  # pyarrow's cells are no texts
+        cells = getattr(given, "to_pylist", None)  # pyarrow's cells are no texts
+        return iter(cells() if cells else given)
 
     def _columns(self, frame: Any) -> Columns:
         """The text columns of a frame, by the names that the adapter has for them."""

@@ -290,7 +290,11 @@ def mistakes(
     """
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
     wrong = [i for i in map(int, first) if weights[i] >= 0]
-    return tuple(Mistake(_texts(texts(i)), *both(i), float(weights[i]), marks(i)) for i in wrong)
+    return tuple(
+        Mistake(_texts(texts(i)), target, prediction, float(weights[i]), marks(i))
+        for i in wrong
+        for target, prediction in [both(i)]
+    )
 
 
 def _mistake(fields: Mapping[str, Any]) -> Mistake:

@@ -88,7 +88,8 @@ def read(folder: Path, base: Base) -> Imported:
     trained_on = fields.name("base_model_name_or_path")
     fields.ignore("peft_version", "revision", "inference_mode", "auto_mapping")
     saved = fields.texts("modules_to_save")
-    if others := set(saved) - {"classifier", "score", "pre_classifier", "pooler", "head"}:
+    of_head = {"classifier", "score", "pre_classifier", "head", *_DENSES_OF_HEADS.get(base.config.model_type, ())}
+    if others := set(saved) - of_head:
         raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
     path = folder / WEIGHTS
     tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
