@@ -61,6 +61,7 @@ def test_what_is_fused_predicts_the_same(working: Path, capsys: pytest.CaptureFi
     assert "LoRA" in after[0]
 
 
+@pytest.mark.nightly
 def test_the_notebook_runs(working: Path):
     notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]

@@ -75,6 +75,7 @@ def test_logits(imported: tuple[str, Path, Card]) -> None:
     np.testing.assert_allclose(logits_of(name, folder), real(name, outputs["logits"]), rtol=0, atol=2e-5)
 
 
+@(lambda test: test) if "ADAKRON_INTEROP" in os.environ else pytest.mark.nightly
 def test_logits_in_float64(imported: tuple[str, Path, Card]) -> None:
     name, folder, _ = imported
     with jax.enable_x64(True):

@@ -57,7 +57,7 @@ def write_base(folder: Path, tiny: Path, model_type: str, layers: int = 2) -> Pa
     return folder
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta"])
+@pytest.fixture(scope="module", params=["bert", pytest.param("roberta", marks=pytest.mark.nightly)])
 def base(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp(request.param), tiny, request.param)
 
