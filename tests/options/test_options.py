@@ -14,7 +14,7 @@ import pytest
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.flags import attributes_of
 from adakron_jax.methods import AdaKron, Full, Head
-from adakron_jax.methods.registry import METHODS, fields_of
+from adakron_jax.methods.registry import METHODS, fields_of, make_method
 from tests.support.results import result_of
 from train.data.glue import TASKS
 from train.options.command import parse, parse_command
@@ -182,8 +182,11 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
             assert set(section.get("published", {})) <= set(TASKS[path.stem].metrics)
     else:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
-        config = bert("--recipe", str(path), task="sst2")
-        assert {name: getattr(config, name) for name in said} == said
+        tables = {name: said.pop(name) for name in METHODS if name in said}
+        for method in tables or [AdaKron.name]:
+            config = bert("--recipe", str(path), "--method", method, task="sst2")
+            assert config.method == make_method(method, tables.get(method, {}))
+            assert {name: getattr(config, name) for name in said} == said
 
 
 # --- ranges
