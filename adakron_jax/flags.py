@@ -152,8 +152,12 @@ def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
       ValueError: there is no such method, or a field is not of the type it is declared with.
     """
     name = given.pop("method", AdaKron.name)
-    words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
-    return read_method(name, words)
+    return read_method(name, take_words(given))
+
+
+def take_words(given: dict[str, Any]) -> dict[str, Sequence[str]]:
+    """Takes the words of a method's fields out of the parsed flags."""
+    return {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
 
 
 def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Method], dict[str, Any]]:

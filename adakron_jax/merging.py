@@ -146,13 +146,12 @@ def merge_adapters(
     trees, cards = zip(*(adapter.load(locate_adapter(name)) for name in names), strict=True)
     leaves = [flatten(tree) for tree in trees]
     _check_alike(names, cards)
-    card = cards[_head_of(names, cards, str(head))]
+    chosen = _head_of(names, cards, str(head))
     method, merged = _merged(cards, leaves, way, rank)
-    for path in [path for path in leaves[0] if path.startswith(f"{CLASSIFIER}/") and not head]:
-        merged[path] = way.averaged([each_leaves[path] for each_leaves in leaves])
-    if head:
-        merged |= {p: x for p, x in leaves[names.index(str(head))].items() if p.startswith(f"{CLASSIFIER}/")}
-    card = dataclasses.replace(card, method=method, task=f"merged of {len(names)}", scores={})
+    for path, leaf in leaves[chosen].items():
+        if path.startswith(f"{CLASSIFIER}/"):
+            merged[path] = leaf if head else way.averaged([of_all[path] for of_all in leaves])
+    card = dataclasses.replace(cards[chosen], method=method, task=f"merged of {len(names)}", scores={})
     merged = {path: np.asarray(leaf, np.float32) for path, leaf in merged.items()}
     adapter.save(Path(out), graft(adapter.portable_shapes(card), merged), card)
     return card
@@ -205,7 +204,7 @@ def _merged(
     if rank:
         raise ValueError(f"rank is {rank}, for additive updates; accepted for {method.name}: none")
     paths = [path for path in leaves[0] if not path.startswith(f"{CLASSIFIER}/")]
-    by_path = {path: [each_leaves[path] for each_leaves in leaves] for path in sorted(paths)}
+    by_path = {path: [of_all[path] for of_all in leaves] for path in sorted(paths)}
     if linear:
         return method, {path: way.combined(tensors) for path, tensors in by_path.items()}
     if by_path and not any(map(is_added, by_path)) and way.how != "svd":

@@ -34,12 +34,12 @@ def in_turn(
 ) -> dict[str, list[Any]]:
     """Of each system what `measure` gives, its seconds by default, once a round; each round begins with another."""
     names = list(systems)
-    found: dict[str, list[Any]] = {name: [] for name in names}
+    measured: dict[str, list[Any]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            found[name].append(measure(systems[name]))
-    return found
+            measured[name].append(measure(systems[name]))
+    return measured
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -180,7 +180,7 @@ class Executable:
         return max(limits, default=1)
 
     def kernels(self) -> list[Kernel]:
-        found = []
+        kernels = []
         for name, times in self.times.items():
             computation = self.computations[name]
             for one in computation.values():
@@ -188,8 +188,8 @@ class Executable:
                     continue
                 moved, flops = self._moved(one, computation), self._flops(one, computation)
                 cycles = one.number(r'"estimated_cycles":"(\d+)"', 0)
-                found.append(Kernel(one.name, operation(one), times, times * moved, times * flops, times * cycles))
-        return found
+                kernels.append(Kernel(one.name, operation(one), times, times * moved, times * flops, times * cycles))
+        return kernels
 
     def _moved(self, one: Instruction, computation: Computation) -> int:
         fused = self.computations.get(one.called("calls") or "")

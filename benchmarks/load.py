@@ -224,7 +224,7 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
     figures["half"] = (await clients(names).keep(capacity / 2, seconds / 10)).as_json()
     compiled, held = metric(url, "compilations"), [memory_mb(process)]
     beside = [
-        asyncio.create_task(each) for each in (churn(folder, sources[:2], 3.0), watch(process, seconds / 10, held))
+        asyncio.create_task(work) for work in (churn(folder, sources[:2], 3.0), watch(process, seconds / 10, held))
     ]
     kept = await clients([*names, CHURNED]).keep(0.8 * capacity, seconds, hang_up=0.05)
     for task in beside:
@@ -232,7 +232,7 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
     figures["80 %"] = kept.as_json() | {
         "seconds": seconds,
         "compilations": metric(url, "compilations") - compiled,
-        "memory_mb": [round(each) for each in [*held, memory_mb(process)]],
+        "memory_mb": [round(size) for size in [*held, memory_mb(process)]],
     }
     return figures
 

@@ -26,7 +26,7 @@ def named(model: str) -> EncoderConfig | None:
     if not model.startswith(PREFIX):
         return None
     if (name := model.removeprefix(PREFIX)) not in NAMED:
-        raise ValueError(f"model is {model!r}; accepted: {', '.join(PREFIX + each for each in sorted(NAMED))}")
+        raise ValueError(f"model is {model!r}; accepted: {', '.join(PREFIX + name for name in sorted(NAMED))}")
     return NAMED[name]
 
 

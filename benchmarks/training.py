@@ -157,13 +157,15 @@ def show(figures: Mapping[str, Any]) -> str:
 
 def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """How many times as fast the first program is as each other one: by title the ratio of their rates."""
-    found: dict[str, dict[str, float]] = {}
+    by_pair: dict[str, dict[str, float]] = {}
     for title, by_name in by_title.items():
         precision, _, what = title.partition(" ")
-        (first, answers), *others = by_name.items()
-        for other, its in others:
-            found.setdefault(f"{precision}, {first} over {other}", {})[what] = ratio(rates(answers), rates(its))
-    return found
+        (first, timed_steps), *others = by_name.items()
+        for other, other_steps in others:
+            by_pair.setdefault(f"{precision}, {first} over {other}", {})[what] = ratio(
+                rates(timed_steps), rates(other_steps)
+            )
+    return by_pair
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:

@@ -202,7 +202,9 @@ class AdapterBank:
         predictions = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
         upper = [name for name in self.members if name not in predictions]
         asked: dict[tuple[bytes, bytes], list[tuple[list[str], Examples]]] = {}
-        for names in _grouped(upper, lambda name: id(self.members[name].stack), lambda name: self._length(name)):
+        for names in _grouped(
+            upper, lambda name: id(self.members[name].stack), lambda name: self.members[name].card.max_length
+        ):
             examples = self._encode(self.members[names[0]].card, [_parts(text)])
             # Adapters that read the same tokens do so at once, whatever they predict.
             same = asked.setdefault((examples.tokens.tobytes(), examples.offsets.tobytes()), [])
@@ -237,9 +239,6 @@ class AdapterBank:
                 places = np.flatnonzero(labels >= 0) if examples.of_tokens else [0]
                 part.append(np.asarray(logits)[:, places])
         return [np.concatenate(part, axis=1) for part in parts]
-
-    def _length(self, name: str) -> int:
-        return self.members[name].card.max_length
 
     def _encode(self, card: Card, texts: Sequence[tuple[str, ...]]) -> Examples:
         """Texts, or pairs of texts, as adapters like this read them."""

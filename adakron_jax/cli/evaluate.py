@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adakron_jax.cli.reading import add_decode_flag, problem_of
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
+from adakron_jax.cli.reading import add_adapter_flags, problem_of
+from adakron_jax.flags import Parser
 from adakron_jax.io.files import check_writable, write_whole
 
 if TYPE_CHECKING:
@@ -16,19 +16,14 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
+    add_adapter_flags(parser)
     parser.add_argument(
         "data", metavar="DATA", type=Path, help="a csv, tsv, jsonl, json, parquet or conll file with labels"
     )
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="default: the run's, or label")
-    add_model_flag(parser)
-    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
-    add_decode_flag(parser)
-    add_precision_flag(parser)
-    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:
@@ -42,8 +37,7 @@ def run(given: dict[str, Any]) -> int:
     classifier = load(given["run"], given.get("model", ""), dtype=given["precision"])
     card, problem = classifier.card, problem_of(classifier.card, given)
     columns, label = given.get("text", card.texts or ["text"]), given.get("label", card.label or ["label"])
-    quoted = True if "quoting" in given else None
-    read, targets = labelled(given["data"], card, columns, label, quoted)
+    read, targets = labelled(given["data"], card, columns, label, given["quoting"])
     assessment = classifier.assess(read, targets, problem)
     if trained_on(given["run"], given["data"]):
         said = f"{given['run']} was trained on rows of {given['data']}; the scores say little about other rows"

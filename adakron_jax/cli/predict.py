@@ -38,7 +38,7 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.xla import runtime
 
     file, probabilities = given["file"], "probabilities" in given
-    quoted = True if "quoting" in given else None
+    quoted = given["quoting"]
     source = check_source(file)
     if "out" not in given:
         streams.demand_output()

@@ -18,19 +18,20 @@ STDIN = "-"
 
 def add_reading_flags(parser: Parser, files: str) -> None:
     """Adds the adapter, its file and what says how both are read."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
+    add_adapter_flags(parser)
     parser.add_argument("file", nargs="?", metavar="FILE", default=STDIN, help=f"{files}; - or none: lines on stdin")
+
+
+def add_adapter_flags(parser: Parser) -> None:
+    """Adds the adapter, and what says how it and a table are read."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
     add_model_flag(parser)
-    parser.add_argument("--quoting", action="store_true", help="quotes in a tsv enclose fields, as in a csv")
-    add_decode_flag(parser)
-    add_precision_flag(parser)
-    add_trust_flag(parser)
-
-
-def add_decode_flag(parser: Parser) -> None:
-    """Adds `--decode`."""
+    quoting = "quotes in a tsv enclose fields, as in a csv"
+    parser.add_argument("--quoting", action="store_const", const=True, default=None, help=quoting)
     said = "of entities, what takes logits to tags: viterbi, the best valid sequence, or argmax, each word's best"
     parser.add_argument("--decode", metavar="HOW", help=f"{said} (default: viterbi)")
+    add_precision_flag(parser)
+    add_trust_flag(parser)
 
 
 def problem_of(card: "Card", given: dict[str, Any]) -> Any:

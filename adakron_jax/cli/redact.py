@@ -37,7 +37,7 @@ def run(given: dict[str, Any]) -> int:
     from adakron_jax.token_classifier import TokenClassifier
     from adakron_jax.xla import runtime
 
-    file, quoted = given["file"], True if "quoting" in given else None
+    file, quoted = given["file"], given["quoting"]
     source = check_source(file)
     if "out" not in given:
         streams.demand_output()

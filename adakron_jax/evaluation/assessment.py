@@ -278,7 +278,7 @@ def calibration(
 def mistakes(
     weights: Float[np.ndarray, " examples"],
     texts: Callable[[int], Texts],
-    both: Callable[[int], tuple[Any, ...]],
+    both: Callable[[int], tuple[Any, Any]],
     marks: Callable[[int], tuple[Mark, ...]] = lambda case: (),
 ) -> tuple[Mistake, ...]:
     """The examples with the largest weights.
@@ -290,11 +290,7 @@ def mistakes(
     """
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
     wrong = [i for i in map(int, first) if weights[i] >= 0]
-    return tuple(
-        Mistake(_texts(texts(i)), target, prediction, float(weights[i]), marks(i))
-        for i in wrong
-        for target, prediction in [both(i)]
-    )
+    return tuple(Mistake(_texts(texts(i)), *both(i), float(weights[i]), marks(i)) for i in wrong)
 
 
 def _mistake(fields: Mapping[str, Any]) -> Mistake:

@@ -49,12 +49,15 @@ def entity_mistakes(
     def text(case: int) -> str:
         return next(sentence(sentence_of(which, number))[0] for _, which, number in both(case) if number is not None)
 
-    def described(case: int) -> tuple[str, ...]:
-        said = []
-        for _, which, number in both(case):
-            start, end = (0, 0) if number is None else bounds(which, number)
-            said.append("none" if number is None else f"{kinds[which.types[number]]}: {text(case)[start:end]}")
-        return tuple(said)
+    def named(case: int, which: Spans, number: int | None) -> str:
+        if number is None:
+            return "none"
+        start, end = bounds(which, number)
+        return f"{kinds[which.types[number]]}: {text(case)[start:end]}"
+
+    def described(case: int) -> tuple[str, str]:
+        target, prediction = (named(case, which, number) for _, which, number in both(case))
+        return target, prediction
 
     def marks(case: int) -> tuple[Mark, ...]:
         return tuple((*bounds(which, number), what) for what, which, number in both(case) if number is not None)

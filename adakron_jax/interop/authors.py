@@ -27,7 +27,7 @@ from adakron_jax.interop.heads import (
     outputs_of,
     tensors_of,
 )
-from adakron_jax.interop.slots import Piece, Slot, of_each, put, take
+from adakron_jax.interop.slots import Slot, pieces, put, take
 from adakron_jax.methods import AdaKron, AdaMix
 from adakron_jax.splice import Site, path_of, require
 
@@ -107,15 +107,8 @@ def expert_slots(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Slot]:
         inner = method.r
     slots = []
     for leaf, stored, inputs, outputs in [*places, ("up/{}", f"B.{_EXPERT}.0", inner, d)]:
-        kernel, bias = (
-            of_each(
-                roots,
-                lambda root, kind=kind, stored=stored, shape=shape: Piece(
-                    f"{root}.MoA_{stored}.{kind}", shape, "transposed" if kind == "weight" else "same"
-                ),
-            )
-            for kind, shape in (("weight", (inputs, outputs)), ("bias", (outputs,)))
-        )
+        kernel = pieces(roots, f".MoA_{stored}.weight", (inputs, outputs), "transposed")
+        bias = pieces(roots, f".MoA_{stored}.bias", (outputs,))
         slots += [Slot(at + leaf.format("kernel"), kernel), Slot(at + leaf.format("bias"), bias)]
     return slots
 

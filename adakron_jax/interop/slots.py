@@ -6,7 +6,7 @@ are two leaves [32, r], of the layers 0 and 2, of which the file has the first. 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -160,11 +160,6 @@ def pieces(
         return Piece(name + ending, tuple(sizes), layout)
 
     return {layer: piece(name) if name else None for layer, name in modules.items()}
-
-
-def of_each(modules: Mapping[int, str], piece: Callable[[str], Piece]) -> dict[int, Piece | None]:
-    """The piece of each layer, by the name of its module; none where the name is empty."""
-    return {layer: piece(module) if module else None for layer, module in modules.items()}
 
 
 def used(*axes: np.ndarray) -> int:

@@ -113,7 +113,7 @@ async def _watch(server: Server, seconds: float) -> None:
         if problem and problem != last:
             log.warning("adapters cannot be looked for: %s", problem)
         if changed:
-            log.info("%d adapters are served, %d of them new", len(server.engine.folders.entries), len(changed))
+            log.info("adapters served: %d, of them new: %d", len(server.engine.folders.entries), len(changed))
         last = problem
         server.ready.set()
         # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.

@@ -49,7 +49,7 @@ def adapterhub(folder: Path, adapters: int, split: bool) -> Forward:
         if split and len(names) > 1:
             model.set_active_adapters(BatchSplit(*(f"a{name}" for name in names), batch_sizes=sizes))
             outputs = model(**inputs)
-            return torch.cat([each.logits for each in outputs])
+            return torch.cat([output.logits for output in outputs])
         logits, start = [], 0
         for name, size in zip(names, sizes, strict=True):
             model.set_active_adapters(f"a{name}")

@@ -21,13 +21,13 @@ TOLERANCE = 1e-5
 
 def apart(folder: Path, other: Path) -> float:
     """The largest difference of two ended runs' adapters and training losses."""
-    here, there = (read_tensors(path / "adapter/adapter.safetensors") for path in (folder, other))
-    leaves = max(float(np.abs(here[name] - there[name]).max()) for name in here)
-    ours, others = (
+    first, second = (read_tensors(path / "adapter/adapter.safetensors") for path in (folder, other))
+    leaves = max(float(np.abs(first[name] - second[name]).max()) for name in first)
+    losses, other_losses = (
         np.asarray([record["loss"] for record in journal(path) if record["kind"] == "train"])
         for path in (folder, other)
     )
-    return max(leaves, float(np.abs(ours - others).max()))
+    return max(leaves, float(np.abs(losses - other_losses).max()))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

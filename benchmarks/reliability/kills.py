@@ -79,15 +79,15 @@ def kill_at_random(argv: Sequence[str], at_work: Sequence[Path], seconds: float,
 
 def holders(at_work: Sequence[Path]) -> set[int]:
     """The processes that are in folders."""
-    found = set()
+    processes = set()
     for folder in at_work:
         try:
             words = (folder / "lock").read_text().split()
         except FileNotFoundError:
             continue
         if len(words) > 1 and is_alive(int(words[1])):
-            found.add(int(words[1]))
-    return found
+            processes.add(int(words[1]))
+    return processes
 
 
 def is_alive(process: int) -> bool:

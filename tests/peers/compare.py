@@ -4,14 +4,10 @@ python compare.py FORMAT FOLDER BASE INPUTS.npz LOGITS.npy
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-FLOAT = {"torch_dtype": torch.float32}
+from lines import FLOAT, serve, write_logits
 
 
 def said(folder: str, file: str) -> dict[str, Any]:
@@ -28,7 +24,8 @@ def auto(of_tokens: bool) -> Any:
 def of_huggingface(folder: str, base: str) -> Any:
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(folder)
+    if (Path(base) / "tokenizer.json").is_file():  # an oracle's encoder has none
+        AutoTokenizer.from_pretrained(folder)
     (kind,) = said(folder, "config.json")["architectures"]
     classifier = auto(kind.endswith("ForTokenClassification"))
     model, report = classifier.from_pretrained(folder, **FLOAT, output_loading_info=True)
@@ -67,17 +64,9 @@ def of_adapterhub(folder: str, base: str) -> Any:
 
 
 def main(form: str, folder: str, base: str, inputs: str, out: str) -> None:
-    model = {"huggingface": of_huggingface, "peft": of_peft, "adapterhub": of_adapterhub}[form](folder, base).eval()
-    arrays = np.load(inputs)
-    with torch.no_grad():
-        logits = model(**{name: torch.tensor(arrays[name]) for name in arrays.files}).logits
-    np.save(out, logits.numpy())
+    model = {"huggingface": of_huggingface, "peft": of_peft, "adapterhub": of_adapterhub}[form](folder, base)
+    write_logits(model, inputs, out)
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        try:
-            main(*line.split())
-            print("done", flush=True)
-        except Exception as error:  # whatever it is, the next case goes on
-            print("failed", repr(error), flush=True)
+    serve(lambda line: main(*line.split()))

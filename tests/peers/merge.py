@@ -4,14 +4,12 @@ Lines of JSON: {to, folders, base, weights, head, seed, theirs, inputs, logits}.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-FLOAT = {"torch_dtype": torch.float32}
+from lines import FLOAT, serve, write_logits
 
 
 def of_peft(case: dict[str, Any], names: list[str]) -> Any:
@@ -61,17 +59,9 @@ def of_adapterhub(case: dict[str, Any], names: list[str]) -> Any:
 
 def main(case: dict[str, Any]) -> None:
     names = [f"adapter{i}" for i in range(len(case["folders"]))]
-    model = {"peft": of_peft, "adapterhub": of_adapterhub}[case["to"]](case, names).eval()
-    arrays = np.load(case["inputs"])
-    with torch.no_grad():
-        logits = model(**{name: torch.tensor(arrays[name]) for name in arrays.files}).logits
-    np.save(case["logits"], logits.numpy())
+    model = {"peft": of_peft, "adapterhub": of_adapterhub}[case["to"]](case, names)
+    write_logits(model, case["inputs"], case["logits"])
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        try:
-            main(json.loads(line))
-            print("done", flush=True)
-        except Exception as error:  # whatever it is, the next case goes on
-            print("failed", repr(error), flush=True)
+    serve(lambda line: main(json.loads(line)))

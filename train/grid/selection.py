@@ -68,6 +68,16 @@ class Group:
     cells: list[list[Cell]] = dataclasses.field(default_factory=list)
     rounds: int = 0
 
+    @property
+    def every_cell(self) -> list[Cell]:
+        """Those of all candidates."""
+        return [cell for cells in self.cells for cell in cells]
+
+    @property
+    def open(self) -> bool:
+        """Whether one has not been trained."""
+        return any(cell.open for cell in self.every_cell)
+
 
 class Selection:
     """The groups of a command, and how far each has come."""
@@ -86,12 +96,12 @@ class Selection:
     @property
     def cells(self) -> list[Cell]:
         """Those that choose."""
-        return [cell for group in self._groups for cells in group.cells for cell in cells]
+        return [cell for group in self._groups for cell in group.every_cell]
 
     def grow(self) -> None:
         """Adds to every group whose best value lies at an edge one beyond it, and on while those have been trained."""
         for group in self._groups:
-            while group.rounds < self._launch.select_grow and not any(cell.open for cell in sum(group.cells, [])):
+            while group.rounds < self._launch.select_grow and not group.open:
                 new = [values for values in self._beyond(group) if self._is_valid(group.run, values)]
                 if not new:
                     break
@@ -109,7 +119,7 @@ class Selection:
     def final(self) -> list[Cell]:
         """The cells at the chosen values, and those that chose of a group all of whose runs have failed."""
         runs = [run for group in self._groups for run in self._chosen_runs(group)]
-        lost = [cell for group in self._groups if self._best(group) is None for cell in sum(group.cells, [])]
+        lost = [cell for group in self._groups if self._best(group) is None for cell in group.every_cell]
         return survey(runs, self._cache) + lost
 
     def show_cost(self) -> None:
@@ -195,10 +205,10 @@ class Selection:
 
     def _best(self, group: Group) -> Candidate | None:
         """The best of a group's candidates, if all have been trained and one has a score."""
-        candidates = self._scored(group)
-        if any(cell.open for cell in sum(group.cells, [])):
+        if group.open:
             return None
-        number = best_of(candidates, _metric(sum(group.cells, [])))
+        candidates = self._scored(group)
+        number = best_of(candidates, _metric(group.every_cell))
         return None if number is None else candidates[number]
 
     def _beyond(self, group: Group) -> list[Values]:
@@ -232,7 +242,7 @@ class Selection:
             group=group.name,
             cell=cell_name(self._at(group, best), self._command.varied, seed=False),
             task=run.task,
-            metric=_metric(sum(group.cells, [])),
+            metric=_metric(group.every_cell),
             fields=self._launch.select,
             held_out=f"{run.folds} folds" if run.folds > 1 else Path(run.validation).name,
             candidates=tuple(candidates),

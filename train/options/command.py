@@ -11,7 +11,7 @@ from typing import Any
 
 from adakron_jax.data.conll import TAGS, WORDS
 from adakron_jax.data.formats import FORMATS, GZIP, suffix_of
-from adakron_jax.flags import import_named, read_method, unknown_argument
+from adakron_jax.flags import import_named, read_method, take_words, unknown_argument
 from adakron_jax.hub.models import absolute
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import make_method, register
@@ -73,7 +73,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     given = vars(flags)
     if unknown:
         raise unknown_argument(unknown[0], parser.flags, given.get("method", []))
-    words = {key.removeprefix("method."): given.pop(key) for key in list(given) if key.startswith("method.")}
+    words = take_words(given)
     if "method" in given:
         given["method"] = [{"name": name} for name in given["method"]]
     return command_of(given, words)
@@ -98,8 +98,8 @@ def command_of(
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
     name = values.setdefault("recipe", TABLE if "text" in values else RunConfig.recipe)
-    recipe = {} if name in NAMES else read_file(Path(name))
-    values["model"] = absolute(({"model": RunConfig.model} | recipe | values)["model"])
+    of_file = {} if name in NAMES else read_file(Path(name))
+    values["model"] = absolute(({"model": RunConfig.model} | of_file | values)["model"])
     if values.get("init_from"):
         values["init_from"] = os.path.abspath(values["init_from"])
     model = Pretrained(values["model"])

@@ -12,7 +12,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_named
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.heads import modules
-from adakron_jax.interop.slots import Leaves, Piece, Slot, of_each
+from adakron_jax.interop.slots import Leaves, Slot, pieces
 from adakron_jax.methods import LoReFT
 from adakron_jax.splice import Site, path_of
 
@@ -56,14 +56,14 @@ def reft_slots(method: LoReFT, name: str, config: EncoderConfig) -> list[Slot]:
             i: f"{denses[i].removesuffix('output.dense')}reft_layer.refts.{name}.units.{number}"
             for i in method.layer_numbers(config)
         }
-        pieces = {
-            "source/kernel": lambda root: Piece(f"{root}.learned_source.weight", (d, r), "transposed"),
-            "source/bias": lambda root: Piece(f"{root}.learned_source.bias", (r,)),
-            "projection/original": lambda root: Piece(f"{root}.{weight}.original", (d, r), "transposed"),
-            "projection/base": lambda root: Piece(f"{root}.{weight}.0.base", (d, d)),
+        stored = {
+            "source/kernel": pieces(roots, ".learned_source.weight", (d, r), "transposed"),
+            "source/bias": pieces(roots, ".learned_source.bias", (r,)),
+            "projection/original": pieces(roots, f".{weight}.original", (d, r), "transposed"),
+            "projection/base": pieces(roots, f".{weight}.0.base", (d, d)),
         }
         if unit in method.positions:
-            slots += [Slot(f"{at}{unit}/{leaf}", of_each(roots, piece)) for leaf, piece in pieces.items()]
+            slots += [Slot(f"{at}{unit}/{leaf}", tensors) for leaf, tensors in stored.items()]
     return slots
 
 

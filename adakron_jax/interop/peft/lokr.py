@@ -8,7 +8,7 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
-from adakron_jax.interop.slots import Piece, Slot, numerator, of_each, used
+from adakron_jax.interop.slots import Slot, numerator, pieces, used
 from adakron_jax.methods import KronA
 from adakron_jax.methods.updates.lora import Sizes, sizes
 from adakron_jax.splice import Site, path_of
@@ -74,16 +74,13 @@ def slots(
         factors = (("kron_a", "lokr_w1", a), ("kron_b", "lokr_w2", (full[0] // a[0], full[1] // a[1])))
         for (leaf, stored, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
             at = f"{path_of(site, method.name)}{leaf}"
-
-            def pieces(kind: str, shape: Any, stored: str = stored, names: Mapping[int, str] = names) -> Any:
-                return of_each(names, lambda name: Piece(f"{name}.{stored}{kind}", shape(name), "transposed"))
-
             if width:
-                left, right = (inputs, width), (width, outputs)
-                slots_.append(Slot(f"{at}_1", pieces("_b", lambda name, n=inputs: (n, rank[name])), shape=left))
-                slots_.append(Slot(f"{at}_2", pieces("_a", lambda name, n=outputs: (rank[name], n)), shape=right))
+                left = pieces(names, f".{stored}_b", (inputs, rank), "transposed")
+                right = pieces(names, f".{stored}_a", (rank, outputs), "transposed")
+                slots_.append(Slot(f"{at}_1", left, shape=(inputs, width)))
+                slots_.append(Slot(f"{at}_2", right, shape=(width, outputs)))
             else:
-                slots_.append(Slot(at, pieces("", lambda name, shape=(inputs, outputs): shape)))
+                slots_.append(Slot(at, pieces(names, f".{stored}", (inputs, outputs), "transposed")))
     return slots_
 
 

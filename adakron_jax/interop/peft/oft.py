@@ -6,7 +6,7 @@ from typing import Any
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
-from adakron_jax.interop.slots import Piece, Slot, of_each
+from adakron_jax.interop.slots import Slot, pieces
 from adakron_jax.methods import OFT
 from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Site, path_of
@@ -50,6 +50,5 @@ def oft_slots(method: OFT, by_site: Mapping[Site, Mapping[int, str]], config: En
     slots, b = [], method.block_size
     for site, names in by_site.items():
         shape = (sizes(site, config)[0] // b, b * (b - 1) // 2)
-        pieces = of_each(names, lambda name, shape=shape: Piece(f"{name}.oft_R.weight", shape))
-        slots.append(Slot(f"{path_of(site, method.name)}rotation", pieces))
+        slots.append(Slot(f"{path_of(site, method.name)}rotation", pieces(names, ".oft_R.weight", shape)))
     return slots

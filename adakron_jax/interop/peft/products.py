@@ -7,7 +7,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
 from adakron_jax.interop.peft.updates import factor_slots, ranks_in_use
-from adakron_jax.interop.slots import Piece, Slot, of_each
+from adakron_jax.interop.slots import Slot, pieces
 from adakron_jax.methods import HiRA, MiSS
 from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Site, path_of
@@ -66,7 +66,5 @@ def miss_slots(method: MiSS, by_site: Mapping[Site, Mapping[int, str]], config: 
     slots = []
     for site, names in by_site.items():
         method.module(site, (of_site := sizes(site, config)), None)  # refuses what does not divide them
-        shape = method.shape(of_site)
-        pieces = of_each(names, lambda name, shape=shape: Piece(f"{name}.miss_block", shape))
-        slots.append(Slot(f"{path_of(site, method.name)}shards", pieces))
+        slots.append(Slot(f"{path_of(site, method.name)}shards", pieces(names, ".miss_block", method.shape(of_site))))
     return slots

@@ -8,7 +8,7 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
-from adakron_jax.interop.slots import Piece, Slot, of_each
+from adakron_jax.interop.slots import Piece, Slot, pieces
 from adakron_jax.methods import RandLoRA, VBLoRA
 from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.methods.updates.projections import count
@@ -53,8 +53,7 @@ def randlora_slots(method: RandLoRA, by_site: Mapping[Site, Mapping[int, str]], 
     for site, modules in by_site.items():
         side = min(sizes(site, config))
         for leaf, shape in (("lambda", (r, count(side, r))), ("gamma", (count(side, r), side))):
-            pieces = of_each(modules, lambda name, leaf=leaf, shape=shape: Piece(f"{name}.randlora_{leaf}", shape))
-            slots.append(Slot(f"{path_of(site, method.name)}{leaf}", pieces))
+            slots.append(Slot(f"{path_of(site, method.name)}{leaf}", pieces(modules, f".randlora_{leaf}", shape)))
     return slots
 
 
@@ -105,9 +104,8 @@ def vblora_slots(method: VBLoRA, by_site: Mapping[Site, Mapping[int, str]], conf
         method.module(site, (of_site := sizes(site, config)), None)  # refuses a length that does not divide them
         for name, shape in (("a", (r, of_site[0] // v)), ("b", (of_site[1] // v, r))):
             for kind, (stored, last) in kinds.items():
-                ending, whole = f".vblora_logits_{name.upper()}{stored}", (*shape, last)
-                pieces = of_each(modules, lambda module, e=ending, whole=whole: Piece(f"{module}{e}", whole))
-                slots.append(Slot(f"{path_of(site, method.name)}{kind}_{name}", pieces))
+                logits = pieces(modules, f".vblora_logits_{name.upper()}{stored}", (*shape, last))
+                slots.append(Slot(f"{path_of(site, method.name)}{kind}_{name}", logits))
     return slots
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
-from adakron_jax.interop.slots import Piece, Slot, of_each, used
+from adakron_jax.interop.slots import Slot, pieces, used
 from adakron_jax.methods import C3A, FourierFT
 from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Site, path_of
@@ -52,7 +52,7 @@ def fourierft_slots(by_site: Mapping[Site, Mapping[int, str]], counts: Mapping[s
     return [
         Slot(
             f"{path_of(site, FourierFT.name)}spectrum",
-            of_each(names, lambda name: Piece(f"{name}.fourierft_spectrum", (counts[name],))),
+            pieces(names, ".fourierft_spectrum", (counts,)),
             shape=widest,
         )
         for site, names in by_site.items()
@@ -85,6 +85,6 @@ def c3a_slots(method: C3A, by_site: Mapping[Site, Mapping[int, str]], config: En
     for site, names in by_site.items():
         method.module(site, (of_site := sizes(site, config)), None)  # refuses a size that does not divide them
         shape = (of_site[0] // b, of_site[1] // b, b)
-        pieces = of_each(names, lambda name, shape=shape: Piece(f"{name}.c3a_kernel", shape, "transposed"))
-        slots.append(Slot(f"{path_of(site, method.name)}circulant", pieces))
+        kernels = pieces(names, ".c3a_kernel", shape, "transposed")
+        slots.append(Slot(f"{path_of(site, method.name)}circulant", kernels))
     return slots

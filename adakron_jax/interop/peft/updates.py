@@ -9,11 +9,11 @@ import numpy as np
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, matcher, present, scales_of, target_modules
-from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, of_each, used
+from adakron_jax.interop.slots import Layout, Piece, Slot, numerator, pieces, used
 from adakron_jax.methods import IA3, DoRA, HiRA, LoRA, PiSSA, VeRA
 from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.methods.updates.fourierft import SEEDS
-from adakron_jax.methods.updates.lora import sizes
+from adakron_jax.methods.updates.lora import largest, sizes
 from adakron_jax.splice import Method, Site, path_of, path_of_shared
 
 
@@ -85,9 +85,8 @@ def lora_slots(
     slots = factor_slots(method, by_site, rank, config, stored)
     if isinstance(method, DoRA):
         for site, names in by_site.items():
-            size = sizes(site, config)[1:]
-            pieces = of_each(names, lambda name, size=size: Piece(f"{name}.lora_magnitude_vector", size))
-            slots.append(Slot(f"{path_of(site, method.name)}magnitude", pieces))
+            magnitudes = pieces(names, ".lora_magnitude_vector", sizes(site, config)[1:])
+            slots.append(Slot(f"{path_of(site, method.name)}magnitude", magnitudes))
     return slots
 
 
@@ -102,8 +101,8 @@ def factor_slots(
     slots, r, (a, b) = [], max(rank.values()), stored
     for site, names in by_site.items():
         inputs, outputs = sizes(site, config)
-        of_a = of_each(names, lambda name, n=inputs: Piece(f"{name}.{stored[a]}", (n, rank[name]), "transposed"))
-        of_b = of_each(names, lambda name, n=outputs: Piece(f"{name}.{stored[b]}", (rank[name], n), "transposed"))
+        of_a = pieces(names, f".{stored[a]}", (inputs, rank), "transposed")
+        of_b = pieces(names, f".{stored[b]}", (rank, outputs), "transposed")
         at = path_of(site, method.name)
         slots += [Slot(f"{at}{a}", of_a, shape=(inputs, r)), Slot(f"{at}{b}", of_b, shape=(r, outputs))]
     return slots
@@ -169,15 +168,16 @@ def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -
 
 def vera_slots(method: VeRA, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig) -> list[Slot]:
     r, shared = method.r, path_of_shared(method.name)
-    inputs, outputs = (max(sides) for sides in zip(*(sizes(site, config) for site in by_site), strict=True))
+    inputs, outputs = largest(by_site, config)
     slots = [
         Slot(f"{shared}vera_a", Piece("vera_A", (inputs, r), "transposed")),
         Slot(f"{shared}vera_b", Piece("vera_B", (r, outputs), "transposed")),
     ]
     for site, names in by_site.items():
         for kind, size in (("d", r), ("b", sizes(site, config)[1])):
-            pieces = of_each(names, lambda name, kind=kind, n=size: Piece(f"{name}.vera_lambda_{kind}", (n,)))
-            slots.append(Slot(f"{path_of(site, method.name)}lambda_{kind}", pieces))
+            slots.append(
+                Slot(f"{path_of(site, method.name)}lambda_{kind}", pieces(names, f".vera_lambda_{kind}", (size,)))
+            )
     return slots
 
 
@@ -219,6 +219,6 @@ def ia3_slots(method: IA3, by_site: Mapping[Site, Mapping[int, str]], config: En
     for site, names in by_site.items():
         size = sizes(SCALED_INPUTS.get(site, site), config)[0 if site in SCALED_INPUTS else 1]
         layout: Layout = "row" if site in SCALED_INPUTS else "column"
-        pieces = of_each(names, lambda name, n=size, layout=layout: Piece(f"{name}.ia3_l", (n,), layout))
-        slots.append(Slot(f"{path_of(site, method.name)}{method.leaf(site)}", pieces, fill=1.0))
+        scales = pieces(names, ".ia3_l", (size,), layout)
+        slots.append(Slot(f"{path_of(site, method.name)}{method.leaf(site)}", scales, fill=1.0))
     return slots

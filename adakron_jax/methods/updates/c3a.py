@@ -36,10 +36,6 @@ class C3A(Update):
         super().__post_init__()
         require(self.block_size >= 1, "block_size", self.block_size, "at least 1")
 
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         valid = not any(size % self.block_size for size in sizes)
         require(valid, "block_size", self.block_size, f"a divisor of {sizes[0]} and {sizes[1]}")

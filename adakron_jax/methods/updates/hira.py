@@ -32,10 +32,6 @@ class HiRA(Update):
         super().__post_init__()
         require(self.r >= 1, "r", self.r, "at least 1")
 
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
         return functools.partial(Multiplied, self.r, self.scale_of(target), dtype)

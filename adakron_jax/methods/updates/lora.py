@@ -7,7 +7,7 @@ its rank-stabilised scale (Kalajdzievski 2023):   s = α/√r
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,7 +46,7 @@ class Update(Method):
     @property
     def default_scale(self) -> float:
         """s where `scales` does not say another."""
-        raise NotImplementedError
+        return 1.0
 
     def scale_of(self, target: str) -> Scale:
         """s of a target: one number, or one for every layer."""
@@ -93,6 +93,12 @@ def sizes(target: str, config: EncoderConfig) -> Sizes:
     inner = config.intermediate_size
     known = {Site.FFN_INNER: (config.hidden_size, inner), Site.FFN_DENSE: (inner, config.hidden_size)}
     return known.get(Site(target), (config.hidden_size, config.hidden_size))
+
+
+def largest(targets: Iterable[str], config: EncoderConfig) -> Sizes:
+    """The most numbers that any of these targets reads, and gives."""
+    inputs, outputs = zip(*(sizes(target, config) for target in targets), strict=True)
+    return max(inputs), max(outputs)
 
 
 def below(leaves: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:

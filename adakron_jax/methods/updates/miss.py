@@ -49,10 +49,6 @@ class MiSS(Update):
         valid = self.mini_r == 1 or (self.mini_r > 1 and self.form == "mini")
         require(valid, "mini_r", self.mini_r, "1, or more with the form mini")
 
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """D's, for a target of so many inputs and outputs."""
         match self.form:

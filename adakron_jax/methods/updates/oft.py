@@ -50,10 +50,6 @@ class OFT(Update):
         require(self.neumann_terms >= 2, "neumann_terms", self.neumann_terms, "at least 2")
 
     @property
-    def default_scale(self) -> float:
-        return 1.0
-
-    @property
     def terms(self) -> int:
         """Terms of the series; 0 for the exact form."""
         return self.neumann_terms if self.cayley == "neumann" else 0

@@ -21,13 +21,20 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update, sizes
+from adakron_jax.methods.updates.lora import Sizes, Update, largest
 from adakron_jax.splice import Splice, require
+
+
+class Projecting(Update):
+    """What both have in common: projections that all layers share stay frozen."""
+
+    def trains(self, path: str) -> bool:
+        return super().trains(path) and "shared@" not in path
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class VeRA(Update):
+class VeRA(Projecting):
     """Updates through two frozen random matrices; only two vectors a target are trained.
 
     Attributes:
@@ -42,18 +49,8 @@ class VeRA(Update):
         super().__post_init__()
         require(self.r >= 1, "r", self.r, "at least 1")
 
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        inputs, outputs = (
-            max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)
-        )
-        return Splice(functools.partial(Projections, inputs, outputs, self.r), label="frozen")
-
-    def trains(self, path: str) -> bool:
-        return super().trains(path) and "shared@" not in path
+        return Splice(functools.partial(Projections, *largest(self.targets, config), self.r), label="frozen")
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         return functools.partial(Scaled, self.scale_of(target), dtype)
@@ -100,7 +97,7 @@ class Scaled(nn.Module):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class RandLoRA(Update):
+class RandLoRA(Projecting):
     """Updates of full rank: sums of frozen random matrices of rank r, whose weights are trained.
 
     Attributes:
@@ -126,11 +123,8 @@ class RandLoRA(Update):
 
     def sides(self, config: EncoderConfig) -> Sizes:
         """The smaller and the larger side of the shared bases, from the most inputs and outputs of any target."""
-        most = [max(sides) for sides in zip(*(sizes(target, config) for target in self.targets), strict=True)]
+        most = largest(self.targets, config)
         return min(most), max(most)
-
-    def trains(self, path: str) -> bool:
-        return super().trains(path) and "shared@" not in path
 
     def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")

@@ -52,10 +52,6 @@ class VBLoRA(Update):
         require(1 <= self.topk <= self.vectors, "topk", self.topk, f"1 to {self.vectors}, the vectors")
         require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
 
-    @property
-    def default_scale(self) -> float:
-        return 1.0
-
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
         return Splice(functools.partial(Bank, self.vectors, self.vector_length), label="")
 
