@@ -67,11 +67,18 @@ def bert(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("bert"), tiny, "bert")
 
 
-def write_adapter(folder: Path, base: Path, method: Method, problem: Problem = BINARY, seed: int = 0) -> Path:
-    """An adapter of the encoder in `base`, of random leaves."""
+def write_adapter(
+    folder: Path,
+    base: Path,
+    method: Method,
+    problem: Problem = BINARY,
+    seed: int = 0,
+    max_length: int | None = None,
+) -> Path:
+    """An adapter of the encoder in `base`, of random leaves; it reads all that the encoder can, or `max_length`."""
     config = EncoderConfig.from_folder(base)
     fingerprint = pretrained.fingerprint(pretrained.read(base, config))
-    card = Card(method, "test", problem, str(base), fingerprint, config, {}, config.max_length)
+    card = Card(method, "test", problem, str(base), fingerprint, config, {}, max_length or config.max_length)
     rng = np.random.default_rng(seed)
     shapes = flatten(adapter.portable_shapes(card))
     leaves = {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in sorted(shapes.items())}

@@ -19,9 +19,10 @@ from adakron_jax.serving.app import make_app
 from adakron_jax.serving.engine import Engine, make_engine
 from adakron_jax.serving.limits import Limits
 from adakron_jax.splice import Method
-from tests.bank.test_bank import BINARY, PROBLEMS, TAGS, write_adapter
+from tests.bank.test_bank import PROBLEMS, TAGS, write_adapter
 
 SCAN = 0.05  # seconds between looks at the folder
+TOKENS = 24  # of the longest text: a server starts the sooner, the fewer lengths it has to compile
 
 
 @dataclasses.dataclass
@@ -79,7 +80,7 @@ def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
 
 def write_tagger(folder: Path, base: Path, method: Method) -> None:
     """An adapter that finds several entities in a text."""
-    write_adapter(folder, base, method, TAGS, 1)
+    write_adapter(folder, base, method, TAGS, 1, TOKENS)
     tree, card = adapter.load(folder)
     tree["classifier"]["kernel"] = 30 * tree["classifier"]["kernel"]  # so that words differ
     tree["classifier"]["bias"][0] = -1
@@ -91,8 +92,8 @@ def shelf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adapters of the tiny encoder, of two methods and all problems."""
     folder = tmp_path_factory.mktemp("shelf")
     for number, problem in enumerate(PROBLEMS):
-        write_adapter(folder / f"kron-{number}", tiny, AdaKron((3, 2)), problem, number)
-    write_adapter(folder / "lora", tiny, LoRA(r=2), BINARY)
+        write_adapter(folder / f"kron-{number}", tiny, AdaKron((3, 2)), problem, number, TOKENS)
+    write_adapter(folder / "lora", tiny, LoRA(r=2), max_length=TOKENS)
     return folder
 
 

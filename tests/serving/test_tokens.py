@@ -12,8 +12,8 @@ from huggingface_hub import InferenceClient, constants
 from adakron_jax import adapter
 from adakron_jax.methods import LoRA
 from adakron_jax.token_classifier import TokenClassifier
-from tests.bank.test_bank import BINARY, TAGS, write_adapter
-from tests.serving.conftest import Served, serving, wait_for, write_tagger
+from tests.bank.test_bank import TAGS, write_adapter
+from tests.serving.conftest import TOKENS, Served, serving, wait_for, write_tagger
 
 TEXT = "Anna went to Ulm with Bo"
 
@@ -22,7 +22,7 @@ TEXT = "Anna went to Ulm with Bo"
 def served(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("adapters")
     write_tagger(folder / "tags", tiny, LoRA(r=2))
-    write_adapter(folder / "labels", tiny, LoRA(r=2), BINARY)
+    write_adapter(folder / "labels", tiny, LoRA(r=2), max_length=TOKENS)
     with serving(folder, tiny) as server:
         yield server
 
