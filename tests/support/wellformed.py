@@ -6,7 +6,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 
 class Wellformed(HTMLParser):
-    """Complains of elements that are not closed in order; collects ids and what is referred to."""
+    """Complains of elements not closed in order, and of what is no style; collects ids and references."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -28,6 +28,9 @@ class Wellformed(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        assert "style" not in self.open or "<" not in data, data
 
     def note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
