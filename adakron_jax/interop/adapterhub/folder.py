@@ -27,7 +27,13 @@ from adakron_jax.splice import Method
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 # Model type -> what the names of its classes begin with.
-PREFIXES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra"}
+PREFIXES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "electra": "Electra",
+    "deberta-v2": "DebertaV2",
+}
 _KINDS = ("AdapterModel", "Model", *CLASSES.values())
 
 
