@@ -79,7 +79,11 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-pissa-bert", said(CONFIG, rank_pattern={"query": 2}), "accepted: one rank, with init_lora_weights pissa"),
     ("peft-hira-bert", said(CONFIG, novelty=1), "novelty is 1, which is not known here"),
     ("peft-hira-bert", said(CONFIG, r=5), "misshapen bert.encoder.layer.0.attention.self.query.hira_A (4, 32)"),
-    ("peft-randlora-roberta", said(CONFIG, save_projection=False), "save_projection is False"),
+    (
+        "peft-randlora-roberta",
+        said(CONFIG, save_projection=False, sparse=True),
+        "sparse is True, which is not supported; accepted: false",
+    ),
     ("peft-randlora-roberta", said(CONFIG, novelty=1), "novelty is 1, which is not known here"),
     (
         "peft-randlora-roberta",

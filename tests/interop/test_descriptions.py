@@ -301,12 +301,19 @@ def test_peft_of_modernbert_is_refused_with_the_way_round(tmp_path: Path) -> Non
         import_adapter(folder, str(base), tmp_path / "out")
 
 
-def test_projections_that_peft_did_not_save_are_drawn_again_bit_for_bit(tmp_path: Path) -> None:
-    whole = HERE / "peft-vera-roberta" / "adapter"
+@pytest.mark.parametrize(
+    ("case", "shared"),
+    [("peft-vera-roberta", ("vera_A", "vera_B")), ("peft-randlora-roberta", ("randlora_A", "randlora_B"))],
+)
+def test_projections_that_peft_did_not_save_are_drawn_again_bit_for_bit(
+    case: str, shared: tuple[str, str], tmp_path: Path
+) -> None:
+    whole = HERE / case / "adapter"
     shutil.copytree(whole, tmp_path / "adapter")
-    tensors = {name: x for name, x in load_file(whole / "adapter_model.safetensors").items() if "vera_A" not in name}
-    tensors.pop("base_model.vera_B")
-    save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
+    tensors = load_file(whole / "adapter_model.safetensors").items()
+    save_file(
+        {name: x for name, x in tensors if not name.endswith(shared)}, tmp_path / "adapter/adapter_model.safetensors"
+    )
     said = json.loads((whole / "adapter_config.json").read_text())
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(said | {"save_projection": False}))
     leaves = []

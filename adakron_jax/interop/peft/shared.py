@@ -1,13 +1,16 @@
 """RandLoRA and VB-LoRA as peft has them: what all modules share, and some numbers of each."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
 from adakron_jax.interop.peft.targets import Targets, check_scales, present, target_modules
+from adakron_jax.interop.peft.updates import SEEDS, drawing
 from adakron_jax.interop.slots import Piece, Slot, pieces
 from adakron_jax.methods import RandLoRA, VBLoRA
 from adakron_jax.methods.updates.lora import sizes
@@ -19,10 +22,35 @@ _INDICES, _ORDER = "_topk_indices", "_order"
 
 def read_randlora(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[RandLoRA, list[Slot]]:
     r, alpha = fields.whole("r"), fields.number("randlora_alpha")
-    fields.must(bias="none", fan_in_fan_out=False, save_projection=True)
-    fields.ignore("randlora_dropout", "init_weights", "projection_prng_key", "sparse", "very_sparse")
+    saved, seed = fields.flag("save_projection", default=True), fields.whole("projection_prng_key", 0, default=0)
+    if seed >= SEEDS:
+        raise fields.refuse("projection_prng_key", seed, f"0 to {SEEDS - 1}")
+    if not saved:  # otherwise it does not matter how the bases were drawn
+        fields.must(sparse=False, very_sparse=False)
+    fields.must(bias="none", fan_in_fan_out=False)
+    fields.ignore("randlora_dropout", "init_weights", "sparse", "very_sparse")
     method = RandLoRA(targets.sites, r, alpha, layers=targets.layers)
-    return method, randlora_slots(method, targets.by_site, config)
+    slots = randlora_slots(method, targets.by_site, config, copied=saved)
+    ranks = (tensor.shape[:1] for name, tensor in targets.tensors.items() if name.endswith(".randlora_lambda"))
+    if not saved and (r,) in ranks:  # before anything is made that no tensor vouches for
+        targets.tensors.update(_drawn(method, config, seed))
+    return method, slots
+
+
+def _drawn(method: RandLoRA, config: EncoderConfig, seed: int) -> dict[str, np.ndarray]:
+    """The bases as peft draws them, in bfloat16: A, then the bases of B one after another; over their deviations."""
+    draw, r, (smaller, larger) = drawing(seed), method.r, method.sides(config)
+
+    def narrow(shape: tuple[int, ...]) -> np.ndarray:
+        bound = 1 / math.sqrt(shape[-1])
+        drawn, most = draw(shape, bound).astype(np.float32).astype(jnp.bfloat16), np.asarray(bound, jnp.bfloat16)
+        return np.where(drawn >= most, -most, drawn)  # torch's range has no upper end
+
+    a = narrow((r, 1, smaller))
+    b = np.stack([narrow((larger, r)) for _ in range(count(smaller, r))], axis=1)
+    deviations = (x.std(ddof=1, dtype=np.float64).astype(x.dtype) for x in (a, b))
+    divided = (x / deviation for x, deviation in zip((a, b), deviations, strict=True))
+    return dict(zip(("randlora_A", "randlora_B"), (x.astype(np.float32) for x in divided), strict=True))
 
 
 def write_randlora(
@@ -42,12 +70,14 @@ def write_randlora(
     }, randlora_slots(method, by_site, config)
 
 
-def randlora_slots(method: RandLoRA, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig) -> list[Slot]:
-    """The bases stand once for all modules, and once more in each."""
+def randlora_slots(
+    method: RandLoRA, by_site: Mapping[Site, Mapping[int, str]], config: EncoderConfig, copied: bool = True
+) -> list[Slot]:
+    """The bases stand once for all modules, and once more in each if they are saved."""
     r, (smaller, larger) = method.r, method.sides(config)
     names = [name for modules in by_site.values() for name in modules.values() if name]
     slots, shared = [], path_of_shared(method.name)
-    for at in ("", *(f"{name}." for name in names)):
+    for at in ("", *(f"{name}." for name in names if copied)):
         slots.append(Slot(f"{shared}randlora_a", Piece(f"{at}randlora_A", (r, smaller), "spread")))
         slots.append(Slot(f"{shared}randlora_b", Piece(f"{at}randlora_B", (larger, count(smaller, r), r))))
     for site, modules in by_site.items():

@@ -1,10 +1,11 @@
 """LoRA and its forms, VeRA and (IA)³ as peft has them: reading a description, writing one, and where the leaves lie."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields
@@ -142,13 +143,22 @@ def read_vera(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[
 
 
 def _draw_projections(slots: Sequence[Slot], seed: int, tensors: dict[str, Any]) -> None:
-    """Adds A and then B as peft draws them on a CPU: uniform, from the lower 24 of 32 bits of MT19937, row by row."""
-    generator = np.random.RandomState(seed)  # noqa: NPY002  # torch's generator
+    """Adds A and then B as peft draws them on a CPU."""
+    draw = drawing(seed)
     for piece in (piece for slot in slots for piece in slot.all):
-        rows, columns = piece.stored_shape
-        bits = generator.randint(0, SEEDS, (rows, columns), dtype=np.uint32) % (1 << 24)
-        bound = float(np.float32(math.sqrt(6 / columns)))
-        tensors.setdefault(piece.name, (2 * bound * (bits / (1 << 24)) - bound).astype(np.float32))
+        drawn = draw(piece.stored_shape, math.sqrt(6 / piece.stored_shape[1]))
+        tensors.setdefault(piece.name, drawn.astype(np.float32))
+
+
+def drawing(seed: int) -> Callable[[tuple[int, ...], float], Float[np.ndarray, "..."]]:
+    """What draws arrays uniformly from -bound to bound, as torch does on a CPU: from 24 bits of each 32 of MT19937."""
+    generator = np.random.RandomState(seed)  # noqa: NPY002  # torch's generator
+
+    def draw(shape: tuple[int, ...], bound: float) -> Float[np.ndarray, "..."]:
+        bits, bound = generator.randint(0, SEEDS, shape, dtype=np.uint32) % (1 << 24), float(np.float32(bound))
+        return 2 * bound * (bits / (1 << 24)) - bound
+
+    return draw
 
 
 def write_vera(method: VeRA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
