@@ -70,9 +70,9 @@ def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if
 
 
 def add_trust_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--trust`; `adakron` and `adakron train` hand what it says to `methods.outside.trust`."""
+    """Adds `--trust`, whose modules go to `methods.outside.trust`."""
     said = "let an adapter from the hub import the code of its method from this installed module; may be repeated"
-    parser.add_argument("--trust", action="append", metavar="MODULE", help=said)
+    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=said)
 
 
 def add_precision_flag(parser: argparse.ArgumentParser) -> None:

@@ -24,14 +24,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    from adakron_jax.flags import Parser
+    from adakron_jax.flags import Parser, add_trust_flag
+    from adakron_jax.methods.outside import trust
 
     parser = Parser(prog="adakron submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
     parser.add_argument("--out", type=Path, default=Path("glue.zip"), help="the zip (default: glue.zip)")
     parser.add_argument("--data", default="", help="where the test sets are (default: where the run's data were)")
     parser.add_argument("--model", default="", help="the encoder (default: the run's)")
+    add_trust_flag(parser)
     given = parser.parse_args(argv)
+    trust(*given.trust)
     from train.submission import submit
 
     submit(given.runs, given.out, given.data, given.model)

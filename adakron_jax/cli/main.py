@@ -54,8 +54,7 @@ def main(argv: Sequence[str]) -> int:
         if unknown:
             named = [given["method"]] if "method" in given else []
             raise unknown_argument(unknown[0], commands[command].flags, named)
-        if "trust" in given:
-            trust(*given.pop("trust"))
+        trust(*given.pop("trust", ()))
         return _module(command).run(given)
     except KeyboardInterrupt:
         print("adakron: stopped", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adakron_jax.flags import Parser
+from adakron_jax.flags import Parser, add_trust_flag
 
 
 def add_flags(parser: Parser) -> None:
@@ -15,6 +15,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--density", type=float, help="what ties and dare keep of each update; by default 0.5")
     parser.add_argument("--rank", type=int, help="of the LoRA that is made of updates")
     parser.add_argument("--seed", type=int, help="of what dare keeps; by default 0")
+    add_trust_flag(parser)
 
 
 def run(given: dict[str, Any]) -> int:

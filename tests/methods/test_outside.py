@@ -24,6 +24,7 @@ from adakron_jax.testing import ENCODERS, check_method
 from tests.engine.test_run import call
 from train import fit
 from train.data.sources import MINI
+from train.options.config import RunConfig
 
 GUIDE = Path(__file__).parents[2] / "docs/adding-a-method.md"
 (SOURCE,) = re.findall(r"```python\n(import dataclasses\n.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
@@ -135,6 +136,20 @@ def test_a_module_that_lies_in_the_adapters_folder_is_not_imported(saved: Path, 
     with pytest.raises(ValueError, match="lies in the adapter's own folder; accepted: --trust mymethods"):
         adapter.read_card(saved / "adapter.json")
     assert "mymethods" not in sys.modules
+
+
+def test_a_report_imports_nothing_from_downloaded_runs_unless_it_is_trusted(
+    here: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = RunConfig(task="rte", method=make_method("mymethods:ScaleHidden", {}))
+    (here / "runs/.cache/huggingface/download").mkdir(parents=True)
+    (here / "runs/one").mkdir()
+    (here / "runs/one/config.toml").write_bytes(config.dumps())
+    forget()
+    assert main(["report", "runs"]) == 2
+    assert "accepted: --trust mymethods" in capsys.readouterr().err
+    assert "mymethods" not in sys.modules
+    assert main(["report", "runs", "--trust", "mymethods"]) == 0
 
 
 @pytest.mark.usefixtures("here")

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from adakron_jax.flags import add_trust_flag
 from adakron_jax.io import streams
 from adakron_jax.io.files import write_whole
+from adakron_jax.methods.outside import trust
 from train.report import formats, words
 from train.report.differences import check_names
 from train.report.page import page
@@ -33,9 +35,11 @@ def main(argv: Sequence[str]) -> int:
         help="a pair of methods to compare, by name or as the table calls them; again for another (default: adakron "
         "with every other)",
     )
+    add_trust_flag(parser)
     given = parser.parse_args(argv)
     folder, out = given.folder, given.out or given.folder
     try:
+        trust(*given.trust)
         if not folder.is_dir():
             raise ValueError(f"{str(folder)!r} is no folder; accepted: one that holds runs")
         runs, problems = read_folder(folder)
