@@ -135,14 +135,19 @@ class Classifier(abc.ABC):
         texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         return assess(problem or self.problem, targets, self.logits(columns), texts)
 
-    def _evaluate(self, texts: Any, labels: Iterable[Any], problem: Problem) -> Assessment:
+    def _evaluate(self, given: Any, labels: Any, problem: Problem) -> Assessment:
         if is_frame(labels):
             raise ValueError("labels are a frame; accepted: one of its columns, or another iterable of labels")
-        texts, cells = list(self._examples(texts)), cells_of(labels)
-        if not texts or len(texts) != len(cells):
-            raise ValueError(f"{len(cells)} labels of {len(texts)} texts; accepted: one for each, and at least one")
-        table = Table("labels", range(len(cells)), {"text": texts, "label": cells})
-        targets = problem.targets(table, ("label",))
+        if labels is not None:
+            cells = {"label": cells_of(labels)}
+        elif is_frame(given) and self.card.label:
+            cells = of_frame(given, self.card.label).columns
+        else:
+            raise ValueError("no labels; accepted: those of each text, or a frame with the columns of the training")
+        texts, count = list(self._examples(given)), len(next(iter(cells.values())))
+        if not texts or len(texts) != count:
+            raise ValueError(f"{count} labels of {len(texts)} texts; accepted: one for each, and at least one")
+        targets = problem.targets(Table("labels", range(count), {"text": texts} | cells), list(cells))
         windows = list(self._windows(iter(texts)))
         columns = [list(itertools.chain.from_iterable(parts)) for parts in zip(*windows, strict=True)]
         return self.assess(columns, targets, problem)
@@ -240,13 +245,13 @@ class TextClassifier(Classifier):
         """
         return self._predict(texts, self.problem, with_logits, probabilities)
 
-    def evaluate(self, texts: Iterable[Text] | Any, labels: Iterable[Any]) -> Assessment:
+    def evaluate(self, texts: Iterable[Text] | Any, labels: Iterable[Any] | None = None) -> Assessment:
         """Every metric of the problem, with its interval, and where predictions go wrong.
 
         Args:
           texts: as `predict` takes several, or a frame.
           labels: an iterable, or a frame's column: of each text its label, of a multilabel problem a list of labels, of
-            a regression a number.
+            a regression a number. By default those of the frame, in the columns that were trained on.
 
         Raises:
           ValueError: there is no text, not one label for each, or one that the problem does not have.

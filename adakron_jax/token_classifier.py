@@ -56,13 +56,14 @@ class TokenClassifier(Classifier):
         return self._predict(texts, self._decoding(decode))
 
     def evaluate(
-        self, texts: Iterable[str | list[str]] | Any, labels: Iterable[Any], *, decode: str = "viterbi"
+        self, texts: Iterable[str | list[str]] | Any, labels: Iterable[Any] | None = None, *, decode: str = "viterbi"
     ) -> Assessment:
         """Entity precision, recall and F1 with their intervals, and which errors there are.
 
         Args:
           texts: as `predict` takes several, or a frame.
-          labels: of each text a list of tags, one a word, or a list of spans `{"start", "end", "label"}`.
+          labels: of each text a list of tags, one a word, or a list of spans `{"start", "end", "label"}`; by default
+            those of the frame, in the column that was trained on.
           decode: as `predict` takes it.
 
         Raises:

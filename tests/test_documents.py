@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import adakron_jax as ak
+from adakron_jax.cli.main import COMMANDS, PROGRAM
 from train.data.sources import MINI
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +84,10 @@ def test_the_pythons_are_those_of_the_workflow():
 def test_the_reference_has_every_name_of_the_front_door():
     named = re.findall(r"^\.\. auto\w+:: (\w+)", read("docs/api.md"), re.MULTILINE)
     assert sorted(named) == sorted([*ak._MODULES, "fit"])
+
+
+def test_the_page_of_flags_has_every_command():
+    assert sorted(re.findall(r"^\.\. help:: (\w+)", read("docs/flags.md"), re.MULTILINE)) == sorted(COMMANDS | PROGRAM)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

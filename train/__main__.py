@@ -72,7 +72,7 @@ def _run_one(command: "Command") -> int:
     try:
         run_one(command)
     except loop.Stopped as stop:
-        return _complain(str(stop), 130)
+        return _complain(f"{stop}; the same command continues", 130)
     except (loop.BadInput, Damaged) as error:
         return _complain(str(error), 2)
     except Diverged as diverged:
@@ -88,7 +88,7 @@ def _run_grid(command: "Command") -> int:
     try:
         cells = run_grid(command)
     except loop.Stopped as stop:
-        return _complain(str(stop), 130)
+        return _complain(f"{stop}; the same command continues", 130)
     return _complain(failed, 1) if (failed := failures(cells)) else 0
 
 

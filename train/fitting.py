@@ -80,7 +80,8 @@ def fit(
     try:
         return _fitted_grid(command, rows) if command.grid else _fitted_run(command, rows)
     except loop.Stopped as stop:
-        raise KeyboardInterrupt(str(stop)) from None
+        folder = command.runs[0].folder.parent if command.grid else command.runs[0].folder
+        raise KeyboardInterrupt(f"{stop}; the checkpoint is kept in {folder}, and the same call continues") from None
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
 

@@ -17,21 +17,21 @@ from adakron_jax.methods.outside import trust
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
     "params": "count what a method trains",
-    "predict": "label the texts of a table, or of lines, or find entities in them",
+    "predict": "label texts, or find entities in them, of a table or of lines",
     "redact": "replace entities in the texts of a table, or of lines",
-    "evaluate": "hold predictions against a table's labels",
-    "export": "write an adapter, or the classifier it makes of its encoder, for other programs",
+    "evaluate": "score predictions against a table's labels",
+    "export": "write an adapter, or the encoder with it fused in, for other programs",
     "import": "read an adapter or a classifier of another program",
     "merge": "make one adapter of several",
     "pull": "copy an adapter from the hub",
     "push": "upload an adapter to the hub, with a model card",
-    "serve": "answer by many adapters over HTTP",
+    "serve": "answer requests over HTTP, by one adapter or many",
 }
 # Of the program beside the library, which imports it: name -> its module, help.
 PROGRAM = {
     "train": ("train.__main__", "fine-tune an encoder on a task or a table of your own"),
     "report": ("train.report.__main__", "report all runs below a folder"),
-    "submit": ("train.submit", "answer GLUE's test sets for the leaderboard"),
+    "submit": ("train.submit", "predict GLUE's test sets for the leaderboard"),
 }
 
 

@@ -14,6 +14,7 @@ from adakron_jax.data.table import printable
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
 INK = "#010203"  # becomes the page's own text colour
 INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
+LETTERS = 5  # of a legend's entry, an inch of the figure, so that two entries go side by side
 
 
 def svg(
@@ -65,8 +66,9 @@ def svg(
         draw(axes)
         if caution:
             axes.set_title(caution, fontsize=9, loc="left", wrap=True)
-        if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        if labels := axes.get_legend_handles_labels()[1]:
+            columns = 2 if max(map(len, labels)) < LETTERS * size[0] else 1
+            figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
         drawn = io.StringIO()
         FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)

@@ -179,7 +179,7 @@ def test_the_head_reads_what_a_sentence_encoder_was_trained_with(sentences: Path
     """A run keeps to it, also where another command would begin with another."""
     flags = ["--data", MINI / "reviews.csv", "--text", "review", "--label", "sentiment", "--model", sentences, *SMALL]
     ended = call(*flags, "--out", tmp_path / "run")
-    assert f"pooling: mean, with which {sentences} was trained" in ended.out
+    assert f"pooling: mean, as {sentences} was trained" in ended.out
     assert RunConfig.loads((tmp_path / "run/config.toml").read_text()).pooling == "mean"
     assert adapter.read_card(tmp_path / "run/adapter/adapter.json").pooling == "mean"
     assert "this run has ended" in call(*flags, "--out", tmp_path / "run").out

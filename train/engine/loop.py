@@ -143,7 +143,7 @@ def stop(group: RunGroup, step: int) -> NoReturn:
     """Waits for the checkpoints of this step to be on disk, and ends the runs."""
     for run in group.runs:
         run.checkpoints.wait()
-    raise Stopped(f"stopped after step {step} of {group.data.last_step}; the same command continues")
+    raise Stopped(f"stopped after step {step} of {group.data.last_step}")
 
 
 def show_start(group: RunGroup, state: TrainState) -> None:

@@ -99,7 +99,7 @@ class Schedule:
                     asked = True
                     workers.stop()
             if asked:
-                raise loop.Stopped(f"stopped: {counts(self._cells)}; the same command continues")
+                raise loop.Stopped(f"stopped: {counts(self._cells)}")
 
     @property
     def waiting(self) -> int:

@@ -39,10 +39,10 @@ def show_plan(plan: Plan, examples: int, steps: int) -> None:
 
 
 def groups(tree: Tree) -> dict[str, int]:
-    """Parameter counts by part of the model, what a method added under the name of its module."""
+    """Parameter counts by part of the model, all layers as one, what a method added under the name of its module."""
     sizes: dict[str, int] = {}
     for path, leaf in flatten(tree).items():
-        keys = path.removeprefix("encoder/").removeprefix("layers/").split("/")
+        keys = path.removeprefix("encoder/").split("/")
         name = next((key for key in keys if "@" in key), keys[0])
         sizes[name] = sizes.get(name, 0) + math.prod(leaf.shape)
     return sizes
@@ -100,7 +100,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
     table = terminal.table(*heads, right=heads[1:])
     for name in dict.fromkeys([*last.scores, *result.test]):
         table.add_row(name, *(column.get(name, "-") for column in columns))
-    speed, seconds = result.throughput, result.seconds
+    speed, seconds, compiled = result.throughput, result.seconds, result.compilations.train
     terminal.show(table)
     say(
         f"{result.task}, {result.method.name}, seed {result.seed}, {result.model}: best epoch {best.epoch}, step "
@@ -116,7 +116,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
         say("; ".join(filter(None, (said, advised))))
     say(
         f"{speed.examples_per_second:.0f} examples/s, {100 * speed.padding_fraction:.1f} % padding, "
-        f"{result.compilations.train} compilations of the training step; {seconds.train:.0f} s training, "
+        f"{compiled} compilation{'s' if compiled != 1 else ''} of the training step; {seconds.train:.0f} s training, "
         f"{seconds.eval:.0f} s evaluation, {seconds.compile:.0f} s compiling, {seconds.total:.0f} s in all"
     )
     say(f"adapter: {config.folder / 'adapter'}")
