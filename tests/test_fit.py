@@ -147,10 +147,12 @@ def test_a_notebook_shows_one_bar(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setattr(terminal, "console", Console(force_jupyter=True))
     monkeypatch.setattr(terminal, "CELL_SECONDS", 0.0)
-    with terminal.Line("step", 4) as line:
+    with terminal.ProgressLine(4, 0, 8, lambda step, pace: "") as line:
+        line.note("compiling the step")
         line.show(1, 1.0, "loss <1>")
         line.show(2, 1.0)
     assert shown == [
+        '<progress value="0" max="4"></progress> compiling the step',
         '<progress value="1" max="4"></progress> step 1/4  loss &lt;1&gt;  left 0:03',
         '<progress value="2" max="4"></progress> step 2/4  left 0:02',
         "",

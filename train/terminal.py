@@ -174,7 +174,7 @@ class ProgressLine(Line):
         """Says on a terminal's line, or in a notebook's cell, what is done instead of steps."""
         self._bar.update(self._task, shown=text)
         if self._cell:
-            self._cell.show(int(self._bar.tasks[self._task].completed), self._total, f"{self._name} {text}")
+            self._cell.show(int(self._bar.tasks[self._task].completed), self._total, text)
 
     def _pace(self, step: int, paused: float) -> float:
         """Steps a second, 0 while unknown: of those alone that no pause fell among, since it overlaps with a step."""
