@@ -100,9 +100,7 @@ def test_every_command_runs_as_it_stands(page: str, tiny: Path, tmp_path: Path) 
                 continue
             if "@ak.register" in text:
                 (tmp_path / "mymethods.py").write_text(text)
-            done = subprocess.run(
-                command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
-            )
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800)
             assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     finally:
         for server in servers:

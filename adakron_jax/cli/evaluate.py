@@ -20,8 +20,13 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "data", metavar="DATA", type=Path, help="a csv, tsv, jsonl, json, parquet or conll file with labels"
     )
-    parser.add_argument("--text", nargs="+", metavar="COLUMN", help="the column of the texts, or two of pairs (default: the run's, or text)")
-    parser.add_argument("--label", nargs="+", metavar="COLUMN", help="the columns of the labels (default: the run's, or label)")
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        metavar="COLUMN",
+        help="of the texts, two of pairs (default: the run's, or text)",
+    )
+    parser.add_argument("--label", nargs="+", metavar="COLUMN", help="of the labels (default: the run's, or label)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
 
