@@ -262,8 +262,8 @@ def _signed(value: float) -> str:
 
 ABOUT_DIFFERENCES = (
     "Mean difference, in points or in an error's unit, over common seeds, with the "
-    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap over seeds, at least {LEAST}. It covers the variation "
-    "of seeds, not of examples; with a handful of seeds it is too narrow. Over examples: the interval of the same mean "
-    "when the evaluated examples are drawn anew, and for each common seed the p-value of McNemar's exact test on the "
-    "examples that one method alone predicts rightly."
+    f"{100 * CONFIDENCE:.0f} % percentile interval of a bootstrap over seeds, at least {LEAST}. It covers the "
+    "variation of seeds, not of examples; with a handful of seeds it is too narrow. Over examples: the interval of the "
+    "same mean when the evaluated examples are drawn anew, and for each common seed the p-value of McNemar's exact "
+    "test on the examples that one method alone predicts rightly."
 )
