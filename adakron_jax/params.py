@@ -107,10 +107,10 @@ def graft(expected: Mapping[str, Any], leaves: Mapping[str, Any]) -> Tree:
     return unflatten({path: leaves[path] for path in shapes})
 
 
-def refuse(problems: Iterable[str]) -> None:
-    """Raises ValueError with all problems, if there are any."""
+def refuse(problems: Iterable[str], where: object = "") -> None:
+    """Raises ValueError with all problems, if there are any; `where` is the file that has them."""
     if problems := list(problems):
-        raise ValueError("the parameters do not fit: " + "; ".join(problems))
+        raise ValueError(f"{f'{where}: ' if where else ''}the parameters do not fit: {'; '.join(problems)}")
 
 
 def count(tree: Mapping[str, Any]) -> int:

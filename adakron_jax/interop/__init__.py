@@ -1,6 +1,6 @@
 """Adapters and classifiers of other programs, in and out: Hugging Face, peft, AdapterHub, the AdaKron authors' code.
 
-A format is one file with `read(folder, base)` and `write(card, leaves)`. What the formats share is how a leaf lies in
-somebody else's file (`slots`), how a description is read without dropping what is not understood (`fields`), and the
-classification head (`heads`).
+A format is a module with `read(folder, base)` and `write(card, leaves)`. What the formats share is where a leaf lies in
+another program's file (`tensor_table`), how a description is read, without dropping what is not understood, and
+written (`fields`), and the classification head (`heads`). From a file of peft's to our tree and back: `peft/form.py`.
 """

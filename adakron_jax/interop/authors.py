@@ -7,9 +7,8 @@
 AdaMix has one down-projection, MoA_A, with an expert each; beside every projection lies `expert_score_weight`, zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -18,16 +17,8 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.encoders import pretrained
-from adakron_jax.interop.heads import (
-    Base,
-    Imported,
-    check_native_head,
-    modules,
-    native_head,
-    outputs_of,
-    tensors_of,
-)
-from adakron_jax.interop.slots import Slot, pieces, put, take
+from adakron_jax.interop.heads import Base, Imported, check_native_head, modules, native_head, outputs_of, tensors_of
+from adakron_jax.interop.tensor_table import Entry, Leaves, dense, names_in, read_leaves, write_tensors
 from adakron_jax.methods import AdaKron, AdaMix
 from adakron_jax.splice import Site, path_of, require
 
@@ -46,29 +37,23 @@ def read(folder: Path, base: Base) -> Imported:
     tensors = tensors_of(folder, WEIGHTS, PICKLED)
     experts = {name: tensor for name, tensor in tensors.items() if MARK in name and not name.endswith("score_weight")}
     method = _method(experts, config, str(path))
-    head = {piece.name for slot in native_head(config, 1) for piece in slot.all}
-    rest = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name not in experts and name not in head and MARK not in name
-    }
+    head = names_in(native_head(config, 1))
+    rest = {name: tensor for name, tensor in tensors.items() if name not in head and MARK not in name}
+    outputs = outputs_of(tensors, config, str(path))
+    table = [*expert_table(method, config), *native_head(config, outputs)]
     try:
         if rest and pretrained.fingerprint(pretrained.from_checkpoint(rest, config)) != base.fingerprint:
             raise ValueError("its encoder is another than the base; accepted: the same values, or none")
-        slots = [
-            *expert_slots(method, config),
-            *native_head(config, outputs := outputs_of(tensors, config, str(path))),
-        ]
-        leaves = take(slots, experts | {name: tensors[name] for name in head if name in tensors})
+        leaves = read_leaves(table, experts | {name: tensors[name] for name in head if name in tensors})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if isinstance(method, AdaMix):
-        for path in _mixed(method, config):
-            leaves[path] = np.stack([leaves.pop(f"{path}#{number}") for number in range(method.experts)])
+        for path, experts_of in _mixed(method, config).items():
+            leaves[path] = np.stack([leaves.pop(expert) for expert in experts_of])
     return Imported(method, leaves, base.problem(outputs))
 
 
-def _method(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str) -> AdaKron | AdaMix:
+def _method(tensors: Leaves, config: EncoderConfig, where: str) -> AdaKron | AdaMix:
     """From the tensors of the first layer."""
     root = f"{_roots(config)[0]}.MoA_"
     widths = {
@@ -89,31 +74,34 @@ def _roots(config: EncoderConfig) -> dict[int, str]:
     return {layer: dense.removesuffix("dense") + "ExpertSoup" for layer, dense in enumerate(names)}
 
 
-def _mixed(method: AdaMix, config: EncoderConfig) -> list[str]:
-    """Paths of the leaves that hold experts."""
-    down = f"{path_of(Site.FFN_DENSE, method.name)}down"
-    return [f"{down}/{leaf}".format(i=i) for i in range(config.num_layers) for leaf in ("kernel", "bias")]
+def _mixed(method: AdaMix, config: EncoderConfig) -> dict[str, list[str]]:
+    """Path of each leaf that holds experts -> those of its experts' leaves in the table."""
+    at = f"{path_of(Site.FFN_DENSE, method.name)}down"
+    return {
+        f"{at}/{leaf}".format(i=i): [f"{at}#{n}/{leaf}".format(i=i) for n in range(method.experts)]
+        for i in range(config.num_layers)
+        for leaf in ("kernel", "bias")
+    }
 
 
-def expert_slots(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Slot]:
-    """Where the projections lie; an expert's leaf ends with `#` and its number."""
-    d, at, roots = config.hidden_size, path_of(Site.FFN_DENSE, method.name), _roots(config)
+def expert_table(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Entry]:
+    """Where the projections lie; AdaMix has an expert's as `down#` and its number."""
+    d, at = config.hidden_size, path_of(Site.FFN_DENSE, method.name)
     if isinstance(method, AdaKron):
-        widths = dict(zip(("A1", "A2"), method.factors, strict=True))
-        places = [(f"down_{n}/{{}}", f"{part}.{_EXPERT}.0", d, widths[part]) for n, part in enumerate(widths, start=1)]
-        inner = method.factors[0] * method.factors[1]
+        first, second = method.factors
+        places, inner = [("down_1", "A1", 0, first), ("down_2", "A2", 0, second)], first * second
     else:
-        places = [(f"down/{{}}#{n}", f"A.{_EXPERT}.{n}", d, method.r) for n in range(method.experts)]
-        inner = method.r
-    slots = []
-    for leaf, stored, inputs, outputs in [*places, ("up/{}", f"B.{_EXPERT}.0", inner, d)]:
-        kernel = pieces(roots, f".MoA_{stored}.weight", (inputs, outputs), "transposed")
-        bias = pieces(roots, f".MoA_{stored}.bias", (outputs,))
-        slots += [Slot(at + leaf.format("kernel"), kernel), Slot(at + leaf.format("bias"), bias)]
-    return slots
+        places, inner = [(f"down#{n}", "A", n, method.r) for n in range(method.experts)], method.r
+    denses = [(leaf, f"{part}.{_EXPERT}.{n}", (d, width)) for leaf, part, n, width in places]
+    return [
+        entry
+        for leaf, stored, sizes in [*denses, ("up", f"B.{_EXPERT}.0", (inner, d))]
+        for i, root in _roots(config).items()
+        for entry in dense(f"{at}{leaf}".format(i=i), f"{root}.MoA_{stored}", sizes)
+    ]
 
 
-def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
+def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
     """The file, without the encoder.
 
     Raises:
@@ -132,9 +120,9 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         )
     assert isinstance(method, AdaKron | AdaMix)
     if isinstance(method, AdaMix):
-        for path in _mixed(method, config):
-            leaves |= {f"{path}#{number}": expert for number, expert in enumerate(np.asarray(leaves[path]))}
-    tensors = put([*expert_slots(method, config), *native_head(config, card.problem.outputs)], leaves)
+        for path, experts in _mixed(method, config).items():
+            leaves |= dict(zip(experts, np.asarray(leaves[path]), strict=True))
+    tensors = write_tensors([*expert_table(method, config), *native_head(config, card.problem.outputs)], leaves)
     for name in [name for name in tensors if name.endswith(f".{_EXPERT}.0.weight")]:
         part = name.removesuffix(f"{_EXPERT}.0.weight")
         count = sum(other.startswith(f"{part}{_EXPERT}.") and other.endswith(".weight") for other in tensors)
@@ -142,6 +130,6 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     return {WEIGHTS: save(tensors, metadata={"format": "pt"})}
 
 
-def is_authors(names: Any) -> bool:
+def is_authors(names: Iterable[str]) -> bool:
     """Whether tensors of these names are of that code."""
     return any(MARK in name for name in names)

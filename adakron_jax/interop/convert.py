@@ -6,7 +6,6 @@ import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from adakron_jax import adapter, problems
 from adakron_jax.adapter import Card
@@ -17,39 +16,31 @@ from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
-from adakron_jax.interop.heads import CLASSES, Base, with_unit_fused
+from adakron_jax.interop.heads import CLASSES, Base, tensors_of, with_unit_fused
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.io.files import read_json, write_whole
 from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
 
 _SHOWN = 20  # labels in a line
-FORMATS = ("huggingface", "peft", "adapterhub", "authors", "onnx")
-_READERS: dict[str, Any] = {
-    "huggingface": huggingface.read,
-    "peft": peft.read,
-    "adapterhub": adapterhub.read,
-    "authors": authors.read,
-}
+# A field of every adapter_config.json of a program's.
+_MARKS = {"peft_type": "peft", "model_class": "adapterhub"}
+_MODULES = {"huggingface": huggingface, "peft": peft, "adapterhub": adapterhub, "authors": authors}
+FORMATS = (*_MODULES, "onnx")
 
 
 def format_of(folder: Path) -> str:
     """Which program wrote a folder; ValueError if it is none of the known ones."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    if (folder / "adapter_config.json").is_file():
-        said = read_json(folder / "adapter_config.json")
-        if "peft_type" in said:
-            return "peft"
-        if "model_class" in said:
-            return "adapterhub"
-        raise ValueError(
-            f"{folder}/adapter_config.json has no peft_type and no model_class; accepted: peft's, AdapterHub's"
-        )
-    for file in (huggingface.WEIGHTS, f"{huggingface.WEIGHTS}.index.json", huggingface.PICKLED):
-        if (folder / file).is_file():
-            by_authors = authors.is_authors(authors.tensors_of(folder, huggingface.WEIGHTS, huggingface.PICKLED))
-            return "authors" if by_authors else "huggingface"
+    if (description := folder / peft.CONFIG).is_file():  # AdapterHub's, too
+        said = read_json(description)
+        if kind := next((to for field, to in _MARKS.items() if field in said), None):
+            return kind
+        raise ValueError(f"{description} has no {' and no '.join(_MARKS)}; accepted: peft's, AdapterHub's")
+    weights, pickled = huggingface.WEIGHTS, huggingface.PICKLED
+    if any((folder / file).is_file() for file in (weights, f"{weights}.index.json", pickled)):
+        return "authors" if authors.is_authors(tensors_of(folder, weights, pickled)) else "huggingface"
     raise ValueError(
         f"{folder}: neither adapter_config.json nor model.safetensors; accepted: a folder of peft's, of AdapterHub's, "
         "or a Hugging Face classifier"
@@ -62,7 +53,7 @@ def import_adapter(
     out: Path,
     labels: Sequence[str] = (),
     problem: str = "",
-    warn: Callable[[str], Any] = warnings.warn,
+    warn: Callable[[str], object] = warnings.warn,
 ) -> Card:
     """Reads another program's adapter or classifier, and writes it as a portable adapter.
 
@@ -78,12 +69,10 @@ def import_adapter(
     """
     kind = format_of(folder)
     base = Base.read(locate(model), problem)
-    read = _READERS[kind](folder, base)
+    read = _MODULES[kind].read(folder, base)
     if not _same_name(read.trained_on, model, base):
-        warn(
-            f"{folder} names {read.trained_on} as its base, and {model} is given: shapes are alike, and cannot tell "
-            "whether it is the same"
-        )
+        alike = "shapes are alike, and cannot tell whether it is the same"
+        warn(f"{folder} names {read.trained_on} as its base, and {model} is given: {alike}")
     card = Card(
         method=read.method,
         task=f"imported from {kind}",
@@ -130,7 +119,7 @@ def export_adapter(
     to: str,
     out: Path,
     model: str | None = None,
-    note: Callable[[str], Any] = lambda line: None,
+    note: Callable[[str], object] = lambda line: None,
     quantize: str = "",
 ) -> list[str]:
     """Writes an adapter for another program; each file appears whole.
@@ -156,14 +145,14 @@ def export_adapter(
     folder = locate_adapter(run)
     tree, card = adapter.load(folder)
     card = dataclasses.replace(card, base=model or card.base)
-    leaves = flatten(tree)
     if to in ("huggingface", "onnx"):
         files = _whole(folder, card, to, quantize)
     else:
         writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
-        files = writers[to](card, with_unit_fused(leaves, card.problem))
+        files = writers[to](card, with_unit_fused(flatten(tree), card.problem))
+    lost = not_held(to, card.problem)
     trained_in = Path(run) if folder != Path(run) else None
-    said = "\n\n".join(filter(None, (_use(to, card, out.name), not_held(to, card.problem))))
+    said = "\n\n".join(filter(None, (_use(to, card, out.name), lost)))
     files["README.md"] = model_card(card, out.name, said, trained_in).encode()
     if others := sorted({path.name for path in out.glob("*")} - files.keys()):
         raise ValueError(
@@ -172,7 +161,7 @@ def export_adapter(
     out.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         write_whole(out / name, contents)
-    if lost := not_held(to, card.problem):
+    if lost:
         note(lost)
     return sorted(files)
 
@@ -192,31 +181,23 @@ def _use(to: str, card: Card, name: str) -> str:
     """How what was exported is used, in Markdown."""
     base, of_tokens, kind = card.base, card.problem.reads == "token", CLASSES[card.problem.reads]
     task = 'token-classification", aggregation_strategy="simple' if of_tokens else "text-classification"
-    lines = {
-        "huggingface": [
-            "from transformers import pipeline",
-            f'classify = pipeline("{task}", model="{name}")',
-        ],
-        "peft": [
-            "from peft import PeftModel",
-            f"from transformers import AutoModel{kind}",
-            f'base = AutoModel{kind}.from_pretrained("{base}", num_labels={card.problem.outputs})',
-            f'model = PeftModel.from_pretrained(base, "{name}")',
-        ],
-        "adapterhub": [
-            "from adapters import AutoAdapterModel",
-            f'model = AutoAdapterModel.from_pretrained("{base}")',
-            f'model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))',
-        ],
-        "onnx": [
-            f"from optimum.onnxruntime import ORTModel{kind}",
-            "from transformers import pipeline",
-            f'model = ORTModel{kind}.from_pretrained("{name}", file_name="model.onnx")',
-            f'classify = pipeline("{task}", model=model, tokenizer="{name}")',
-        ],
-        "authors": ["# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)"],
+    code = {
+        "huggingface": f"""from transformers import pipeline
+classify = pipeline("{task}", model="{name}")""",
+        "peft": f"""from peft import PeftModel
+from transformers import AutoModel{kind}
+base = AutoModel{kind}.from_pretrained("{base}", num_labels={card.problem.outputs})
+model = PeftModel.from_pretrained(base, "{name}")""",
+        "adapterhub": f"""from adapters import AutoAdapterModel
+model = AutoAdapterModel.from_pretrained("{base}")
+model.set_active_adapters(model.load_adapter("{name}", use_safetensors=True))""",
+        "onnx": f"""from optimum.onnxruntime import ORTModel{kind}
+from transformers import pipeline
+model = ORTModel{kind}.from_pretrained("{name}", file_name="model.onnx")
+classify = pipeline("{task}", model=model, tokenizer="{name}")""",
+        "authors": "# a state of the authors' classifier, without its encoder: load_state_dict(..., strict=False)",
     }[to]
-    return "\n".join(["```python", *lines, "```"])
+    return f"```python\n{code}\n```"
 
 
 def _whole(folder: Path, card: Card, to: str, quantize: str) -> dict[str, bytes]:

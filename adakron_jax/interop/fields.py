@@ -3,15 +3,44 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import regex
 
 from adakron_jax.io.fields import typed
 from adakron_jax.io.files import read_json
 
+Said = dict[str, Any]  # an object of JSON
 MOST_LABELS = 1 << 16
 MOST_SECONDS = 1.0  # that a pattern may take on a name
+
+
+class Setting(NamedTuple):
+    """How a field of a description says one of a method's; read and written by the same.
+
+    Attributes:
+      name: the method's field.
+      kind: `int`, `float`, `bool`; or what the description says -> what it means, the first of several being written.
+      least: of an `int`.
+      default: what is meant where the description does not say it.
+    """
+
+    name: str
+    kind: type | Mapping[Any, Any] = int
+    least: int = 1
+    default: Any = None
+
+
+Settings = Mapping[str, Setting]  # by the description's field
+
+
+def written(settings: Settings, method: object) -> Said:
+    """What a description says of a method."""
+    said = {}
+    for field, (name, kind, *_) in settings.items():
+        value = getattr(method, name)
+        said[field] = value if isinstance(kind, type) else next(said for said, meant in kind.items() if meant == value)
+    return said
 
 
 class Fields:
@@ -22,7 +51,7 @@ class Fields:
       where: what messages call it.
     """
 
-    def __init__(self, values: Any, where: str):
+    def __init__(self, values: object, where: str):
         if not isinstance(values, dict):
             raise ValueError(f"{where} is {values!r}; accepted: an object")
         self.left, self.where = dict(values), where
@@ -31,7 +60,20 @@ class Fields:
     def read(cls, path: Path) -> "Fields":
         return cls(read_json(path), str(path))
 
-    def refuse(self, name: str, value: Any, accepted: str) -> ValueError:
+    def settings(self, settings: Settings) -> Said:
+        """What the description says of a method, by the method's fields."""
+
+        said = {}
+        for field, (name, kind, least, default) in settings.items():
+            if kind is int:
+                said[name] = self.whole(field, least, default)
+            elif isinstance(kind, type):
+                said[name] = self.number(field, default) if kind is float else self.flag(field, bool(default))
+            else:
+                said[name] = self.any_of(field, kind, default)
+        return said
+
+    def refuse(self, name: str, value: object, accepted: str) -> ValueError:
         return ValueError(f"{self.where}: {name} is {value!r}, which is not supported; accepted: {accepted}")
 
     def _taken(self, name: str, default: Any, hint: Any, accepted: str, valid: Callable[[Any], bool]) -> Any:
@@ -84,14 +126,14 @@ class Fields:
         value = self.left.get(name)
         self.left[name] = [] if value is None else value if isinstance(value, list) else [value]
 
-    def table(self, name: str, least: int | float) -> dict[str, Any]:
+    def table(self, name: str, least: int | float) -> dict[str, int | float]:
         """Names to numbers of at least `least`; nothing at all counts as an empty one."""
         self.left[name] = self.left.get(name) or {}
         accepted = f"names with numbers of at least {least}"
         numbers = dict[str, int | float]
         return self._taken(name, {}, numbers, accepted, lambda table: all(x >= least for x in table.values()))
 
-    def must(self, **accepted: Any) -> None:
+    def must(self, **accepted: object) -> None:
         """These have one value that is supported; where they are missing, it is meant."""
         for name, value in accepted.items():
             if (said := self.left.pop(name, value)) != value:
@@ -109,7 +151,7 @@ class Fields:
                 raise ValueError(f"{self.where}: {name} is {value!r}, which is not known here; accepted: without it")
 
 
-def labels_of(said: Mapping[str, Any], count: int, where: str) -> tuple[str, ...]:
+def labels_of(said: Mapping[str, object], count: int, where: str) -> tuple[str, ...]:
     """Label names in order of their codes, as `id2label` says them, else `label2id`; `LABEL_0`, ... where neither does.
 
     Codes may be numbers or texts. A table of nothing but `LABEL_0`, ..., which transformers writes of itself, says
@@ -126,35 +168,28 @@ def labels_of(said: Mapping[str, Any], count: int, where: str) -> tuple[str, ...
         if not (table := said.get(key)):
             continue
         names = _by_code(table, key == "id2label")
-        if names is None or sorted(names) != list(range(count)):
+        if names is None or names.keys() != set(range(count)):
             raise ValueError(f"{where}: {key} is {table!r:.200}; accepted: names with the codes 0 to {count - 1}")
         if (ordered := tuple(names[code] for code in range(count))) != default:
             tables[key] = ordered
-    if len(set(tables.values())) > 1:
-        code, name, other_name = next(
-            (code, *pair) for code, pair in enumerate(zip(*tables.values(), strict=True)) if pair[0] != pair[1]
-        )
-        raise ValueError(
-            f"{where}: id2label says that {code} is {name!r}, label2id that it is {other_name!r}; accepted: the same "
-            "in both"
-        )
+    for code, (name, *others) in enumerate(zip(*tables.values(), strict=True)):
+        if others and others[0] != name:
+            two = f"id2label says that {code} is {name!r}, label2id that it is {others[0]!r}"
+            raise ValueError(f"{where}: {two}; accepted: the same in both")
     return next(iter(tables.values()), default)
 
 
-def _by_code(table: Any, code_first: bool) -> dict[int, str] | None:
+def _by_code(table: object, code_first: bool) -> dict[int, str] | None:
     """Code -> name; None if the table is no such thing."""
-    pairs = table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else None
-    if pairs is None:
-        return None
+    pairs = enumerate(table) if isinstance(table, list) else table.items() if isinstance(table, dict) else ()
+    if isinstance(table, dict) and not code_first:
+        pairs = ((code, name) for name, code in pairs)
     names: dict[int, str] = {}
-    for left, right in pairs:
-        code, name = (left, right) if code_first or isinstance(table, list) else (right, left)
-        whole = isinstance(code, int) and not isinstance(code, bool)
-        if not (whole or (isinstance(code, str) and code.isascii() and code.isdigit())) or not isinstance(name, str):
+    for code, name in pairs:
+        digits = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
+        if not (digits.isascii() and digits.isdigit() and isinstance(name, str)) or int(digits) in names:
             return None
-        if int(code) in names:
-            return None
-        names[int(code)] = name
+        names[int(digits)] = name
     return names
 
 

@@ -14,7 +14,7 @@ from adakron_jax.architectures.folder import shards
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Reads
 from adakron_jax.interop.fields import labels_of
-from adakron_jax.interop.slots import Leaves, Piece, Slot
+from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor
 from adakron_jax.io.files import conversion, read_json, read_tensors
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens, kind_of
 from adakron_jax.splice import DENSES, Method, Site
@@ -76,14 +76,10 @@ class Base:
             return Regression()
         tables = {key: self.said.get(key) for key in ("id2label", "label2id")}
         if not where:
-            tables = {key: table for key, table in tables.items() if _sized(table) == outputs}
-            where = "config.json of the base"
+            known = {key: table for key, table in tables.items() if isinstance(table, dict | list)}
+            tables, where = {key: x for key, x in known.items() if len(x) == outputs}, "config.json of the base"
         of_example = Multilabel if several else Classification
         return (Tokens if reads == "token" else of_example)(labels_of(tables, outputs, where))
-
-
-def _sized(table: Any) -> int:
-    return len(table) if isinstance(table, dict | list) else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +106,8 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     Raises:
       ValueError: the architecture's checkpoints hold several of them as one.
     """
-    stored = config.architecture.stored
-    if any(stored[f"{path}/kernel"].of > 1 for path in DENSES.values()):
-        kernels = (stored[f"{path}/kernel"] for path in DENSES.values())
-        joined = sorted({kernel.name.split(".")[-2] for kernel in kernels if kernel.of > 1})
+    kernels = [config.architecture.stored[f"{path}/kernel"] for path in DENSES.values()]
+    if joined := sorted({kernel.name.split(".")[-2] for kernel in kernels if kernel.of > 1}):
         raise ValueError(
             f"an adapter of {config.model_type}, whose checkpoints hold several projections as one matrix "
             f"({', '.join(joined)}), has no equal; accepted: the classifier that it makes of its encoder (export --to "
@@ -128,7 +122,7 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     }
 
 
-def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -> list[Slot]:
+def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -> list[Entry]:
     """Where the architecture's own head lies in a classifier's checkpoint."""
     d, architecture = config.hidden_size, config.architecture
 
@@ -137,22 +131,18 @@ def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -
         return (d, width) if path.endswith("/kernel") else (width,)
 
     return [
-        Slot(path, Piece(stored.name, shape(path), "transposed" if stored.transposed else "same"))
+        Entry(path, Tensor(stored.name, shape(path), "transposed" if stored.transposed else "same"))
         for path, stored in (architecture.token_head if reads == "token" else architecture.head).items()
     ]
 
 
 def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str, reads: Reads = "example") -> int:
     """How many outputs the own head has that is among the tensors; ValueError if there is none."""
-    *_, projection = (
-        slot for slot in native_head(config, 1, reads) if slot.path.endswith(("classifier/kernel", "proj/kernel"))
-    )
-    piece = next(iter(projection.all))
-    tensor = tensors.get(piece.name)
+    ends = ("classifier/kernel", "proj/kernel")
+    *_, name = (x.tensor.name for x in native_head(config, 1, reads) if x.tensor and x.path.endswith(ends))
+    tensor = tensors.get(name)
     if tensor is None or tensor.ndim != 2 or not len(tensor):
-        raise ValueError(
-            f"{where}: no classification head of {config.model_type} ({piece.name}); accepted: one with it"
-        )
+        raise ValueError(f"{where}: no classification head of {config.model_type} ({name}); accepted: one with it")
     return len(tensor)
 
 
@@ -179,7 +169,7 @@ def check_native_head(card: Card, what: str) -> None:
         )
 
 
-def with_unit_fused(leaves: Mapping[str, Any], problem: Problem) -> Leaves:
+def with_unit_fused(leaves: Mapping[str, np.ndarray], problem: Problem) -> Leaves:
     """The leaves, with a regression's mean and scale taken into the head: other programs have no place for them."""
     if problem.unit == (0.0, 1.0):
         return dict(leaves)

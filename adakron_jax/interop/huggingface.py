@@ -7,8 +7,8 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
@@ -17,7 +17,7 @@ from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import Pooling, Reads
 from adakron_jax.interop.heads import CLASSES, Base, Imported, check_native_head, native_head, outputs_of, tensors_of
-from adakron_jax.interop.slots import put, take
+from adakron_jax.interop.tensor_table import Leaves, names_in, read_leaves, write_tensors
 from adakron_jax.io.files import read_json
 from adakron_jax.methods import Full, Head
 from adakron_jax.methods.registry import fuse
@@ -65,10 +65,10 @@ def read(folder: Path, base: Base) -> Imported:
     reads = _reads(classifier, where)
     path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
     outputs = outputs_of(tensors, base.config, str(path), reads)
-    slots = native_head(base.config, outputs, reads)
-    named = {piece.name for slot in slots for piece in slot.all}
+    table = native_head(base.config, outputs, reads)
+    named = names_in(table)
     try:
-        head = take(slots, {name: tensor for name, tensor in tensors.items() if name in named})
+        head = read_leaves(table, {name: tensor for name, tensor in tensors.items() if name in named})
         encoder = pretrained.from_checkpoint(tensors, base.config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -105,7 +105,7 @@ def _pooling(classifier: Base) -> Pooling:
     return next(pooling for pooling, stored in _POOLINGS.items() if stored == said)
 
 
-def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, Any]:
+def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card) -> Leaves:
     """The classifier's leaves without anything of the method's own.
 
     Raises:
@@ -128,7 +128,7 @@ def fused(method: Method, leaves: Mapping[str, Any], card: Card) -> dict[str, An
     return leaves
 
 
-def _with_pooler(card: Card, leaves: Mapping[str, Any]) -> tuple[Card, Mapping[str, Any]]:
+def _with_pooler(card: Card, leaves: Leaves) -> tuple[Card, Leaves]:
     """A `tanh` head on the first token as the pooler and the projection that it is, where the architecture has them."""
     form = card.problem.reads, card.pooling, card.head
     if not card.encoder.architecture.pooler or form != ("example", "first", "tanh"):
@@ -143,7 +143,7 @@ def _with_pooler(card: Card, leaves: Mapping[str, Any]) -> tuple[Card, Mapping[s
     return dataclasses.replace(card, pooling="pooler", head="own"), {name(path): leaf for path, leaf in kept.items()}
 
 
-def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
+def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path) -> dict[str, bytes]:
     """The files of the classifier that an adapter makes of its encoder.
 
     Args:
@@ -155,36 +155,32 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path) -> dict[str, byte
       ValueError: method or head have no equal in a plain classifier.
     """
     card, leaves = _with_pooler(card, fused(card.method, leaves, card))
-    config = card.encoder
-    pooled = {}
-    reads = card.problem.reads
+    config, pooled, reads = card.encoder, {}, card.problem.reads
     if reads == "example" and "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
         card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}
     check_native_head(card, "a Hugging Face classifier")
     head = native_head(config, card.problem.outputs, reads)
-    paths = {slot.path for slot in head}
-    encoder = {path: leaf for path, leaf in leaves.items() if path not in paths}
-    tensors = pretrained.to_checkpoint(encoder, config) | put(head, leaves)
+    of_head = {entry.path for entry in head}
+    tensors = pretrained.to_checkpoint({path: x for path, x in leaves.items() if path not in of_head}, config)
+    tensors |= write_tensors(head, leaves)
     return described(card, folder, **pooled) | {WEIGHTS: save(tensors, metadata={"format": "pt"})}
 
 
-def described(card: Card, folder: Path, **more: Any) -> dict[str, bytes]:
+def described(card: Card, folder: Path, **more: str) -> dict[str, bytes]:
     """The files of a classifier without its weights: `config.json` with the labels, and the tokenizer's.
 
     Args:
       folder: the encoder's.
       more: what else the configuration says.
     """
-    problem = card.problem
-    names, kind = problem.output_names, problem.transformers_type
+    problem, names = card.problem, card.problem.output_names
     said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}
     said |= {
         "architectures": [PREFIXES[card.encoder.model_type] + CLASSES[problem.reads]],
         "id2label": {str(code): name for code, name in enumerate(names)},
         "label2id": {name: code for code, name in enumerate(names)},
+        **({"problem_type": problem.transformers_type} if problem.transformers_type else {}),
+        **more,
     }
-    if kind:
-        said["problem_type"] = kind
-    said |= more
     tokenizer = {file: (folder / file).read_bytes() for file in TOKENIZER_FILES if (folder / file).is_file()}
     return tokenizer | {"config.json": json.dumps(said, indent=2, ensure_ascii=False).encode() + b"\n"}

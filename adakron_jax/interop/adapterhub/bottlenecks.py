@@ -1,16 +1,15 @@
 """AdapterHub's bottlenecks: `seq_bn` (Pfeiffer), `double_seq_bn` (Houlsby), Compacter, Compacter++, and their kin."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
-from adakron_jax.interop.fields import Fields
+from adakron_jax.interop.fields import Fields, Said
 from adakron_jax.interop.heads import modules
-from adakron_jax.interop.slots import Piece, Slot, pieces, used
+from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, in_layers, used
 from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
 from adakron_jax.methods.bottleneck import PLACES
 from adakron_jax.splice import Site, path_of, path_of_shared
@@ -43,8 +42,13 @@ AnyBottleneck = Pfeiffer | Houlsby | Compacter
 Widths = Sequence[int]  # in every layer, 0 where there is no bottleneck; the method's is the largest
 
 
-def read(fields: Fields, config: EncoderConfig) -> tuple[AnyBottleneck, Widths]:
-    """The method, and its width in every layer; the caller refuses what is left of the description."""
+def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[AnyBottleneck, list[Entry]]:
+    method, widths = _described(fields, config)
+    return method, table(method, widths, name, config)
+
+
+def _described(fields: Fields, config: EncoderConfig) -> tuple[AnyBottleneck, Widths]:
+    """The method, and its width in every layer."""
     places = tuple(place for place, key in (("attention", "mh_adapter"), ("ffn", "output_adapter")) if fields.flag(key))
     normed, phm = fields.flag("original_ln_before"), fields.flag("phm_layer")
     fields.must(**_ALWAYS)
@@ -63,8 +67,8 @@ def read(fields: Fields, config: EncoderConfig) -> tuple[AnyBottleneck, Widths]:
         )
     fields.ignore("hypercomplex_nonlinearity")
     if phm:
-        make = _compacter(fields, (places, normed, activation), widths, config)
-        method = make(scales=scales, layers=layers)
+        kind, *settings = _compacter(fields, (places, normed, activation), widths, config)
+        method = kind(*settings, scales=scales, layers=layers)
         method.splices(method.seen_of(config))  # whether the width divides
         return method, widths
     fields.ignore(*(key for key in fields.left if "phm" in key))
@@ -92,7 +96,8 @@ def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
 
 def _compacter(
     fields: Fields, form: tuple[Any, ...], widths: Widths, config: EncoderConfig
-) -> Callable[..., Compacter]:
+) -> tuple[type[Compacter], int, int, int]:
+    """The class, reduction, phm_dim and phm_rank."""
     fields.must(**_PHM)
     fields.ignore("learn_phm", "phm_c_init", "phm_init_range")
     forms = {(("attention", "ffn"), False, "gelu"): Compacter, (("ffn",), True, "gelu"): CompacterPlusPlus}
@@ -101,34 +106,30 @@ def _compacter(
     reduction = config.hidden_size // max(widths)
     if set(widths) - {0, config.hidden_size // reduction}:
         raise fields.refuse("reduction_factor", widths, "one width of all layers, the hidden size over a whole number")
-    return functools.partial(forms[form], reduction, fields.whole("phm_dim"), fields.whole("phm_rank"))
+    return forms[form], reduction, fields.whole("phm_dim"), fields.whole("phm_rank")
 
 
-def slots(method: AnyBottleneck, widths: Widths, name: str, config: EncoderConfig) -> list[Slot]:
-    """Where the leaves lie."""
-    d, slots_ = config.hidden_size, []
+def table(method: AnyBottleneck, widths: Widths, name: str, config: EncoderConfig) -> list[Entry]:
+    d, entries = config.hidden_size, []
     for place in _places(method):
         parents = [dense.removesuffix(".dense") for dense in modules(config)[_DENSES[place]]]
         at = path_of(PLACES[place], method.name)
-        bases = {i: f"{parents[i]}.adapters.{name}." if widths[i] else "" for i in method.layer_numbers(config)}
-        width = {base: widths[i] for i, base in bases.items()}
+        names = {i: f"{parents[i]}.adapters.{name}." if widths[i] else "" for i in method.layer_numbers(config)}
         if isinstance(method, Compacter):
             n, rank, inner = method.phm_dim, method.phm_rank, max(widths)
             for side, stored, (inputs, outputs) in (("down", _DOWN, (d, inner)), ("up", _UP, (inner, d))):
-                parts = (
-                    ("left", "W_left", (n, inputs // n, rank)),
-                    ("right", "W_right", (n, rank, outputs // n)),
-                    ("bias", "b", (outputs,)),
-                )
-                slots_ += [Slot(f"{at}{side}/{leaf}", pieces(bases, f"{stored}.{kind}", x)) for leaf, kind, x in parts]
+                entries += in_layers(f"{at}{side}/left", names, f"{stored}.W_left", (n, inputs // n, rank))
+                entries += in_layers(f"{at}{side}/right", names, f"{stored}.W_right", (n, rank, outputs // n))
+                entries += in_layers(f"{at}{side}/bias", names, f"{stored}.b", (outputs,))
             continue
+        width = {base: widths[i] for i, base in names.items()}
         for side, stored, shape in (("down", _DOWN, (d, width)), ("up", _UP, (width, d))):
-            slots_.append(Slot(f"{at}{side}/kernel", pieces(bases, f"{stored}.weight", shape, "transposed")))
-            slots_.append(Slot(f"{at}{side}/bias", pieces(bases, f"{stored}.bias", shape[1:])))
+            entries += in_layers(f"{at}{side}/kernel", names, f"{stored}.weight", shape, "transposed")
+            entries += in_layers(f"{at}{side}/bias", names, f"{stored}.bias", shape[1:])
     if isinstance(method, Compacter):
-        rule = Piece(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
-        slots_.append(Slot(f"{path_of_shared(method.name)}phm_rule", rule))
-    return slots_
+        rule = Tensor(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
+        entries.append(Entry(f"{path_of_shared(method.name)}phm_rule", rule))
+    return entries
 
 
 def _places(method: AnyBottleneck) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def _places(method: AnyBottleneck) -> tuple[str, ...]:
     return method.places
 
 
-def measure(method: AnyBottleneck, leaves: Mapping[str, Any], config: EncoderConfig) -> Widths:
+def measure(method: AnyBottleneck, leaves: Leaves, config: EncoderConfig) -> Widths:
     """The width that each layer uses: units that are all zero at a layer's end are padding.
 
     Raises:
@@ -152,19 +153,17 @@ def measure(method: AnyBottleneck, leaves: Mapping[str, Any], config: EncoderCon
     widths = dict.fromkeys(method.layer_numbers(config), full)
     if not isinstance(method, Compacter):
         for layer in widths:
-            ends = []
-            for place in method.places:
-                at = path_of(PLACES[place], method.name).format(i=layer)
-                down, bias, up = (np.asarray(leaves[at + leaf]) for leaf in ("down/kernel", "down/bias", "up/kernel"))
-                ends.append(used(down.T, bias, up))
-            widths[layer] = max(ends) or full
+            at = [path_of(PLACES[place], method.name).format(i=layer) for place in method.places]
+            kernels = [np.asarray(leaves[f"{x}down/kernel"]).T for x in at]
+            others = [np.asarray(leaves[f"{x}{leaf}"]) for x in at for leaf in ("down/bias", "up/kernel")]
+            widths[layer] = used(*kernels, *others) or full
         if max(widths.values()) < full:  # as no file would say how wide ours is
             widths = dict.fromkeys(widths, full)
     return [widths.get(layer, 0) for layer in range(config.num_layers)]
 
 
-def describe(method: AnyBottleneck, widths: Widths, config: EncoderConfig) -> dict[str, Any]:
-    """The description, of which `read` makes the same."""
+def write(method: AnyBottleneck, leaves: Leaves, name: str, config: EncoderConfig) -> tuple[Said, list[Entry]]:
+    widths = measure(method, leaves, config)
     scales = set(method.scales) or {1.0}
     if len(scales) > 1:
         raise ValueError(f"method.scales is {method.scales}; accepted for AdapterHub: one scale")
@@ -173,13 +172,13 @@ def describe(method: AnyBottleneck, widths: Widths, config: EncoderConfig) -> di
     activation = "silu" if activation == "own" else activation
     factors = {width: _factor(width, config.hidden_size) for width in set(widths) - {0}}
     widest = factors[max(factors)]
-    table = {str(i): factors[width] for i, width in enumerate(widths) if width} | {"default": widest}
+    by_layer = {str(i): factors[width] for i, width in enumerate(widths) if width} | {"default": widest}
     said = _ALWAYS | {
         "mh_adapter": "attention" in places,
         "output_adapter": "ffn" in places,
         "original_ln_before": isinstance(method, Pfeiffer | CompacterPlusPlus),
         "residual_before_ln": True,
-        "reduction_factor": widest if len(factors) == 1 else table,
+        "reduction_factor": widest if len(factors) == 1 else by_layer,
         "non_linearity": next(stored for stored, activation_ in ACTIVATIONS.items() if activation_ == activation),
         "scaling": scales.pop(),
         "leave_out": [layer for layer, width in enumerate(widths) if not width],
@@ -189,7 +188,7 @@ def describe(method: AnyBottleneck, widths: Widths, config: EncoderConfig) -> di
     }
     if isinstance(method, Compacter):
         said |= _PHM | {"phm_dim": method.phm_dim, "phm_rank": method.phm_rank, "learn_phm": True}
-    return said
+    return said, table(method, widths, name, config)
 
 
 def _factor(width: int, hidden: int) -> int | float:

@@ -4,7 +4,7 @@ The description has every field of a method, but not its name.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,15 @@ from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.interop.adapterhub import bottlenecks
+from adakron_jax.architectures.layers import ALL_LAYERS
+from adakron_jax.architectures.paths import without_layer
+from adakron_jax.interop.adapterhub import bottlenecks, forms
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
-from adakron_jax.interop.adapterhub.prefixes import describe_prefix, prefix_slots, read_prefix
-from adakron_jax.interop.adapterhub.reft import describe_reft, read_reft, reft_slots, with_signs, without_unused
-from adakron_jax.interop.adapterhub.union import read_unipelt, write_unipelt
-from adakron_jax.interop.adapterhub.updates import describe_lora, lora_slots, read_lora
-from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.heads import CLASSES, Base, Imported, tensors_of
-from adakron_jax.interop.slots import Slot, put, take
-from adakron_jax.methods import IA3, Compacter, DoRA, Houlsby, LoRA, LoReFT, Pfeiffer, PiSSA, Prefix, UniPELT
-from adakron_jax.splice import Method
+from adakron_jax.interop.fields import Fields, Said
+from adakron_jax.interop.heads import CLASSES, Base, Imported, modules, tensors_of
+from adakron_jax.interop.tensor_table import Entry, Leaves, dense, read_leaves, write_tensors
+from adakron_jax.methods import IA3, Compacter, CompacterPlusPlus, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
+from adakron_jax.splice import Method, Site, path_of, require
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 # Model type -> what the names of its classes begin with.
@@ -35,6 +33,27 @@ PREFIXES = {
     "deberta-v2": "DebertaV2",
 }
 _KINDS = ("AdapterModel", "Model", *CLASSES.values())
+# What the field `architecture` of a description says -> what reads and writes it; a bottleneck's says nothing.
+_READERS = {
+    None: bottlenecks.read,
+    "lora": forms.read_lora,
+    "prefix_tuning": forms.read_prefix,
+    "reft": forms.read_reft,
+}
+_WRITERS: dict[type[Method], Callable[[Any, Leaves, str, EncoderConfig], tuple[Said, list[Entry]]]] = {
+    **dict.fromkeys((Pfeiffer, Houlsby, Compacter, CompacterPlusPlus), bottlenecks.write),
+    **dict.fromkeys((LoRA, IA3), forms.write_lora),
+    Prefix: forms.write_prefix,
+    LoReFT: forms.write_reft,
+}
+# Of a union, UniPELT's names of its parts, and field of UniPELT -> field of the part.
+_PARTS: dict[type[Method], tuple[str, dict[str, str]]] = {
+    Pfeiffer: ("adapter", {"r": "r"}),
+    Prefix: ("prefix", {"length": "length", "mlp": "mlp", "mid": "mid"}),
+    LoRA: ("lora", {"lora_r": "r", "targets": "targets"}),
+}
+# The end of a leaf's path that a gate stands beside, and that of its tensor's name.
+_GATED = {"down/kernel": ".adapter_down.0.weight", "lora_a": ".lora_A"}
 
 
 def read(folder: Path, base: Base) -> Imported:
@@ -43,8 +62,7 @@ def read(folder: Path, base: Base) -> Imported:
     Raises:
       ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
     """
-    fields, path = Fields.read(folder / CONFIG), folder / WEIGHTS
-    config = base.config
+    fields, config = Fields.read(folder / CONFIG), base.config
     if config.model_type not in PREFIXES:
         raise ValueError(f"the base is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
@@ -52,21 +70,18 @@ def read(folder: Path, base: Base) -> Imported:
     trained_on = fields.name("model_name")
     fields.ignore("version", "config_id")
     name = fields.text("name")
-    method, slots = _read_method(Fields(fields.left.pop("config", None), f"{fields.where}: config"), name, config)
+    said = Fields(fields.left.pop("config", None), f"{fields.where}: config")
+    method, table = _read_method(said, name, config)
     fields.done()
     tensors = _without_copies(tensors_of(folder, WEIGHTS, PICKLED), name)
-    try:
-        tensors = without_unused(tensors, method) if isinstance(method, LoReFT) else tensors
-        leaves = take(slots, tensors)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    head = read_head(folder, config)
-    return Imported(method, leaves | head.leaves, head.problem, head.pooling, head.head, trained_on)
+    leaves = read_leaves(table, forms.without_unused(tensors, method), folder / WEIGHTS)
+    of_head, problem, pooling, form = read_head(folder, config)
+    return Imported(method, leaves | of_head, problem, pooling, form, trained_on)
 
 
-def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+def _without_copies(tensors: Leaves, name: str) -> Leaves:
     """A prefix's MLP is in the file once for the model and once for every layer; ValueError if the copies differ."""
-    kept: dict[str, np.ndarray] = {}
+    kept: Leaves = {}
     for long, tensor in tensors.items():
         prefix, is_copy, rest = long.partition(f".pool.prefix_tunings.{name}.")
         short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if is_copy else long
@@ -76,31 +91,19 @@ def _without_copies(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, n
     return kept
 
 
-def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Method, list[Slot]]:
-    match kind := fields.left.pop("architecture", None):
-        case None:
-            method, widths = bottlenecks.read(fields, config)
-            slots = bottlenecks.slots(method, widths, name, config)
-        case "union":
-            method, slots = read_unipelt(fields, name, config, lambda part: _read_method(part, name, config))
-        case "prefix_tuning":
-            fields.must(use_gating=False)
-            method = read_prefix(fields, config)
-            slots = prefix_slots(method, name, config)
-        case "lora":
-            fields.must(use_gating=False)
-            method = read_lora(fields, config)
-            slots = lora_slots(method, name, config)
-        case "reft":
-            method = read_reft(fields, config)
-            slots = reft_slots(method, name, config)
-        case _:
-            raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, reft, union")
+def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Method, list[Entry]]:
+    kind = fields.left.pop("architecture", None)
+    if kind == "union":
+        method, table = _read_union(fields, name, config)
+    elif isinstance(kind, str | None) and kind in _READERS:
+        method, table = _READERS[kind](fields, name, config)
+    else:
+        raise fields.refuse("architecture", kind, "none (a bottleneck), lora, prefix_tuning, reft, union")
     fields.done()
-    return method, slots
+    return method, table
 
 
-def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
+def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
     """The files of an adapter, for `load_adapter`.
 
     Raises:
@@ -109,8 +112,8 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
     config, name = card.encoder, "adapter"
     if config.model_type not in PREFIXES:
         raise ValueError(f"the encoder is a {config.model_type}; accepted for AdapterHub: {', '.join(PREFIXES)}")
-    said, slots = _write_method(card.method, leaves, name, config)
-    leaves = with_signs(leaves)
+    said, table = _write_method(card.method, leaves, name, config)
+    leaves = forms.with_signs(leaves)
     about = {
         "hidden_size": config.hidden_size,
         "model_name": card.base,
@@ -118,33 +121,75 @@ def write(card: Card, leaves: Mapping[str, Any]) -> dict[str, bytes]:
         "name": name,
         "version": "adapters.1.3.0",
     }
-    head = write_head(card, leaves, name, about, PREFIXES[config.model_type])
-    about |= {"config": said, "model_class": head.model_class}
-    return {CONFIG: json.dumps(about, indent=2).encode() + b"\n", WEIGHTS: save(put(slots, leaves))} | head.files
+    model_class, files = write_head(card, leaves, name, about, PREFIXES[config.model_type])
+    about |= {"config": said, "model_class": model_class}
+    return files | {CONFIG: json.dumps(about, indent=2).encode() + b"\n", WEIGHTS: save(write_tensors(table, leaves))}
 
 
-def _write_method(
-    method: Method, leaves: Mapping[str, Any], name: str, config: EncoderConfig
-) -> tuple[dict[str, Any], list[Slot]]:
-    match method:
-        case Pfeiffer() | Houlsby() | Compacter():
-            widths = bottlenecks.measure(method, leaves, config)
-            return bottlenecks.describe(method, widths, config), bottlenecks.slots(method, widths, name, config)
-        case UniPELT():
-            write_part = lambda part, of_part: _write_method(part, of_part, name, config)  # noqa: E731
-            return write_unipelt(method, leaves, name, config, write_part)
-        case Prefix():
-            if method.shift_positions:
-                raise ValueError(
-                    "method.shift_positions is True; accepted for AdapterHub, where real tokens begin at position 0: "
-                    "False"
-                )
-            return describe_prefix(method, config), prefix_slots(method, name, config)
-        case LoRA() | IA3() if not isinstance(method, DoRA | PiSSA):
-            return describe_lora(method, config), lora_slots(method, name, config)
-        case LoReFT():
-            return describe_reft(method, config), reft_slots(method, name, config)
-    raise ValueError(
-        f"method {method.name} has no equal in AdapterHub; accepted: compacter, compacter++, houlsby, ia3, lora, "
-        "loreft, pfeiffer, prefix, unipelt"
-    )
+def _write_method(method: Method, leaves: Leaves, name: str, config: EncoderConfig) -> tuple[Said, list[Entry]]:
+    if isinstance(method, UniPELT):
+        return _write_union(method, leaves, name, config)
+    if type(method) not in _WRITERS:
+        accepted = ", ".join(sorted(kind.name for kind in (*_WRITERS, UniPELT)))
+        raise ValueError(f"method {method.name} has no equal in AdapterHub; accepted: {accepted}")
+    return _WRITERS[type(method)](method, leaves, name, config)
+
+
+def _read_union(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniPELT, list[Entry]]:
+    """A part is read as the method that it is by itself; its leaves are then UniPELT's, with gates beside them.
+
+    A layer without one of the parts has zeros for it, which add nothing.
+    """
+    parts = fields.left.pop("configs", None)
+    if not isinstance(parts, list):
+        raise fields.refuse("configs", parts, "a list of descriptions")
+    said: dict[str, Said] = {}
+    table: list[Entry] = []
+    for number, described in enumerate(parts):
+        part = Fields(described, f"{fields.where}: configs[{number}]")
+        if part.left.pop("use_gating", False) is not True:
+            raise part.refuse("use_gating", False, "true, of every part of a union (UniPELT)")
+        part.must(shared_gating=True)
+        method, entries = _read_method(part, name, config)
+        kind, of_kind = _PARTS.get(type(method), ("", {}))
+        if not kind or getattr(method, "scales", ()) or isinstance(method, Prefix) and method.layers != ALL_LAYERS:
+            raise part.refuse("a part", str(method), "seq_bn, unscaled; lora; prefix_tuning of all layers")
+        said[kind] = {field: getattr(method, of_part) for field, of_part in of_kind.items()}
+        table += _gated(entries, method, name, config)
+    if len(said) < len(parts):
+        raise fields.refuse("configs", f"{len(parts)} parts", "one of a kind")
+    settings = {field: value for of_part in said.values() for field, value in of_part.items()}
+    return UniPELT(tuple(kind for kind, _ in _PARTS.values() if kind in said), **settings), table
+
+
+def _write_union(method: UniPELT, leaves: Leaves, name: str, config: EncoderConfig) -> tuple[Said, list[Entry]]:
+    require(method.layers == ALL_LAYERS, "layers", method.layers, f"{ALL_LAYERS}, of {method.name} for AdapterHub")
+    parts, table = [], []
+    for _, part in method.members():
+        of_part = {path.replace(f"@{method.name}/", f"@{part.name}/"): leaf for path, leaf in leaves.items()}
+        said, entries = _write_method(part, of_part, name, config)
+        parts.append(said | {"use_gating": True})
+        table += _gated(entries, part, name, config)
+    return {"architecture": "union", "configs": parts}, table
+
+
+def _gated(entries: list[Entry], part: Method, name: str, config: EncoderConfig) -> list[Entry]:
+    """A part's table as UniPELT's, of all layers, with its gates."""
+    gates: list[Entry] = []
+    for path, tensor, *_ in entries:
+        end = next((end for end in _GATED if path.endswith(end)), "")
+        if tensor and end:
+            gate = f"{tensor.name.removesuffix(_GATED[end])}.gate"
+            gates += dense(f"{path.removesuffix(end)}gate", gate, (tensor.shape[0], 1))
+    if isinstance(part, Prefix):
+        for i, query in enumerate(modules(config)[Site.QUERY]):
+            gate = f"{query.rpartition('.')[0]}.prefix_tuning.prefix_gates.{name}"
+            gates += dense(f"{path_of(Site.KEYS_VALUES, part.name)}gate".format(i=i), gate, (config.hidden_size, 1))
+    whole: dict[str, Entry] = {}
+    for entry in (*entries, *gates):
+        assert entry.tensor
+        for layer in range(config.num_layers):  # "nothing there", until the layer's own entry comes
+            path = without_layer(entry.path).format(i=layer)
+            whole.setdefault(path, Entry(path, None, entry.shape or entry.tensor.shape))
+        whole[entry.path] = entry
+    return [entry._replace(path=path.replace(f"@{part.name}/", f"@{UniPELT.name}/")) for path, entry in whole.items()]

@@ -4,11 +4,9 @@ A flexible head has a description of its own and reads the first token, or the p
 model's own classifier.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import save
 
@@ -18,7 +16,7 @@ from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
 from adakron_jax.interop.heads import CLASSES, is_native_head, native_head, tensors_of
-from adakron_jax.interop.slots import Leaves, Piece, Slot, put, take
+from adakron_jax.interop.tensor_table import Entry, Leaves, dense, read_leaves, write_tensors
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens
 
 CONFIG, WEIGHTS, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
@@ -31,25 +29,7 @@ _HEAD_TYPES: dict[str, type[Problem]] = {
 _HEAD_TYPE_OF = {kind: name for name, kind in _HEAD_TYPES.items()} | {Regression: "classification"}
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadHead:
-    """A head in our terms."""
-
-    leaves: Leaves
-    problem: Problem
-    pooling: Pooling
-    head: HeadForm
-
-
-@dataclasses.dataclass(frozen=True)
-class WrittenHead:
-    """A head's files, and the class of the model that has it."""
-
-    files: dict[str, bytes]
-    model_class: str
-
-
-def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
+def read_head(folder: Path, config: EncoderConfig) -> tuple[Leaves, Problem, Pooling, HeadForm]:
     """The head beside an adapter; ValueError if there is none, or it is of a form that is not supported."""
     fields = Fields.read(folder / CONFIG)
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
@@ -57,40 +37,29 @@ def read_head(folder: Path, config: EncoderConfig) -> ReadHead:
     model_class = fields.name("model_class")
     name, said = fields.left.pop("name", None), fields.left.pop("config", None)
     if said is None:
-        outputs = fields.whole("num_labels")
         kind = Tokens if model_class.endswith(CLASSES["token"]) else Classification
-        problem = _problem(kind, _tables(fields), outputs, fields.where)
-        parts = problem, native_head(config, outputs, kind.reads), "pooler", "own"
+        problem = _problem(kind, fields)
+        table, pooling, form = native_head(config, problem.outputs, kind.reads), "pooler", "own"
     else:
-        parts = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
+        problem, table, pooling, form = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
         fields.ignore("num_labels", "label2id", "id2label")
     fields.done()
-    problem, slots, pooling, form = parts
-    tensors = tensors_of(folder, WEIGHTS, PICKLED)
-    try:
-        leaves = take(slots, tensors)
-    except ValueError as error:
-        raise ValueError(f"{folder / WEIGHTS}: {error}") from None
-    return ReadHead(leaves, problem, pooling, form)
+    leaves = read_leaves(table, tensors_of(folder, WEIGHTS, PICKLED), folder / WEIGHTS)
+    return leaves, problem, pooling, form
 
 
-def _tables(fields: Fields) -> dict[str, Any]:
-    return {key: fields.left.pop(key, None) for key in ("id2label", "label2id")}
-
-
-def _problem(kind: type[Problem], tables: Mapping[str, Any], outputs: int, where: str) -> Problem:
+def _problem(kind: type[Problem], fields: Fields) -> Problem:
+    outputs = fields.whole("num_labels")
+    tables = {key: fields.left.pop(key, None) for key in ("id2label", "label2id")}
     if outputs == 1 and kind is Classification:
         return Regression()
-    return kind(labels_of(tables, outputs, where))
+    return kind(labels_of(tables, outputs, fields.where))
 
 
-def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem, list[Slot], Pooling, HeadForm]:
+def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem, list[Entry], Pooling, HeadForm]:
     kind = fields.any_of("head_type", _HEAD_TYPES)
-    outputs, layers = fields.whole("num_labels"), fields.whole("layers")
-    if layers > 2:
-        raise fields.refuse("layers", layers, "1, 2")
     form: HeadForm = "linear"
-    if layers == 2:
+    if fields.any_of("layers", (1, 2)) == 2:
         form = fields.any_of("activation_function", _FORMS)
     pooling: Pooling = "pooler"
     if kind.reads == "example":
@@ -99,29 +68,24 @@ def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem
             raise fields.refuse("use_pooler", True, f"false: {config.model_type} has no pretrained pooler")
     fields.must(bias=True)
     fields.ignore("activation_function", "dropout_prob")
-    problem = _problem(kind, _tables(fields), outputs, fields.where)
+    problem = _problem(kind, fields)
     fields.done()
-    return problem, _flexible_slots(name, form, outputs, config), pooling, form
+    return problem, _flexible_table(name, form, problem.outputs, config), pooling, form
 
 
-def _flexible_slots(name: str, form: str, outputs: int, config: EncoderConfig) -> list[Slot]:
+def _flexible_table(name: str, form: str, outputs: int, config: EncoderConfig) -> list[Entry]:
     """Modules are numbered with the dropout before each dense, and the activation after the first."""
     d = config.hidden_size
     if form == "linear":
-        denses = [("classifier", 1, outputs)]
-    else:
-        denses = [("classifier/dense", 1, d), ("classifier/out_proj", 4, outputs)]
-    slots = []
-    for path, number, width in denses:
-        slots.append(Slot(f"{path}/kernel", Piece(f"heads.{name}.{number}.weight", (d, width), "transposed")))
-        slots.append(Slot(f"{path}/bias", Piece(f"heads.{name}.{number}.bias", (width,))))
-    return slots
+        return dense("classifier", f"heads.{name}.1", (d, outputs))
+    out = dense("classifier/out_proj", f"heads.{name}.4", (d, outputs))
+    return [*dense("classifier/dense", f"heads.{name}.1", (d, d)), *out]
 
 
 def write_head(
-    card: Card, leaves: Mapping[str, Any], name: str, about: Mapping[str, Any], class_prefix: str
-) -> WrittenHead:
-    """A static head for the architecture's own, else a flexible one.
+    card: Card, leaves: Leaves, name: str, about: Mapping[str, object], class_prefix: str
+) -> tuple[str, dict[str, bytes]]:
+    """The class of the model that has the head, a static one where it is the architecture's own; and its files.
 
     Raises:
       ValueError: AdapterHub has no such head.
@@ -133,7 +97,7 @@ def write_head(
     on_pooler = of_tokens or card.pooling == "pooler"
     if is_native_head(card) and on_pooler and card.head == "own" and not problem.independent:
         said = {"config": None, "name": None, "num_labels": problem.outputs, "label2id": label2id}
-        slots, kind = native_head(config, problem.outputs, problem.reads), CLASSES[problem.reads]
+        table, kind = native_head(config, problem.outputs, problem.reads), CLASSES[problem.reads]
     else:
         architecture = config.architecture
         form = architecture.form.activation if card.head == "own" else card.head
@@ -143,7 +107,7 @@ def write_head(
                 f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equal in AdapterHub; "
                 "accepted: the poolings pooler and first"
             )
-        slots, kind = _flexible_slots(name, form, problem.outputs, config), "AdapterModel"
+        table, kind = _flexible_table(name, form, problem.outputs, config), "AdapterModel"
         said = {
             "name": name,
             "config": {
@@ -157,7 +121,5 @@ def write_head(
             | ({} if of_tokens else {"use_pooler": card.pooling == "pooler" and architecture.pooler, "bias": True}),
         }
     described = {**about, **said, "model_class": class_prefix + kind}
-    return WrittenHead(
-        {CONFIG: json.dumps(described, indent=2).encode() + b"\n", WEIGHTS: save(put(slots, leaves))},
-        class_prefix + kind,
-    )
+    files = {CONFIG: json.dumps(described, indent=2).encode() + b"\n", WEIGHTS: save(write_tensors(table, leaves))}
+    return class_prefix + kind, files

@@ -1,17 +1,15 @@
 """peft's LoKr: KronA whose factors' shapes and ranks follow from one rank and one divisor."""
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.peft.targets import Targets, present, scales_of, target_modules
-from adakron_jax.interop.slots import Slot, numerator, pieces, used
+from adakron_jax.interop.fields import Fields, Said, Setting
+from adakron_jax.interop.peft.form import Form, Stored, Widths
+from adakron_jax.interop.peft.targets import BySite, Targets, patterned, present, scale_by_module, target_modules
+from adakron_jax.interop.tensor_table import Entry, Leaves, Size, numerator, write_tensors
 from adakron_jax.methods import KronA
 from adakron_jax.methods.updates.lora import Sizes, sizes
-from adakron_jax.splice import Site, path_of
+from adakron_jax.splice import Site
 
 
 def divided(size: int, factor: int) -> Sizes:
@@ -35,92 +33,62 @@ def ranks(target: str, config: EncoderConfig, r: int, factor: int, both: bool) -
     return (r if both and r < max(a) / 2 else 0), (r if r < max(b) / 2 else 0)
 
 
-def read(fields: Fields, targets: Targets, config: EncoderConfig) -> tuple[KronA, list[Slot]]:
-    """The method and where its leaves lie."""
-    r, alpha = fields.whole("r"), fields.number("alpha")
-    pattern, alphas = fields.table("rank_pattern", 1), fields.table("alpha_pattern", 0)
-    both, factor = fields.flag("decompose_both"), fields.whole("decompose_factor", -1, default=-1)
-    fields.ignore("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
-    rank = {name: int(targets.by_pattern(pattern, name, r)) for name in targets.names}
-    scale = {name: targets.by_pattern(alphas, name, alpha) / rank[name] for name in targets.names}
-    shape, widest = [], []
-    for site, names in targets.by_site.items():
-        kinds = [ranks(site, config, rank[name], factor, both) for name in names.values() if name]
-        if len({(a > 0, b > 0) for a, b in kinds}) > 1:
-            raise fields.refuse(
-                "rank_pattern", pattern, f"ranks with which all layers of {site} have factors of one kind"
-            )
-        shape += shapes(site, config, factor)[0]
-        widest += map(max, zip(*kinds, strict=True))
-    uniform, scales = scales_of(targets, scale)
-    method = KronA(
-        targets.sites,
-        tuple(shape),
-        float(uniform),
-        tuple(widest) if any(widest) else (),
-        scales=scales,
-        layers=targets.layers,
-    )
-    return method, slots(method, targets.by_site, rank, config)
+class LoKrForm(Form[KronA]):
+    """The file has both factors' transposes, so that a product's parts change places."""
 
+    peft_type, methods = "LOKR", (KronA,)
+    settings = {"r": Setting("r")}
+    width = ("r", "rank_pattern")
+    ignored = ("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
 
-def slots(
-    method: KronA, by_site: Mapping[Site, Mapping[int, str]], rank: Mapping[str, int], config: EncoderConfig
-) -> list[Slot]:
-    """Both factors of every target. The file has their transposes, so that a product's parts change places."""
-    slots_ = []
-    for site, names in by_site.items():
-        a, full = method.shape_of(site), sizes(site, config)
-        factors = (("kron_a", "lokr_w1", a), ("kron_b", "lokr_w2", (full[0] // a[0], full[1] // a[1])))
-        for (leaf, stored, (inputs, outputs)), width in zip(factors, method.ranks_of(site), strict=True):
-            at = f"{path_of(site, method.name)}{leaf}"
-            if width:
-                left = pieces(names, f".{stored}_b", (inputs, rank), "transposed")
-                right = pieces(names, f".{stored}_a", (rank, outputs), "transposed")
-                slots_.append(Slot(f"{at}_1", left, shape=(inputs, width)))
-                slots_.append(Slot(f"{at}_2", right, shape=(width, outputs)))
+    def stored(self, method: KronA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
+        a, (inputs, outputs), stored = method.shape_of(site), sizes(site, config), {}
+        factors = (("kron_a", ".lokr_w1", a), ("kron_b", ".lokr_w2", (inputs // a[0], outputs // a[1])))
+        for (leaf, name, (rows, columns)), rank in zip(factors, method.ranks_of(site), strict=True):
+            if rank:
+                stored[f"{leaf}_1"] = (f"{name}_b", (rows, width), "transposed")
+                stored[f"{leaf}_2"] = (f"{name}_a", (width, columns), "transposed")
             else:
-                slots_.append(Slot(at, pieces(names, f".{stored}", (inputs, outputs), "transposed")))
-    return slots_
+                stored[leaf] = (name, (rows, columns), "transposed")
+        return stored
 
+    def table(self, method: KronA, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
+        entries = []
+        for site, names in by_site.items():  # each has its own largest rank
+            of_site = {name: widths[name] for name in names.values() if name}
+            entries += super().table(method, {site: names}, of_site, config)
+        return entries
 
-def write(method: KronA, leaves: Mapping[str, Any], config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    """The description, and where the leaves lie.
+    def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> KronA:
+        alphas = targets.by_pattern(fields.table("alpha_pattern", 0), fields.number("alpha"))
+        both, factor = fields.flag("decompose_both"), fields.whole("decompose_factor", -1, default=-1)
+        shape, widest = [], []
+        for site, names in targets.by_site.items():
+            kinds = [ranks(site, config, widths[name], factor, both) for name in names.values() if name]
+            if len({(a > 0, b > 0) for a, b in kinds}) > 1:
+                accepted = f"ranks with which all layers of {site} have factors of one kind"
+                raise fields.refuse("rank_pattern", sorted(set(widths.values())), accepted)
+            shape += shapes(site, config, factor)[0]
+            widest += map(max, zip(*kinds, strict=True))
+        uniform, scales = targets.scales({name: alphas[name] / r for name, r in widths.items()})
+        rank = tuple(widest) if any(widest) else ()
+        return KronA(targets.sites, tuple(shape), float(uniform), rank, scales=scales, layers=targets.layers)
 
-    Raises:
-      ValueError: no ranks and divisor give these factors.
-    """
-    rank, factor, both = _rule(method, config)
-    by_site, by_module, scale = present(method, leaves, config), {}, {}
-    for site, names in by_site.items():
-        scales = np.broadcast_to(method.scale_of(site), (len(names),))
-        widths = [_used_rank(method, site, layer, leaves) or rank[site] for layer in names]
-        widths = widths if max(widths) == rank[site] else [rank[site]] * len(names)
-        for name, s, width in zip(names.values(), scales, widths, strict=True):
-            if name:
-                by_module[name], scale[name] = width, float(s)
-    alpha = {name: numerator(scale[name], r) for name, r in by_module.items()}
-    r, common = (max(value, key=value.count) for value in (list(by_module.values()), list(alpha.values())))
-    return {
-        "peft_type": "LOKR",
-        "r": r,
-        "alpha": common,
-        "rank_pattern": {name: value for name, value in by_module.items() if value != r},
-        "alpha_pattern": {name: value for name, value in alpha.items() if value != common},
-        "decompose_factor": factor,
-        "decompose_both": both,
-        "target_modules": target_modules(by_site, config),
-    }, slots(method, by_site, by_module, config)
-
-
-def _used_rank(method: KronA, site: Site, layer: int, leaves: Mapping[str, Any]) -> int:
-    """The rank that a layer uses, 0 if its factors are full: what is all zero at the end is padding."""
-    at, ranks = path_of(site, method.name).format(i=layer), [0]
-    for name, rank in zip(("kron_a", "kron_b"), method.ranks_of(site), strict=True):
-        if rank:
-            left, right = (np.asarray(leaves[f"{at}{name}_{number}"]) for number in (1, 2))
-            ranks.append(used(left.T, right) or rank)
-    return max(ranks)
+    def write(self, method: KronA, leaves: Leaves, config: EncoderConfig) -> tuple[Said, Leaves]:
+        """As `Form.write`; ValueError if no ranks and divisor give these factors."""
+        rank, factor, both = _rule(method, config)
+        by_site, widths = present(method, leaves, config), {}
+        for site, names in by_site.items():
+            widths |= self.widths(method, {site: names}, leaves, rank[site], config)
+        scale = scale_by_module(method, by_site)
+        return {
+            "peft_type": self.peft_type,
+            **patterned(*self.width, widths),
+            **patterned("alpha", "alpha_pattern", {name: numerator(scale[name], r) for name, r in widths.items()}),
+            "decompose_factor": factor,
+            "decompose_both": both,
+            "target_modules": target_modules(by_site, config),
+        }, write_tensors(self.table(method, by_site, widths, config), leaves)
 
 
 def _rule(method: KronA, config: EncoderConfig) -> tuple[dict[Site, int], int, bool]:

@@ -1,15 +1,47 @@
 """Prefixes as peft has them: what stands before the keys and values of every layer, in one matrix."""
 
-from typing import Any
+import dataclasses
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
-from adakron_jax.interop.fields import Fields
-from adakron_jax.interop.slots import Layout, Piece, Slot
+from adakron_jax.interop.fields import Fields, Said
+from adakron_jax.interop.heads import Base
+from adakron_jax.interop.peft.form import Form
+from adakron_jax.interop.tensor_table import Entry, Layout, Leaves, Tensor, write_tensors
 from adakron_jax.methods import Prefix
 from adakron_jax.splice import Site, path_of
 
 PROMPTS = "prompt_embeddings"
+
+
+class PrefixForm(Form[Prefix]):
+    """With its projection, too, the file has only what the projection gives."""
+
+    peft_type, methods = "PREFIX_TUNING", (Prefix,)
+    wrapper = "base_model."
+
+    def read(self, fields: Fields, base: Base, tensors: Leaves) -> tuple[Prefix, list[Entry]]:
+        method = Prefix(fields.whole("num_virtual_tokens"), mlp=False, shift_positions=True)
+        fields.must(**_described(base.config))
+        fields.ignore("prefix_projection", "encoder_hidden_size", "init_weights")
+        return method, prompts(method, base.config, PROMPTS)
+
+    def write(self, method: Prefix, leaves: Leaves, config: EncoderConfig) -> tuple[Said, Leaves]:
+        if not method.shift_positions or method.layers != ALL_LAYERS:
+            raise ValueError(
+                f"method.shift_positions is {method.shift_positions} and method.layers {method.layers}; accepted for "
+                f"peft, which counts the prefix among the positions of every layer: true and {ALL_LAYERS}"
+            )
+        if method.mlp:
+            _, leaves = method.fuse(leaves, config)
+            method = dataclasses.replace(method, mlp=False)
+        return {
+            "peft_type": self.peft_type,
+            "num_virtual_tokens": method.length,
+            "encoder_hidden_size": config.hidden_size,
+            "prefix_projection": False,
+            **_described(config),
+        }, write_tensors(prompts(method, config, PROMPTS), leaves)
 
 
 def _described(config: EncoderConfig) -> dict[str, int]:
@@ -22,42 +54,17 @@ def _described(config: EncoderConfig) -> dict[str, int]:
     }
 
 
-def read_prefix(fields: Fields, config: EncoderConfig) -> tuple[Prefix, list[Slot]]:
-    length = fields.whole("num_virtual_tokens")
-    fields.must(**_described(config))
-    # With its projection, too, the file has only what the projection gives.
-    fields.ignore("prefix_projection", "encoder_hidden_size", "init_weights")
-    method = Prefix(length, mlp=False, shift_positions=True)
-    return method, prompt_slots(method, config, PROMPTS)
-
-
-def write_prefix(method: Prefix, config: EncoderConfig) -> tuple[dict[str, Any], list[Slot]]:
-    """Of a prefix without its MLP."""
-    if not method.shift_positions or method.layers != ALL_LAYERS:
-        raise ValueError(
-            f"method.shift_positions is {method.shift_positions} and method.layers {method.layers}; accepted for peft, "
-            f"which counts the prefix among the positions of every layer: true and {ALL_LAYERS}"
-        )
-    return {
-        "peft_type": "PREFIX_TUNING",
-        "num_virtual_tokens": method.length,
-        "encoder_hidden_size": config.hidden_size,
-        "prefix_projection": False,
-        **_described(config),
-    }, prompt_slots(method, config, PROMPTS)
-
-
-def prompt_slots(method: Prefix, config: EncoderConfig, name: str, layout: Layout = "same") -> list[Slot]:
+def prompts(method: Prefix, config: EncoderConfig, name: str, layout: Layout = "same") -> list[Entry]:
     """One tensor [length, layers * 2 * hidden]: keys of layer i stand at 2 i, its values at 2 i + 1.
 
     Layers without a prefix are not counted.
     """
-    layers, at, shape = (
-        method.layer_numbers(config),
-        path_of(Site.KEYS_VALUES, method.name),
-        (method.length, config.hidden_size),
-    )
+    layers, shape = method.layer_numbers(config), (method.length, config.hidden_size)
     return [
-        Slot(f"{at}{leaf}", {i: Piece(name, shape, layout, 2 * k + n, 2 * len(layers)) for k, i in enumerate(layers)})
-        for n, leaf in enumerate(("key", "value"))
+        Entry(
+            f"{path_of(Site.KEYS_VALUES, method.name)}{leaf}".format(i=i),
+            Tensor(name, shape, layout, part=2 * place + second, of=2 * len(layers)),
+        )
+        for place, i in enumerate(layers)
+        for second, leaf in enumerate(("key", "value"))
     ]

@@ -1,0 +1,183 @@
+"""Where the leaves of ours lie in another program's file: one table for reading and writing.
+
+    Entry("encoder/layers/0/attention/query@lora/lora_a", Tensor("...layer.0...lora_A.weight", (32, 4), "transposed"))
+
+is a leaf [32, 4] that the file holds as [4, 32].
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from adakron_jax.params import refuse
+
+Leaves = dict[str, np.ndarray]
+Layout = Literal["same", "transposed", "flat", "column", "row", "spread"]
+Size = int | Mapping[str, int]  # of every module, or of each by its name
+_NUMBERS = ("float32", "float16", "bfloat16")
+_SHOWN = 4  # problems of one kind that a message lists
+
+
+class Tensor(NamedTuple):
+    """A tensor of the file, or a part of one.
+
+    Attributes:
+      name: its name there.
+      shape: in our layout.
+      layout: how it lies there: `transposed`, its first two axes exchanged; `flat`, row by row in one vector; a vector
+        as a `column` [n, 1] or a `row` [1, n]; `spread`, a matrix as [n, 1, m].
+      part, of: it is the `part`-th of `of` equal parts of the tensor, along our last axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout = "same"
+    part: int = 0
+    of: int = 1
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The tensor's shape in our layout."""
+        return (*self.shape[:-1], self.shape[-1] * self.of)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        match self.layout:
+            case "transposed":
+                return (*self.whole[1::-1], *self.whole[2:])
+            case "column":
+                return (*self.whole, 1)
+            case "row":
+                return (1, *self.whole)
+            case "flat":
+                return (math.prod(self.whole),)
+            case "spread":
+                return (self.whole[0], 1, *self.whole[1:])
+        return self.whole
+
+    def within(self, tensor: np.ndarray) -> np.ndarray:
+        """Where it is in the tensor, in our layout: a view, to read and to write."""
+        whole = tensor.swapaxes(0, 1) if self.layout == "transposed" else tensor.reshape(self.whole)
+        width = self.shape[-1]
+        return whole[..., self.part * width : (self.part + 1) * width]
+
+
+class Entry(NamedTuple):
+    """A leaf of ours, and the tensor that holds it.
+
+    Attributes:
+      path: ours.
+      tensor: None where the file has none.
+      shape: the leaf's, if not the tensor's; a smaller tensor lies at its beginning, and the rest is zero.
+      fill: the values of a leaf without a tensor.
+    """
+
+    path: str
+    tensor: Tensor | None
+    shape: tuple[int, ...] = ()
+    fill: float = 0.0
+
+
+def in_layers(
+    path: str,
+    modules: Mapping[int, str],
+    ending: str,
+    shape: tuple[Size, ...],
+    layout: Layout = "same",
+    fill: float = 0.0,
+) -> list[Entry]:
+    """A leaf of every layer that has a module.
+
+    Args:
+      path: the leaf's, `{i}` being the layer's number.
+      modules: layer -> name of the module whose tensor has this ending; empty where the file has no such module.
+    """
+    largest = tuple(size if isinstance(size, int) else max(size.values()) for size in shape)
+
+    def tensor(name: str) -> Tensor:
+        return Tensor(name + ending, tuple(x if isinstance(x, int) else x[name] for x in shape), layout)
+
+    return [Entry(path.format(i=i), tensor(name) if name else None, largest, fill) for i, name in modules.items()]
+
+
+def dense(path: str, name: str, sizes: tuple[int, int]) -> list[Entry]:
+    """Kernel and bias of a dense layer of torch's."""
+    kernel, bias = Tensor(f"{name}.weight", sizes, "transposed"), Tensor(f"{name}.bias", sizes[1:])
+    return [Entry(f"{path}/kernel", kernel), Entry(f"{path}/bias", bias)]
+
+
+def names_in(table: Iterable[Entry]) -> set[str]:
+    """The names of its tensors."""
+    return {entry.tensor.name for entry in table if entry.tensor}
+
+
+def read_leaves(table: Sequence[Entry], tensors: Mapping[str, np.ndarray], where: object = "") -> Leaves:
+    """The leaves, float32, from the tensors of a file, which messages call `where`.
+
+    Raises:
+      ValueError: tensors are missing, misshapen, of no number type or belong to no leaf, or copies differ.
+    """
+    missing, misshapen = [], []
+    known = {entry.tensor.name: entry.tensor for entry in table if entry.tensor}
+    for name, expected in known.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            missing.append(f"missing {name} {expected.stored_shape}")
+        elif tensor.dtype.name not in _NUMBERS:
+            misshapen.append(f"{name} holds {tensor.dtype.name}, accepted: {', '.join(_NUMBERS)}")
+        elif tensor.shape != expected.stored_shape:
+            misshapen.append(f"misshapen {name} {tensor.shape}, expected {expected.stored_shape}")
+    unexpected = [f"unexpected {name} {tensors[name].shape}" for name in sorted(tensors.keys() - known.keys())]
+    refuse([problem for kind in (misshapen, missing, unexpected) for problem in _shortened(kind)], where)
+    leaves: Leaves = {}
+    for entry in table:
+        leaf = _leaf(entry, tensors)
+        if (first := leaves.setdefault(entry.path, leaf)) is not leaf and not np.array_equal(first, leaf):
+            refuse([f"{entry.tensor and entry.tensor.name} is another than its copies"], where)
+    return leaves
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    if len(problems) <= _SHOWN:
+        return problems
+    return [*problems[:_SHOWN], f"and {len(problems) - _SHOWN} more of this kind"]
+
+
+def _leaf(entry: Entry, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    if entry.tensor is None:
+        return np.full(entry.shape, entry.fill, np.float32)
+    leaf = np.zeros(entry.shape or entry.tensor.shape, np.float32)
+    leaf[tuple(map(slice, entry.tensor.shape))] = entry.tensor.within(tensors[entry.tensor.name])
+    return leaf
+
+
+def write_tensors(table: Iterable[Entry], leaves: Mapping[str, np.ndarray]) -> Leaves:
+    """The inverse: the file's tensors from the leaves."""
+    tensors: Leaves = {}
+    for path, tensor, _, _ in table:
+        if tensor:
+            stored = tensors.setdefault(tensor.name, np.zeros(tensor.stored_shape, np.float32))
+            leaf = np.asarray(leaves[path], np.float32)
+            tensor.within(stored)[...] = leaf[tuple(map(slice, tensor.shape))]
+    return tensors
+
+
+def used(*axes: np.ndarray) -> int:
+    """How many numbers of an axis are in use: all but trailing ones where every array is zero, bit for bit.
+
+    Args:
+      axes: arrays whose first axis it is.
+    """
+    flat = (np.ascontiguousarray(x, np.float32).reshape(len(x), -1).view(np.uint32).any(axis=1) for x in axes)
+    places = np.flatnonzero(np.any(list(flat), axis=0))
+    return int(places[-1]) + 1 if len(places) else 0
+
+
+def numerator(quotient: float, divisor: int | float) -> int | float:
+    """The number, whole if it is one, that divided by `divisor` gives the quotient."""
+    near = quotient * divisor
+    exact = (x for x in (round(near), near, math.nextafter(near, 0), math.nextafter(near, math.inf)))
+    value = next((x for x in exact if x / divisor == quotient), near)
+    return int(value) if value == int(value) else value
