@@ -163,7 +163,7 @@ def groups(command: Command) -> dict[str, list[dict[str, Any]]]:
     """By the name of a group, its values."""
     chosen = object.__new__(selection.Selection)
     chosen._command, chosen._launch = command, command.launch
-    return {name: chosen._group(name, runs).candidates for name, runs in chosen._by_name().items()}
+    return {name: chosen._group(name, runs).values for name, runs in chosen._by_name().items()}
 
 
 def test_each_task_and_method_chooses_for_itself(asked: Callable[..., Command]):
@@ -420,7 +420,7 @@ def test_workers_side_by_side_choose_and_train_the_same(flags: list[Any], chosen
 
 def test_the_epoch_is_selected_by_the_mean_of_the_seeds(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     curves = {0: {1: 0.5, 2: 0.9, 3: 0.6}, 3: {1: 0.7, 2: 0.8, 3: 0.95}}
-    monkeypatch.setattr(selection, "_curve", lambda cell: curves[cell.config.seed])
+    monkeypatch.setattr(selection, "_curve", lambda cell, _: curves[cell.config.seed])
     flags = [*SMALL, "--task", "sst2", "--epochs", "3", "--select", "epochs", "--select-seed", "0", "3"]
     ended = call(*flags, "--model", tiny, "--out", tmp_path)
     assert (ended.code, ended.err) == (0, "")

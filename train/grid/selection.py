@@ -56,27 +56,67 @@ class Group:
       name: of its cells, without what is selected and the seed.
       run: one of its runs.
       folds: numbers of those that choose.
-      asked: how many of the candidates were asked for; the others have grown.
+      values: of the selected fields, those that are tried.
+      asked: how many of the values were asked for; the others have grown.
+      cells: of each of the values, for every fold and seed that choose.
+      scored: the values with their scores, as far as they have been trained.
       rounds: how often it has grown.
     """
 
     name: str
     run: RunConfig
     folds: list[int]
-    candidates: list[Values]
+    values: list[Values]
     asked: int
     cells: list[list[Cell]] = dataclasses.field(default_factory=list)
+    scored: list[Candidate] = dataclasses.field(default_factory=list)
     rounds: int = 0
 
     @property
     def every_cell(self) -> list[Cell]:
-        """Those of all candidates."""
-        return [cell for cells in self.cells for cell in cells]
+        return list(itertools.chain(*self.cells))
 
     @property
     def open(self) -> bool:
-        """Whether one has not been trained."""
+        """Whether one of its cells has not been trained."""
         return any(cell.open for cell in self.every_cell)
+
+    @property
+    def metric(self) -> str:
+        """The one that chooses; empty while no run has ended."""
+        return next((cell.result.best_by for cell in self.every_cell if cell.result), "")
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best of all that is tried, if all have been trained and one has a score."""
+        number = None if self.open else best_of(self.scored, self.metric)
+        return None if number is None else self.scored[number]
+
+    def score(self, by_epoch: bool) -> None:
+        """Reads the scores of the values that have been trained since the last time; `by_epoch`: of the best epoch."""
+        for number in range(len(self.scored), len(self.values)):
+            values, cells, grown = self.values[number], self.cells[number], number >= self.asked
+            epoch, scores, error = self.run.epochs, (), next((cell.error for cell in cells if cell.error), "")
+            if not error:
+                curves = [_curve(cell, self.metric) for cell in cells]
+                if by_epoch:
+                    merit = metric_of(self.metric).merit
+                    means = {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in curves[0]}
+                    epoch = max(means, key=lambda epoch: (merit(means[epoch]), -epoch))
+                scores = tuple(curve[epoch] for curve in curves)
+            self.scored.append(Candidate(values, scores, epoch, grown, error))
+
+    def beyond(self) -> list[Values]:
+        """The best values with one of them a step beyond its edge, for every field whose best value lies at one."""
+        if (best := self.best) is None:
+            return []
+        new = []
+        for field in edges_of(self.scored, best):
+            value, known = best.values[field], sorted({values[field] for values in self.values})
+            neighbour = known[1] if value == known[0] else known[-2]
+            if value and (beyond := _step(value, neighbour)) not in known:
+                new.append({**best.values, field: beyond})
+        return new
 
 
 class Selection:
@@ -99,13 +139,14 @@ class Selection:
         return [cell for group in self._groups for cell in group.every_cell]
 
     def grow(self) -> None:
-        """Adds to every group whose best value lies at an edge one beyond it, and on while those have been trained."""
+        """Scores what has been trained; adds to a group whose best value lies at an edge one beyond it, and goes on."""
         for group in self._groups:
-            while group.rounds < self._launch.select_grow and not group.open:
-                new = [values for values in self._beyond(group) if self._is_valid(group.run, values)]
-                if not new:
+            while not group.open:
+                group.score(EPOCHS in self._launch.select)
+                new = [values for values in group.beyond() if self._is_valid(group.run, values)]
+                if not new or group.rounds == self._launch.select_grow:
                     break
-                group.candidates += new
+                group.values += new
                 group.rounds += 1
                 self._survey(group)
 
@@ -119,7 +160,7 @@ class Selection:
     def final(self) -> list[Cell]:
         """The cells at the chosen values, and those that chose of a group all of whose runs have failed."""
         runs = [run for group in self._groups for run in self._chosen_runs(group)]
-        lost = [cell for group in self._groups if self._best(group) is None for cell in group.every_cell]
+        lost = [cell for group in self._groups if group.best is None for cell in group.every_cell]
         return survey(runs, self._cache) + lost
 
     def show_cost(self) -> None:
@@ -150,24 +191,22 @@ class Selection:
 
     def _group(self, name: str, runs: Sequence[RunConfig]) -> Group:
         fields = [field for field in self._launch.select if field != EPOCHS]
-        candidates: list[Values] = []
+        offered: list[Values] = []
         for run in runs:
-            if (values := {field: value_of(run, field) for field in fields}) not in candidates:
-                candidates.append(values)
+            if (values := {field: value_of(run, field) for field in fields}) not in offered:
+                offered.append(values)
         for field in fields:
-            if len({values[field] for values in candidates}) < 2:
-                raise ValueError(
-                    f"{name}: {field} is {candidates[0][field]}, one value; accepted: several to select from"
-                )
-        if isinstance(budget := self._launch.select_budget, int) and budget < len(candidates):
-            drawn = np.random.default_rng(0).choice(len(candidates), budget, replace=False)
-            candidates = [candidates[number] for number in sorted(drawn)]
-        return Group(name, runs[0], sorted({run.fold for run in runs}), candidates, len(candidates))
+            if len({values[field] for values in offered}) < 2:
+                raise ValueError(f"{name}: {field} is {offered[0][field]}, one value; accepted: several to select from")
+        if isinstance(budget := self._launch.select_budget, int) and budget < len(offered):
+            drawn = np.random.default_rng(0).choice(len(offered), budget, replace=False)
+            offered = [offered[number] for number in sorted(drawn)]
+        return Group(name, runs[0], sorted({run.fold for run in runs}), offered, len(offered))
 
     def _survey(self, group: Group) -> None:
-        """Adds the cells of candidates that have none yet."""
+        """Adds the cells of values that have none yet."""
         run = choosing(group.run)
-        for values in group.candidates[len(group.cells) :]:
+        for values in group.values[len(group.cells) :]:
             config = with_values(run, values)
             parts = itertools.product(group.folds, self._launch.select_seed)
             configs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in parts]
@@ -188,41 +227,6 @@ class Selection:
                 "--validation"
             )
 
-    def _scored(self, group: Group) -> list[Candidate]:
-        pairs = zip(group.candidates, group.cells, strict=True)
-        grown = (number >= group.asked for number in range(len(group.candidates)))
-        return [self._candidate(values, cells, new) for (values, cells), new in zip(pairs, grown, strict=True)]
-
-    def _candidate(self, values: Values, cells: Sequence[Cell], grown: bool) -> Candidate:
-        last = cells[0].config.epochs
-        if any(cell.result is None for cell in cells):
-            return Candidate(values, (), last, grown, next((cell.error for cell in cells if cell.error), ""))
-        curves = [_curve(cell) for cell in cells]
-        if EPOCHS in self._launch.select:
-            merit = metric_of(_metric(cells)).merit
-            last = max(curves[0], key=lambda epoch: (merit(statistics.fmean(c[epoch] for c in curves)), -epoch))
-        return Candidate(values, tuple(curve[last] for curve in curves), last, grown)
-
-    def _best(self, group: Group) -> Candidate | None:
-        """The best of a group's candidates, if all have been trained and one has a score."""
-        if group.open:
-            return None
-        candidates = self._scored(group)
-        number = best_of(candidates, _metric(group.every_cell))
-        return None if number is None else candidates[number]
-
-    def _beyond(self, group: Group) -> list[Values]:
-        """The best values with one of them a step beyond its edge, for every field whose best value lies at one."""
-        if (best := self._best(group)) is None:
-            return []
-        new = []
-        for field in edges_of(self._scored(group), best):
-            value, known = best.values[field], sorted({values[field] for values in group.candidates})
-            neighbour = known[1] if value == known[0] else known[-2]
-            if value and (beyond := _step(value, neighbour)) not in known:
-                new.append({**best.values, field: beyond})
-        return new
-
     def _is_valid(self, run: RunConfig, values: Values) -> bool:
         """Whether a run can have the values, such as a share of 1 at most; where it cannot, the edge stays."""
         try:
@@ -232,39 +236,34 @@ class Selection:
         return True
 
     def _choice(self, group: Group) -> Choice | None:
-        if (best := self._best(group)) is None:
+        if (best := group.best) is None:
             return None
-        candidates, run = self._scored(group), choosing(group.run)
-        edges = edges_of(candidates, best)
+        run, edges = choosing(group.run), edges_of(group.scored, best)
         if EPOCHS in self._launch.select and best.epoch == run.epochs:
             edges[EPOCHS] = "highest"
         return Choice(
             group=group.name,
-            cell=cell_name(self._at(group, best), self._command.varied, seed=False),
+            cell=cell_name(_at(group.run, best), self._command.varied, seed=False),
             task=run.task,
-            metric=_metric(group.every_cell),
+            metric=group.metric,
             fields=self._launch.select,
             held_out=f"{run.folds} folds" if run.folds > 1 else Path(run.validation).name,
-            candidates=tuple(candidates),
-            chosen=candidates.index(best),
+            candidates=tuple(group.scored),
+            chosen=group.scored.index(best),
             edges=edges,
         )
 
-    def _at(self, group: Group, best: Candidate) -> RunConfig:
-        return dataclasses.replace(with_values(scoring(group.run), dict(best.values)), evaluate_once=best.epoch)
-
     def _chosen_runs(self, group: Group) -> list[RunConfig]:
         """A run for every seed at the chosen values; none while there is no choice."""
-        if (best := self._best(group)) is None:
+        if (best := group.best) is None:
             return []
-        run = self._at(group, best)
-        return [self._below(dataclasses.replace(run, seed=seed)) for seed in self._seeds]
+        return [self._below(dataclasses.replace(_at(group.run, best), seed=seed)) for seed in self._seeds]
 
     def _expected_runs(self, group: Group) -> list[RunConfig]:
         """As `_chosen_runs`, or, while there is no choice, runs that cost at least as much."""
         if chosen := self._chosen_runs(group):
             return chosen
-        configs = (with_values(scoring(group.run), values) for values in group.candidates)
+        configs = (with_values(scoring(group.run), values) for values in group.values)
         run = min(configs, key=lambda config: config.batch_size)
         names = {seed: str(self._folder / f"{group.name}-chosen-seed{seed}") for seed in self._seeds}
         return [dataclasses.replace(run, seed=seed, out=out) for seed, out in names.items()]
@@ -289,11 +288,11 @@ def _step(value: int | float, neighbour: int | float) -> int | float:
     return round(beyond) if isinstance(value, int) else float(f"{beyond:.6g}")
 
 
-def _metric(cells: Sequence[Cell]) -> str:
-    return next((cell.result.best_by for cell in cells if cell.result), "")
+def _at(run: RunConfig, best: Candidate) -> RunConfig:
+    return dataclasses.replace(with_values(scoring(run), dict(best.values)), evaluate_once=best.epoch)
 
 
-def _curve(cell: Cell) -> dict[int, float]:
-    """Epoch -> the score, after it, that chooses."""
+def _curve(cell: Cell, metric: str) -> dict[int, float]:
+    """Epoch -> the score after it."""
     records = journal.read_records(cell.config.folder / journal.FILE)
-    return {record["epoch"]: record[_metric([cell])] for record in records if record["kind"] == "eval"}
+    return {record["epoch"]: record[metric] for record in records if record["kind"] == "eval"}
