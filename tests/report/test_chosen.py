@@ -52,6 +52,9 @@ def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, capsys: pytest.
     assert f"{row} 51.00 at 0.0005, 61.00 at 0.001, 71.00 at 0.002 (0.1 held out, means of 2 runs) |" in files["md"]
     row = "| RTE accuracy | pfeiffer 48 | learning rate 0.001 |"
     assert f"{row} 51.00 at 0.0005, 61.00 at 0.001, 56.00 at 0.002 (0.1 held out, means of 2 runs) |" in files["md"]
+    gains = "RTE accuracy, gain over learning rate 0.002, the best for all: adakron 12x4 0.0, pfeiffer 48 +5.0"
+    assert f"- {gains}\n" in files["md"]
+    assert f"<li>{gains}</li>" in files["html"]
     assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in files["md"]
     assert files["md"].count("###") == files["md"].count("### What was chosen") + 2
     (cell,) = records(files["csv"], method="adakron 12x4", task="rte")

@@ -28,8 +28,7 @@ from train.output.predictions import Predicted
 from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
-from train.report.differences import differences, interval
-from train.report.examples import mcnemar, right_wholly
+from train.report.differences import differences, interval, mcnemar, right_wholly
 from train.report.paper import paper_rows
 from train.report.runs import read_folder
 from train.report.tables import EIGHT, tabulate

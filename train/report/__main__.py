@@ -15,7 +15,6 @@ from adakron_jax.io.files import write_whole
 from adakron_jax.methods.outside import trust
 from train.report import formats, words
 from train.report.differences import check_names
-from train.report.page import page
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate
 from train.report.views import view
@@ -72,7 +71,7 @@ def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Seq
         "report.md": formats.markdown(name, summary, views, problems),
         "report.csv": formats.comma_separated(tables),
         "report.tex": formats.latex(name, views),
-        "report.html": page(name, summary, views, problems),
+        "report.html": formats.page(name, summary, views, problems),
     }
 
 

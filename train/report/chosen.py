@@ -1,5 +1,6 @@
-"""What was chosen for the runs of a table, and from what: a line for each task and method, and a small curve."""
+"""What was chosen for the runs of a table, and from what: a line for each task and method, gains, and small curves."""
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,35 +9,38 @@ from train.data.task import metric_of
 from train.output.selection import CHOSEN, Candidate, Choice, is_number
 from train.report.plots import look
 from train.report.tables import Row, Table
-from train.report.words import heading, named
+from train.report.words import heading, named, settings, signed
 
 SIZE = (3.6, 2.6)  # inches of a curve
+Pairs = list[tuple[Row, Choice]]
 
 
-def choices(table: Table) -> Iterator[tuple[Row, Choice]]:
-    """The choices of every row, one a task, in the order of its runs."""
+def choices(table: Table) -> dict[str, Pairs]:
+    """The choices of every row, by task, in the table's order."""
+    by_task: dict[str, Pairs] = {task: [] for task, _ in table.columns}  # which order them
     for row in table.rows:
         for choice in {run.choice.group: run.choice for run in row.runs if run.choice}.values():
-            yield row, choice
+            by_task.setdefault(choice.task, []).append((row, choice))
+    return {task: pairs for task, pairs in by_task.items() if pairs}
 
 
 def lines(table: Table) -> Iterator[tuple[str, str, str, str]]:
     """(task and metric, method, what was chosen, what was tried) in words."""
-    for row, choice in sorted(choices(table), key=lambda pair: table.columns.index(_column(table, pair[1]))):
+    for row, choice in (pair for pairs in choices(table).values() for pair in pairs):
         notes = [note for note in choice.notes(choice.best) if note != CHOSEN]
         tried = sorted(choice.candidates, key=lambda candidate: tuple(candidate.values.values()))
         runs = len(choice.best.scores)
         how = f"{choice.held_out} held out" + (f", means of {runs} runs" if runs > 1 else "")
         yield (
-            " ".join(heading((choice.task, choice.metric))),
+            _scored(choice),
             named(row),
             "; ".join([choice.words(choice.best), *notes]),
             f"{', '.join(_tried(choice, candidate) for candidate in tried)} ({how})",
         )
 
 
-def _column(table: Table, choice: Choice) -> tuple[str, str]:
-    return next(column for column in table.columns if column[0] == choice.task)
+def _scored(choice: Choice) -> str:
+    return " ".join(heading((choice.task, choice.metric)))
 
 
 def _tried(choice: Choice, candidate: Candidate) -> str:
@@ -46,38 +50,40 @@ def _tried(choice: Choice, candidate: Candidate) -> str:
     return f"{metric_of(choice.metric).show(candidate.mean)} at {at}" if candidate.scores else f"no score at {at}"
 
 
+def gains(table: Table) -> Iterator[str]:
+    """Of each task, by how much the values chosen for the methods score above those that are best for all of them."""
+    for pairs in choices(table).values():
+        first, metric = pairs[0][1], metric_of(pairs[0][1].metric)
+        means = [{tuple(c.values.items()): c.mean for c in choice.candidates if c.scores} for _, choice in pairs]
+        common = [values for values in means[0] if values and all(values in known for known in means)]
+        if len(pairs) > 1 and common:
+            best = max(common, key=lambda values: metric.merit(statistics.fmean(known[values] for known in means)))
+            gained = (
+                f"{named(row)} {signed(metric.scale * (choice.best.mean - known[best]))}"
+                for (row, choice), known in zip(pairs, means, strict=True)
+            )
+            yield f"{_scored(first)}, gain over {settings(dict(best))}, the best for all: {', '.join(gained)}"
+
+
 def curves(table: Table, salt: str) -> Iterator[str]:
     """Of each task and selected field of numbers, the best held-out score at each value, a line a method."""
-    by_task: dict[str, list[tuple[Row, Choice]]] = {}
-    for row, choice in choices(table):
-        by_task.setdefault(choice.task, []).append((row, choice))
-    for task, pairs in by_task.items():
+    for task, pairs in choices(table).items():
         for field in pairs[0][1].fields:
             series = [(table.rows.index(row), row, choice, _best_by_value(choice, field)) for row, choice in pairs]
-            series = [line for line in series if len(line[3]) > 1]
-            if series:
-                metric, words = " ".join(heading((task, pairs[0][1].metric))), field.replace("_", " ")
+            if series := [line for line in series if len(line[3]) > 1]:
+                metric, words = _scored(pairs[0][1]), field.replace("_", " ")
                 said = "; ".join(f"{named(row)}: {choice.words(choice.best)}" for _, row, choice, _ in series)
                 draw = _drawing(series, field, metric)
-                yield svg(
-                    f"{metric} on held-out rows by {words}",
-                    f"Chosen: {said}",
-                    draw,
-                    f"{salt}-{task}-{field}",
-                    size=SIZE,
-                )
+                name = f"{metric} on held-out rows by {words}"
+                yield svg(name, f"Chosen: {said}", draw, f"{salt}-{task}-{field}", size=SIZE)
 
 
 def _best_by_value(choice: Choice, field: str) -> dict[int | float, Candidate]:
     """Value -> the best candidate that has it, of a field of numbers."""
-    best: dict[int | float, Candidate] = {}
     merit = metric_of(choice.metric).merit
-    for candidate in choice.candidates:
-        value: Any = candidate.values.get(field)
-        if candidate.scores and is_number(value):
-            known = best.get(value)
-            best[value] = candidate if known is None or merit(candidate.mean) > merit(known.mean) else known
-    return dict(sorted(best.items()))
+    scored = [c for c in choice.candidates if c.scores and is_number(c.values.get(field))]
+    ascending = sorted(scored, key=lambda candidate: (candidate.values[field], merit(candidate.mean)))
+    return {candidate.values[field]: candidate for candidate in ascending}  # the last of a value is its best
 
 
 def _drawing(series: list[tuple[int, Row, Choice, dict[int | float, Candidate]]], field: str, metric: str) -> Any:
@@ -87,9 +93,8 @@ def _drawing(series: list[tuple[int, Row, Choice, dict[int | float, Candidate]]]
             errors = [scale * (candidate.standard_error or 0) for candidate in points.values()]
             means = [scale * candidate.mean for candidate in points.values()]
             axes.errorbar(list(points), means, errors, label=named(row), capsize=2, **look(number) | {"ms": 4})
-            value, score = best.values[field], scale * best.mean
             ring = "s" if field in choice.edges else "o"
-            axes.plot(value, score, ring, ms=11, mfc="none", mec=look(number)["color"])
+            axes.plot(best.values[field], scale * best.mean, ring, ms=11, mfc="none", mec=look(number)["color"])
         values = sorted({value for *_, points in series for value in points})
         if values[0] > 0:
             axes.set_xscale("log")

@@ -1,15 +1,20 @@
-"""Tables as Markdown, CSV and LaTeX."""
+"""Tables as Markdown, CSV, LaTeX and a page."""
 
 import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adakron_jax.evaluation import Assessment
+from adakron_jax.evaluation import page as evaluation
 from adakron_jax.evaluation.page import CONFUSED, SCORE_HEADS, label_heads, label_rows, score_rows
+from adakron_jax.pages.render import render
 from train.output.selection import RULE
+from train.report import chosen
 from train.report.paper import paper_rows
+from train.report.plots import plot
 from train.report.tables import AVERAGE, Table, label
 from train.report.words import ABOUT_DIFFERENCES, data_name, mark, paper_cells, settings, short
 
@@ -33,6 +38,7 @@ def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], proble
         if view["chosen"]:
             text += ["### What was chosen, and from what", "", RULE, "", _row(CHOSEN_HEADS), _row(["---"] * 4)]
             text += [*(_row([_marked(word) for word in line]) for line in view["chosen"]), ""]
+            text += [*(f"- {_marked(gain)}" for gain in view["gains"]), ""]
         if view["differences"]:
             text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
             text += [*(f"- {_marked(': '.join(line))}" for line in view["differences"]), ""]
@@ -143,3 +149,24 @@ def latex(name: str, views: Sequence[Mapping[str, Any]]) -> str:
             text += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize", _tex(" ".join(view["notes"]))]
             text += [r"\end{table}", ""]
     return "\n".join(text)
+
+
+def page(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
+    """The report as an HTML page, with plots."""
+    drawn = []
+    for number, view in enumerate(views):
+        table, tasks, salt = view["table"], [task for task, _ in view["heads"]], f"table{number}"
+        title, assessment = view["assessed"] or ("", None)
+        drawn.append(
+            {
+                **view,
+                "plots": list(plot(table, salt)),
+                "curves": list(chosen.curves(table, f"{salt}-chosen")),
+                "spans": [(task, tasks.count(task)) for task in dict.fromkeys(tasks)],
+                "assessed_title": title,
+                "assessed": assessment and evaluation.view(assessment, f"{salt}-run"),
+            }
+        )
+    said = {"name": name, "summary": summary, "problems": problems}
+    template = Path(__file__).with_name("page.html.jinja")
+    return render(template, views=drawn, rule=RULE, about_differences=ABOUT_DIFFERENCES, **said)

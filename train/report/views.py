@@ -18,6 +18,7 @@ def view(table: Table) -> dict[str, Any]:
         "blocks": {block: list(lines(table, which)) for which, block in table.blocks.items()},
         "notes": list(notes(table)),
         "chosen": list(chosen.lines(table)),
+        "gains": list(chosen.gains(table)),
         "differences": list(compared(table)),
         "assessed": assessed(table),
     }

@@ -244,7 +244,7 @@ def _unlike(pair: Difference, task: str) -> Iterator[str]:
 def _difference(pair: Difference, mean: float) -> str:
     """Such as `+1.2 [+0.3, +2.0], 3 common seeds; over 872 examples [−0.4, +2.7], McNemar p 0.031, 0.2, 0.8`."""
     seeds = counted(len(pair.seeds), f"common {noun(pair.seeds)}")
-    words = f"{_signed(mean)}{_interval(pair.interval) if pair.interval else ''}, {seeds}"
+    words = f"{signed(mean)}{_interval(pair.interval) if pair.interval else ''}, {seeds}"
     if (over := pair.examples) is None:
         return words
     tests = f", McNemar p {', '.join(f'{p:.2g}' for p in over.p_values)}" if over.p_values else ""
@@ -252,10 +252,10 @@ def _difference(pair: Difference, mean: float) -> str:
 
 
 def _interval(bounds: tuple[float, float]) -> str:
-    return f" [{_signed(bounds[0])}, {_signed(bounds[1])}]"
+    return f" [{signed(bounds[0])}, {signed(bounds[1])}]"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
