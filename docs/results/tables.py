@@ -1,0 +1,48 @@
+"""`python docs/results/tables.py RUNS`: puts the report of a selection's runs into README.md, and its curves beside it.
+
+Nothing between the page's two marks is written by hand.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.report.__main__ import files
+from train.report.chosen import curves
+from train.report.runs import read_folder
+from train.report.tables import Table, tabulate
+
+BEGIN, END = "<!-- by tables.py, from here -->", "<!-- to here -->"
+
+
+def page(text: str, report: str, pictures: Sequence[str]) -> str:
+    """The page with a report, its headings two levels lower, and pictures between its marks."""
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    tables = re.sub(r"^#", "##", report[report.index("\n\n") :].strip(), flags=re.MULTILINE)
+    return "\n\n".join((before + BEGIN, tables, *pictures, END + after))
+
+
+def draw(folder: Path, tables: Sequence[Table]) -> list[str]:
+    """Writes each table's curves into files; what shows them on a page."""
+    shown = []
+    for table in tables:
+        for number, curve in enumerate(curves(table, "curve")):
+            path, title = folder / f"curve-{number}.svg", re.findall("<title[^>]*>(.*?)</title>", curve)[0]
+            drawn = curve.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)  # on white also on a dark page
+            path.write_text(drawn.replace('style="', 'style="background: #fff; ', 1), encoding="utf-8")
+            shown.append(f"![{title}]({path.name})")
+    return shown
+
+
+def main(runs: str) -> None:
+    here = Path(__file__).parent
+    known, problems = read_folder(Path(runs))
+    tables = [table for table in tabulate(known) if table.selected]
+    report = files(Path(runs).name, [run for table in tables for run in table.runs], tables, problems)["report.md"]
+    readme = here / "README.md"
+    readme.write_text(page(readme.read_text(encoding="utf-8"), report, draw(here, tables)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
