@@ -104,14 +104,8 @@ class Loader:
             for line in described(splits):
                 say(line)
         best_by = task.best_by if config.best_by == "auto" else config.best_by
-        return Dataset(
-            **vars(splits),
-            best_by=best_by,
-            record=record,
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            last_epoch=config.last_epoch,
-        )
+        sizes = {"batch_size": config.batch_size, "epochs": config.epochs, "last_epoch": config.last_epoch}
+        return Dataset(**vars(splits), best_by=best_by, record=record, **sizes)
 
     def splits(self, config: RunConfig) -> Splits:
         """The examples of each split; ValueError as `dataset`."""
@@ -123,10 +117,8 @@ class Loader:
             examples = {name: self._custom_examples(table, name, config.max_length) for name in rows}
         else:
             task, names = TASKS[config.task], _glue_splits(config)
-            examples = {
-                name: self._glue_examples(config.data, task.name, split, config.max_length)
-                for name, split in names.items()
-            }
+            read = functools.partial(self._glue_examples, config.data, task.name, max_length=config.max_length)
+            examples = {name: read(split) for name, split in names.items()}
         return _split(config, task, examples, documents)
 
     def count(self, config: RunConfig) -> int:
@@ -135,11 +127,7 @@ class Loader:
 
     def outline(self, config: RunConfig) -> Splits:
         """As `splits`, of examples that have labels alone, without a tokenizer."""
-        if config.custom_data:
-            task, rows = self._custom(custom_data_of(config))
-        else:
-            task = TASKS[config.task]
-            rows = {name: self._glue(config.data, task.name, split) for name, split in _glue_splits(config).items()}
+        task, rows = self._rows(config)
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
 
     def problem(self, config: RunConfig) -> Problem:
@@ -148,14 +136,10 @@ class Loader:
 
     def letters(self, config: RunConfig) -> float:
         """Of the texts of a training example on average, by the first LOOKED_AT; ValueError as `dataset`."""
-        if config.custom_data:
-            task, rows = self._custom(custom_data_of(config))
-            table = rows["train"]
-        else:
-            task, table = TASKS[config.task], self._glue(config.data, config.task, config.train_split)
-        texts = [text for column in task.texts for text in table[column][:LOOKED_AT]]
+        task, rows = self._rows(config)
+        texts = [text for column in task.texts for text in rows["train"][column][:LOOKED_AT]]
         words = (text if isinstance(text, str) else " ".join(map(str, text)) for text in texts)
-        return sum(map(len, words)) / max(1, min(LOOKED_AT, len(table)))
+        return sum(map(len, words)) / max(1, min(LOOKED_AT, len(rows["train"])))
 
     def check_same(self, config: RunConfig, fingerprint: str) -> None:
         """ValueError if the rows of custom data are not those that a run was trained on."""
@@ -163,6 +147,13 @@ class Loader:
             raise ValueError(
                 f"{config.folder} holds a run on other rows than {config.data} has now; give another --out"
             )
+
+    def _rows(self, config: RunConfig) -> tuple[Task, Mapping[str, Table]]:
+        """The task, and the rows of its splits."""
+        if config.custom_data:
+            return self._custom(custom_data_of(config))
+        task, splits = TASKS[config.task], _glue_splits(config)
+        return task, {name: self._glue(config.data, task.name, split) for name, split in splits.items()}
 
     def _tokenise_glue(self, data: str, name: str, split: str, max_length: int) -> Examples:
         examples = tokens.load(data, TASKS[name], split, self._model.tokenizer, max_length)

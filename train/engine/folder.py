@@ -67,11 +67,8 @@ def _check_path(folder: Path) -> None:
         except OSError as error:
             raise ValueError(f"out is {str(folder)!r:.200}: {error.strerror}; accepted: another path") from None
         if not os.path.isdir(path):
-            what = (
-                f"a link to {os.readlink(path)}, where nothing is"
-                if path.is_symlink() and not path.exists()
-                else "a file"
-            )
+            dangling = path.is_symlink() and not path.exists()
+            what = f"a link to {os.readlink(path)}, where nothing is" if dangling else "a file"
             raise ValueError(
                 f"out is {str(folder)!r}, and {path} is {what}; accepted: a folder, or a path to a new one"
             )
@@ -89,13 +86,10 @@ def decided(configs: Sequence[RunConfig], cache: Cache) -> list[RunConfig]:
     """
     names = {"precision": name_here, "pooling": lambda word: pooling_in(cache.model.folder, word)}
     for name in DECIDED:
-        if getattr(configs[0], name) == AUTO and (name != "pooling" or _pools(configs[0], cache)):
+        left_open = getattr(configs[0], name) == AUTO
+        if left_open and (name != "pooling" or cache.loader.problem(configs[0]).reads == "example"):
             configs = _decided(configs, name, names[name])
     return list(configs)
-
-
-def _pools(config: RunConfig, cache: Cache) -> bool:
-    return cache.loader.problem(config).reads == "example"
 
 
 def _decided(configs: Sequence[RunConfig], field: str, resolved: Callable[[str], str]) -> list[RunConfig]:

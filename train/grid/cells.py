@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from train import terminal
+from train.data.task import metric_of
 from train.engine import folder, initial
 from train.engine.cache import Cache
 from train.options.config import RunConfig
-from train.output import screen
 from train.output.result import Result
 
 
@@ -122,11 +121,10 @@ def group_open(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells in groups: each cell by itself, or with all that can take their steps as one with it."""
     groups: list[list[Cell]] = []
     for cell in (cell for cell in cells if cell.open):
-        group = next((group for group in groups if together and _can_join(cell, group)), None)
-        if group is None:
-            groups.append([cell])
-        else:
-            group.append(cell)
+        joined = next((group for group in groups if together and _can_join(cell, group)), [])
+        joined.append(cell)
+        if len(joined) == 1:
+            groups.append(joined)
     return groups
 
 
@@ -167,7 +165,7 @@ def show_scores(cells: Sequence[Cell]) -> None:
             table.add_row(cell.name, metric, "-", "-", "failed" if cell.error else cell.state)
             continue
         metric = next(iter(cell.result.best.scores))
-        scores = [screen.shown(metric, part.scores[metric]) for part in (cell.result.best, cell.result.last)]
+        scores = [metric_of(metric).show(part.scores[metric]) for part in (cell.result.best, cell.result.last)]
         table.add_row(cell.name, metric, *scores, "collapsed" if cell.result.collapsed else "done")
     terminal.say("")
     terminal.show(table)
@@ -185,12 +183,10 @@ def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
         if cell.result is not None and cell.config.folds > 1:
             groups.setdefault(dataclasses.replace(cell.config, fold=1, out=""), []).append(cell.result)
     for config, results in groups.items():
-        scores = {name: [result.best.scores[name] for result in results] for name in results[0].best.scores}
-        spread = (
-            f"{name} {screen.shown(name, float(np.mean(values)))} ± {screen.shown(name, float(np.std(values, ddof=1)))}"
-            for name, values in scores.items()
-            if len(values) > 1
-        )
+        spread = []
+        for name in results[0].best.scores if len(results) > 1 else ():
+            values, show = [result.best.scores[name] for result in results], metric_of(name).show
+            spread.append(f"{name} {show(statistics.fmean(values))} ± {show(statistics.stdev(values))}")
         of = "" if len(results) == config.folds else f" of {config.folds}"
         runs = f"{config.task}, {config.method.name}, seed {config.seed}"
         yield f"{runs}: {', '.join(spread)} over {len(results)}{of} folds, mean and standard deviation"
@@ -198,10 +194,12 @@ def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
 
 def counts(cells: Sequence[Cell]) -> str:
     """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
-    done, failed = sum(cell.result is not None for cell in cells), sum(bool(cell.error) for cell in cells)
-    running = sum(cell.running for cell in cells)
-    left = sum(cell.open for cell in cells) - running
-    numbers = {"done": done, "failed": failed, "running": running, "left": left}
+    numbers = {
+        "done": sum(cell.result is not None for cell in cells),
+        "failed": sum(bool(cell.error) for cell in cells),
+    }
+    numbers["running"] = sum(cell.running for cell in cells)
+    numbers["left"] = sum(cell.open for cell in cells) - numbers["running"]
     return ", ".join(f"{n} {what}" for what, n in numbers.items() if n or what in ("done", "left"))
 
 

@@ -9,7 +9,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from train import faults, signals, terminal
@@ -18,20 +18,21 @@ from train.engine.cache import Cache
 from train.grid.worker import Assignment, Failed, Message, Reached, Ready, Refused, Said, carry_out
 from train.options.model import Pretrained
 
+Send = Callable[[Message], None]
 
-class Pipe:
-    """The pipe to the process that started this one."""
 
-    def __init__(self, connection: Connection):
-        self._connection = connection
-        self._lock = threading.Lock()
+def sender(connection: Connection) -> Send:
+    """What sends messages to the process that started this one, from any thread."""
+    one_at_a_time = threading.Lock()
 
-    def send(self, message: Message) -> None:
-        with self._lock:
+    def send(message: Message) -> None:
+        with one_at_a_time:
             try:
-                self._connection.send(message)
+                connection.send(message)
             except (BrokenPipeError, ConnectionResetError):
                 stop()  # the other process has ended
+
+    return send
 
 
 def stop() -> None:
@@ -48,11 +49,11 @@ def listen(connection: Connection, assignments: "queue.SimpleQueue[Assignment]")
     stop()
 
 
-def work(assignment: Assignment, cache: Cache, pipe: Pipe) -> Message:
+def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
     """Trains a group. Raises `loop.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
 
     def report(step: int, pace: float) -> str:
-        pipe.send(Reached(step, pace))
+        send(Reached(step, pace))
         return ""
 
     for config in assignment.configs:
@@ -73,14 +74,14 @@ def main(descriptor: int, model: str, cores: Sequence[int]) -> int:
     connection = Connection(descriptor)
     if cores:
         os.sched_setaffinity(0, cores)
-    pipe, assignments = Pipe(connection), queue.SimpleQueue()
-    terminal.say_to(lambda text: pipe.send(Said(text)))
+    send, assignments = sender(connection), queue.SimpleQueue()
+    terminal.say_to(lambda text: send(Said(text)))
     cache = Cache(Pretrained(model))
     threading.Thread(target=listen, args=(connection, assignments), daemon=True).start()
     try:
-        pipe.send(Ready())
+        send(Ready())
         while True:
-            pipe.send(work(assignments.get(), cache, pipe))
+            send(work(assignments.get(), cache, send))
     except (loop.Stopped, KeyboardInterrupt):
         return 130
 

@@ -41,7 +41,7 @@ def choosing(run: RunConfig) -> RunConfig:
         scored = _scored(run)
         test = scored if share(scored) else "none"  # a share is taken out of the training rows, though it is not scored
         if run.folds == 1 and run.validation == "auto" and run.test != "none":
-            held_out = _split(run) or held_out
+            held_out = split_named(run.data, "validation") or held_out
         if held_out == scored and not share(scored):
             raise ValueError(
                 f"validation is {held_out!r}, the rows that are scored at the end; accepted: others, or a share"
@@ -65,8 +65,4 @@ def _scored(run: RunConfig) -> str:
             f"validation is {run.validation!r}, which would both choose and score; accepted: a share, or --test with "
             "other rows"
         )
-    return _split(run) or str(SHARE)
-
-
-def _split(run: RunConfig) -> str:
-    return split_named(run.data, "validation")
+    return split_named(run.data, "validation") or str(SHARE)

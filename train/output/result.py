@@ -104,15 +104,18 @@ class Result:
     device: dict
     versions: dict
 
-    def scores(self, which: str) -> Mapping[str, float]:
-        """Those of the `best` or the `last` evaluation, or of the `test` splits."""
-        return {"best": self.best.scores, "last": self.last.scores, "test": self.test}[which]
+    @property
+    def scored(self) -> dict[str, Mapping[str, float]]:
+        """Scores of the `best` and the `last` evaluation, and of the `test` splits if there are any."""
+        return {"best": self.best.scores, "last": self.last.scores} | ({"test": self.test} if self.test else {})
 
     def __repr__(self) -> str:
-        scores = ", ".join(f"{name} {metric_of(name).show(score)}" for name, score in self.best.scores.items())
-        test = ", ".join(f"{name} {metric_of(name).show(score)}" for name, score in self.test.items())
-        said = f"{self.task}, {self.method.name}, seed {self.seed}: epoch {self.best.epoch} with {scores}"
-        return f"{type(self).__name__}({said}{test and f'; test {test}'})"
+        words = {
+            which: ", ".join(f"{name} {metric_of(name).show(score)}" for name, score in scores.items())
+            for which, scores in self.scored.items()
+        }
+        said = f"{self.task}, {self.method.name}, seed {self.seed}: epoch {self.best.epoch} with {words['best']}"
+        return f"{type(self).__name__}({said}{'; test ' + words['test'] if self.test else ''})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `result.json` has them."""
@@ -124,10 +127,8 @@ class Result:
 
     def to_frame(self) -> Any:
         """A pandas frame of every metric's value at the best and at the last evaluation, and on the test part."""
-        parts = {"best": self.best.scores, "last": self.last.scores, "test": self.test}
-        names = dict.fromkeys(name for scores in parts.values() for name in scores)
-        held = {which: scores for which, scores in parts.items() if scores}
-        rows = ({"metric": name} | {which: scores.get(name) for which, scores in held.items()} for name in names)
+        names, scored = dict.fromkeys([*self.best.scores, *self.test]), self.scored
+        rows = ({"metric": name} | {which: scores.get(name) for which, scores in scored.items()} for name in names)
         return frame_of(list(rows), "metric")
 
     def write(self, folder: Path) -> None:
@@ -195,13 +196,13 @@ _PACKAGES = ("adakron-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"
 
 
 def versions() -> dict[str, str]:
-    known = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    def version(name: str) -> str:
         try:
-            known[name] = importlib.metadata.version(name)
+            return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            known[name] = "not installed"
-    return known
+            return "not installed"
+
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def device() -> dict[str, Any]:

@@ -48,11 +48,6 @@ def groups(tree: Tree) -> dict[str, int]:
     return sizes
 
 
-def shown(name: str, score: float) -> str:
-    """A score as its metric shows it: in percent, or an error in its unit."""
-    return metric_of(name).show(score)
-
-
 def show_evaluation(
     evaluation: Evaluation, train_loss: float, collapsed: str, *, header: bool, best: bool, name: str
 ) -> None:
@@ -65,13 +60,10 @@ def show_evaluation(
     width = max(10, *(len(metric) + 2 for metric in scores))
     if header:
         say("epoch    step  train loss" + "".join(f"{metric:>{width}}" for metric in scores))
-    cells = "".join(f"{shown(metric, score):>{width}}" for metric, score in scores.items())
-    notes = (
-        ("  *" if best else "")
-        + (f"  {name}" if name else "")
-        + (f"  collapsed: the same prediction for all of the {collapsed}" if collapsed else "")
-    )
-    say(f"{evaluation.epoch:>5}{evaluation.step:>8}{train_loss:>12.4f}{cells}{notes}")
+    cells = "".join(f"{metric_of(metric).show(score):>{width}}" for metric, score in scores.items())
+    note = f"collapsed: the same prediction for all of the {collapsed}" if collapsed else ""
+    notes = (f"  {note}" for note in ("*" if best else "", name, note) if note)
+    say(f"{evaluation.epoch:>5}{evaluation.step:>8}{train_loss:>12.4f}{cells}{''.join(notes)}")
 
 
 def advice(loss: float, constant: float) -> str:
@@ -93,13 +85,14 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
     examples, best, last = result.train_examples, result.best, result.last
     scarce = low_resource(config, examples)
     published = {} if scarce or config.limit_eval != "all" else paper_scores(config, encoder)
-    columns = [{name: shown(name, score) for name, score in scores.items()} for scores in (best.scores, last.scores)]
-    columns += [{name: shown(name, score) for name, score in result.test.items()}] if result.test else []
-    columns += [{name: str(score) for name, score in published.items()}] if published else []
-    heads = ["metric", "best", "last", *(["test"] if result.test else []), *(["paper"] if published else [])]
-    table = terminal.table(*heads, right=heads[1:])
+    columns = {
+        which: {name: metric_of(name).show(score) for name, score in scores.items()}
+        for which, scores in result.scored.items()
+    }
+    columns |= {"paper": {name: str(score) for name, score in published.items()}} if published else {}
+    table = terminal.table("metric", *columns, right=[*columns])
     for name in dict.fromkeys([*last.scores, *result.test]):
-        table.add_row(name, *(column.get(name, "-") for column in columns))
+        table.add_row(name, *(column.get(name, "-") for column in columns.values()))
     speed, seconds, compiled = result.throughput, result.seconds, result.compilations.train
     terminal.show(table)
     say(

@@ -79,9 +79,7 @@ class Choice:
 
     def words(self, candidate: Candidate) -> str:
         """Such as `learning rate 0.001, epoch 3`."""
-        values = dict(candidate.values) | ({"epoch": candidate.epoch} if "epochs" in self.fields else {})
-        shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
+        return in_words(dict(candidate.values) | ({"epoch": candidate.epoch} if "epochs" in self.fields else {}))
 
     def shown(self, candidate: Candidate) -> str:
         """Such as `accuracy 66.67`, `accuracy 66.67, standard error 1.20`."""
@@ -99,6 +97,12 @@ class Choice:
             yield "beyond those asked for"
         if candidate.error:
             yield f"failed: {candidate.error}"
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Such as `learning rate 0.001, batch size 32`."""
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 def best_of(candidates: Sequence[Candidate], metric: str) -> int | None:

@@ -17,7 +17,6 @@ from train.report import formats, words
 from train.report.differences import check_names
 from train.report.runs import Run, read_folder
 from train.report.tables import Table, tabulate
-from train.report.views import view
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +65,7 @@ def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Seq
     """File name -> contents of a report; `name` is the reported folder's."""
     ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
     summary = f"{ended} of {len(runs)} runs have ended; {words.numbered('seed', seeds)}."
-    views = [view(table) for table in tables]
+    views = [formats.view_of(table) for table in tables]
     return {
         "report.md": formats.markdown(name, summary, views, problems),
         "report.csv": formats.comma_separated(tables),

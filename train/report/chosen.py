@@ -6,10 +6,10 @@ from typing import Any
 
 from adakron_jax.pages.drawing import svg
 from train.data.task import metric_of
-from train.output.selection import CHOSEN, Candidate, Choice, is_number
+from train.output.selection import CHOSEN, Candidate, Choice, in_words, is_number
 from train.report.plots import look
 from train.report.tables import Row, Table
-from train.report.words import heading, named, settings, signed
+from train.report.words import heading, named, signed
 
 SIZE = (3.6, 2.6)  # inches of a curve
 Pairs = list[tuple[Row, Choice]]
@@ -62,7 +62,7 @@ def gains(table: Table) -> Iterator[str]:
                 f"{named(row)} {signed(metric.scale * (choice.best.mean - known[best]))}"
                 for (row, choice), known in zip(pairs, means, strict=True)
             )
-            yield f"{_scored(first)}, gain over {settings(dict(best))}, the best for all: {', '.join(gained)}"
+            yield f"{_scored(first)}, gain over {in_words(dict(best))}, the best for all: {', '.join(gained)}"
 
 
 def curves(table: Table, salt: str) -> Iterator[str]:

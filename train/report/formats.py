@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX and a page."""
+"""Tables as Markdown, CSV, LaTeX and a page, which all but CSV have from one view of them in words."""
 
 import csv
 import io
@@ -9,16 +9,41 @@ from typing import Any
 
 from adakron_jax.evaluation import Assessment
 from adakron_jax.evaluation import page as evaluation
+from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.evaluation.page import CONFUSED, SCORE_HEADS, label_heads, label_rows, score_rows
 from adakron_jax.pages.render import render
 from train.output.selection import RULE
-from train.report import chosen
+from train.report import chosen, words
 from train.report.paper import paper_rows
 from train.report.plots import plot
 from train.report.tables import AVERAGE, Table, label
-from train.report.words import ABOUT_DIFFERENCES, data_name, mark, paper_cells, settings, short
 
-CHOSEN_HEADS = ("task", "method", "chosen", "tried, on held-out rows")
+
+def view_of(table: Table) -> dict[str, Any]:
+    """A table in words: what Markdown, LaTeX and the page show."""
+    return {
+        "table": table,
+        "title": words.title(table),
+        "heads": [words.heading(column) for column in table.columns],
+        "blocks": {block: list(words.lines(table, which)) for which, block in table.blocks.items()},
+        "notes": list(words.notes(table)),
+        "chosen": list(chosen.lines(table)),
+        "gains": list(chosen.gains(table)),
+        "differences": list(words.compared(table)),
+        "assessed": best_run(table),
+    }
+
+
+def best_run(table: Table) -> tuple[str, Assessment] | None:
+    """The best run on custom data, and where it goes wrong."""
+    known = [(row, run, run.assessment) for row in table.rows for run in row.runs if run.result and run.assessment]
+    if not known:
+        return None
+    metric = table.headlines[0][1]
+    merit = METRICS[metric].merit
+    row, run, assessment = max(known, key=lambda one: merit(one[1].result.best.scores[metric]))
+    name = f"{words.named(row)}, {words.noun([run.repeat])} {words.mark(run.repeat)}"
+    return f"The best run, {name}, and where it goes wrong", assessment
 
 
 def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
@@ -40,7 +65,7 @@ def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], proble
             text += [*(_row([_marked(word) for word in line]) for line in view["chosen"]), ""]
             text += [*(f"- {_marked(gain)}" for gain in view["gains"]), ""]
         if view["differences"]:
-            text += ["### Paired differences", "", ABOUT_DIFFERENCES, ""]
+            text += ["### Paired differences", "", words.ABOUT_DIFFERENCES, ""]
             text += [*(f"- {_marked(': '.join(line))}" for line in view["differences"]), ""]
         if view["assessed"]:
             text += _assessed(*view["assessed"])
@@ -89,14 +114,14 @@ def comma_separated(tables: Sequence[Table]) -> str:
 def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
     config = table.config
     for row in table.rows:
-        papers = [paper_cells(table, paper) for paper in paper_rows(table, row.method)] if which == "best" else []
+        papers = [words.paper_cells(table, paper) for paper in paper_rows(table, row.method)] if which == "best" else []
         for number, column in enumerate(table.columns):
             cell, published = row.cells[which][column], [cells[number][0] for cells in papers if cells[number][0]]
             runs = [run for run in row.runs if column == AVERAGE or run.config.task == column[0]]
             examples = {str(run.examples) for run in runs if run.examples is not None and column != AVERAGE}
             yield {
-                "encoder": short(table.model),
-                "data": data_name(config),
+                "encoder": words.short(table.model),
+                "data": words.data_name(config),
                 "rows": table.data[:8],
                 "train_split": config.train_split,
                 "limit_train": config.limit_train,
@@ -104,7 +129,7 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
                 "low_resource": "yes" if any(run.low_resource for run in runs) else "no",
                 "limit_eval": config.limit_eval,
                 "method": label(row.method),
-                "settings": settings({**table.shared, **row.departs}),
+                "settings": words.settings({**table.shared, **row.departs}),
                 "selected": " ".join(dict.fromkeys(run.choice.words(run.choice.best) for run in runs if run.choice)),
                 "epochs": " ".join(map(str, row.values("epochs", column[0]))),
                 "epoch": which,
@@ -115,7 +140,7 @@ def _records(table: Table, which: str) -> Iterator[dict[str, Any]]:
                 "median": cell.median if cell.scores else None,
                 "seeds_found": len(cell.scores),
                 "seeds_wanted": len(cell.seeds),
-                "seeds": " ".join(map(mark, sorted(cell.scores))),
+                "seeds": " ".join(map(words.mark, sorted(cell.scores))),
                 "collapsed": cell.collapsed,
                 "parameters": " ".join(map(str, row.parameters)),
                 "paper": " ".join(published),
@@ -169,4 +194,4 @@ def page(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: 
         )
     said = {"name": name, "summary": summary, "problems": problems}
     template = Path(__file__).with_name("page.html.jinja")
-    return render(template, views=drawn, rule=RULE, about_differences=ABOUT_DIFFERENCES, **said)
+    return render(template, views=drawn, rule=RULE, about_differences=words.ABOUT_DIFFERENCES, **said)

@@ -116,11 +116,7 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def _read_choices(
-    folder: Path,
-    name: str,
-    folders: list[str],
-    chosen: dict[Path, dict[str, Choice]],
-    problems: dict[str, list[str]],
+    folder: Path, name: str, folders: list[str], chosen: dict[Path, dict[str, Choice]], problems: dict[str, list[str]]
 ) -> bool:
     """Reads what was chosen for the runs below a folder, whose runs that chose are none of its own; whether it can."""
     if selection.FOLDER in folders:

@@ -270,9 +270,9 @@ def _cells(
     for task, metric in columns:
         if (task, metric) != AVERAGE:
             ended = {run.repeat: run.result for run in runs if run.config.task == task and run.result}
-            scores = {seed: result.scores(which) for seed, result in ended.items()}
+            scores = {seed: result.scored.get(which, {}).get(metric) for seed, result in ended.items()}
             scale = metric_of(metric).scale
-            scores = {seed: scale * values[metric] for seed, values in scores.items() if metric in values}
+            scores = {seed: scale * score for seed, score in scores.items() if score is not None}
             wanted = frozenset().union(*(seeds.get((task, run.config.folds), ()) for run in runs))
             cells[task, metric] = Cell(scores, wanted, sum(result.collapsed for result in ended.values()))
     if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight

@@ -9,6 +9,7 @@ from train.data.glue import TASKS
 from train.data.sources import table_name
 from train.options.config import RunConfig
 from train.output.predictions import TEST
+from train.output.selection import in_words
 from train.report.differences import CONFIDENCE, LEAST, Difference, differences
 from train.report.paper import PaperRow, paper_rows
 from train.report.runs import Column, Repeat
@@ -68,10 +69,10 @@ def data_name(config: RunConfig) -> str:
 
 
 def settings(values: Mapping[str, Any]) -> str:
-    shown = {key: f"{value:g}" if isinstance(value, float) else value for key, value in values.items()}
-    if start := shown.get("init_from"):  # by its run's folder
-        shown["init_from"] = Path(start).parent.name if Path(start).name == "adapter" else Path(start).name
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
+    if start := values.get("init_from"):  # by its run's folder
+        path = Path(start)
+        values = {**values, "init_from": (path.parent if path.name == "adapter" else path).name}
+    return in_words(values)
 
 
 def counted(count: int, noun: str) -> str:
