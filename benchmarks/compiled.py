@@ -42,9 +42,9 @@ from adakron_jax.splice import Method, is_trainable
 from benchmarks.harness import write_json
 from benchmarks.hlo import Collective, Executable, Kernel
 from benchmarks.ours import dense_batch
-from train.engine import optim
-from train.engine.sharding import make_shardings
-from train.engine.step import Steps, TrainState, compile_steps, init_state
+from train.engine.steps import optim
+from train.engine.steps.sharding import make_shardings
+from train.engine.steps.step import Steps, TrainState, compile_steps, init_state
 from train.options.mesh import MeshShape, parse_mesh
 
 WORK = ("step", "predict")

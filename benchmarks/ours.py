@@ -21,8 +21,8 @@ class Ours:
         from train.engine.cache import Cache
         from train.engine.dataset import make_plan
         from train.engine.initial import initial_params, initial_state, make_model, place_frozen
-        from train.engine.sharding import make_shardings
-        from train.engine.step import configure_jax
+        from train.engine.steps.sharding import make_shardings
+        from train.engine.steps.step import configure_jax
         from train.options.command import parse
         from train.options.model import Pretrained
 

@@ -32,9 +32,9 @@ from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.params import flatten, graft, merge_params, split_params
 from adakron_jax.problems import KINDS
 from adakron_jax.splice import Method, is_trainable
-from train.engine import optim
-from train.engine.sharding import make_shardings
-from train.engine.step import init_state, train_step
+from train.engine.steps import optim
+from train.engine.steps.sharding import make_shardings
+from train.engine.steps.step import init_state, train_step
 from train.options.mesh import MeshShape
 
 FOLDER = Path(os.environ.get("ADAKRON_ORACLES", Path(__file__).parent / "oracles"))

@@ -16,7 +16,7 @@ from adakron_jax.io import files
 from adakron_jax.predictor import logits_of, on_device
 from train.data import sources, tokens
 from train.data.glue import BOUNDS, TASKS, Task
-from train.engine.step import configure_jax
+from train.engine.steps.step import configure_jax
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.output.result import parse as parse_result

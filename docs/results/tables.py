@@ -29,7 +29,9 @@ def draw(folder: Path, tables: Sequence[Table]) -> list[str]:
     for table in tables:
         for number, curve in enumerate(curves(table, "curve")):
             path, title = folder / f"curve-{number}.svg", re.findall("<title[^>]*>(.*?)</title>", curve)[0]
-            drawn = curve.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)  # on white also on a dark page
+            drawn = curve.replace(
+                "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1
+            )  # on white also on a dark page
             path.write_text(drawn.replace('style="', 'style="background: #fff; ', 1), encoding="utf-8")
             shown.append(f"![{title}]({path.name})")
     return shown

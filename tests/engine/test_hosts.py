@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from adakron_jax.architectures.config import BERT_BASE
 from benchmarks.hlo import Executable
 from tests.engine.test_resume import Ended, call, overwrite_everything, records, saved_steps
-from train.engine.sharding import make_shardings
+from train.engine.steps.sharding import make_shardings
 from train.options.command import parse_command
 from train.options.mesh import MeshShape
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from adakron_jax.params import flatten, unflatten
-from train.engine.optim import MAX_GRAD_NORM, adamw, decays, linear_schedule
+from train.engine.steps.optim import MAX_GRAD_NORM, adamw, decays, linear_schedule
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 RATE, DECAY = 0.25, 0.5

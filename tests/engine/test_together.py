@@ -16,8 +16,9 @@ from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.inputs import blank
 from benchmarks.reliability.runs import differences, outcome
 from tests.engine.test_run import call, read_json, records
-from train.engine import loop, step
-from train.engine.optim import linear_schedule
+from train.engine import loop
+from train.engine.steps import step
+from train.engine.steps.optim import linear_schedule
 
 SMALL = ["--task", "sst2", "--data", "mini", "--batch-size", "8", "--limit-train", "48", "--limit-eval", "16"]
 SMALL += ["--max-length", "32", "--epochs", "2", "--method", "adakron", "vera"]

@@ -18,9 +18,9 @@ from adakron_jax.splice import Method, Site, is_trainable
 from adakron_jax.testing import LABELS, Setup, examples, make_fresh, make_setup, refusal
 from adakron_jax.xla.compiled import PerShape
 from tests.support.architectures import DISTINCT
-from train.engine import optim
-from train.engine.sharding import make_shardings
-from train.engine.step import TrainState, compile_steps, init_state
+from train.engine.steps import optim
+from train.engine.steps.sharding import make_shardings
+from train.engine.steps.step import TrainState, compile_steps, init_state
 from train.options.mesh import parse_mesh
 
 SIZES = {"hidden_size": 128, "num_layers": 2, "intermediate_size": 64, "initializer_range": 0.1}

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from adakron_jax.data.table import Table
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree
-from train.engine import optim
 from train.engine.dataset import Loader
-from train.engine.sharding import Shardings
-from train.engine.step import Losses, Steps, TrainState, compile_steps
+from train.engine.steps import optim
+from train.engine.steps.sharding import Shardings
+from train.engine.steps.step import Losses, Steps, TrainState, compile_steps
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 

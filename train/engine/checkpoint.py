@@ -26,7 +26,7 @@ from etils.epath.gpath import PosixGPath
 from adakron_jax.params import Tree
 from train.engine import hosts
 from train.engine.lock import Lock
-from train.engine.step import TrainState
+from train.engine.steps.step import TrainState
 
 _OS_ERROR = re.compile(r"(?:os_error_code='|Errno )(\d+)")  # as orbax and tensorstore report one
 KEEP = 2  # so that there is one before a damaged one

@@ -10,7 +10,7 @@ from adakron_jax.splice import is_added
 from train.engine import hosts
 from train.engine.evaluation import assess_best, best_of, score_once
 from train.engine.run import Clock, Run, RunGroup
-from train.engine.step import TrainState
+from train.engine.steps.step import TrainState
 from train.options.model import Pretrained
 from train.output import screen
 from train.output.result import Compilations, Evaluation, Result, Throughput, device, read_evaluation, versions

@@ -18,7 +18,7 @@ from train.data.task import metric_of
 from train.engine import hosts
 from train.engine.dataset import Dataset
 from train.engine.run import Run, RunGroup
-from train.engine.step import TrainState
+from train.engine.steps.step import TrainState
 from train.options.config import RunConfig
 from train.output import predictions, screen
 from train.output.predictions import Predicted

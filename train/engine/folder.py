@@ -16,7 +16,7 @@ from train import terminal
 from train.engine import checkpoint, hosts
 from train.engine.cache import Cache
 from train.engine.checkpoint import Checkpoints
-from train.engine.step import TrainState
+from train.engine.steps.step import TrainState
 from train.options.config import DECIDED, RunConfig
 from train.output import journal
 from train.output.result import Result, parse

@@ -19,11 +19,12 @@ from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problems import Problem
 from adakron_jax.splice import is_added, is_trainable
 from train import terminal
-from train.engine import hosts, optim
+from train.engine import hosts
 from train.engine.dataset import Dataset
 from train.engine.folder import reached
-from train.engine.sharding import Shardings
-from train.engine.step import TrainState, init_state
+from train.engine.steps import optim
+from train.engine.steps.sharding import Shardings
+from train.engine.steps.step import TrainState, init_state
 from train.options.config import RunConfig
 from train.options.model import Pretrained
 

@@ -16,7 +16,7 @@ from train.engine.conclude import conclude
 from train.engine.evaluation import Diverged, evaluate, evaluations, out_of_patience, steps_between
 from train.engine.folder import decided
 from train.engine.run import Clock, RunGroup, open_group
-from train.engine.step import TrainState
+from train.engine.steps.step import TrainState
 from train.options.config import RunConfig
 from train.output import screen
 from train.output.result import Result

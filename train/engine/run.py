@@ -20,8 +20,8 @@ from train.engine.checkpoint import Checkpoints
 from train.engine.dataset import Dataset, make_plan
 from train.engine.folder import common_step, open_folder
 from train.engine.initial import check_compatible, initial_params, initial_state, make_model, place_frozen, show_pooling
-from train.engine.sharding import Shardings, make_shardings
-from train.engine.step import Steps, TrainState, configure_jax
+from train.engine.steps.sharding import Shardings, make_shardings
+from train.engine.steps.step import Steps, TrainState, configure_jax
 from train.options.config import RunConfig
 from train.output.journal import Journal
 from train.output.result import Parameters, Seconds

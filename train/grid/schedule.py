@@ -8,7 +8,7 @@ import jax
 from train import signals, terminal
 from train.engine import folder, initial, loop
 from train.engine.cache import Cache
-from train.engine.sharding import check_mesh
+from train.engine.steps.sharding import check_mesh
 from train.grid.cells import Cell, counts, group_open, name_of, overview, progress
 from train.grid.local import Local, places, probe_devices
 from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reached, Ready, Refused, Said, Workers

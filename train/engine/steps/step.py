@@ -20,8 +20,8 @@ from adakron_jax.splice import is_added
 from adakron_jax.xla import runtime
 from adakron_jax.xla.compiled import PerShape
 from adakron_jax.xla.precision import of_matmuls
-from train.engine.optim import LinearSchedule, norm
-from train.engine.sharding import Shardings
+from train.engine.steps.optim import LinearSchedule, norm
+from train.engine.steps.sharding import Shardings
 
 Losses = Callable[[Array, Array], Array]  # of a problem: from logits and targets to each example's
 CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
