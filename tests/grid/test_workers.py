@@ -22,7 +22,7 @@ from train.engine import loop
 from train.grid import local, schedule
 from train.grid.cells import Cell
 from train.grid.local import Place, places
-from train.grid.worker import Assignment, Done, Failed, Gone, Message, Ready, Refused, Said
+from train.grid.worker import Assignment, Done, Failed, Gone, Message, Ready, Said
 from train.options.command import parse_command
 from train.options.config import RunConfig
 from train.options.launch import Launch
@@ -382,7 +382,7 @@ def test_a_group_whose_runs_no_longer_share_a_step_is_divided(tmp_path: Path):
 
 def test_a_full_disk_ends_the_grid():
     with pytest.raises(OSError, match="No space left"):
-        carry_out(grid(2), Scripted([(0, Ready())], [(0, Refused(28, "No space left"))], count=1))
+        carry_out(grid(2), Scripted([(0, Ready())], [(0, OSError(28, "No space left"))], count=1))
 
 
 def test_a_stop_waits_for_all_workers(monkeypatch: pytest.MonkeyPatch):

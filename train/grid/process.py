@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from train import faults, signals, terminal
 from train.engine import folder, lock, loop
 from train.engine.cache import Cache
-from train.grid.worker import Assignment, Failed, Message, Reached, Ready, Refused, Said, carry_out
+from train.grid.worker import Assignment, Failed, Message, Reached, Ready, Said, carry_out
 from train.options.model import Pretrained
 
 Send = Callable[[Message], None]
@@ -65,7 +65,7 @@ def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
     except OSError as error:
         if not faults.refused(error):
             raise
-        return Refused(error.errno or 0, str(error))
+        return error
 
 
 def main(descriptor: int, model: str, cores: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from train.engine.cache import Cache
 from train.engine.steps.sharding import check_mesh
 from train.grid.cells import Cell, counts, group_open, name_of, overview, progress
 from train.grid.local import Local, places, probe_devices
-from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reached, Ready, Refused, Said, Workers
+from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reached, Ready, Said, Workers
 from train.options.launch import Launch
 
 DEATHS = 3  # of workers, after which their group is given up, or no more workers are started
@@ -149,8 +149,8 @@ class Schedule:
                 terminal.say(f"{name_of(group)}: {text}" if group else text)
         elif isinstance(message, Reached):
             self.update(number, message.step, message.pace)
-        elif isinstance(message, Refused):
-            raise OSError(message.number, message.text)
+        elif isinstance(message, OSError):
+            raise message
         elif isinstance(message, Ready):
             self._idle.append(number)
             self._failed_starts = 0

@@ -67,21 +67,14 @@ class Failed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Refused:
-    """The machine refuses what all cells need, such as disk space: an OSError's number and text."""
-
-    number: int
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Gone:
     """A worker has ended. No process is in the folders of its group any more, or soon none will be."""
 
     reason: str
 
 
-Message = Ready | Reached | Said | Done | Failed | Refused | Gone
+# OSError: the machine refuses what all cells need, such as disk space.
+Message = Ready | Reached | Said | Done | Failed | OSError | Gone
 
 
 @runtime_checkable

@@ -28,10 +28,8 @@ class Predicted:
 
     def write(self, run: Path, part: str) -> None:
         """Writes them into a run's folder."""
-        pair = (self.targets, self.predictions)
-        arrays = {_OFFSETS: self.targets.offsets} if isinstance(self.targets, Ragged) else {}
-        for name, values in zip(("targets", "predictions"), pair, strict=True):
-            arrays[name] = values.values if isinstance(values, Ragged) else values
+        offsets = {_OFFSETS: self.targets.offsets} if isinstance(self.targets, Ragged) else {}
+        arrays = {name: values.values if offsets else values for name, values in vars(self).items()} | offsets
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         (run / FOLDER).mkdir(exist_ok=True)

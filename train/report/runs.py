@@ -1,5 +1,6 @@
 """Reads run folders for a report: what is whole becomes a `Run`, all else a line that names it."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -27,6 +28,7 @@ _WITHOUT = {
 }
 _BAD = (OSError, ValueError, TypeError, KeyError, RecursionError)  # what a file that no run wrote may raise
 
+Problems = collections.defaultdict[str, list[str]]  # a kind of trouble -> all it concerns
 Column = tuple[str, str]  # a task and one of its metrics, as result.json names it
 Repeat = int | tuple[int, int]  # what tells the runs of a cell apart: the seed, or seed and fold
 
@@ -84,21 +86,26 @@ class Run:
 
 def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
     """The runs below a folder, and a line for every kind of trouble there, which names all it concerns."""
-    runs, strays = [], []
-    problems: dict[str, list[str]] = {}
+    runs, strays, problems = [], [], Problems(list)
     unreadable: list[OSError] = []
     chosen: dict[Path, dict[str, Choice]] = {}
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         path, name = Path(root), os.path.relpath(root, folder)
         folders.sort()
-        if selection.FILE in files and not _read_choices(path, name, folders, chosen, problems):
-            continue
+        if selection.FILE in files:
+            folders[:] = [below for below in folders if below != selection.FOLDER]  # the runs that chose
+            try:
+                chosen[path] = {choice.cell: choice for choice in selection.read(path / selection.FILE)}
+            except (OSError, ValueError):
+                problems[f"{selection.FILE} damaged, so the runs beside it are left out"].append(name)
+                folders.clear()
+                continue
         if marks := [file for file in ("config.toml", "result.json", "metrics.jsonl") if file in files]:
             folders.clear()
             if marks[0] == "config.toml":
                 runs += _chosen(read_run(path, name, problems), chosen.get(path.parent), problems)
             else:
-                problems.setdefault(f"no run, since there is {marks[0]} but no config.toml", []).append(name)
+                problems[f"no run, since there is {marks[0]} but no config.toml"].append(name)
             continue
         strays += [
             os.path.relpath(path / file, folder)
@@ -106,30 +113,16 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
             if not file.startswith((".", "report.", selection.FILE))
         ]
         if not folders and not files:
-            problems.setdefault("an empty folder", []).append(name)
+            problems["an empty folder"].append(name)
     for error in unreadable:
-        problems.setdefault(f"left out: {error.strerror}", []).append(os.path.relpath(error.filename, folder))
+        problems[f"left out: {error.strerror}"].append(os.path.relpath(error.filename, folder))
     if strays:
         more = f" and {len(strays) - 20} more" if len(strays) > 20 else ""
         problems["part of no run"] = [", ".join(sorted(strays)[:20]) + more]
     return runs, [f"{trouble}: {', '.join(names)}" for trouble, names in problems.items()]
 
 
-def _read_choices(
-    folder: Path, name: str, folders: list[str], chosen: dict[Path, dict[str, Choice]], problems: dict[str, list[str]]
-) -> bool:
-    """Reads what was chosen for the runs below a folder, whose runs that chose are none of its own; whether it can."""
-    if selection.FOLDER in folders:
-        folders.remove(selection.FOLDER)
-    try:
-        chosen[folder] = {choice.cell: choice for choice in selection.read(folder / selection.FILE)}
-    except (OSError, ValueError):
-        problems.setdefault(f"{selection.FILE} damaged, so the runs beside it are left out", []).append(name)
-        folders.clear()
-    return folder in chosen
-
-
-def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: dict[str, list[str]]) -> list[Run]:
+def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: Problems) -> list[Run]:
     """The runs with the choice of their values, without those at values that are no longer chosen."""
     if choices is None:
         return runs
@@ -138,12 +131,11 @@ def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: dic
         if choice := choices.get(Path(run.folder).name.rpartition("-seed")[0]):
             kept.append(dataclasses.replace(run, choice=choice))
         else:
-            trouble = f"trained at values that {selection.FILE} does not name, so left out"
-            problems.setdefault(trouble, []).append(run.folder)
+            problems[f"trained at values that {selection.FILE} does not name, so left out"].append(run.folder)
     return kept
 
 
-def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Run]:
+def read_run(folder: Path, name: str, problems: Problems) -> list[Run]:
     """The run of a folder, or none where its configuration is damaged. A damaged result counts as missing."""
 
     def read(file: str, parse: Callable[[str], Any], otherwise: Any) -> Any:
@@ -153,7 +145,7 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
             trouble = f"no {file}"
         except _BAD as error:
             trouble = f"{file} damaged or not of a run ({' '.join(str(error).split())[:200]})"
-        problems.setdefault(f"{trouble}, so {_WITHOUT[file]}", []).append(name)
+        problems[f"{trouble}, so {_WITHOUT[file]}"].append(name)
         return otherwise
 
     config = read("config.toml", functools.partial(RunConfig.loads, where=folder), None)
@@ -168,11 +160,11 @@ def read_run(folder: Path, name: str, problems: dict[str, list[str]]) -> list[Ru
     predicted = {}
     for part in (predictions.BEST, predictions.TEST):
         try:
-            predicted[part] = predictions.read(folder, part)
+            if (of_part := predictions.read(folder, part)) is not None:
+                predicted[part] = of_part
         except ValueError as error:
-            problems.setdefault(f"{error}, so examples are not compared", []).append(name)
-    known = {part: of_part for part, of_part in predicted.items() if of_part is not None}
-    return [Run(name, config, ended, curve, encoder, fingerprint, assessment, predicted=known)]
+            problems[f"{error}, so examples are not compared"].append(name)
+    return [Run(name, config, ended, curve, encoder, fingerprint, assessment, predicted=predicted)]
 
 
 def _curve(text: str, config: RunConfig, result: Result) -> list[dict[str, Any]]:
