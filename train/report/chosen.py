@@ -9,7 +9,7 @@ from train.data.task import metric_of
 from train.output.selection import CHOSEN, Candidate, Choice, in_words, is_number
 from train.report.plots import look
 from train.report.tables import Row, Table
-from train.report.words import heading, named, signed
+from train.report.words import named, scored, signed
 
 SIZE = (3.6, 2.6)  # inches of a curve
 Pairs = list[tuple[Row, Choice]]
@@ -40,7 +40,7 @@ def lines(table: Table) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _scored(choice: Choice) -> str:
-    return " ".join(heading((choice.task, choice.metric)))
+    return scored((choice.task, choice.metric))
 
 
 def _tried(choice: Choice, candidate: Candidate) -> str:

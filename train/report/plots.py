@@ -10,7 +10,7 @@ from adakron_jax.pages.drawing import COLOURS, logarithmic, svg, whole
 from train.data.task import metric_of
 from train.report.runs import Column
 from train.report.tables import Cell, Table
-from train.report.words import counted, heading, named, noun, scarcity, settings, shown
+from train.report.words import counted, named, noun, scarcity, scored, settings, shown
 
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":")
 
@@ -43,10 +43,10 @@ def pareto(table: Table, column: Column) -> Drawing | None:
         logarithmic(axes.xaxis, [size for _, _, size, _ in points])
         axes.margins(x=0.1, y=0.12)
         axes.set_xlabel("trained parameters, head included")
-        axes.set_ylabel(" ".join(heading(column)))
+        axes.set_ylabel(scored(column))
 
     words = "; ".join(f"{named(row)}: {size:,} parameters, {shown(cell)[0]}" for _, row, size, cell in points)
-    return f"{' '.join(heading(column))} against trained parameters", words, draw
+    return f"{scored(column)} against trained parameters", words, draw
 
 
 def curves(table: Table, column: Column) -> Drawing | None:
@@ -76,7 +76,7 @@ def curves(table: Table, column: Column) -> Drawing | None:
                 axes.fill_between(epochs, low, high, color=line["color"], alpha=0.15, lw=0)
         whole(axes.xaxis)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(" ".join(heading(column)))
+        axes.set_ylabel(scored(column))
 
     words = "; ".join(
         f"{named(row)}: from {statistics.fmean(scores[0]):.1f} after epoch {epochs[0]:g} to "
@@ -84,7 +84,7 @@ def curves(table: Table, column: Column) -> Drawing | None:
         + counted(len(scores[0]), noun(run.repeat for run in row.runs))
         for _, row, epochs, scores in lines
     )
-    return f"{' '.join(heading(column))} by epoch", words, draw
+    return f"{scored(column)} by epoch", words, draw
 
 
 def ablation(table: Table, column: Column) -> Drawing | None:
@@ -108,13 +108,13 @@ def ablation(table: Table, column: Column) -> Drawing | None:
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel("bottleneck r")
-        axes.set_ylabel(" ".join(heading(column)))
+        axes.set_ylabel(scored(column))
 
     words = "; ".join(
         f"{names[kind]}: " + ", ".join(f"{width}: {shown(cell)[0]}" for width, cell in points)
         for kind, points in series.items()
     )
-    return f"{' '.join(heading(column))} of AdaKron against its bottleneck", words, draw
+    return f"{scored(column)} of AdaKron against its bottleneck", words, draw
 
 
 def look(number: int) -> dict[str, Any]:

@@ -103,6 +103,11 @@ def heading(column: Column) -> tuple[str, str]:
     return name, "matched" if matched else METRIC_NAMES.get(metric, metric)
 
 
+def scored(column: Column) -> str:
+    """Such as `RTE accuracy`."""
+    return " ".join(heading(column))
+
+
 def named(row: Row) -> str:
     return label(row.method) + (f" ({settings(row.departs)})" if row.departs else "")
 
@@ -181,7 +186,7 @@ def notes(table: Table) -> Iterator[str]:
     if any(len(cell.scores) < len(cell.seeds) for row in table.rows for cell in row.cells["best"].values()):
         yield "— is missing. “2 of 3 seeds” is a mean of two: the third has no finished run of this method here."
     if any(column == AVERAGE for column in table.columns):
-        used = ", ".join(" ".join(heading((task, metric))) for task, metric in table.published.items())
+        used = ", ".join(scored((task, metric)) for task, metric in table.published.items())
         yield f"The average is the paper's: the mean of {used}; over seeds that have all eight."
     if not config.custom_data:
         yield _about_paper(table)
@@ -224,7 +229,7 @@ def compared(table: Table) -> Iterator[tuple[str, str, str]]:
         task, left, right = pair.column[0], named(pair.left), named(pair.right)
         if unlike := ", ".join(_unlike(pair, task)):
             right += f" ({unlike})"
-        what = " ".join(heading(pair.column)) + (", test part" if pair.which == TEST else "")
+        what = scored(pair.column) + (", test part" if pair.which == TEST else "")
         if pair.mean is None:
             lacking.setdefault((what, left), []).append(right)
         else:
