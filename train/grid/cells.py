@@ -121,10 +121,10 @@ def group_open(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
     """The open cells in groups: each cell by itself, or with all that can take their steps as one with it."""
     groups: list[list[Cell]] = []
     for cell in (cell for cell in cells if cell.open):
-        joined = next((group for group in groups if together and _can_join(cell, group)), [])
-        joined.append(cell)
-        if len(joined) == 1:
-            groups.append(joined)
+        if group := next((group for group in groups if together and _can_join(cell, group)), None):
+            group.append(cell)
+        else:
+            groups.append([cell])
     return groups
 
 

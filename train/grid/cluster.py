@@ -58,8 +58,8 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueError(f"{said}: {str(error).splitlines()[0]}") from None
         signal.signal(signal.SIGTERM, before)  # ray has replaced it
-        resources = ray.cluster_resources()
-        kind = next((kind for kind in ("GPU", "TPU") if resources.get(kind) and not _on_cpu()), "CPU")
+        resources, on_cpu = ray.cluster_resources(), os.environ.get("JAX_PLATFORMS") == "cpu"
+        kind = next((kind for kind in ("GPU", "TPU") if resources.get(kind) and not on_cpu), "CPU")
         self.count = max(1, int(resources.get(kind, 0)) // devices)  # one waits for a node that is still to come
         needs: dict[str, Any] = {"num_cpus": devices if kind == "CPU" else 1}
         needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
@@ -127,7 +127,3 @@ def check_reachable(address: str, said: str) -> None:
         socket.create_connection((host, int(port)), REPLY_SECONDS).close()
     except OSError as error:
         raise ValueError(f"{said}, where nothing answers ({error.strerror}); accepted: a cluster's HOST:PORT") from None
-
-
-def _on_cpu() -> bool:
-    return os.environ.get("JAX_PLATFORMS") == "cpu"

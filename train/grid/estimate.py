@@ -29,17 +29,13 @@ def show_hours(cells: Sequence[Cell], cache: Cache) -> None:
 
 def hours(cells: Sequence[Cell], cache: Cache) -> float:
     """Of one H200, that the steps which are left take."""
-    seconds, layers = 0.0, cache.model.encoder.num_layers
+    encoder, seconds = cache.model.encoder, 0.0
+    width, inner, layers = encoder.hidden_size, encoder.intermediate_size, encoder.num_layers
     for cell in (cell for cell in cells if cell.left):
-        tokens = min(cell.config.max_length, cache.loader.letters(cell.config) / LETTERS + SPECIAL)
-        flops = cell.config.batch_size * tokens * flops_per_token(cell, cache, tokens)
-        seconds += cell.left * (flops / FLOPS_PER_SECOND + layers * KERNEL_SECONDS)
+        config = cell.config
+        tokens = min(config.max_length, cache.loader.letters(config) / LETTERS + SPECIAL)
+        forward = layers * (2 * (4 * width**2 + 2 * width * inner) + 4 * width * tokens)  # FLOPs of a token's matmuls
+        # Backwards through activations as well, and of full fine-tuning to kernels too.
+        flops = forward * (3 if isinstance(config.method, Full) else 1 if isinstance(config.method, Head) else 2)
+        seconds += cell.left * (config.batch_size * tokens * flops / FLOPS_PER_SECOND + layers * KERNEL_SECONDS)
     return seconds / 3600
-
-
-def flops_per_token(cell: Cell, cache: Cache, tokens: float) -> float:
-    """Of a step's matmuls: forwards, and backwards through activations and, of full fine-tuning, to kernels too."""
-    encoder = cache.model.encoder
-    width, inner = encoder.hidden_size, encoder.intermediate_size
-    forward = encoder.num_layers * (2 * (4 * width**2 + 2 * width * inner) + 4 * width * tokens)
-    return forward * (3 if isinstance(cell.config.method, Full) else 1 if isinstance(cell.config.method, Head) else 2)

@@ -44,11 +44,7 @@ def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSched
 
 def decays(params: Any) -> Any:
     """Mask of the leaves under weight decay: all but biases and LayerNorms."""
-    return unflatten({path: not _is_bias_or_norm(path) for path in flatten(params)})
-
-
-def _is_bias_or_norm(path: str) -> bool:
-    return path.endswith("bias") or "norm/" in path
+    return unflatten({path: not path.endswith("bias") and "norm/" not in path for path in flatten(params)})
 
 
 def norm(grads: Any) -> Float[Array, ""]:
