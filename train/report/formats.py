@@ -18,6 +18,8 @@ from train.report.paper import paper_rows
 from train.report.plots import plot
 from train.report.tables import AVERAGE, Table, label
 
+CHOSEN_HEADS = ("task", "method", "chosen", "tried, on held-out rows")
+
 
 def view_of(table: Table) -> dict[str, Any]:
     """A table in words: what Markdown, LaTeX and the page show."""
