@@ -104,8 +104,14 @@ class Loader:
             for line in described(splits):
                 say(line)
         best_by = task.best_by if config.best_by == "auto" else config.best_by
-        sizes = {"batch_size": config.batch_size, "epochs": config.epochs, "last_epoch": config.last_epoch}
-        return Dataset(**vars(splits), best_by=best_by, record=record, **sizes)
+        return Dataset(
+            **vars(splits),
+            best_by=best_by,
+            record=record,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            last_epoch=config.last_epoch,
+        )
 
     def splits(self, config: RunConfig) -> Splits:
         """The examples of each split; ValueError as `dataset`."""

@@ -38,12 +38,16 @@ def view_of(table: Table) -> dict[str, Any]:
 
 def best_run(table: Table) -> tuple[str, Assessment] | None:
     """The best run on custom data, and where it goes wrong."""
-    known = [(row, run, run.assessment) for row in table.rows for run in row.runs if run.result and run.assessment]
+    known = [
+        (run.result.best.scores, row, run, run.assessment)
+        for row in table.rows
+        for run in row.runs
+        if run.result and run.assessment
+    ]
     if not known:
         return None
     metric = table.headlines[0][1]
-    merit = METRICS[metric].merit
-    row, run, assessment = max(known, key=lambda one: merit(one[1].result.best.scores[metric]))
+    _, row, run, assessment = max(known, key=lambda one: METRICS[metric].merit(one[0][metric]))
     name = f"{words.named(row)}, {words.noun([run.repeat])} {words.mark(run.repeat)}"
     return f"The best run, {name}, and where it goes wrong", assessment
 
