@@ -133,7 +133,7 @@ class Loader:
 
     def outline(self, config: RunConfig) -> Splits:
         """As `splits`, of examples that have labels alone, without a tokenizer."""
-        task, rows = self._rows(config)
+        task, rows = self._tables(config)
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
 
     def problem(self, config: RunConfig) -> Problem:
@@ -142,7 +142,7 @@ class Loader:
 
     def letters(self, config: RunConfig) -> float:
         """Of the texts of a training example on average, by the first LOOKED_AT; ValueError as `dataset`."""
-        task, rows = self._rows(config)
+        task, rows = self._tables(config)
         texts = [text for column in task.texts for text in rows["train"][column][:LOOKED_AT]]
         words = (text if isinstance(text, str) else " ".join(map(str, text)) for text in texts)
         return sum(map(len, words)) / max(1, min(LOOKED_AT, len(rows["train"])))
@@ -154,8 +154,8 @@ class Loader:
                 f"{config.folder} holds a run on other rows than {config.data} has now; give another --out"
             )
 
-    def _rows(self, config: RunConfig) -> tuple[Task, Mapping[str, Table]]:
-        """The task, and the rows of its splits."""
+    def _tables(self, config: RunConfig) -> tuple[Task, Mapping[str, Table]]:
+        """The task, and the table of each of its splits."""
         if config.custom_data:
             return self._custom(custom_data_of(config))
         task, splits = TASKS[config.task], _glue_splits(config)
