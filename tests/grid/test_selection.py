@@ -279,7 +279,7 @@ SELECT = ["--task", "sst2", "--select", "learning_rate"]
         ([*SELECT, *RATES, "--patience", "2"], "patience is 2, and select; accepted: 0"),
         ([*SELECT, *RATES, "--evaluate-once", "1"], "evaluate_once is 1, and select; accepted: 0, or --select epochs"),
         (["--task", "sst2", "--select", "epochs", "--epochs", "1"], "epochs is 1, one value; accepted: several"),
-        ([*SELECT, *RATES, "--limit-eval", "1"], "sst2-head: 1 rows are held out to choose by; accepted: at least 2"),
+        ([*SELECT, *RATES, "--limit-eval", "1"], "sst2-head: held-out rows are 1; accepted: at least 2"),
         ([*SELECT[:-1], "method.r"], "select is 'method.r', and method head has no field r"),
     ],
 )

@@ -223,8 +223,7 @@ class Selection:
         least = max(2, 0 if problem.independent else len(problem.labels))
         if held.count < least:
             raise ValueError(
-                f"{group.name}: {held.count} rows are held out to choose by; accepted: at least {least}, by a larger "
-                "--validation"
+                f"{group.name}: held-out rows are {held.count}; accepted: at least {least}, by a larger --validation"
             )
 
     def _is_valid(self, run: RunConfig, values: Values) -> bool:
