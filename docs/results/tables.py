@@ -13,6 +13,7 @@ from train.report.chosen import curves
 from train.report.runs import read_folder
 from train.report.tables import Table, tabulate
 
+XML = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'  # of an SVG that is a file
 BEGIN, END = "<!-- by tables.py, from here -->", "<!-- to here -->"
 
 
