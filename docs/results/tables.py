@@ -18,7 +18,7 @@ BEGIN, END = "<!-- by tables.py, from here -->", "<!-- to here -->"
 
 
 def page(text: str, report: str, pictures: Sequence[str]) -> str:
-    """The page with a report, its headings two levels lower, and pictures between its marks."""
+    """The page with a report, its headings a level lower, and pictures between its marks."""
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     tables = re.sub(r"^#", "##", report[report.index("\n\n") :].strip(), flags=re.MULTILINE)
     return "\n\n".join((before + BEGIN, tables, *pictures, END + after))
@@ -27,14 +27,13 @@ def page(text: str, report: str, pictures: Sequence[str]) -> str:
 def draw(folder: Path, tables: Sequence[Table]) -> list[str]:
     """Writes each table's curves into files; what shows them on a page."""
     shown = []
-    for table in tables:
-        for number, curve in enumerate(curves(table, "curve")):
-            path, title = folder / f"curve-{number}.svg", re.findall("<title[^>]*>(.*?)</title>", curve)[0]
-            drawn = curve.replace(
-                "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1
-            )  # on white also on a dark page
-            path.write_text(drawn.replace('style="', 'style="background: #fff; ', 1), encoding="utf-8")
-            shown.append(f"![{title}]({path.name})")
+    for number, curve in enumerate(curve for table in tables for curve in curves(table, "curve")):
+        drawing, path = str(curve), folder / f"curve-{number}.svg"
+        drawing = drawing.replace("<svg ", f"<svg {XML} ", 1)
+        # A dark page shows a file as it is.
+        path.write_text(drawing.replace('style="', 'style="background: #fff; ', 1), encoding="utf-8")
+        title = re.findall("<title[^>]*>(.*?)</title>", drawing)[0]
+        shown.append(f"![{title}]({path.name})")
     return shown
 
 

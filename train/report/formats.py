@@ -38,16 +38,16 @@ def view_of(table: Table) -> dict[str, Any]:
 
 def best_run(table: Table) -> tuple[str, Assessment] | None:
     """The best run on custom data, and where it goes wrong."""
-    known = [
+    runs = [
         (run.result.best.scores, row, run, run.assessment)
         for row in table.rows
         for run in row.runs
         if run.result and run.assessment
     ]
-    if not known:
+    if not runs:
         return None
     metric = table.headlines[0][1]
-    _, row, run, assessment = max(known, key=lambda one: METRICS[metric].merit(one[0][metric]))
+    _, row, run, assessment = max(runs, key=lambda known: METRICS[metric].merit(known[0][metric]))
     name = f"{words.named(row)}, {words.noun([run.repeat])} {words.mark(run.repeat)}"
     return f"The best run, {name}, and where it goes wrong", assessment
 
