@@ -29,14 +29,16 @@ class Tagged:
 
         Raises:
           ValueError: the column is missing, or names the row whose cell is neither, has not one tag a word, or has
-            spans that overlap or are out of the text.
+            spans that overlap, hold no word or are out of the text.
         """
-        tags, cut = [], 0
-        for row, cell in enumerate(table[column]):
+        tags, cut, cells = [], 0, table[column]
+        items = [item for cell in cells if isinstance(cell, list) for item in cell]
+        of_spans = not items or any(isinstance(item, dict) for item in items)
+        for row, cell in enumerate(cells):
             if not isinstance(cell, list):
                 raise ValueError(f"{table.at(row)}: {column} is {short(cell)}; accepted: a list of tags, or of spans")
             try:
-                if any(isinstance(item, dict) for item in cell) or not cell:
+                if of_spans:
                     of_words, cuts = _aligned(_spans(cell, len(sentences.texts[row])), sentences.bounds_of(row))
                 else:
                     of_words, cuts = _checked(cell, int(np.diff(sentences.offsets[row : row + 2])[0])), 0
@@ -89,5 +91,7 @@ def _aligned(spans: list[tuple[int, int, str]], bounds: list[list[int]]) -> tupl
         touched = [bounds[at] for at in (first, word - 1) if first < word]
         # A word that an earlier span has taken is cut by both.
         begins_within = first > 0 and bounds[first - 1][1] > start
+        if not touched and not begins_within:
+            raise ValueError(f"a span from {start} to {end}, in which there is no word; accepted: words")
         cut += begins_within or any(left < start or right > end for left, right in touched)
     return tags, cut

@@ -15,8 +15,6 @@ from jaxtyping import Bool, Int
 OUTSIDE = "O"
 UNNAMED = "entity"  # the kind of tags that are prefixes alone
 BEGINS, CLOSES, INSIDE = "BSU", "ELSU", "IELM"  # S or U: an entity of one word; E or L: its last; M: one within
-Scheme = str  # BIO, IOB1, IO, BIOES, words
-SCHEMES: tuple[Scheme, ...] = ("BIO", "IOB1", "IO", "BIOES", "words")
 ACCEPTED = "accepted: O, or a kind after B- or I- (BIO, IOB1, IO), and E- or S- (BIOES)"
 
 
@@ -36,8 +34,8 @@ def is_tag(tag: str) -> bool:
     return tag[:1] in set(BEGINS + INSIDE) and (len(tag) == 1 or len(tag) > 2 and tag[1] == "-")
 
 
-def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
-    """The scheme of tagged sentences.
+def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
+    """The scheme of tagged sentences: `BIO`, `IOB1`, `IO` or `BIOES`.
 
     `IO` has no tag that begins an entity; in `IOB1` one begins with `B-` only right behind another of its kind. Kinds
     without prefixes, with O among them, are `IO` too.
@@ -67,7 +65,7 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
     return "IOB1" if orphans and adjacent and not apart else "BIO"
 
 
-def to_bio(sentence: Sequence[str], scheme: Scheme = "BIO") -> list[str]:
+def to_bio(sentence: Sequence[str], scheme: str = "BIO") -> list[str]:
     """The tags of a sentence in BIO. What is inside of an entity that nothing began begins one itself.
 
     >>> to_bio(["I-x", "I-x", "B-x", "O", "I-x"]), to_bio(["S-x", "B-x", "E-x"])

@@ -1,15 +1,54 @@
-"""Where entities are told wrongly: each as a mistake, marked in its text."""
+"""How entities are told: by kind, by sort of error, and where wrongly, each as a mistake marked in its text."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from adakron_jax.entities.scores import paired, same
-from adakron_jax.entities.spans import Spans
-from adakron_jax.evaluation.assessment import Mark, Mistake, mistakes
+from adakron_jax.data.sentences import Sentences
+from adakron_jax.entities.ragged import Ragged
+from adakron_jax.entities.scores import WANTED, by_kind, compare, errors, paired, same
+from adakron_jax.entities.spans import Spans, spans
+from adakron_jax.evaluation.assessment import LabelScores, Mark, Mistake, Texts, calibration, mistakes
 
 Sentence = Callable[[int], tuple[str, list[list[int]]]]  # by its number: its text, and the bounds of its words
+
+
+def examined(
+    targets: Ragged,
+    predictions: Ragged,
+    logits: Ragged,
+    scores: Float[np.ndarray, " words"],
+    kinds: Sequence[str],
+    texts: Callable[[int], Texts],
+) -> dict[str, Any]:
+    """Fields of an assessment: everything but the metrics and their intervals.
+
+    Args:
+      scores: of each word, the probability of its label.
+      texts: from a sentence's number to its words, for `logits` that do not have them.
+    """
+    codes, offsets = (targets.values, predictions.values), targets.offsets
+    told = errors(*codes, offsets, len(kinds))
+    counts = compare(*codes, offsets, len(kinds)).counts
+    wanted, given = (spans(of, offsets) for of in codes)
+
+    def sentence(row: int) -> tuple[str, list[list[int]]]:
+        words, row = (logits.sentences, row) if logits.sentences else (Sentences.of_words([list(texts(row))]), 0)
+        return words.texts[row], words.bounds_of(row)
+
+    support = counts.sum(0)[:, WANTED].tolist()
+    rows = zip(kinds, by_kind(counts).tolist(), support, strict=True)
+    error, bins = calibration(means(scores, given), same(given, wanted))
+    return {
+        "labels": tuple(LabelScores(kind, p, r, f1, count) for kind, (p, r, f1), count in rows),
+        "confusion": told.confusion,
+        "errors": told.counts(),
+        "calibration_error": error,
+        "bins": bins,
+        "mistakes": entity_mistakes(wanted, given, scores, offsets, kinds, sentence),
+    }
 
 
 def entity_mistakes(

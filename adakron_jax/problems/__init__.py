@@ -55,9 +55,9 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
 def infer(table: Table, columns: Sequence[str], name: str = "auto", **tags: str) -> Problem:
     """What a table's label columns ask for.
 
-    Lists of a tag for each word, or of spans of the text, are of tokens; several columns, or other lists in one, are
-    multilabel; numbers of which one has a fraction a regression (in a unit that
-    is not known yet); all else a classification. Labels keep their spelling and are sorted, whole numbers by value,
+    Lists beside lists of words, or of spans of the text, are of tokens; several columns, or other lists in one, are
+    multilabel; numbers of which one has a fraction a regression (in a unit that is not known yet); all else a
+    classification. Labels keep their spelling and are sorted, whole numbers by value,
     unless the table says their order; those of several columns are the columns' names.
 
     Args:

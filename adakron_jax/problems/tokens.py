@@ -17,18 +17,11 @@ from adakron_jax.entities import scores as scoring
 from adakron_jax.entities.decode import DECODES, decode
 from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, on_all_pieces, word_offsets
 from adakron_jax.entities.ragged import Ragged
-from adakron_jax.entities.spans import Entity, entities, spans
+from adakron_jax.entities.spans import Entity, entities
 from adakron_jax.entities.tagged import Tagged
 from adakron_jax.entities.tags import OUTSIDE, TagSet, is_tag, labels_of, mended, parted, scheme_of, to_bio
-from adakron_jax.evaluation.assessment import (
-    CONFIDENCE,
-    RESAMPLES,
-    Assessment,
-    LabelScores,
-    Texts,
-    calibration,
-)
-from adakron_jax.evaluation.entities import entity_mistakes, means
+from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Texts
+from adakron_jax.evaluation.entities import examined
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import SHOWN, Named
 from adakron_jax.problems.problem import Problem
@@ -82,17 +75,14 @@ class Tokens(Named):
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Lists as long as those of words beside them, or of spans."""
+        """Lists beside lists of words, or lists of spans."""
         if len(columns) > 1:
             return False
         cells = table[columns[0]]
         if any(isinstance(cell, list) and any(isinstance(item, dict) for item in cell) for cell in cells):
             return True
-        words = next((table[name] for name in table.columns if name not in columns), [])
-        if not words:
-            return False
-        pairs = zip(cells, words, strict=True)
-        return all(isinstance(x, list) and isinstance(y, list) and len(x) == len(y) for x, y in pairs)
+        words = next((table[name] for name in table.columns if name not in columns), [None])
+        return all(isinstance(cell, list) for cell in (*cells, *words))
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str], scheme: str = "auto", pieces: str = "first") -> "Tokens":
@@ -275,33 +265,16 @@ class Tokens(Named):
     def examine(
         self, targets: Ragged, predictions: Ragged, logits: Ragged, texts: Callable[[int], Texts]
     ) -> dict[str, Any]:
-        compared, sure = self._compared(targets, predictions), self._decoded(logits)[1]
-
-        def sentence(row: int) -> tuple[str, list[list[int]]]:
-            words = logits.sentences or Sentences.of_words([list(texts(row))])
-            row = 0 if logits.sentences is None else row
-            return words.texts[row], words.bounds_of(row)
-
-        told = scoring.errors(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))
-        support = compared.counts.sum(0)[:, scoring.WANTED]
-        rows = zip(self.tags.kinds, scoring.by_kind(compared.counts).tolist(), support.tolist(), strict=True)
-        wanted, given = (spans(codes.values, codes.offsets) for codes in (targets, predictions))
-        right = scoring.same(given, wanted)
-        return {
-            "labels": tuple(LabelScores(kind, p, r, f1, count) for kind, (p, r, f1), count in rows),
-            "confusion": told.confusion,
-            "errors": told.counts(),
-            **dict(zip(("calibration_error", "bins"), calibration(means(sure, given), right), strict=True)),
-            "mistakes": entity_mistakes(wanted, given, sure, targets.offsets, self.tags.kinds, sentence),
-        }
+        return examined(targets, predictions, logits, self._decoded(logits)[1], self.tags.kinds, texts)
 
     def summary(self) -> str:
-        return f"{len(self.tags.kinds)} kinds of entity"
+        kinds = len(self.tags.kinds)
+        return f"{kinds} kind{'s' * (kinds != 1)} of entity"
 
     def described(self) -> str:
         kinds = self.tags.kinds
         names = ", ".join(map(printable, kinds[:SHOWN])) + (", ..." if len(kinds) > SHOWN else "")
-        return f"{self.name} of {len(kinds)} kinds of entity: {names}"
+        return f"{self.name} of {self.summary()}: {names}"
 
     def plot(self, assessment: Assessment, salt: str) -> tuple[str, str]:
         return "Calibration", reliability(assessment, salt, "probability of an entity", "share that is right")

@@ -101,6 +101,7 @@ def test_what_is_no_sentence_is_refused_with_its_row(columns: dict[str, list[Any
         ([{"start": 0, "end": 7, "label": "x"}], "has a span from 0 to 7; accepted: within the 6 characters"),
         ([{"start": -1, "end": 2, "label": "x"}], "has a span from -1 to 2; accepted"),
         ([{"start": 2, "end": 2, "label": "x"}], "has a span from 2 to 2; accepted"),
+        ([{"start": 4, "end": 5, "label": "x"}], "has a span from 4 to 5, in which there is no word; accepted: words"),
         ([{"start": True, "end": 2, "label": "x"}], "has a span from True to 2; accepted"),
         ([{"start": 0, "end": 2.0, "label": "x"}], "has a span from 0 to 2.0; accepted"),
         ([{"start": 0, "end": 2, "label": ""}], "has the label ''; accepted: a text"),

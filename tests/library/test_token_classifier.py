@@ -31,7 +31,7 @@ STRANGE = [
     "",
     " \n ",
     "[SEP] [MASK] [UNK]",
-    "a" * 3000,
+    "a" * 100_000,
 ]
 TEXTS = [f"{'a fine and long film ' * (i % 12)}no {i}" for i in range(24)] + STRANGE
 

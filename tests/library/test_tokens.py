@@ -52,6 +52,11 @@ def test_the_scheme_and_what_was_mended_are_said():
     [
         ([["a", "b"]], [["Q-x", "O"]], "^a.jsonl: tags has the tag 'Q-x'; accepted: O, or"),
         ([["a", "b"]], [["O", "O"]], "^a.jsonl: tags has no entity; accepted: at least one$"),
+        (
+            [["a", "b"], ["c"]],
+            [["O", "B-x"], []],
+            "^a.jsonl, row 2: tags has 0 tags for 1 words; accepted: one a word$",
+        ),
     ],
 )
 def test_tags_that_say_nothing_are_refused(words: list, tags: list, message: str):

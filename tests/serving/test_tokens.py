@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import InferenceClient, constants
 
 from adakron_jax import adapter
+from adakron_jax.entities.spans import replaced
 from adakron_jax.methods import LoRA
 from adakron_jax.token_classifier import TokenClassifier
 from tests.bank.test_bank import TAGS, write_adapter
@@ -47,6 +48,10 @@ def test_the_hub_s_own_client_is_given_entities(served: Served, monkeypatch: pyt
     client, right = InferenceClient(f"{served.url}/adapters/tags"), expected(served, TEXT)
     for said in (client.token_classification(TEXT), client.token_classification(TEXT, aggregation_strategy="simple")):
         assert [{name: one[name] for name in right[0]} for one in said] == right
+    text = TEXT
+    for entity in reversed(client.token_classification(TEXT)):  # as docs/tokens.md redacts
+        text = f"{text[: entity.start]}[{entity.entity_group}]{text[entity.end :]}"
+    assert text == replaced(TEXT, TokenClassifier.load(served.folder / "tags").predict(TEXT))
     left_out = right[0]["entity_group"]
     said = client.token_classification(TEXT, ignore_labels=[left_out])
     assert [one.word for one in said] == [one["word"] for one in right if one["entity_group"] != left_out]
@@ -56,6 +61,10 @@ def test_entities_of_one_text_or_of_several(served: Served) -> None:
     long = f"{TEXT} " * 10
     assert served.ask("tags", TEXT).json() == expected(served, TEXT)
     assert served.ask("tags", [TEXT, "", long]).json() == [expected(served, TEXT), [], expected(served, long)]
+    assert served.ask("tags", ["a" * 10_000, " \n", "\u200b"]).status_code == 200
+    assert (
+        served.ask("tags", "a" * 100_000).json()["error"].startswith("text 0 has 100000 characters; accepted: at most")
+    )
     at = "/adapters/tags"
     assert served.client.post(at, json={"inputs": TEXT}).json() == expected(served, TEXT)
     assert served.client.post(at, json={"inputs": [TEXT]}).json() == [expected(served, TEXT)]
