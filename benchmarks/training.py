@@ -28,6 +28,7 @@ from benchmarks import shapes
 from benchmarks.harness import PEERS, Process, in_turn, installed, machine, ratio, say, table, with_range, write_json
 from train.data.glue import TASKS
 
+TOKENS = "tokens"  # the task whose head reads every token
 PARTS = {"real": "steps over every task's batches", "dense": "steps without padding", "start": "to the first step"}
 
 
@@ -72,7 +73,7 @@ class Bench:
     def __init__(self, given: argparse.Namespace, scratch: Path):
         self.given, self.scratch = given, scratch
         self.folder = shapes.locate(given.model, scratch)
-        self.examples: dict[str, Path] = {}
+        self.examples: dict[str, tuple[Path, int]] = {}
 
     def start(self, name: str, task: str, precision: str, cache: Path | None = None) -> Process:
         """Starts a system, and waits for its first step; `cache` is where compiled steps and tokens are kept."""
@@ -82,12 +83,14 @@ class Bench:
         environment = {"JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"), "XDG_CACHE_HOME": str(cache)}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if not system.needs:
-            data = str(Path(given.data).resolve()) if Path(given.data).is_dir() else given.data
+            data = given.conll if task == TOKENS else given.data
+            data = str(Path(data).resolve()) if Path(data).exists() else data
             flags |= {"task": task, "data": data, "batch-size": given.batch_size, "max-length": length, "seed": 0}
             return Process("benchmarks.ours", flags | {"out": tempfile.mkdtemp(dir=self.scratch)}, **environment)
         if task not in self.examples:
             self.examples[task] = write_examples(self.scratch / f"{task}.npz", given, task, self.folder)
-        flags |= {"tokens": self.examples[task], "labels": TASKS[task].problem.outputs}
+        file, outputs = self.examples[task]
+        flags |= {"tokens": file, "labels": outputs} | ({"of-tokens": True} if task == TOKENS else {})
         flags |= {"threads": len(os.sched_getaffinity(0))} | ({"length": length} if system.padded else {})
         return Process("benchmarks.peers.train", flags, given.peers.absolute(), **environment)
 
@@ -106,8 +109,8 @@ class Bench:
             return in_turn(runs, given.rounds, lambda run: run())
 
 
-def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> Path:
-    """Writes the token arrays of a training set, and the batches in the order of our seed 0."""
+def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> tuple[Path, int]:
+    """Writes the token arrays of a training set, and the batches in the order of our seed 0; also gives the outputs."""
     from adakron_jax.architectures.config import EncoderConfig
     from adakron_jax.data.plan import plan
     from adakron_jax.tokenizer import Tokenizer
@@ -115,13 +118,29 @@ def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Pat
 
     encoder, size = EncoderConfig.from_folder(folder), given.batch_size
     cut = Tokenizer(folder, encoder.vocab_size)
-    examples = tokens.load(given.data, TASKS[task], "train", cut, padded_length(task))
+    if task == TOKENS:
+        examples, outputs = tagged(given.conll, cut, padded_length(task))
+    else:
+        examples = tokens.load(given.data, TASKS[task], "train", cut, padded_length(task))
+        outputs = TASKS[task].problem.outputs
     bins = plan(examples.lengths, size, seed=0).bins
     epochs = -(-(1 + given.rounds * given.steps) // -(-len(examples) // size))
     order = np.concatenate([bins(examples.lengths, epoch)[0] for epoch in range(epochs)])
     arrays = {name: getattr(examples, name) for name in ("tokens", "token_types", "offsets", "labels")}
     np.savez(path, order=order, pad_id=encoder.pad_id, **arrays)
-    return path
+    return path, outputs
+
+
+def tagged(file: Path, tokenizer: Any, max_length: int) -> tuple[Any, int]:
+    """The examples of a file of tagged words, labels on the first pieces of words, and how many labels there are."""
+    from adakron_jax import problems
+    from adakron_jax.data import table
+
+    rows = table.read(file)
+    problem = problems.infer(rows, ("label",), "tokens")
+    examples = problem.encode(tokenizer, problem.read(rows, ("text",)), max_length)
+    examples = problem.labelled(examples, problem.targets(rows, ("label",)))
+    return dataclasses.replace(examples, labels=problem.standardize(examples.labels)), problem.outputs
 
 
 def rates(answers: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -207,7 +226,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
     parser.add_argument("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     tasks = ["rte", "mrpc", "stsb", "sst2"]
-    parser.add_argument("--task", nargs="+", choices=TASKS, default=tasks, help=f"(default: {' '.join(tasks)})")
+    names = f"of --conll, or GLUE's (default: {' '.join(tasks)})"
+    parser.add_argument("--task", nargs="+", choices=(*TASKS, TOKENS), default=tasks, help=names)
+    parser.add_argument("--conll", type=Path, help=f"a file of tagged words, for --task {TOKENS}")
     names = f"(default: {' '.join(DEFAULT)})"
     parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(DEFAULT), help=names)
     what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())

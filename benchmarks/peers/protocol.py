@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
 
+UNLABELLED = -100  # the label of a token that has none, for PyTorch's loss
+
 
 class Measured(NamedTuple):
     """A batch ready for the step, and its size.
@@ -133,7 +135,8 @@ def padded_batches(
       grouped: batches of examples of similar length, padded to a multiple of 8.
 
     Yields:
-      The inputs by the names that Hugging Face's models take [examples, length], the labels, and the sizes.
+      The inputs by the names that Hugging Face's models take [examples, length], the labels, of examples or of tokens
+      as the file has them, and the sizes.
     """
     with np.load(file) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -153,7 +156,9 @@ def padded_batches(
                 "attention_mask": mask.astype(arrays["tokens"].dtype),
                 "token_type_ids": np.where(mask, arrays["token_types"][source], 0),
             }
-            yield inputs, arrays["labels"][ids], Measured(None, len(ids), int(lengths.sum()), len(ids) * seq)
+            of_tokens = len(arrays["labels"]) == len(arrays["tokens"])
+            labels = np.where(mask, arrays["labels"][source], UNLABELLED) if of_tokens else arrays["labels"][ids]
+            yield inputs, labels, Measured(None, len(ids), int(lengths.sum()), len(ids) * seq)
 
 
 def by_length(order: np.ndarray, lengths: np.ndarray, group: int = 50) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, padded_batches, serve_trainer
 
@@ -59,7 +59,8 @@ def with_adapters(model: Any) -> Any:
 def with_lora(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    lora = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"])
+    kind = "TOKEN_CLS" if type(model).__name__.endswith("ForTokenClassification") else "SEQ_CLS"
+    lora = LoraConfig(task_type=kind, r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"])
     return get_peft_model(model, lora)
 
 
@@ -75,7 +76,8 @@ class Torch:
         torch.set_num_threads(args.threads)
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=args.labels)
+        auto = AutoModelForTokenClassification if args.of_tokens else AutoModelForSequenceClassification
+        model = auto.from_pretrained(args.model, num_labels=args.labels)
         self.model = METHODS[args.method](model).to(self.device).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.narrow = args.precision == "bf16"
@@ -100,7 +102,8 @@ class Torch:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
     def dense(self, rows: int, seq: int) -> dict[str, torch.Tensor]:
-        inputs = self.tensors(dense_inputs(rows, seq), torch.zeros(rows).numpy())
+        shape = (rows, seq) if self.args.of_tokens else (rows,)
+        inputs = self.tensors(dense_inputs(rows, seq), torch.zeros(shape).numpy())
         return inputs if self.args.labels == 1 else inputs | {"labels": inputs["labels"].long()}
 
     def step(self, inputs: dict[str, torch.Tensor]) -> None:
@@ -127,6 +130,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--length", type=int, help="that everything is padded to; by default the batch's longest")
     parser.add_argument("--grouped", action="store_true", help="batches of examples of similar length")
     parser.add_argument("--labels", type=int, default=2, help="1 for a regression")
+    parser.add_argument("--of-tokens", action="store_true", help="the head reads every token")
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: by autocast")

@@ -1,5 +1,6 @@
 """The measures of speed: their arithmetic, what a process is asked and answers, and small forms of each."""
 
+import argparse
 import dataclasses
 import io
 import json
@@ -110,6 +111,19 @@ def test_padded_batches_hold_the_examples_in_order(tmp_path: Path) -> None:
     grouped = protocol.padded_batches(tmp_path / "a.npz", None, grouped=True)
     by_length = sorted((next(grouped)[2] for _ in range(2)), key=lambda sizes: sizes.examples)
     assert by_length == [Measured(None, 1, 1, 8), Measured(None, 2, 5, 16)]
+    of_tokens = arrays | {"labels": np.array([-100, 1, -100, 3, -100, 0])}
+    np.savez(tmp_path / "b.npz", order=np.array([[2, 0], [1, -1]]), pad_id=9, **of_tokens)
+    _, labels, _ = next(protocol.padded_batches(tmp_path / "b.npz", None))
+    np.testing.assert_array_equal(labels, [[-100, 0, -100], [-100, 1, -100]])
+
+
+def test_a_file_of_tagged_words_is_read_as_it_trains(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("an\tB-x\no\tI-x\n\nun\tO\n\n" * 3)
+    given = argparse.Namespace(conll=tmp_path / "a.conll", batch_size=2, rounds=1, steps=1)
+    file, outputs = training.write_examples(tmp_path / "a.npz", given, training.TOKENS, tiny)
+    with np.load(file) as arrays:
+        assert (outputs, len(arrays["labels"])) == (3, len(arrays["tokens"]))
+        assert arrays["labels"][:7].tolist() == [-100, 1, -100, 2, -100, -100, 0]
 
 
 def test_batches_by_length_hold_every_example_once() -> None:
