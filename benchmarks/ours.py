@@ -47,8 +47,9 @@ class Ours:
     def batches(self) -> Iterator[Measured]:
         for epoch in count():
             for batch in self.plan.batches(self.data.train, epoch):
-                examples, tokens = (int((array > 0).sum()) for array in (batch.weights, batch.inputs.segments))
-                yield Measured(batch, examples, tokens, batch.inputs.tokens.size)
+                segments = batch.inputs.segments  # numbered from 1 in each row
+                examples, tokens = int(segments.max(axis=-1).sum()), int((segments > 0).sum())
+                yield Measured(batch, examples, tokens, segments.size)
 
     def dense(self, rows: int, seq: int) -> Any:
         return dense_batch(rows, seq, self.data.train.labels.dtype)
