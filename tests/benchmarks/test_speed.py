@@ -112,7 +112,7 @@ def test_padded_batches_hold_the_examples_in_order(tmp_path: Path) -> None:
     by_length = sorted((next(grouped)[2] for _ in range(2)), key=lambda sizes: sizes.examples)
     assert by_length == [Measured(None, 1, 1, 8), Measured(None, 2, 5, 16)]
     of_tokens = arrays | {"labels": np.array([-100, 1, -100, 3, -100, 0])}
-    np.savez(tmp_path / "b.npz", order=np.array([[2, 0], [1, -1]]), pad_id=9, **of_tokens)
+    np.savez(tmp_path / "b.npz", allow_pickle=False, order=np.array([[2, 0], [1, -1]]), pad_id=9, **of_tokens)
     _, labels, _ = next(protocol.padded_batches(tmp_path / "b.npz", None))
     np.testing.assert_array_equal(labels, [[-100, 0, -100], [-100, 1, -100]])
 
