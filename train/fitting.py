@@ -10,7 +10,7 @@ from adakron_jax.classifier import TextClassifier
 from adakron_jax.data.frames import frame_of, is_frame, of_frame, of_records
 from adakron_jax.data.labels import plain
 from adakron_jax.data.table import Table
-from adakron_jax.io.messages import near
+from adakron_jax.io.messages import near, printable
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
 from adakron_jax.token_classifier import TokenClassifier, load
@@ -97,7 +97,8 @@ def _take_rows(values: dict[str, Any]) -> dict[str, Table]:
         elif isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given):
             table = of_records(given, columns, name)
         elif name == "data" and not isinstance(given, str | os.PathLike):
-            raise ValueError(f"data is {given!r:.60}; accepted: a path, a frame, or a list of dicts")
+            said = printable(f"{given!r:.60}")
+            raise ValueError(f"data is {said}; accepted: a path, a frame (collect a lazy one), or a list of dicts")
         else:
             if isinstance(given, float):  # a share
                 values[name] = str(given)

@@ -11,8 +11,9 @@ from adakron_jax.data.table import Table
 
 
 def is_frame(values: Any) -> bool:
-    """Whether something is a frame: it names its columns, and gives them by name."""
-    return hasattr(values, "__getitem__") and _names(values) is not None and not isinstance(values, Mapping)
+    """Whether something is a frame: it names its columns, gives them by name, and has a length, as no lazy one has."""
+    subscripted = all(hasattr(values, name) for name in ("__getitem__", "__len__")) and not isinstance(values, Mapping)
+    return subscripted and _names(values) is not None
 
 
 def of_frame(frame: Any, columns: Sequence[str], origin: str = "the frame") -> Table:

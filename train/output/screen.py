@@ -68,7 +68,7 @@ def show_evaluation(
 
 def advice(loss: float, constant: float) -> str:
     """What may help a run that predicts the same for all, by its last training loss and the least of such a run."""
-    said = f"its training loss ended at {loss:.3g}; one prediction for all examples has {constant:.3g}"
+    said = f"the training loss ended at {loss:.3g}; the best constant prediction has {constant:.3g}"
     if loss > 1.1 * constant:
         return f"{said}: a lower learning rate may help"
     if loss < 0.9 * constant:
