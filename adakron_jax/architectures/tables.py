@@ -213,7 +213,8 @@ def _deberta_as_published(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """`pos_att_type` as the published string, and only what differs from what other keys say."""
     values = dict(values)
     kinds = values.get("pos_att_type") or []
-    values["pos_att_type"] = "|".join(sorted(kinds.split("|") if isinstance(kinds, str) else kinds, reverse=True))
+    kinds = kinds.split("|") if isinstance(kinds, str) else kinds
+    values["pos_att_type"] = "|".join(sorted(map(str, kinds), reverse=True)) if isinstance(kinds, list) else kinds
     width, heads = values.get("hidden_size"), values.get("num_attention_heads")
     if isinstance(width, int) and isinstance(heads, int) and heads:
         for key, implied in (

@@ -90,6 +90,7 @@ def test_a_configuration_is_read_as_todays_transformers_writes_it(folder: str):
         ("modernbert-cls", {"global_rope_theta": 1.0}, "global_theta is 1.0; accepted: above 1"),
         ("modernbert-cls", {"hidden_size": 20}, "hidden_size 20 gives heads of 5; accepted: even numbers"),
         ("deberta-v3", {"pos_att_type": "c2p"}, r"pos_att_type is 'c2p'; accepted: p2c\|c2p"),
+        ("deberta-v3", {"pos_att_type": 7}, r"pos_att_type is 7; accepted: p2c\|c2p"),
         ("deberta-v3", {"pos_att_type": None}, r"pos_att_type is ''; accepted: p2c\|c2p"),
         ("deberta-v3", {"relative_attention": None}, "relative_attention is None; accepted: True"),
         ("deberta-v3", {"share_att_key": False}, "share_att_key is False; accepted: True"),
