@@ -4,13 +4,13 @@ import argparse
 import dataclasses
 import inspect
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from adakron_jax.io.fields import from_words, hints_of
 from adakron_jax.io.messages import near
 from adakron_jax.methods import AdaKron
-from adakron_jax.methods.registry import METHODS, fields_of, find_method, known_names
+from adakron_jax.methods.registry import METHODS, check_names, fields_of, find_method, known_names
 from adakron_jax.splice import Method
 from adakron_jax.xla.precision import AUTO, MEANING, PRECISIONS
 
@@ -163,26 +163,6 @@ def take_words(given: dict[str, Any]) -> dict[str, Sequence[str]]:
 def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Method], dict[str, Any]]:
     """A method's class, and its fields from their words as `take_method` has them."""
     method = find_method(name)
-    hints = typing.get_type_hints(method)
-    accepted = [field.name for field in fields_of(method)]
-    typed = {}
-    for field, words in fields.items():
-        if field not in accepted:
-            raise ValueError(f"method {method.name} has no field {field:.60}; accepted: {', '.join(accepted)}")
-        hint = hints[field]
-        many = typing.get_origin(hint) is tuple
-        kind = typing.get_args(hint)[0] if many else hint
-        if not many and len(words) > 1:
-            raise ValueError(f"method.{field} is {' '.join(words)!r}; accepted: one value")
-        try:
-            values = [_value(kind, word) for word in words]
-        except ValueError:
-            raise ValueError(f"method.{field} is {' '.join(words)!r}; accepted: {kind.__name__}") from None
-        typed[field] = tuple(values) if many else values[0]
-    return method, typed
-
-
-def _value(kind: Any, word: str) -> Any:
-    if kind is bool:
-        return bool(("false", "true").index(word.lower()))
-    return kind(word) if kind in (int, float) else word
+    check_names(method, fields)
+    hints = hints_of(method)
+    return method, {field: from_words(f"method.{field}", words, hints[field]) for field, words in fields.items()}

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adakron_jax.architectures.tables import ARCHITECTURES, Architecture
+from adakron_jax.io.fields import hold_to_types
 from adakron_jax.io.files import read_object
 
 
@@ -56,7 +57,7 @@ class EncoderConfig:
     initializer_range: float
     embedding_size: int | None = None
     embedding_dropout: float = 0.0
-    pooling: str = "cls"
+    pooling: Literal["cls", "mean"] = "cls"
     global_every: int = 1
     window: int = 0
     global_theta: float = 0.0
@@ -68,9 +69,10 @@ class EncoderConfig:
     def __post_init__(self):
         if self.model_type not in ARCHITECTURES:
             raise ValueError(f"model_type is {self.model_type!r}; accepted: {', '.join(ARCHITECTURES)}")
-        for field in dataclasses.fields(self):
-            if field.name in self.architecture.keys or field.name in self.architecture.fixed:
-                _check(field.name, getattr(self, field.name))
+        hold_to_types(self)
+        for name in (*self.architecture.keys, *self.architecture.fixed):
+            if isinstance(value := getattr(self, name), int | float):
+                _check_range(name, value)
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.architecture.positions == "rotary" and self.head_dim % 2:
@@ -164,19 +166,10 @@ _LEAST = {
     "max_relative_positions": -1,
 }
 _MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims: names and shapes are listed layer by layer
-_POOLINGS = ("cls", "mean")
 
 
-def _check(field: str, value: Any) -> None:
-    """Refuses a value of another type than the field's, or out of its range."""
-    if field == "pooling":
-        if value not in _POOLINGS:
-            raise ValueError(f"pooling is {value!r}; accepted: {', '.join(_POOLINGS)}")
-        return
-    kind, name = (int, "a whole number") if field in _LEAST else (int | float, "a number")
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise ValueError(f"{field} is {value!r}; accepted: {name}")
-    if field in _LEAST and value < _LEAST[field]:
+def _check_range(field: str, value: int | float) -> None:
+    if value < _LEAST.get(field, value):
         raise ValueError(f"{field} is {value}; accepted: at least {_LEAST[field]}")
     if not abs(value) <= (most := _MOST_LAYERS if field == "num_layers" else _MOST):
         raise ValueError(f"{field} is {value}; accepted: at most {most}")

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -61,6 +61,24 @@ def _converted(value: Any, hint: Any) -> Any:
     elif hint is float and isinstance(value, int):
         return float(value)
     raise TypeError
+
+
+def from_words(name: str, words: Sequence[str], hint: Any) -> Any:
+    """A value as a hint has it, from a command line: of a tuple any number of words, of all else one.
+
+    Raises:
+      ValueError: there are several words, or one spells no such value.
+    """
+    many = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if many else hint
+    if not many and len(words) > 1:
+        raise ValueError(f"{name} is {' '.join(words)!r}; accepted: one value")
+    read = {int: int, float: float, bool: lambda word: bool(("false", "true").index(word.lower()))}.get(kind, str)
+    try:
+        values = tuple(map(read, words))
+    except ValueError:
+        raise ValueError(f"{name} is {' '.join(words)!r}; accepted: {in_words(kind)}") from None
+    return values if many else values[0]
 
 
 def in_words(hint: Any) -> str:

@@ -1,7 +1,7 @@
 """Methods by name: for the command line, saved adapters and tests."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,10 +81,15 @@ def from_table(table: Mapping[str, Any], where: Path | None = None) -> Method:
     return _made(find_method(name, path, where), fields)
 
 
-def _made(method: type[Method], fields: Mapping[str, Any]) -> Method:
+def check_names(method: type[Method], names: Iterable[str]) -> None:
+    """ValueError if one of the names is no field of the method."""
     accepted = [field.name for field in fields_of(method)]
-    if unknown := sorted(fields.keys() - set(accepted)):
-        raise ValueError(f"method {method.name} has no field {unknown[0]}; accepted: {', '.join(accepted)}")
+    if unknown := sorted(set(names) - set(accepted)):
+        raise ValueError(f"method {method.name} has no field {unknown[0]:.60}; accepted: {', '.join(accepted)}")
+
+
+def _made(method: type[Method], fields: Mapping[str, Any]) -> Method:
+    check_names(method, fields)
     return method(**typed_fields(method, fields, "method."))
 
 
