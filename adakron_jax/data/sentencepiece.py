@@ -57,9 +57,14 @@ def read(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
 
 def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
     model = _parsed(path.read_bytes())
-    trainer, normalizer = (_parsed(model[number][0]) if model[number] else model for number in (2, 3))
+    trainer, normalizer = (_parsed(b"".join(model[number])) for number in (2, 3))
     if (kind := trainer.get(3, [_UNIGRAM])[0]) != _UNIGRAM:
         raise ValueError(f"{FILE}: its model type is {kind}; accepted: {_UNIGRAM}, unigram")
+    rules = [rule for rule in normalizer.get(2, []) if rule]
+    if any(
+        int.from_bytes(rule[:4], "little") > len(rule) - 4 for rule in rules
+    ):  # what the library would make room for
+        raise ValueError(f"{FILE} is damaged")
     pieces = [_parsed(piece) for piece in model[1]]
     texts = [piece[1][0].decode() for piece in pieces]
     scores = [struct.unpack("<f", piece[2][0])[0] if 2 in piece else 0.0 for piece in pieces]
@@ -77,7 +82,7 @@ def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
         [
             *([normalizers.Lowercase()] if said.get("do_lower_case") else []),
             normalizers.Strip(),
-            *map(normalizers.Precompiled, filter(None, normalizer.get(2, []))),
+            *map(normalizers.Precompiled, rules),
             normalizers.Replace(Regex(" {2,}"), " "),
         ]
     )

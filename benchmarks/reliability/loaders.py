@@ -13,6 +13,7 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,16 +60,30 @@ MODERNBERT = TINY | {
     "global_rope_theta": 160_000.0,
     "local_rope_theta": 10_000.0,
 }
+DEBERTA = TINY | {
+    "model_type": "deberta-v2",
+    "vocab_size": 7,
+    "type_vocab_size": 0,
+    "position_buckets": 16,
+    "relative_attention": True,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+}
 TAGGED = "-DOCSTART- -X- O\n\nAnna NNP B-person\nMaria NNP I-person\nlives VBZ O\n\n# a remark\nUlm NNP B-place\n" * 3
 
 
 def write_good(folder: Path) -> None:
-    """A model's folder in `model`, the same in other forms in `sharded` and `flax`, ModernBERT's in `modernbert`, an
-    adapter's in `adapter`, adapters of other programs in `peft` and `adapterhub`, a Hugging Face classifier in
-    `classifier` and in parts in `classifier-shards`, and a table in every format in `tables`.
+    """Models, in `model`, `sharded`, `flax`, `modernbert` and `deberta`; adapters, in `adapter`, `peft`, `adapterhub`;
+    Hugging Face classifiers, in `classifier` and `classifier-shards`; a table in every format, in `tables`.
     """
     write_tiny(folder / "model")
     write_encoder(EncoderConfig.from_hugging_face(MODERNBERT), folder / "modernbert")
+    write_encoder(EncoderConfig.from_hugging_face(DEBERTA), folder / "deberta")
+    (folder / "deberta/spm.model").write_bytes(
+        as_sentencepiece(("[PAD]", "[CLS]", "[SEP]", "[UNK]", "\u2581two", "word", "s"))
+    )
     write_sharded(folder / "model", folder / "sharded")
     tensors = read_tensors(folder / "model/model.safetensors")
     shutil.copytree(folder / "model", folder / "flax")
@@ -144,6 +159,16 @@ def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return tree
 
 
+def as_sentencepiece(pieces: Sequence[str]) -> bytes:
+    """A unigram model as SentencePiece writes it: each piece with a score, the fourth for what is unknown."""
+
+    def field(number: int, contents: bytes) -> bytes:
+        return bytes((8 * number + 2, len(contents))) + contents
+
+    scored = (field(1, piece.encode()) + b"\x15" + struct.pack("<f", -code) for code, piece in enumerate(pieces))
+    return b"".join(field(1, piece) for piece in scored) + field(2, b"\x18\x01\xc0\x02\x03")
+
+
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json": ("model/config.json", read_model),
     "weights": ("model/model.safetensors", read_model),
@@ -153,12 +178,14 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "index": ("sharded/model.safetensors.index.json", read_model),
     "a shard": ("sharded/model-0.safetensors", read_model),
     "ModernBERT's config.json": ("modernbert/config.json", read_model),
+    "DeBERTa's config.json": ("deberta/config.json", read_model),
+    "DeBERTa's pieces": ("deberta/spm.model", read_tokenizer),
     "msgpack": ("flax/flax_model.msgpack", read_model),
     "adapter.json": ("adapter/adapter.json", adapter.load),
     "adapter's tensors": ("adapter/adapter.safetensors", adapter.load),
     **{
-        f"{program}'s {file}": (f"{program}/{file}", read_foreign)
-        for program, files in {
+        f"{tool}'s {file}": (f"{tool}/{file}", read_foreign)
+        for tool, files in {
             "peft": ("adapter_config.json", "adapter_model.safetensors"),
             "adapterhub": ("adapter_config.json", "head_config.json", "adapter.safetensors"),
             "classifier": ("config.json", "model.safetensors"),

@@ -70,6 +70,14 @@ def test_a_damaged_file_of_pieces_is_named(size: int, tmp_path: Path):
         _ = Tokenizer(tmp_path, 200).fast
 
 
+def test_rules_that_claim_more_than_the_file_of_pieces_has_are_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
+    normalizer = b"\x1a\x06\x12\x04\xff\xff\xff\xff"  # 4 GB of rules, for which the library would make room
+    (tmp_path / "spm.model").write_bytes((SPM / "spm.model").read_bytes() + normalizer)
+    with pytest.raises(ValueError, match=r"no usable tokenizer \(spm.model is damaged\)"):
+        _ = Tokenizer(tmp_path, 200).fast
+
+
 def test_pieces_alone_are_refused_with_what_is_accepted(tmp_path: Path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
     with pytest.raises(ValueError, match="accepted: tokenizer.json, vocab.txt, vocab.json, spm.model$"):
