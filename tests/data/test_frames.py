@@ -1,5 +1,6 @@
 """Frames of several libraries as tables."""
 
+import importlib.util
 from typing import Any
 
 import datasets
@@ -13,6 +14,8 @@ from tests.support.frames import Polars
 
 ROWS = {"text": ["a", None], "label": ["x", "y"]}
 FRAMES = [pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict, Polars]
+if importlib.util.find_spec("polars"):
+    FRAMES.append(importlib.import_module("polars").DataFrame)
 
 
 @pytest.mark.parametrize("make", FRAMES)
@@ -58,3 +61,13 @@ def test_records_are_read_by_their_keys():
 @pytest.mark.parametrize("values", [ROWS, ["a"], "a", np.zeros(3), pandas.Series(["a"]), None])
 def test_what_is_no_frame(values: Any):
     assert not is_frame(values)
+
+
+def test_real_frames_of_polars_have_lists_categories_and_nothing():
+    polars = pytest.importorskip("polars")
+    rows = {"text": ["a", None], "tags": [["x", "y"], []], "score": [float("nan"), 1.0], "kind": ["u", "v"]}
+    frame = polars.DataFrame(rows, schema_overrides={"kind": polars.Categorical})
+    table = of_frame(frame, list(rows))
+    assert table.columns == {"text": ["a", None], "tags": [["x", "y"], []], "score": [None, 1.0], "kind": ["u", "v"]}
+    assert of_frame(frame_like(frame, {"label": ["x", None]}), ["label"]).columns == {"label": ["x", None]}
+    assert not is_frame(frame.lazy())

@@ -22,7 +22,7 @@ from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 from benchmarks.shapes import write_encoder
 from tests.methods.test_fuse import random_leaves
 from tests.support.adapters import BASES, TOKENS, card_of
-from tests.support.architectures import MODERNBERT
+from tests.support.architectures import MODERNBERT, TINY
 
 HERE = Path(__file__).parent
 LABELS = ("no", "yes", "perhaps")
@@ -321,3 +321,16 @@ def test_projections_that_peft_did_not_save_are_drawn_again_bit_for_bit(
         import_adapter(folder, str(BASES["roberta"]), tmp_path / out)
         leaves.append(flatten(adapter.load(tmp_path / out)[0]))
     assert equal(*leaves)
+
+
+def test_all_linear_of_electra_is_refused_with_the_module_that_no_method_reaches(tmp_path: Path) -> None:
+    electra, folder = TINY["electra"], peft_folder(tmp_path / "peft")
+    write_encoder(electra, tmp_path / "base")
+    tensors = {
+        "classifier.out_proj.weight": (2, electra.hidden_size),
+        "electra.embeddings_project.lora_A.weight": (4, 8),
+    }
+    zeros = {f"base_model.model.{name}": np.zeros(shape, np.float32) for name, shape in tensors.items()}
+    save_file(zeros, folder / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="an adapter is on electra.embeddings_project, which no method here reaches"):
+        import_adapter(folder, str(tmp_path / "base"), tmp_path / "out")
