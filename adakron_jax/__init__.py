@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from adakron_jax.params import merge_params as merge_params
     from adakron_jax.params import param_labels as param_labels
     from adakron_jax.params import split_params as split_params
-    from adakron_jax.problems.problem import Prediction as Prediction
+    from adakron_jax.problems.prediction import Prediction as Prediction
     from adakron_jax.splice import Method as Method
     from adakron_jax.splice import Site as Site
     from adakron_jax.splice import Splice as Splice

@@ -52,19 +52,14 @@ def from_pretrained(
 
     Args:
       name: a hub id, a folder, or `pkg:NAME`, a model inside an installed package.
-      labels: how many, or their names, which travel with the model; 1 of a regression; of tokens kinds of entity, or
-        tags.
+      labels: how many, or their names, which travel with the model; 1 of a regression; of tokens kinds or tags.
       key: of the initial values of head and method.
-      problem: `classification`, `multilabel`, `regression` or `tokens`, or a problem with all that belongs to it,
-        labels or unit.
-      pooling: what the head reads, as `SequenceClassifier` has it; `auto` is what the encoder's folder says that it was
-        trained with, else the architecture's.
-      head: what the head is, likewise. Of a checkpoint without the pooler that
-        is to be read, a new one trains within the head, of which a warning tells.
+      problem: `classification`, `multilabel`, `regression` or `tokens`, or a problem with its labels and unit.
+      pooling: what the head reads; `auto`: what the encoder's folder says it was trained with, else the architecture's.
+      head: its form, as `SequenceClassifier` has it; a pooler that the checkpoint lacks trains anew in it, and warns.
       max_length: tokens at which a text is cut; by default 128, or what the encoder takes.
       texts: names of the one or two columns that hold the texts.
-      dtype: the precision it computes in: `auto` (bf16 on an accelerator, f32 on a CPU), `f32`, `bf16`, or a floating
-        type of JAX.
+      dtype: what it computes in: `auto` (bf16 on an accelerator, f32 on a CPU), `f32`, `bf16`, or a type of JAX.
 
     Raises:
       ValueError: there is no such model, or an argument is not for it.
@@ -119,13 +114,18 @@ def loss(
     Raises:
       ValueError: the model carries no card, or its method needs `again`.
     """
-    if model.card is None:
-        raise ValueError("model carries no card; accepted: one of from_pretrained, load_adapter or Card.classifier")
+    card = _carried(model)
     if again is None and getattr(model.method, "consistency", False):
         raise ValueError(f"again is None, of {model.method.name} with consistency; accepted: a function for its logits")
-    losses = model.card.problem.losses(logits, jnp.asarray(batch.labels))
+    losses = card.problem.losses(logits, jnp.asarray(batch.labels))
     losses += model.method.extra_losses(logits, again or (lambda: logits))
     return jnp.sum(batch.weights * losses) / jnp.sum(batch.weights)
+
+
+def _carried(model: SequenceClassifier) -> Card:
+    if model.card is None:
+        raise ValueError("model carries no card; accepted: one of from_pretrained, load_adapter or Card.classifier")
+    return model.card
 
 
 def check_finite(params: Mapping[str, Any]) -> None:
@@ -133,6 +133,13 @@ def check_finite(params: Mapping[str, Any]) -> None:
     if wrong := [path for path, leaf in flatten(params).items() if not np.isfinite(np.asarray(leaf)).all()]:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"{', '.join(wrong[:3])}{more}: not finite; accepted: numbers")
+
+
+def _check_frozen(frozen: Mapping[str, Any], leaves: pretrained.Leaves, base: str) -> None:
+    """ValueError names a frozen parameter that is not the base's."""
+    for path, leaf in flatten(frozen).items():
+        if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
+            raise ValueError(f"{path} is frozen, and is not what {base} has; accepted: the base's, or the method Full")
 
 
 def _columns(names: Sequence[str]) -> tuple[str, ...]:
@@ -189,9 +196,8 @@ def save_adapter(
       ValueError: the labels are not as many as the model's, a parameter is no number, or a frozen parameter is not the
         base's.
     """
-    if model.card is None:
-        raise ValueError("model carries no card; accepted: one of from_pretrained, load_adapter or Card.classifier")
-    said = model.card.problem
+    carried = _carried(model)
+    said = carried.problem
     if isinstance(problem, Problem):
         said = problem
     elif labels is not None or problem is not None:
@@ -201,23 +207,19 @@ def save_adapter(
         raise ValueError(f"labels is {labels!r}, and the model has {model.num_labels}; accepted: {model.num_labels}")
     given = {"task": task, "max_length": max_length, "scores": None if scores is None else dict(scores)}
     card = dataclasses.replace(
-        model.card,
+        carried,
         method=model.method,
         problem=said,
         encoder=model.config,
         pooling=model.pooling,
         head=model.head,
-        base=absolute(base or model.card.base),
-        texts=model.card.texts if texts is None else _columns(texts),
+        base=absolute(base or carried.base),
+        texts=carried.texts if texts is None else _columns(texts),
         **{name: value for name, value in given.items() if value is not None},
     )
     leaves = pretrained.read(locate(card.base), model.config)
     tree, frozen = split_params(params, adapter.is_portable(model.method))
-    for path, leaf in flatten(frozen).items():
-        if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
-            raise ValueError(
-                f"{path} is frozen, and is not what {card.base} has; accepted: the base's, or the method Full"
-            )
+    _check_frozen(frozen, leaves, card.base)
     check_finite(tree)
     adapter.save(Path(folder), tree, dataclasses.replace(card, fingerprint=pretrained.fingerprint(leaves)))
 

@@ -49,7 +49,7 @@ def run(given: dict[str, Any]) -> int:
         print(f"warning: {said}", file=sys.stderr)
     terminal.show(f"{given['run']} on {given['data']}", assessment)
     if "json" in given:
-        write_whole(given["json"], json.dumps(assessment.as_json(), indent=2).encode() + b"\n")
+        write_whole(given["json"], json.dumps(assessment.to_dict(), indent=2).encode() + b"\n")
     if "page" in given:
         write_whole(given["page"], page.page(f"{named(given['run'])} on {given['data'].name}", assessment).encode())
         print(f"page: {given['page']}")

@@ -104,10 +104,6 @@ class Assessment:
         )
         return f"{type(self).__name__}({self.examples:,} examples, {self.problem.summary()}: {', '.join(scores)})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the metrics by name at the top level."""
-        return self.as_json()
-
     def to_frame(self, part: str = "scores") -> Any:
         """A pandas frame.
 
@@ -151,7 +147,7 @@ class Assessment:
         ]
         return sorted(pairs, key=lambda pair: -pair[2])
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, the metrics by name at the top level."""
         return {
             **self.scores,
@@ -165,7 +161,7 @@ class Assessment:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], problem: "Problem") -> "Assessment":
-        """The assessment that `as_json` gave, from plain values, of which `problem` is read already.
+        """The assessment that `to_dict` gave, from plain values, of which `problem` is read already.
 
         Raises:
           KeyError, TypeError, ValueError: they are none.

@@ -15,6 +15,23 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8
 INK = "#010203"  # becomes the page's own text colour
 INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
 LETTERS = 5  # of a legend's entry, an inch of the figure, so that two entries go side by side
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+}
 
 
 def svg(
@@ -39,25 +56,7 @@ def svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": salt,
-        "figure.facecolor": "none",
-        "savefig.facecolor": "none",
-        "axes.facecolor": "none",
-        "text.color": INK,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "text.parse_math": False,
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "lines.linewidth": 1.6,
-    }
-    with mpl.rc_context(style), warnings.catch_warnings():
+    with mpl.rc_context(STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
         # The page's fonts draw the text; matplotlib's only measures it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")

@@ -9,7 +9,7 @@ from typing import Any
 from adakron_jax.data.table import Table
 from adakron_jax.problems.classification import Classification
 from adakron_jax.problems.multilabel import Multilabel
-from adakron_jax.problems.problem import Prediction as Prediction
+from adakron_jax.problems.prediction import Prediction as Prediction
 from adakron_jax.problems.problem import Problem as Problem
 from adakron_jax.problems.regression import Regression
 from adakron_jax.problems.tokens import Tokens

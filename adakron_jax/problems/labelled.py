@@ -7,7 +7,7 @@ import functools
 import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
@@ -15,7 +15,8 @@ from jaxtyping import Int
 from adakron_jax.data.labels import is_whole, listed, name_of, short, value_of
 from adakron_jax.data.table import Table, printable
 from adakron_jax.evaluation.assessment import Bin, LabelScores, calibration, label_scores
-from adakron_jax.problems.problem import Logits, Prediction, Problem, Targets
+from adakron_jax.problems.prediction import Prediction
+from adakron_jax.problems.problem import Logits, Problem, Targets
 
 SHOWN = 10  # labels that a line names
 MANY = 20  # whole numbers beyond which they may be amounts
@@ -25,9 +26,14 @@ MANY = 20  # whole numbers beyond which they may be amounts
 class Named(Problem):
     """A problem whose logits are of labels with names.
 
+    Class attributes:
+      counted: what one of the names that a line shows is, and several.
+
     Raises:
       ValueError: there is no label, or one stands twice.
     """
+
+    counted: ClassVar[tuple[str, str]] = ("label", "labels")
 
     def __post_init__(self):
         if not self.labels:
@@ -48,6 +54,18 @@ class Named(Problem):
         if labels < 1:
             raise ValueError(f"labels is {labels}; accepted: at least 1, or names")
         return cls(tuple(map(str, range(labels))))
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """The names that a line shows."""
+        return self.labels
+
+    def summary(self) -> str:
+        return f"{len(self.shown)} {self.counted[len(self.shown) != 1]}"
+
+    def described(self) -> str:
+        names = ", ".join(map(printable, self.shown[:SHOWN])) + (", ..." if len(self.shown) > SHOWN else "")
+        return f"{self.name} of {self.summary()}: {names}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +124,10 @@ class Labelled(Named):
         if len(self.labels) > MANY and all(map(is_whole, self.labels)):
             yield f"note: {len(self.labels)} whole numbers are taken for classes, not amounts (a regression)"
 
+    @abc.abstractmethod
+    def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
+        """Labels and scores of all examples, as `Prediction` has them."""
+
     def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
         labels, scores = self.decide(logits)
         shares = self.probabilities(logits).tolist()
@@ -130,13 +152,6 @@ class Labelled(Named):
     def collapsed(self, logits: Logits) -> bool:
         predictions = self.predict(logits)
         return bool((predictions == predictions[:1]).all())
-
-    def summary(self) -> str:
-        return f"{len(self.labels)} labels"
-
-    def described(self) -> str:
-        names = ", ".join(map(printable, self.labels[:SHOWN])) + (", ..." if len(self.labels) > SHOWN else "")
-        return f"{self.name} of {len(self.labels)} labels: {names}"
 
     def _by_label(self, targets: Targets, predictions: Targets) -> tuple[LabelScores, ...]:
         """Of booleans [examples, labels]."""

@@ -1,4 +1,4 @@
-"""The contract of a problem, what a head predicts, and what all kinds of problem share."""
+"""The contract of a problem, and what all kinds of problem share."""
 
 import abc
 import dataclasses
@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from adakron_jax.data.examples import Examples, ignore
-from adakron_jax.data.frames import frame_of
 from adakron_jax.data.table import Table
 from adakron_jax.data.texts import texts
 from adakron_jax.evaluation.metrics import METRICS
@@ -20,38 +19,6 @@ if TYPE_CHECKING:
 
 Targets = Shaped[np.ndarray, "examples *labels"]  # of problems whose head reads one vector an example
 Logits = Float[np.ndarray, "examples outputs"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Prediction:
-    """What an example is.
-
-    Attributes:
-      label: the most probable one; of a multilabel problem all above 0.5; None of a regression.
-      score: the label's probability; of a multilabel problem how sure the least sure of its decisions is; of a
-        regression the number, in the unit of its targets.
-      probabilities: of every label; none of a regression.
-      logits: where they were asked for.
-    """
-
-    label: str | tuple[str, ...] | None
-    score: float
-    probabilities: Mapping[str, float]
-    logits: tuple[float, ...] | None = None
-
-    def __repr__(self) -> str:
-        label = "" if self.label is None else f"{self.label!r}, "
-        return f"{type(self).__name__}({label}{self.score:.4g})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its fields; probabilities and logits where it has them."""
-        values = {name: getattr(self, name) for name in ("label", "score", "probabilities", "logits")}
-        return {name: value for name, value in values.items() if name == "label" or value not in (None, {})}
-
-    def to_frame(self) -> Any:
-        """A pandas frame of labels and probabilities, the most probable first; of a regression of the number."""
-        shares = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
-        return frame_of([{"label": name, "probability": share} for name, share in shares] or [{"score": self.score}])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,10 +212,6 @@ class Problem(abc.ABC):
     def probabilities(self, logits: Any) -> Float[np.ndarray, "examples labels"]:
         """Of every label; ValueError of a problem that has none."""
         raise ValueError(f"a {self.name} has no probabilities; accepted: classification or multilabel")
-
-    @abc.abstractmethod
-    def decide(self, logits: Any) -> tuple[list[Any], list[float]]:
-        """Labels and scores of all examples, as `Prediction` has them."""
 
     @abc.abstractmethod
     def predictions(self, logits: Any, with_logits: bool = False) -> list[Any]:

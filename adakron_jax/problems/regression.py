@@ -13,7 +13,8 @@ from adakron_jax.data.labels import as_number, read_cells, short
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
 from adakron_jax.evaluation.plots import scatter
-from adakron_jax.problems.problem import Logits, Prediction, Problem, Targets
+from adakron_jax.problems.prediction import Prediction
+from adakron_jax.problems.problem import Logits, Problem, Targets
 
 POINTS = 2000  # of the scatter plot, at most
 EVEN = 1e-5  # logits that differ by less are the same but for float32's rounding
@@ -117,9 +118,6 @@ class Regression(Problem):
     def predict(self, logits: Logits) -> Float[np.ndarray, " examples"]:
         """In float64: a unit may be far finer than its mean."""
         return self.mean + self.scale * logits[:, 0].astype(np.float64)
-
-    def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
-        return [None] * len(logits), self.predict(logits).tolist()
 
     def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
         given = map(tuple, logits.tolist()) if with_logits else itertools.repeat(None)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from adakron_jax.data.examples import Examples, ignore
 from adakron_jax.data.labels import listed
 from adakron_jax.data.sentences import Sentences, cells
-from adakron_jax.data.table import Table, printable
+from adakron_jax.data.table import Table
 from adakron_jax.entities import scores as scoring
 from adakron_jax.entities.decode import DECODES, decode
 from adakron_jax.entities.pieces import NONE, decoded_words, encode_words, on_all_pieces, word_offsets
@@ -23,7 +23,7 @@ from adakron_jax.entities.tags import OUTSIDE, TagSet, is_tag, labels_of, mended
 from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Texts
 from adakron_jax.evaluation.entities import examined
 from adakron_jax.evaluation.plots import reliability
-from adakron_jax.problems.labelled import SHOWN, Named
+from adakron_jax.problems.labelled import Named
 from adakron_jax.problems.problem import Problem
 
 
@@ -52,6 +52,7 @@ class Tokens(Named):
     transformers_type = ""
     mistakes_title = "most confident mistakes: [what there is], {what is predicted}"
     label_heads = "kind", "entities"
+    counted = "kind of entity", "kinds of entity"
     when_long = "read in windows of"
     cell_types = {"entities": [Entity("", 0, 0, "", 0.0).to_dict()]}
 
@@ -59,6 +60,10 @@ class Tokens(Named):
     def tags(self) -> TagSet:
         """What the labels mean."""
         return TagSet(self.labels)
+
+    @property
+    def shown(self) -> Sequence[str]:
+        return self.tags.kinds
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -233,10 +238,6 @@ class Tokens(Named):
         shares = shares[shares > 0]
         return float(-(shares * np.log(shares)).sum())
 
-    def decide(self, logits: Ragged) -> tuple[list[Any], list[float]]:
-        predictions = self.predictions(logits)
-        return predictions, [min((entity.score for entity in row), default=1.0) for row in predictions]
-
     def served(self, prediction: list[Entity]) -> list[dict[str, Any]]:
         """As the hub's API answers token classification."""
         return [
@@ -267,25 +268,12 @@ class Tokens(Named):
     ) -> dict[str, Any]:
         return examined(targets, predictions, logits, self._decoded(logits)[1], self.tags.kinds, texts)
 
-    def summary(self) -> str:
-        kinds = len(self.tags.kinds)
-        return f"{kinds} kind{'s' * (kinds != 1)} of entity"
-
-    def described(self) -> str:
-        kinds = self.tags.kinds
-        names = ", ".join(map(printable, kinds[:SHOWN])) + (", ..." if len(kinds) > SHOWN else "")
-        return f"{self.name} of {self.summary()}: {names}"
-
     def plot(self, assessment: Assessment, salt: str) -> tuple[str, str]:
         return "Calibration", reliability(assessment, salt, "probability of an entity", "share that is right")
-
-
-def _texts(table: Table, columns: Sequence[str]) -> str:
-    """The column beside those of labels."""
-    return next(name for name in table.columns if name not in columns)
 
 
 def _tagged(table: Table, columns: Sequence[str]) -> Tagged:
     if len(columns) > 1:
         raise ValueError(f"label is {' '.join(columns)}; accepted: one column of tags, or of spans")
-    return Tagged.of_table(table, columns[0], Sentences.of_table(table, _texts(table, columns)))
+    beside = next(name for name in table.columns if name not in columns)
+    return Tagged.of_table(table, columns[0], Sentences.of_table(table, beside))

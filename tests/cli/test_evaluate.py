@@ -48,7 +48,7 @@ def test_it_prints_and_writes_scores_of_a_table(adapter: Path, tmp_path: Path, c
     texts, labels = zip(*ROWS, strict=True)
     assessed = ak.TextClassifier.load(adapter).evaluate(texts, labels)
     assert values["accuracy"] == assessed["accuracy"]
-    assert {**values, "mistakes": []} == {**json.loads(json.dumps(assessed.as_json())), "mistakes": []}
+    assert {**values, "mistakes": []} == {**json.loads(json.dumps(assessed.to_dict())), "mistakes": []}
     assert Assessment.from_json(values, from_json(values["problem"])).examples == 4
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
     assert len(list(tmp_path.iterdir())) == 3

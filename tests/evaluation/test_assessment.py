@@ -109,7 +109,7 @@ def test_an_interval_is_that_of_a_share_and_the_same_every_time():
 
 @pytest.mark.parametrize("made", [classified, several, numbers])
 def test_as_json_it_has_metrics_at_the_top_and_comes_back_whole(made):
-    values = json.loads(json.dumps(made().as_json()))
+    values = json.loads(json.dumps(made().to_dict()))
     assert {name: values[name] for name in made().scores} == made().scores
     assert Assessment.from_json(values, made().problem) == made()
 
@@ -124,7 +124,7 @@ def test_of_thousands_of_labels_the_most_frequent_confusions_are_kept():
     targets = np.arange(3000).repeat(2)
     told = np.where(targets % 2 == 1, targets, 0)
     assessed = assess(problem, targets, np.eye(3000, dtype=np.float32)[told], [""] * 6000)
-    text = json.dumps(assessed.as_json())
+    text = json.dumps(assessed.to_dict())
     assert len(text) < 2**20
     assert assessed.confusion == ()
     assert assessed.confused[0] == ("label 2", "label 0", 2)
@@ -134,7 +134,6 @@ def test_of_thousands_of_labels_the_most_frequent_confusions_are_kept():
 def test_it_prints_short_and_is_a_dict_or_frames():
     assessed = classified()
     assert repr(assessed).startswith("Assessment(4 examples, 3 labels: accuracy 50.00 [")
-    assert assessed.to_dict() == assessed.as_json()
     assert assessed.to_frame()["value"].to_dict() == assessed.scores
     assert assessed.to_frame("labels")["support"].tolist() == [2, 1, 1]
     assert assessed.to_frame("confused").values.tolist() == [["a", "b", 1], ["c", "a", 1]]

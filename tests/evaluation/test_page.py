@@ -66,7 +66,7 @@ def test_every_label_of_seventy_seven_is_in_the_table_and_the_confused_are_in_th
 
 
 def test_of_three_thousand_labels_all_that_is_written_is_small():
-    assert len(json.dumps(many(3000).as_json())) < 2**20
+    assert len(json.dumps(many(3000).to_dict())) < 2**20
 
 
 def test_of_few_labels_the_matrix_holds_the_counts():

@@ -110,7 +110,7 @@ def test_an_assessment_tells_errors_apart_and_marks_them_in_the_text():
         (("Ulm",), "y: Ulm", "none", ((0, 3, "target"),)),
     ]
     assert told.confused == [("y", "x", 1), ("y", "none", 1)]
-    again = type(told).from_json(json.loads(json.dumps(told.as_json())), problem)
+    again = type(told).from_json(json.loads(json.dumps(told.to_dict())), problem)
     assert (again.errors, again.mistakes) == (told.errors, told.mistakes)
 
 

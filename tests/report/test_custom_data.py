@@ -35,7 +35,7 @@ def write_own(folder: Path, score: float, rows: str = "a" * 64, problem: Problem
         assessment = assess(problem, np.array([0, 1, 2, 2]), logits, ["w", "x", "y", f"text of {score}"])
     else:
         assessment = assess(problem, np.array([0.0, 3.0, 5.0, 9.0]), logits[:, :1], ["w", "x", "y", "z"])
-    (folder / "evaluation.json").write_text(json.dumps(assessment.as_json()))
+    (folder / "evaluation.json").write_text(json.dumps(assessment.to_dict()))
     return folder
 
 

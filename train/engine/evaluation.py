@@ -126,7 +126,7 @@ def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokeniz
         return
     problem = data.task.problem
     assessment = assess(problem, problem.targets_of(examples), logits, problem.texts_of(examples, tokenizer))
-    write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.as_json()).encode() + b"\n")
+    write_whole(run.config.folder / "evaluation.json", json.dumps(assessment.to_dict()).encode() + b"\n")
 
 
 def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) -> Any:
