@@ -17,7 +17,6 @@ both as measured there, and 2.5 us; of a TPU, the compiler's own cycles. What de
 
 import argparse
 import dataclasses
-import importlib.util
 import math
 import os
 import sys
@@ -29,7 +28,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
@@ -42,6 +40,7 @@ from adakron_jax.splice import Method, is_trainable
 from benchmarks.harness import write_json
 from benchmarks.hlo import Collective, Executable, Kernel
 from benchmarks.ours import dense_batch
+from benchmarks.targets import TARGETS, Target, devices
 from train.engine.steps import optim
 from train.engine.steps.sharding import make_shardings
 from train.engine.steps.step import Steps, TrainState, compile_steps, init_state
@@ -50,27 +49,6 @@ from train.options.mesh import MeshShape, parse_mesh
 WORK = ("step", "predict")
 TOP = 10  # groups of operations that are listed
 SCALARS = 4096  # bytes that devices may exchange besides the gradient: loss, counts, random keys
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A machine to compile for.
-
-    Attributes:
-      peak: dense bf16 FLOP/s, by the maker's data sheet.
-      needs: the module that brings its compiler.
-      clock: of a TPU, from peak and matrix units: four of 128 x 128, or of 256 x 256.
-    """
-
-    platform: str
-    needs: str
-    peak: float
-    clock: float = 0.0
-
-    def seconds(self, kernel: Kernel) -> float:
-        if self.clock:
-            return kernel.cycles / self.clock
-        return max(kernel.bytes / 4.3e12, kernel.flops / 790e12) + 2.5e-6 * kernel.times
 
 
 MODELS = NAMED | {
@@ -83,44 +61,6 @@ MODELS = NAMED | {
         position_buckets=256,
     )
 }
-TARGETS = {
-    "h200": Target("cuda", "jax_plugins.xla_cuda13", 989e12),
-    "v5e": Target("tpu", "libtpu", 197e12, 1.5e9),
-    "v6e": Target("tpu", "libtpu", 918e12, 1.75e9),
-}
-H200 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
-  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 4800000000000 l2_cache_size: 52428800
-  clock_rate_ghz: 1.98 device_memory_size: 150000000000 shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 12 } runtime_version { major: 13 minor: 0 }
-device_description_str: "NVIDIA H200"
-"""
-
-
-def devices(name: str, count: int) -> Sequence[Any]:
-    """`count` devices of a target, to compile for; ValueError if its compiler is not installed."""
-    target = TARGETS[name]
-    if not _installed(target.needs):
-        raise ValueError(f"target is {name!r}: {target.needs} is not installed; accepted: pip install .[compiled]")
-    if target.platform == "cuda":
-        return topologies.get_topology_desc("", "cuda", target_config=H200, topology=f"1x1x{count}").devices
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud machine around us to ask
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a chip that only one process could have
-    chips = topologies.get_topology_desc(f"{name}:{'2x4' if count <= 8 else '16x16'}", "tpu").devices
-    if count > len(chips):
-        raise ValueError(f"mesh has {count} devices; accepted: at most {len(chips)} of {name}")
-    return chips[:count]
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def steps_of_shapes(
@@ -182,25 +122,25 @@ def faults(executable: Executable, state: TrainState, mesh: MeshShape) -> list[s
     leaves = len(jax.tree.leaves(state))
     if executable.donated != leaves:
         wrong.append(f"{executable.donated} leaves of the state are donated; accepted: all {leaves}")
-    shared = [one for one in executable.collectives() if over_data(one, mesh)]
-    for one in shared:
-        if one.kind not in ("all-reduce", "reduce-scatter") and one.bytes:
-            wrong.append(f"an {one.kind} of {one.bytes:,} bytes over data; accepted: all-reduces of the gradient")
-        if one.looped:
-            wrong.append(f"an {one.kind} of {one.bytes + one.other_bytes:,} bytes over data in a loop")
+    shared = [op for op in executable.collectives() if over_data(op, mesh)]
+    for op in shared:
+        if op.kind not in ("all-reduce", "reduce-scatter") and op.bytes:
+            wrong.append(f"an {op.kind} of {op.bytes:,} bytes over data; accepted: all-reduces of the gradient")
+        if op.looped:
+            wrong.append(f"an {op.kind} of {op.bytes + op.other_bytes:,} bytes over data in a loop")
     gradient = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.trainable))
-    if (exchanged := sum(one.bytes for one in shared)) > gradient + SCALARS:  # scalars may be joined to it
+    if (exchanged := sum(op.bytes for op in shared)) > gradient + SCALARS:  # scalars may be joined to it
         wrong.append(f"{exchanged:,} bytes of arrays are exchanged over data; accepted: one gradient, {gradient:,}")
-    if (others := sum(one.other_bytes for one in shared)) > SCALARS:
+    if (others := sum(op.other_bytes for op in shared)) > SCALARS:
         wrong.append(f"{others:,} bytes of scalars and integers are exchanged; accepted: at most {SCALARS:,}")
     return wrong
 
 
-def over_data(collective: Collective, mesh: MeshShape) -> bool:
+def over_data(op: Collective, mesh: MeshShape) -> bool:
     """Whether it passes between devices with different rows."""
-    if not collective.groups:
+    if not op.groups:
         return mesh.data > 1
-    return any(len({device // mesh.model for device in group}) > 1 for group in collective.groups)
+    return any(len({device // mesh.model for device in group}) > 1 for group in op.groups)
 
 
 def groups(kernels: Iterable[Kernel], target: Target) -> list[dict[str, Any]]:
@@ -228,7 +168,7 @@ def figures(compiled: Any, flops: int, target: Target) -> dict[str, Any]:
         "temporary_bytes": memory.temp_size_in_bytes,
         "kernels": sum(kernel.times for kernel in kernels),
         "bytes": sum(kernel.bytes for kernel in kernels),
-        "exchanged_bytes": sum(one.bytes + one.other_bytes for one in executable.collectives()),
+        "exchanged_bytes": sum(op.bytes + op.other_bytes for op in executable.collectives()),
         "flops": flops,
         "cycles": sum(kernel.cycles for kernel in kernels),
         "seconds": seconds,

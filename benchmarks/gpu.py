@@ -168,18 +168,18 @@ def profile(given: argparse.Namespace, scratch: Path, times: int = 5) -> dict[st
 
     flags = {"task": "sst2", "data": given.data, "model": shapes.locate(given.model, scratch), "out": scratch / "run"}
     flags |= {"precision": "bf16", "max-length": 64}
-    ours = Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))])
-    inputs, seconds = jax.device_put(ours.dense(given.rows, 64 if given.rows < 64 else SEQ)), []
+    trainer = Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+    inputs, seconds = jax.device_put(trainer.dense(given.rows, 64 if given.rows < 64 else SEQ)), []
     for _ in range(2 + times):
         begun = time.perf_counter()
-        ours.step(inputs)
+        trainer.step(inputs)
         enqueued = time.perf_counter() - begun
-        ours.wait()
+        trainer.wait()
         seconds.append((time.perf_counter() - begun, enqueued))
     with jax.profiler.trace(str(scratch / "trace")):
         for _ in range(times):
-            ours.step(inputs)
-        ours.wait()
+            trainer.step(inputs)
+        trainer.wait()
     by_kernel: dict[str, float] = defaultdict(float)
     for plane in jax.profiler.ProfileData.from_file(str(next((scratch / "trace").rglob("*.xplane.pb")))).planes:
         for line in plane.lines if plane.name.startswith("/device:GPU") else ():
@@ -221,7 +221,7 @@ def beside_estimate(figures: Path, estimate: Path) -> str:
         if record["state"] == "done" and model in expected:
             (by_name,) = record["figures"]["examples_per_second"].values()
             for name, rounds in by_name.items():
-                step = median(one["seconds"] / one["examples"] for one in rounds) * 64
+                step = median(taken["seconds"] / taken["examples"] for taken in rounds) * 64
                 lines.append((model, name, f"{1e3 * step:.2f}", f"{1e3 * expected[model]['seconds']:.2f}"))
     return table(("model", "program", "step of 64 rows, ms", "estimate of ours, ms"), lines)
 

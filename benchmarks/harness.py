@@ -91,15 +91,15 @@ class Process:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log, "text": True}
         begun = time.perf_counter()
         self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, **pipes)
-        self.first = self._answer()
+        self.first = self._reply()
         self.start_seconds = time.perf_counter() - begun
 
     def ask(self, what: str = "once", **more: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         print(json.dumps({"ask": what, **more}), file=self.process.stdin, flush=True)
-        return self._answer()
+        return self._reply()
 
-    def _answer(self) -> dict[str, Any]:
+    def _reply(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         if line := self.process.stdout.readline():
             return json.loads(line)

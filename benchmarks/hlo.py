@@ -1,8 +1,7 @@
 """Reads the text of a compiled executable: which kernels it runs, how often, what they move and compute.
 
-Every kernel of the entry computation and of loops' bodies counts, as often as it runs. A kernel's bytes are those of
-its operands and results; of an operand that a fusion only slices, and of a result that it updates in place, those of
-the slice.
+Every kernel of the entry computation and of loops' bodies counts, as often as it runs. Its bytes are those of operands
+and results; where a fusion only slices an operand, or updates a result in place, those of the slice.
 """
 
 import dataclasses
@@ -51,9 +50,9 @@ class Instruction:
         match = re.search(rf"\b{attribute}=%?([\w.-]+)", self.attributes)
         return match and match[1]
 
-    def number(self, pattern: str, default: int) -> int:
+    def number(self, pattern: str) -> int:
         match = re.search(pattern, self.attributes)
-        return int(match[1]) if match else default
+        return int(match[1]) if match else 0
 
 
 Computation = Mapping[str, Instruction]
@@ -128,8 +127,7 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
 
 
 def _instruction(line: str) -> Instruction | None:
-    match = re.match(r"\s+(ROOT )?%?([\w.-]+) = ", line)
-    if not match:
+    if not (match := re.match(r"\s+(ROOT )?%?([\w.-]+) = ", line)):
         return None
     end = _end(line, match.end()) if line[match.end()] == "(" else line.index(" ", match.end())
     opened = line.index("(", end)
@@ -160,71 +158,70 @@ class Executable:
 
     def _run(self, name: str, times: int, looped: bool) -> None:
         self.times[name] += times
-        if looped:
-            self.looped.add(name)
-        for one in self.computations[name].values():
-            if one.op == "while":
-                for part in filter(None, (one.called("body"), one.called("condition"))):
-                    self._run(part, times * self._trips(one), looped=True)
-            elif one.op in ("call", "conditional", "async-start"):
-                called = re.findall(r"%([\w.-]+)", one.attributes.partition("metadata")[0])
+        self.looped |= {name} if looped else set()
+        for line in self.computations[name].values():
+            if line.op == "while":
+                for part in filter(None, (line.called("body"), line.called("condition"))):
+                    self._run(part, times * self._trips(line), looped=True)
+            elif line.op in ("call", "conditional", "async-start"):
+                called = re.findall(r"%([\w.-]+)", line.attributes.partition("metadata")[0])
                 for part in (part for part in called if part in self.computations):
                     self._run(part, times, looped)
 
     def _trips(self, loop: Instruction) -> int:
         """How often a loop runs; where the compiler does not say, the number that its condition compares with."""
-        if known := loop.number(r'"known_trip_count":\{"n":"(\d+)"', 0):
+        if known := loop.number(r'"known_trip_count":\{"n":"(\d+)"'):
             return known
         condition = self.computations[loop.called("condition") or ""].values()
-        limits = [int(one.inner) for one in condition if one.op == "constant" and one.inner.isdecimal()]
-        return max(limits, default=1)
+        return max(
+            (int(line.inner) for line in condition if line.op == "constant" and line.inner.isdecimal()), default=1
+        )
 
     def kernels(self) -> list[Kernel]:
         kernels = []
         for name, times in self.times.items():
-            computation = self.computations[name]
-            for one in computation.values():
-                if one.op in _FREE or one.op.endswith("-done") or one.op == "async-start":
+            for line in (computation := self.computations[name]).values():
+                if line.op in _FREE or line.op.endswith("-done") or line.op == "async-start":
                     continue
-                moved, flops = self._moved(one, computation), self._flops(one, computation)
-                cycles = one.number(r'"estimated_cycles":"(\d+)"', 0)
-                kernels.append(Kernel(one.name, operation(one), times, times * moved, times * flops, times * cycles))
+                moved, flops = self._moved(line, computation), self._flops(line, computation)
+                cycles = line.number(r'"estimated_cycles":"(\d+)"')
+                kernels.append(Kernel(line.name, operation(line), times, times * moved, times * flops, times * cycles))
         return kernels
 
-    def _moved(self, one: Instruction, computation: Computation) -> int:
-        fused = self.computations.get(one.called("calls") or "")
+    def _moved(self, line: Instruction, computation: Computation) -> int:
+        fused = self.computations.get(line.called("calls") or "")
         if fused is None:
-            if one.op.endswith("-start"):
-                return max((array.bytes for array in arrays(one.type)), default=0)
-            if one.op in _SLICES:
-                return 2 * one.bytes
-            if one.op in ("dynamic-update-slice", "scatter") and len(one.operands) > 1:
-                return 2 * computation[one.operands[-1 if one.op == "scatter" else 1]].bytes
-            return one.bytes + sum(computation[name].bytes for name in one.operands if name in computation)
+            if line.op.endswith("-start"):
+                return max((array.bytes for array in arrays(line.type)), default=0)
+            if line.op in _SLICES:
+                return 2 * line.bytes
+            if line.op in ("dynamic-update-slice", "scatter") and len(line.operands) > 1:
+                return 2 * computation[line.operands[-1 if line.op == "scatter" else 1]].bytes
+            return line.bytes + sum(computation[name].bytes for name in line.operands if name in computation)
         return sum(_read(part, fused) for part in fused.values() if part.op == "parameter") + _written(fused)
 
-    def _flops(self, one: Instruction, computation: Computation) -> int:
+    def _flops(self, line: Instruction, computation: Computation) -> int:
         """Those of its matmuls."""
-        if one.op == "dot":
-            contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
-            left, result = (next(arrays(text)).dims for text in (computation[one.operands[0]].type, one.type))
+        if line.op == "dot":
+            contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line.attributes)
+            left, result = (next(arrays(text)).dims for text in (computation[line.operands[0]].type, line.type))
             return 2 * math.prod(result) * math.prod(left[axis] for axis in dims(contracted[1] if contracted else ""))
-        fused = self.computations.get(one.called("calls") or "")
+        fused = self.computations.get(line.called("calls") or "")
         return sum(self._flops(part, fused) for part in fused.values()) if fused else 0
 
     def collectives(self) -> list[Collective]:
         return [
-            _collective(one, times, name in self.looped)
+            _collective(line, times, name in self.looped)
             for name, times in self.times.items()
-            for one in self.computations[name].values()
-            if one.kind in _COLLECTIVES and not one.op.endswith("-done")
+            for line in self.computations[name].values()
+            if line.kind in _COLLECTIVES and not line.op.endswith("-done")
         ]
 
     def host(self) -> list[str]:
         """What it exchanges with the host."""
         pattern = re.compile(r'custom_call_target="[^"]*callback|is_host_transfer=true')
-        every = [one for computation in self.computations.values() for one in computation.values()]
-        return [one.op for one in every if one.kind in _HOST or pattern.search(one.attributes)]
+        every = (line for computation in self.computations.values() for line in computation.values())
+        return [line.op for line in every if line.kind in _HOST or pattern.search(line.attributes)]
 
 
 def _read(parameter: Instruction, fused: Computation) -> int:
@@ -232,7 +229,7 @@ def _read(parameter: Instruction, fused: Computation) -> int:
     total, waiting, seen = 0, [parameter.name], set()
     while waiting:
         name = waiting.pop()
-        for user in (one for one in fused.values() if name in one.operands):
+        for user in (line for line in fused.values() if name in line.operands):
             if user.name in seen:
                 continue
             seen.add(user.name)
@@ -249,7 +246,7 @@ def _read(parameter: Instruction, fused: Computation) -> int:
 
 def _written(fused: Computation) -> int:
     """Bytes of a fusion's results."""
-    (root,) = (one for one in fused.values() if one.root)
+    (root,) = (line for line in fused.values() if line.root)
     total = 0
     for result in [fused[name] for name in root.operands] if root.op == "tuple" else [root]:
         source = result
@@ -259,23 +256,21 @@ def _written(fused: Computation) -> int:
     return total
 
 
-def _collective(one: Instruction, times: int, looped: bool) -> Collective:
+def _collective(line: Instruction, times: int, looped: bool) -> Collective:
     moved: Counter[bool] = Counter()
-    for array in arrays(one.type.replace("S(1)", "")):
+    for array in arrays(line.type.replace("S(1)", "")):
         moved["f" in array.kind and array.dims != []] += times * array.bytes
-    return Collective(one.kind, moved[True], moved[False], looped, device_groups(one.attributes))
+    return Collective(line.kind, moved[True], moved[False], looped, device_groups(line.attributes))
 
 
 def device_groups(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """The devices that exchange with each other: listed, as an iota such as `[4,2]<=[2,4]T(1,0)`, or by axes of a mesh.
-
-    None for a form that is not known, which stands for all devices as one.
+    """The devices that exchange with each other: listed, as an iota such as `[4,2]<=[2,4]T(1,0)`, or by axes of a mesh;
+    none for a form that is not known, which stands for all devices as one.
     """
     if match := re.search(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}", attributes):
         return tuple(tuple(dims(group)) for group in re.findall(r"\{([\d,]+)\}", match[1]))
     if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
-        shape = dims(match[3])
-        return _groups(shape, dims(match[4]) if match[4] else range(len(shape)), int(match[2]))
+        return _groups(shape := dims(match[3]), dims(match[4] or "") or range(len(shape)), int(match[2]))
     if match := re.search(r"replica_groups=mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}", attributes):
         axes, chosen = dict(re.findall(r"'(\w+)'=(\d+)", match[1])), re.findall(r"'(\w+)'", match[2])
         shape, order = [int(size) for size in axes.values()], [name for name in axes if name not in chosen] + chosen
@@ -293,11 +288,10 @@ def _groups(shape: Sequence[int], order: Sequence[int], size: int) -> tuple[tupl
     return tuple(tuple(devices[start : start + size]) for start in range(0, len(devices), size))
 
 
-def operation(one: Instruction) -> str:
+def operation(line: Instruction) -> str:
     """Where an instruction comes from: its `op_name` with the wrappers of transformations left out, layers as one."""
-    match = re.search(r'op_name="((?:[^"\\]|\\.)*)"', one.attributes)
-    if not match:
-        return one.op
+    if not (match := re.search(r'op_name="((?:[^"\\]|\\.)*)"', line.attributes)):
+        return line.op
     name = match[1]
     direction = "backward " if "transpose(" in name else "forward " if "jvp(" in name else ""
     parts = re.sub(r"transpose\(|jvp\(|vmap\(|\)|\\", "", re.sub(r"j?it\([^()]*\)/?", "", name)).split("/")

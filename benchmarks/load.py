@@ -38,7 +38,7 @@ CHURNED = "churned"  # the name under which two adapters take turns on disk
 CLOSE = 1e-5  # scores of one adapter in different batches
 AT_ONCE = 256  # clients that find the capacity; a server asks its bank as many texts at once
 SECONDS = aiohttp.ClientTimeout(total=60)  # after which an answer counts as lost
-Answer = list[dict[str, Any]]
+Reply = list[dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -72,21 +72,21 @@ def texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(count)]
 
 
-def own_answers(folders: Sequence[Path], asked: Sequence[str]) -> dict[tuple[int, str], Answer]:
+def expected_replies(folders: Sequence[Path], asked: Sequence[str]) -> dict[tuple[int, str], Reply]:
     """What each adapter, by its number, says of each text when nothing else is in the bank's batch."""
-    bank, answers = AdapterBank(adapter.read_card(folders[0] / "adapter.json").base), {}
+    bank, replies = AdapterBank(adapter.read_card(folders[0] / "adapter.json").base), {}
     for number, folder in enumerate(folders):
         bank.add(str(number), folder)
         problem = bank.members[str(number)].card.problem
         for text, prediction in zip(asked, bank.predict([(str(number), text) for text in asked]), strict=True):
-            answers[number, text] = [label.model_dump() for label in reply_of(problem, prediction, Parameters())]
-    return answers
+            replies[number, text] = [label.model_dump() for label in reply_of(problem, prediction, Parameters())]
+    return replies
 
 
-def agree(left: Answer, right: Answer) -> bool:
+def agree(left: Reply, right: Reply) -> bool:
     """Whether two answers are the same to within what another batch changes."""
 
-    def scores(reply: Answer) -> dict[Any, float]:
+    def scores(reply: Reply) -> dict[Any, float]:
         return {tuple(value for name, value in label.items() if name != "score"): label["score"] for label in reply}
 
     expected = scores(right)
@@ -101,7 +101,7 @@ class Clients:
     """
 
     def __init__(
-        self, url: str, accepted: Callable[[str, str], list[Answer]], names: Sequence[str], asked: Sequence[str]
+        self, url: str, accepted: Callable[[str, str], list[Reply]], names: Sequence[str], asked: Sequence[str]
     ):
         self.url, self.accepted, self.names, self.asked = url, accepted, names, asked
         self.rng, self.report = random.Random(1), Report()
@@ -119,14 +119,14 @@ class Clients:
         report.sent += 1
         try:
             async with session.post("/predict", json={"inputs": text, "adapter": name}) as response:
-                status, answer = response.status, await response.json()
+                status, reply = response.status, await response.json()
         except (aiohttp.ClientError, TimeoutError):
             report.lost += 1
             return
         report.seconds.append(time.perf_counter() - due)
         if status == 200:
             report.answered += 1
-            report.wrong += not any(agree(answer, one) for one in right)
+            report.wrong += not any(agree(reply, known) for known in right)
         elif status == 503 or (status == 404 and name == CHURNED):
             report.refused += 1
         else:
@@ -143,7 +143,7 @@ class Clients:
         await writer.drain()
         writer.close()
 
-    async def keep(self, rate: float, seconds: float, hang_up: float = 0.0) -> Report:
+    async def keep(self, per_second: float, seconds: float, hang_up: float = 0.0) -> Report:
         """Sends requests for `seconds`, `rate` a second at random times, whether or not earlier ones are answered.
 
         Args:
@@ -152,7 +152,7 @@ class Clients:
         tasks = []
         async with self.session() as session:
             begun = due = time.perf_counter()
-            while (due := due + self.rng.expovariate(rate)) < begun + seconds:
+            while (due := due + self.rng.expovariate(per_second)) < begun + seconds:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 leaves = self.rng.random() < hang_up
                 work = self.leave(*self.drawn()) if leaves else self.ask(session, due, *self.drawn())
@@ -175,14 +175,14 @@ class Clients:
 
 async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
     """Puts adapters in turn under one name, whole, and now and then none."""
-    here, turn = folder / CHURNED, 0
+    place, turn = folder / CHURNED, 0
     while True:
         aside, old = folder / f".new-{turn}", folder / f".old-{turn}"
         shutil.copytree(sources[turn % len(sources)], aside)
-        if here.exists():
-            here.rename(old)
+        if place.exists():
+            place.rename(old)
         if turn % 5 != 4:
-            aside.rename(here)
+            aside.rename(place)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
         turn += 1
@@ -208,12 +208,12 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
       folder: that is served; of the adapters `sources`, and of others by number, which are the same again.
     """
     asked = texts(50)
-    answers = own_answers(sources, asked)
+    replies = expected_replies(sources, asked)
     names = [path.name for path in sorted(folder.iterdir())]
 
-    def accepted(name: str, text: str) -> list[Answer]:
+    def accepted(name: str, text: str) -> list[Reply]:
         of = (0, 1) if name == CHURNED else (int(name) % len(sources),)
-        return [answers[number, text] for number in of]
+        return [replies[number, text] for number in of]
 
     def clients(names: Sequence[str]) -> Clients:
         return Clients(url, accepted, names, asked)

@@ -40,7 +40,7 @@ SYSTEMS: dict[str, tuple[str, str, bool]] = {
 NEEDS = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def ours(base: Path, scratch: Path) -> Any:
+def fresh_classifier(base: Path, scratch: Path) -> Any:
     """A classifier with fresh adapters, which cost what trained ones do."""
     model, params = ak.from_pretrained(str(base), ak.AdaKron(), key=jax.random.key(0))
     ak.save_adapter(scratch / "adapter", model, params, base=str(base), max_length=128)
@@ -57,7 +57,7 @@ def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> 
     """Texts a second of each system, one a round."""
     texts = texts_of(given.data, task, given.texts)
     (file := scratch / f"{task}.json").write_text(json.dumps(texts))
-    classifier = ours(base, scratch)
+    classifier = fresh_classifier(base, scratch)
     classifier.predict(texts)
     versions = installed(sorted(set(NEEDS.values())), given.peers)
     with contextlib.ExitStack() as stack:

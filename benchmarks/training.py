@@ -143,14 +143,14 @@ def tagged(file: Path, tokenizer: Any, max_length: int) -> tuple[Any, int]:
     return dataclasses.replace(examples, labels=problem.standardize(examples.labels)), problem.outputs
 
 
-def rates(answers: Sequence[Mapping[str, Any]]) -> list[float]:
+def rates(replies: Sequence[Mapping[str, Any]]) -> list[float]:
     """Examples a second of each round."""
-    return [answer["examples"] / answer["seconds"] for answer in answers]
+    return [reply["examples"] / reply["seconds"] for reply in replies]
 
 
-def padding(answers: Sequence[Mapping[str, Any]]) -> float:
+def padding(replies: Sequence[Mapping[str, Any]]) -> float:
     """Share of padding among all positions of all rounds."""
-    return 1 - sum(answer["tokens"] for answer in answers) / sum(answer["positions"] for answer in answers)
+    return 1 - sum(reply["tokens"] for reply in replies) / sum(reply["positions"] for reply in replies)
 
 
 def show(figures: Mapping[str, Any]) -> str:
@@ -158,8 +158,8 @@ def show(figures: Mapping[str, Any]) -> str:
     parts = []
     for title, by_name in figures["examples_per_second"].items():
         lines = (
-            (name, with_range(rates(answers)), f"{padding(answers):.1%}", f"{answers[-1]['peak_bytes'] / 2**20:,.0f}")
-            for name, answers in by_name.items()
+            (name, with_range(rates(replies)), f"{padding(replies):.1%}", f"{replies[-1]['peak_bytes'] / 2**20:,.0f}")
+            for name, replies in by_name.items()
         )
         parts += [f"**{title}**", table(("program", "examples/s", "padding", "peak MiB"), lines)]
     if figures["ratios"]:
@@ -169,7 +169,9 @@ def show(figures: Mapping[str, Any]) -> str:
         )
         parts += ["**Times as fast**", table(("pair", "mean", "by task"), lines)]
     if starts := figures["start"]:
-        lines = ((name, f"{one['cold']:.1f} s", f"{with_range(one['warm'])} s") for name, one in starts.items())
+        lines = (
+            (name, f"{seconds['cold']:.1f} s", f"{with_range(seconds['warm'])} s") for name, seconds in starts.items()
+        )
         parts += ["**Start of the process to the end of the first step**", table(("program", "cold", "warm"), lines)]
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("adakron_jax", "train")
+PACKAGES = ("adakron_jax", "train", "benchmarks", "tests/support")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 # Whole names -> what to say instead.

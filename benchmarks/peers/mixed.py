@@ -74,7 +74,7 @@ def predict(forward: Forward, tokenizer: Any, requests: list[tuple[int, str]], b
     return codes
 
 
-def serve(asked: Any, answers: Any) -> None:
+def serve(asked: Any, replies: Any) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system", choices=("peft", "adapterhub", "loop"), required=True)
     parser.add_argument("--model", type=Path, required=True)
@@ -88,7 +88,7 @@ def serve(asked: Any, answers: Any) -> None:
     forward = peft(args.model, adapters) if args.system == "peft" else None
     forward = forward or adapterhub(args.model, adapters, split=args.system == "adapterhub")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    serve_rounds(lambda: predict(forward, tokenizer, requests, args.batch_size), asked, answers)
+    serve_rounds(lambda: predict(forward, tokenizer, requests, args.batch_size), asked, replies)
 
 
 if __name__ == "__main__":

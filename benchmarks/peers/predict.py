@@ -88,7 +88,7 @@ def predict(forward: Forward, tokenizer: Any, texts: list[str], batch_size: int,
     return codes
 
 
-def serve(requests: Any, answers: Any) -> None:
+def serve(requests: Any, replies: Any) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=ENGINES, required=True)
     parser.add_argument("--precision", choices=("f32", "bf16", "int8"), required=True)
@@ -102,7 +102,7 @@ def serve(requests: Any, answers: Any) -> None:
     model = with_adakron(AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)).eval()
     tokenizer, texts = AutoTokenizer.from_pretrained(args.model), json.loads(args.texts.read_text())
     forward = ENGINES[args.engine](model, args)
-    serve_rounds(lambda: predict(forward, tokenizer, texts, args.batch_size, args.grouped), requests, answers)
+    serve_rounds(lambda: predict(forward, tokenizer, texts, args.batch_size, args.grouped), requests, replies)
 
 
 if __name__ == "__main__":

@@ -61,21 +61,21 @@ class Trainer(Protocol):
 
 def over_stdio(serve: Callable[[Iterable[str], TextIO], None]) -> None:
     """Serves on stdin and stdout, where nothing but answers goes, whatever the libraries print."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(sys.stdin, replies)
 
 
-def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], answers: TextIO) -> None:
+def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies: TextIO) -> None:
     """Makes the program, takes its first step, says so, and answers requests until there are no more.
 
     A request is `{"ask": ..., "steps": n, ...}`. `real`: steps over the next n batches. `warm`: steps over those that
     the first n `real` ones will visit, one for each shape. `dense`: n steps over dense inputs of `rows` x `seq`.
     """
 
-    def say(answer: dict[str, Any]) -> None:
+    def say(reply: dict[str, Any]) -> None:
         state = {"peak_bytes": trainer.device_bytes() or peak_bytes(), "compilations": trainer.compilations}
-        print(json.dumps(answer | state), file=answers, flush=True)
+        print(json.dumps(reply | state), file=replies, flush=True)
 
     trainer = make()
     batches = trainer.batches()
@@ -86,7 +86,7 @@ def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], answers:
         request = json.loads(line)
         steps = request["steps"]
         if request["ask"] == "warm":
-            shapes = {one.positions: one for one in islice(trainer.batches(), 1, 1 + steps)}
+            shapes = {batch.positions: batch for batch in islice(trainer.batches(), 1, 1 + steps)}
             # What compiles nothing needs no step for every shape.
             say(timed(trainer, islice(shapes.values(), None if trainer.compilations else 1)))
         elif request["ask"] == "dense":
@@ -100,9 +100,9 @@ def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
     """Seconds of a step over each batch, making the batches included, and what was in them."""
     examples = tokens = positions = 0
     begun = time.perf_counter()
-    for one in batches:
-        trainer.step(one.inputs)
-        examples, tokens, positions = examples + one.examples, tokens + one.tokens, positions + one.positions
+    for batch in batches:
+        trainer.step(batch.inputs)
+        examples, tokens, positions = examples + batch.examples, tokens + batch.tokens, positions + batch.positions
     trainer.wait()
     seconds = time.perf_counter() - begun
     return {"seconds": seconds, "examples": examples, "tokens": tokens, "positions": positions}
@@ -114,14 +114,14 @@ def peak_bytes() -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def serve_rounds(work: Callable[[], Any], requests: Iterable[str], answers: TextIO) -> None:
+def serve_rounds(work: Callable[[], Any], requests: Iterable[str], replies: TextIO) -> None:
     """Does the work once to warm up; from then on once for every request, answered by its seconds."""
     work()
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    print(json.dumps({"ready": True}), file=replies, flush=True)
     for _ in requests:
         begun = time.perf_counter()
         work()
-        print(json.dumps({"seconds": time.perf_counter() - begun}), file=answers, flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - begun}), file=replies, flush=True)
 
 
 def padded_batches(

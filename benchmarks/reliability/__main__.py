@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-PROOFS = ("kills", "races", "damage", "refused", "devices", "loaders")
+PROOFS = ("kills", "races", "damage", "refused", "loaders")
 
 
 def main(argv: Sequence[str]) -> int:

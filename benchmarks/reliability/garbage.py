@@ -91,21 +91,21 @@ def changed_tensors(rng: random.Random, contents: bytes) -> bytes:
     or without any other, or of another type.
     """
     tensors, kind, prefix = load(contents), rng.randrange(6), rng.choice(PREFIXES)
-    some = rng.choice(sorted(tensors))
+    chosen = rng.choice(sorted(tensors))
     pooler = sorted(name for name in tensors if "pooler" in name)
     if kind == 0:
         tensors = {prefix + name: tensor for name, tensor in tensors.items()}
     elif kind == 1:
-        tensors[prefix + some] = tensors.pop(some)
+        tensors[prefix + chosen] = tensors.pop(chosen)
     elif kind == 2:
-        tensors[prefix + some] = tensors[some]
+        tensors[prefix + chosen] = tensors[chosen]
     elif kind == 3:
         gone = rng.choice([pooler, pooler[:1], pooler[1:]])
         tensors = {name: tensor for name, tensor in tensors.items() if name not in gone}
     elif kind == 4:
-        del tensors[some]
+        del tensors[chosen]
     else:
-        tensors[some] = tensors[some].astype(rng.choice([np.float16, np.float64, np.int64, np.bool_]))
+        tensors[chosen] = tensors[chosen].astype(rng.choice([np.float16, np.float64, np.int64, np.bool_]))
     return save(tensors)
 
 

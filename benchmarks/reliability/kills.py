@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.reliability.runs import differences, outcome, start, surroundings, words
 
-IN_A_ROW = 5  # kills of one run, before it may end
+KILLS_PER_RUN = 5  # kills of one run, before it may end
 RUNS: dict[str, dict[str, Any]] = {
     "single": {},
     "together": {"seed": (0, 1, 2)},
@@ -117,7 +117,7 @@ def prove(kind: str, model: Path, scratch: Path, times: int, rng: random.Random)
     kills, ended, wrong = 0, 0, []
     while kills < times:
         shutil.rmtree(out)
-        for _ in range(min(IN_A_ROW, times - kills)):
+        for _ in range(min(KILLS_PER_RUN, times - kills)):
             kills += kill_at_random(command(kind, model, out), folders(kind, out), seconds, rng)
             if all((folder / "result.json").is_file() for folder in folders(kind, out)):
                 break  # there is nothing left to disturb

@@ -80,7 +80,7 @@ def _run(context: Any, work: Any, processes: int) -> None:
             raise RuntimeError(f"a process ended with exit code {process.exitcode}")
 
 
-def programs(model: Path, out: Path, times: int) -> list[str]:
+def started_twice(model: Path, out: Path, times: int) -> list[str]:
     """What went wrong where the program was started twice at once."""
     wrong: list[str] = []
     right = None
@@ -89,14 +89,14 @@ def programs(model: Path, out: Path, times: int) -> list[str]:
         ended = sorted((process.communicate(), process.returncode) for process in pair)
         codes = sorted(code for _, code in ended)
         if codes == [0, 2]:
-            (_, complaint), _ = next(one for one in ended if one[1] == 2)
+            (_, complaint), _ = next(end for end in ended if end[1] == 2)
             if "is in use by process" not in complaint or len(complaint.splitlines()) != 1:
                 wrong.append(f"{number}: {complaint}")
         elif codes != [0, 0] or not any("this run has ended" in printed for (printed, _), _ in ended):
             wrong.append(f"{number}: exit codes {codes}: {ended}")
-        here = outcome(out)
-        right = right or here
-        wrong += [f"{number}: {name} differs" for name in right if right[name] != here[name]]
+        result = outcome(out)
+        right = right or result
+        wrong += [f"{number}: {name} differs" for name in right if right[name] != result[name]]
         shutil.rmtree(out)
     return wrong
 
@@ -114,7 +114,7 @@ def main(given: argparse.Namespace, scratch: Path) -> bool:
     wrong: list[str] = []
     if given.programs:
         with surroundings(scratch) as model:
-            wrong = programs(model, scratch / "out", given.programs)
+            wrong = started_twice(model, scratch / "out", given.programs)
     print(f"at once: {held.count(1)} of {given.times} times exactly one held the lock")
     print(f"coming and going: held {total} times, {broken} of them by two at once")
     print(f"the program, twice at once: {given.programs} times, wrong: {wrong or 'none'}")

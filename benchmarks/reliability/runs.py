@@ -113,7 +113,7 @@ def outcome(folder: Path) -> Mapping[str, Any]:
 def differences(folder: Path, expected: Mapping[str, Any]) -> list[str]:
     """Names of what differs, or is missing."""
     try:
-        here = outcome(folder)
+        now = outcome(folder)
     except (OSError, ValueError) as error:
         return [str(error)]
-    return [name for name in expected if here[name] != expected[name]]
+    return [name for name in expected if now[name] != expected[name]]

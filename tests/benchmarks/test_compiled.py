@@ -12,8 +12,9 @@ import pytest
 from adakron_jax.architectures.config import BERT_BASE
 from adakron_jax.methods import AdaKron
 from benchmarks import compiled
-from benchmarks.compiled import TARGETS, batch_of_shapes, faults, figures, matmul_flops, steps_of_shapes
+from benchmarks.compiled import batch_of_shapes, faults, figures, matmul_flops, steps_of_shapes
 from benchmarks.hlo import Collective, Executable, device_groups
+from benchmarks.targets import TARGETS
 from train.options.mesh import MeshShape
 
 SMALL = dataclasses.replace(

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from adakron_jax.methods import AdaKron
-from benchmarks.load import CHURNED, Answer, Clients, Report, churn, own_answers, texts
+from benchmarks.load import CHURNED, Clients, Reply, Report, churn, expected_replies, texts
 from tests.serving.conftest import serving, write_tagger
 
 
@@ -18,9 +18,9 @@ def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
     names = sorted(path.name for path in folder.iterdir())
     kron = [names.index("kron-0"), names.index("kron-1")]
     asked = texts(6)
-    answers = own_answers([folder / name for name in names], asked)
+    answers = expected_replies([folder / name for name in names], asked)
 
-    def accepted(name: str, text: str) -> list[Answer]:
+    def accepted(name: str, text: str) -> list[Reply]:
         return [answers[number, text] for number in (kron if name == CHURNED else [names.index(name)])]
 
     async def proof(url: str) -> Report:

@@ -85,21 +85,21 @@ class _Handler(BaseHTTPRequestHandler):
     server_of: HubServer
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self._reply()
 
     def do_GET(self) -> None:
-        self._answer()
+        self._reply()
 
     def do_POST(self) -> None:
-        self._answer()
+        self._reply()
 
     def do_PUT(self) -> None:
-        self._answer()
+        self._reply()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def _answer(self) -> None:
+    def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server_of.requests.append(f"{self.command} {path}")
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"url": f"{hub.endpoint}/{name}", "name": name, "id": name})
         else:
             wanted = json.loads(body)["objects"]
-            self._json({"transfer": "basic", "objects": [self._action(each) for each in wanted]})
+            self._json({"transfer": "basic", "objects": [self._action(file) for file in wanted]})
 
     def _action(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """What to do with a large file: nothing, if it is here already."""
@@ -157,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _api(self, path: str, body: bytes) -> None:
-        if (found := self._find(path)) is None:
+        if (place := self._find(path)) is None:
             return
-        repository, (action, revision, folder) = found[0], (found[1] + ["", "", ""])[:3]
+        repository, (action, revision, folder) = place[0], (place[1] + ["", "", ""])[:3]
         state = self.server_of.files(repository, revision)
         if state is None:
             self._refuse("RevisionNotFound", "Invalid rev id")
@@ -192,9 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse("EntryNotFound", "Entry not found")
 
     def _file(self, path: str) -> None:
-        if (found := self._find(path)) is None:
+        if (place := self._find(path)) is None:
             return
-        repository, parts = found
+        repository, parts = place
         state = self.server_of.files(repository, parts[1]) if parts[0] == "resolve" and len(parts) > 2 else None
         commit, files = state or (self.server_of.commit(repository), {})
         contents = files.get(parts[-1])

@@ -22,8 +22,8 @@ def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: 
         "device": {"platform": "cpu"},
         "versions": {},
     }
-    own = {name: getattr(config, name) for name in ("task", "model", "method", "seed", "best_by")}
-    return Result(**(own | values | known))
+    of_config = {name: getattr(config, name) for name in ("task", "model", "method", "seed", "best_by")}
+    return Result(**(of_config | values | known))
 
 
 def write_result(folder: Path, config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> None:
