@@ -1,5 +1,6 @@
 """A table of one's own as a task: where its rows are, and what they ask for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.problems import make
 from train.data.custom_data import CustomData, load
-from train.data.sources import MINI, split_named, table_name
+from train.data.sources import MINI, read_hub, repository, split_named, table_name
 from train.data.splits import share
 
 REVIEWS = MINI / "reviews.csv"
@@ -111,3 +112,29 @@ def test_data_that_are_not_there_are_refused(tmp_path: Path):
         load(own("hub:"))
     with pytest.raises(ValueError, match="data 'hub:no/such': not in the cache, and the hub cannot be reached"):
         load(own("hub:no/such"))
+
+
+def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # a folder here is taken as a data set of the hub
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    parts = [{"config_name": name, "data_files": [{"split": "train", "path": f"{name}.csv"}]} for name in "ab"]
+    for name, files in {
+        "org/two": {
+            "README.md": f"---\n{json.dumps({'configs': parts})}\n---\n",
+            "a.csv": "text\nx\n",
+            "b.csv": "text\ny\n",
+        },
+        "org/bad": {"train.csv": 'text,label\n"never ends,a\n'},
+    }.items():
+        Path(name).mkdir(parents=True)
+        for file, text in files.items():
+            Path(name, file).write_text(text)
+    choice = r"the configuration has to be one of \['a', 'b'\]; accepted: hub:OWNER/NAME:CONFIG$"
+    for data, split, message in (
+        ("hub:org/two", "train", choice),
+        ("hub:org/two:c", "train", choice),
+        ("hub:org/two:a", "training", r"no split 'training'; accepted: \['train'\]$"),
+        ("hub:org/bad", "train", r"\(ParserError: Error tokenizing data"),
+    ):
+        with pytest.raises(ValueError, match=f"^data '{data}': .*{message}"):
+            read_hub(*repository(data), split, ["text"])
