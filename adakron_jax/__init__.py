@@ -84,7 +84,7 @@ _HOMES = {
     "methods.adakron": ("KronAdapter",),
     "methods.registry": ("register",),
     "model": ("from_pretrained", "fuse", "load_adapter", "loss", "save_adapter"),
-    "problems.problem": ("Prediction",),
+    "problems.prediction": ("Prediction",),
     "params": ("merge_params", "param_labels", "split_params"),
     "splice": ("Method", "Site", "Splice"),
 }
