@@ -1,13 +1,12 @@
 """AdapterHub's bottlenecks: `seq_bn` (Pfeiffer), `double_seq_bn` (Houlsby), Compacter, Compacter++, and their kin."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
-from adakron_jax.interop.fields import Fields, Said
+from adakron_jax.interop.fields import Fields, Said, Setting, written
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, in_layers, used
 from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
@@ -36,46 +35,56 @@ _PHM = {
     **dict.fromkeys(("factorized_phm_W", "shared_phm_rule", "phm_bias"), True),
     **dict.fromkeys(("factorized_phm_rule", "shared_W_phm"), False),
 }
+_PHM_SETTINGS = {"phm_dim": Setting("phm_dim"), "phm_rank": Setting("phm_rank")}
 _DOWN, _UP = "adapter_down.0", "adapter_up"
-_DENSES = {"attention": Site.ATTENTION_DENSE, "ffn": Site.FFN_DENSE}
-AnyBottleneck = Pfeiffer | Houlsby | Compacter
+_PLACES = {"mh_adapter": ("attention", Site.ATTENTION_DENSE), "output_adapter": ("ffn", Site.FFN_DENSE)}
+Bottleneck = Pfeiffer | Houlsby | Compacter
+# What `original_ln_before` and `phm_layer` say.
+_KINDS: dict[tuple[bool, bool], type[Bottleneck]] = {
+    (True, False): Pfeiffer,
+    (False, False): Houlsby,
+    (False, True): Compacter,
+    (True, True): CompacterPlusPlus,
+}
 Widths = Sequence[int]  # in every layer, 0 where there is no bottleneck; the method's is the largest
 
 
-def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[AnyBottleneck, list[Entry]]:
-    method, widths = _described(fields, config)
-    return method, table(method, widths, name, config)
-
-
-def _described(fields: Fields, config: EncoderConfig) -> tuple[AnyBottleneck, Widths]:
-    """The method, and its width in every layer."""
-    places = tuple(place for place, key in (("attention", "mh_adapter"), ("ffn", "output_adapter")) if fields.flag(key))
+def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[Bottleneck, list[Entry]]:
+    places = tuple(place for key, (place, _) in _PLACES.items() if fields.flag(key))
     normed, phm = fields.flag("original_ln_before"), fields.flag("phm_layer")
     fields.must(**_ALWAYS)
     # Of an adapter behind no LayerNorm, what the residual is taken from is one and the same.
     fields.any_of("residual_before_ln", (True,) if normed else (True, False), default=True)
     fields.ignore("inv_adapter_reduction_factor", "dropout", "stochastic_depth", "init_weights", "init_weights_seed")
-    activation = fields.any_of("non_linearity", ACTIVATIONS)
-    scaling = fields.number("scaling", default=1.0)
-    missing = {layer for layer in fields.wholes("leave_out") if layer < config.num_layers}
-    layers = layers_without(missing, config.num_layers)
-    scales = () if scaling == 1 else (float(scaling),) * (config.num_layers - len(missing))
-    widths = tuple(0 if layer in missing else width for layer, width in enumerate(_widths(fields, config)))
-    if not places or not any(widths):
-        raise fields.refuse(
-            "mh_adapter, output_adapter and leave_out", (places, sorted(missing)), "an adapter somewhere"
-        )
     fields.ignore("hypercomplex_nonlinearity")
-    if phm:
-        kind, *settings = _compacter(fields, (places, normed, activation), widths, config)
-        method = kind(*settings, scales=scales, layers=layers)
+    activation, scaling = fields.any_of("non_linearity", ACTIVATIONS), fields.number("scaling", default=1.0)
+    missing = {layer for layer in fields.wholes("leave_out") if layer < config.num_layers}
+    widths = [0 if layer in missing else width for layer, width in enumerate(_widths(fields, config))]
+    if not places or not any(widths):
+        accepted = "an adapter somewhere"
+        raise fields.refuse("mh_adapter, output_adapter and leave_out", (places, sorted(missing)), accepted)
+    layers, kind = layers_without(missing, config.num_layers), _KINDS[normed, phm]
+    scales = () if scaling == 1 else (scaling,) * (config.num_layers - len(missing))
+    if issubclass(kind, Compacter):
+        reduction = config.hidden_size // max(widths)
+        if set(widths) - {0, config.hidden_size // reduction}:
+            accepted = "one width of all layers, the hidden size over a whole number"
+            raise fields.refuse("reduction_factor", widths, accepted)
+        method = kind(reduction, **fields.settings(_PHM_SETTINGS), scales=scales, layers=layers)
+        if (places, activation) != (_places(method), "gelu"):
+            accepted = f"{_places(method)} and gelu, of {method.name}"
+            raise fields.refuse("a phm_layer with the places and non_linearity", (places, activation), accepted)
+        fields.must(**_PHM)
+        fields.ignore("learn_phm", "phm_c_init", "phm_init_range")
         method.splices(method.seen_of(config))  # whether the width divides
-        return method, widths
-    fields.ignore(*(key for key in fields.left if "phm" in key))
-    if normed:
-        return Pfeiffer(max(widths), places, activation, scales, layers=layers), widths
-    activation = "own" if activation == "silu" else activation
-    return Houlsby(max(widths), "adapterhub", places, activation, scales, layers=layers), widths
+    else:
+        fields.ignore(*(key for key in fields.left if "phm" in key))
+        if kind is Houlsby:
+            activation = "own" if activation == "silu" else activation
+            method = Houlsby(max(widths), "adapterhub", places, activation, scales, layers=layers)
+        else:
+            method = Pfeiffer(max(widths), places, activation, scales, layers=layers)
+    return method, table(method, widths, name, config)
 
 
 def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
@@ -94,25 +103,12 @@ def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
     return widths
 
 
-def _compacter(
-    fields: Fields, form: tuple[Any, ...], widths: Widths, config: EncoderConfig
-) -> tuple[type[Compacter], int, int, int]:
-    """The class, reduction, phm_dim and phm_rank."""
-    fields.must(**_PHM)
-    fields.ignore("learn_phm", "phm_c_init", "phm_init_range")
-    forms = {(("attention", "ffn"), False, "gelu"): Compacter, (("ffn",), True, "gelu"): CompacterPlusPlus}
-    if form not in forms:
-        raise fields.refuse("a phm_layer with the places, original_ln_before and non_linearity", form, str(list(forms)))
-    reduction = config.hidden_size // max(widths)
-    if set(widths) - {0, config.hidden_size // reduction}:
-        raise fields.refuse("reduction_factor", widths, "one width of all layers, the hidden size over a whole number")
-    return forms[form], reduction, fields.whole("phm_dim"), fields.whole("phm_rank")
-
-
-def table(method: AnyBottleneck, widths: Widths, name: str, config: EncoderConfig) -> list[Entry]:
+def table(method: Bottleneck, widths: Widths, name: str, config: EncoderConfig) -> list[Entry]:
     d, entries = config.hidden_size, []
-    for place in _places(method):
-        parents = [dense.removesuffix(".dense") for dense in modules(config)[_DENSES[place]]]
+    for place, site in _PLACES.values():
+        if place not in _places(method):
+            continue
+        parents = [dense.removesuffix(".dense") for dense in modules(config)[site]]
         at = path_of(PLACES[place], method.name)
         names = {i: f"{parents[i]}.adapters.{name}." if widths[i] else "" for i in method.layer_numbers(config)}
         if isinstance(method, Compacter):
@@ -132,13 +128,13 @@ def table(method: AnyBottleneck, widths: Widths, name: str, config: EncoderConfi
     return entries
 
 
-def _places(method: AnyBottleneck) -> tuple[str, ...]:
+def _places(method: Bottleneck) -> tuple[str, ...]:
     if isinstance(method, Compacter):
         return ("ffn",) if isinstance(method, CompacterPlusPlus) else ("attention", "ffn")
     return method.places
 
 
-def measure(method: AnyBottleneck, leaves: Leaves, config: EncoderConfig) -> Widths:
+def measure(method: Bottleneck, leaves: Leaves, config: EncoderConfig) -> Widths:
     """The width that each layer uses: units that are all zero at a layer's end are padding.
 
     Raises:
@@ -162,32 +158,31 @@ def measure(method: AnyBottleneck, leaves: Leaves, config: EncoderConfig) -> Wid
     return [widths.get(layer, 0) for layer in range(config.num_layers)]
 
 
-def write(method: AnyBottleneck, leaves: Leaves, name: str, config: EncoderConfig) -> tuple[Said, list[Entry]]:
+def write(method: Bottleneck, leaves: Leaves, name: str, config: EncoderConfig) -> tuple[Said, list[Entry]]:
     widths = measure(method, leaves, config)
     scales = set(method.scales) or {1.0}
     if len(scales) > 1:
         raise ValueError(f"method.scales is {method.scales}; accepted for AdapterHub: one scale")
-    places, phm = _places(method), isinstance(method, Compacter)
-    activation = "gelu" if isinstance(method, Compacter) else method.activation
-    activation = "silu" if activation == "own" else activation
     factors = {width: _factor(width, config.hidden_size) for width in set(widths) - {0}}
     widest = factors[max(factors)]
     by_layer = {str(i): factors[width] for i, width in enumerate(widths) if width} | {"default": widest}
-    said = _ALWAYS | {
-        "mh_adapter": "attention" in places,
-        "output_adapter": "ffn" in places,
-        "original_ln_before": isinstance(method, Pfeiffer | CompacterPlusPlus),
+    activation = "gelu" if isinstance(method, Compacter) else method.activation
+    activation = "silu" if activation == "own" else activation
+    normed, phm = next(said for said, kind in _KINDS.items() if kind is type(method))
+    said = {
+        **_ALWAYS,
+        **{key: place in _places(method) for key, (place, _) in _PLACES.items()},
+        "original_ln_before": normed,
         "residual_before_ln": True,
         "reduction_factor": widest if len(factors) == 1 else by_layer,
-        "non_linearity": next(stored for stored, activation_ in ACTIVATIONS.items() if activation_ == activation),
+        "non_linearity": next(stored for stored, known in ACTIVATIONS.items() if known == activation),
         "scaling": scales.pop(),
         "leave_out": [layer for layer, width in enumerate(widths) if not width],
         "init_weights": "bert",
         "dropout": 0.0,
         "phm_layer": phm,
+        **(_PHM | written(_PHM_SETTINGS, method) | {"learn_phm": True} if phm else {}),
     }
-    if isinstance(method, Compacter):
-        said |= _PHM | {"phm_dim": method.phm_dim, "phm_rank": method.phm_rank, "learn_phm": True}
     return said, table(method, widths, name, config)
 
 
