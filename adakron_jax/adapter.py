@@ -29,6 +29,7 @@ from adakron_jax.problems import Problem, from_json
 from adakron_jax.splice import Method, is_added, is_trainable
 
 FORMAT = 2
+FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
 # What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
 _MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
@@ -163,8 +164,8 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": as_table(card.method), **card.problem.as_json()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_tensors(flatten(tree), card.method, card.encoder)
-    write_whole(folder / "adapter.safetensors", to_bytes(tensors, {"sha256": _digest(tensors, said)}))
-    write_whole(folder / "adapter.json", json.dumps(said, indent=2).encode() + b"\n")
+    write_whole(folder / TENSORS, to_bytes(tensors, {"sha256": _digest(tensors, said)}))
+    write_whole(folder / CARD, json.dumps(said, indent=2).encode() + b"\n")
 
 
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
@@ -186,7 +187,7 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
     Raises:
       ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
     """
-    description, path = folder / "adapter.json", folder / "adapter.safetensors"
+    description, path = folder / CARD, folder / TENSORS
     said = read_json(description)
     card = _card_of(said, description)
     if expected is None:

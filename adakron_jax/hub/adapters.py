@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax import adapter
+from adakron_jax.adapter import CARD, FILES, TENSORS
 from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.errors import complaints
 from adakron_jax.hub.models import hub_is_reachable
@@ -17,7 +18,6 @@ from adakron_jax.io.files import MOST_JSON, write_whole
 from adakron_jax.methods import outside
 from adakron_jax.params import count
 
-FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
 _HEADER = 1 << 20  # bytes of the tensors' names, at most
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _USE = """```
@@ -36,7 +36,7 @@ def locate_adapter(run: str) -> Path:
         return fetch_adapter(*split_revision(run.removeprefix("hub:")))
     folder = Path(run)
     for path in (folder, folder / "adapter"):
-        if (path / "adapter.json").is_file():
+        if (path / CARD).is_file():
             return path
     raise ValueError(f"{run}: no adapter there; accepted: the folder of a finished run, or of an adapter")
 

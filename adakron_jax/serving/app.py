@@ -132,17 +132,13 @@ def _add_faults(app: FastAPI) -> None:
         of_body = any(first["loc"][:1] == ("body",) for first in error.errors())
         return fault(422, complaint(error.errors(), request.headers.get("content-type"), of_body))
 
-    @app.exception_handler(UnknownAdapter)
-    async def unknown(request: Request, error: UnknownAdapter) -> JSONResponse:
-        return fault(404, str(error))
+    for kind, status, headers in ((UnknownAdapter, 404, None), (Busy, 503, {"Retry-After": "1"}), (Failed, 500, None)):
 
-    @app.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return fault(503, str(error), {"Retry-After": "1"})
-
-    @app.exception_handler(Failed)
-    async def failed(request: Request, error: Failed) -> JSONResponse:
-        return fault(500, str(error))
+        @app.exception_handler(kind)
+        async def raised(
+            request: Request, error: Exception, status: int = status, headers: dict[str, str] | None = headers
+        ) -> JSONResponse:
+            return fault(status, str(error), headers)
 
     @app.exception_handler(StarletteHTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:

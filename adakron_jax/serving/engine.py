@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax import adapter
-from adakron_jax.adapter import Card
+from adakron_jax.adapter import FILES, Card
 from adakron_jax.bank import AdapterBank
 from adakron_jax.bank.bank import Text
 from adakron_jax.problems import Problem
-from adakron_jax.serving.folders import FILES, AdapterFolders, Stamp, UnknownAdapter, stamp
+from adakron_jax.serving.folders import AdapterFolders, Stamp, UnknownAdapter, stamp
 
 log = logging.getLogger("adakron.serving")
 AT_ONCE = 256  # texts that the bank is asked at once

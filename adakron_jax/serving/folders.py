@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from adakron_jax import adapter
-from adakron_jax.adapter import Card
+from adakron_jax.adapter import FILES, Card
 from adakron_jax.params import count
 from adakron_jax.serving.access import without_paths
 
 log = logging.getLogger("adakron.serving")
-FILES = ("adapter.json", "adapter.safetensors")
 Stamp = tuple[tuple[int, int], ...]
 
 
