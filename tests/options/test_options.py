@@ -87,13 +87,10 @@ def test_a_flag_wins_over_the_recipe_and_leaves_the_rest_of_it(bert: Parse):
     assert (config.batch_size, config.best_by, config.epochs) == (16, "last", 80)
 
 
-def test_the_fast_recipe_has_a_tenth_of_the_epochs_and_a_flag_wins_over_it(bert: Parse):
+def test_the_fast_recipe_has_a_tenth_of_the_epochs_but_keeps_three_and_a_flag_wins_over_it(bert: Parse):
     assert bert("--recipe", "fast").epochs == 8
     assert bert("--recipe", "fast").batch_size == 32
     assert bert("--recipe", "fast", "--epochs", "5").epochs == 5
-
-
-def test_the_fast_recipe_keeps_three_epochs_and_adds_none(bert: Parse):
     assert bert("--recipe", "fast", task="wnli").epochs == 3
     assert bert("--recipe", "fast", "--method", "full").epochs == bert("--method", "full").epochs == 3
 
@@ -275,6 +272,15 @@ def test_flags_are_read_as_the_types_of_their_fields(bert: Parse):
         (["rte"], "unknown argument 'rte'; accepted: --task"),
         (["--precision", "f16"], "--precision: invalid choice: 'f16'.*f32.*bf16"),
         (["--method", "lora9"], "method is 'lora9'; accepted: adakron.*full.*head"),
+        (["--method.factors", "12", "x"], "method.factors is '12 x'; accepted: int"),
+        (["--method.factors", "1.5"], "method.factors is '1.5'; accepted: int"),
+        (["--method.factors", "12", "0"], r"method.factors is \(12, 0\); accepted: .*at least 1"),
+        (["--method.factors", "-3"], r"method.factors is \(-3,\); accepted: .*at least 1"),
+        (["--method.factors"], "--method.factors: expected at least one argument"),
+        (["--method.place", "parallel"], "method.place is 'parallel'; accepted: sequential, pfeiffer"),
+        (["--method.place", "pfeiffer", "sequential"], "method.place is 'pfeiffer sequential'; accepted: one value"),
+        (["--method.nonsense", "3"], "--method.nonsense.*accepted: .*factors.*place"),
+        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: layers"),
     ],
 )
 def test_a_flag_that_is_not_understood_is_refused_with_what_is_accepted(bert: Parse, flags: list[str], complaint: str):
@@ -309,9 +315,14 @@ def test_help_with_a_method_says_what_its_fields_are(name: str, capsys: pytest.C
         assert f"--method.{field.name} {field.name.upper()} {said[field.name].rstrip('.')} (default: " in out
 
 
-def test_help_with_what_is_no_method_is_refused():
-    with pytest.raises(ValueError, match="method is 'lorra'; accepted: adakron"):
-        parse(["--help", "lorra"])
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [([], "required: --task"), (["--help", "lorra"], "method is 'lorra'; accepted: adakron")],
+    ids=["no task", "help with what is no method"],
+)
+def test_a_command_that_names_no_run_is_refused(flags: list[str], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        parse(flags)
 
 
 def test_a_command_line_asks_for_no_more_of_a_model_than_its_configuration(
@@ -330,41 +341,14 @@ def test_a_recipe_may_say_the_model_whose_configuration_is_read(models: dict[str
     assert command.runs[0].model == command.model.name == str(models["roberta-large"])
 
 
-def test_the_task_must_be_given():
-    with pytest.raises(ValueError, match="required: --task"):
-        parse([])
-
-
 # --- fields of a method
 
 
 def test_a_method_s_fields_are_read_as_their_types(bert: Parse):
     assert bert("--method.factors", "12", "4").method == AdaKron(factors=(12, 4))
     assert bert("--method.factors", "48").method == AdaKron(factors=(48,))
-    assert bert("--method.factors", "4", "3", "2", "--method.place", "pfeiffer").method == AdaKron(
-        (4, 3, 2), "pfeiffer"
-    )
-
-
-@pytest.mark.parametrize(
-    ("flags", "complaint"),
-    [
-        (["--method.factors", "12", "x"], "method.factors is '12 x'; accepted: int"),
-        (["--method.factors", "1.5"], "method.factors is '1.5'; accepted: int"),
-        (["--method.factors", "12", "0"], r"method.factors is \(12, 0\); accepted: .*at least 1"),
-        (["--method.factors", "-3"], r"method.factors is \(-3,\); accepted: .*at least 1"),
-        (["--method.factors"], "--method.factors: expected at least one argument"),
-        (["--method.place", "parallel"], "method.place is 'parallel'; accepted: sequential, pfeiffer"),
-        (["--method.place", "pfeiffer", "sequential"], "method.place is 'pfeiffer sequential'; accepted: one value"),
-        (["--method.nonsense", "3"], "--method.nonsense.*accepted: .*factors.*place"),
-        (["--method", "full", "--method.factors", "3"], "method full has no field factors; accepted: layers"),
-    ],
-)
-def test_a_method_s_field_that_does_not_fit_is_refused_with_what_is_accepted(
-    bert: Parse, flags: list[str], complaint: str
-):
-    with pytest.raises(ValueError, match=complaint):
-        bert(*flags)
+    flags = ("--method.factors", "4", "3", "2", "--method.place", "pfeiffer")
+    assert bert(*flags).method == AdaKron((4, 3, 2), "pfeiffer")
 
 
 # --- as TOML
@@ -400,29 +384,27 @@ def test_what_no_configuration_can_be_is_a_value_error(text: str, complaint: str
         RunConfig.loads(text)
 
 
-def test_differences_name_what_changed_from_what_to_what():
+@pytest.mark.parametrize(
+    ("here", "differences"),
+    [
+        (
+            {"task": "sst2", "epochs": 3, "method": AdaKron((8, 2)), "limit_eval": 5},
+            ["epochs 20 -> 3", "limit_eval 'all' -> 5", "method.factors [12, 4] -> [8, 2]", "task 'rte' -> 'sst2'"],
+        ),
+        (
+            {"method": Head()},
+            [
+                *("method.factors [12, 4] -> 'unset'", "method.name 'adakron' -> 'head'"),
+                "method.place 'sequential' -> 'unset'",
+            ],
+        ),
+        ({"out": "elsewhere", "resume": "must", "recipe": "fast"}, []),
+    ],
+    ids=["values", "methods", "what changes no number"],
+)
+def test_differences_name_what_changed_from_what_to_what(here: dict[str, Any], differences: list[str]):
     saved = saved_form(RunConfig(task="rte"))
-    here = RunConfig(task="sst2", epochs=3, method=AdaKron((8, 2)), limit_eval=5)
-    assert here.differences(saved) == [
-        "epochs 20 -> 3",
-        "limit_eval 'all' -> 5",
-        "method.factors [12, 4] -> [8, 2]",
-        "task 'rte' -> 'sst2'",
-    ]
-
-
-def test_differences_of_methods_name_the_fields_that_only_one_of_them_has():
-    saved = saved_form(RunConfig(task="rte"))
-    assert RunConfig(task="rte", method=Head()).differences(saved) == [
-        "method.factors [12, 4] -> 'unset'",
-        "method.name 'adakron' -> 'head'",
-        "method.place 'sequential' -> 'unset'",
-    ]
-
-
-def test_differences_ignore_what_changes_no_number():
-    saved = saved_form(RunConfig(task="rte"))
-    assert RunConfig(task="rte", out="elsewhere", resume="must", recipe="fast").differences(saved) == []
+    assert RunConfig(**{"task": "rte"} | here).differences(saved) == differences
 
 
 def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not_at_its_default():
@@ -516,11 +498,8 @@ def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
     bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
 ):
     config = bert(*flags)
-    show_result(
-        result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples),
-        config,
-        NAMED["bert-base"],
-    )
+    result = result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples)
+    show_result(result, config, NAMED["bert-base"])
     said = capsys.readouterr().out
     assert ("73.8" in said) == shown
     assert told in said

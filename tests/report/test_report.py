@@ -35,6 +35,8 @@ from train.report.tables import EIGHT, tabulate
 from train.report.words import scarcity
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
+# Of a folder: file suffix -> text of its report, and what was said on stderr.
+Report = Callable[[Path], tuple[dict[str, str], str]]
 SIZES = {"adakron": 600, "pfeiffer": 900, "bitfit": 100, "head": 0}
 
 
@@ -77,26 +79,30 @@ def two_methods(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def report(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, str], str]:
-    """File suffix -> text of a folder's report, and what was said on stderr."""
-    assert main([str(folder), "--out", str(folder / "out")]) == 0
-    return {path.suffix[1:]: path.read_text("utf-8") for path in (folder / "out").iterdir()}, capsys.readouterr().err
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Report:
+    def of(folder: Path) -> tuple[dict[str, str], str]:
+        assert main([str(folder), "--out", str(folder / "out")]) == 0
+        files = {path.suffix[1:]: path.read_text("utf-8") for path in (folder / "out").iterdir()}
+        return files, capsys.readouterr().err
+
+    return of
 
 
 def records(text: str, **wanted: str) -> list[dict[str, str]]:
     return [row for row in csv.DictReader(text.splitlines()) if wanted.items() <= row.items()]
 
 
-def test_a_cell_has_mean_sample_deviation_median_and_seeds(two_methods: Path, capsys: pytest.CaptureFixture[str]):
-    (cell,) = records(report(two_methods, capsys)[0]["csv"], method="adakron 12x4", epoch="best", task="rte")
+def test_a_cell_has_mean_sample_deviation_median_and_seeds(two_methods: Path, report: Report):
+    (cell,) = records(report(two_methods)[0]["csv"], method="adakron 12x4", epoch="best", task="rte")
     assert float(cell["mean"]) == pytest.approx(73.0)
     assert float(cell["std"]) == pytest.approx(3**0.5)  # of 71, 74, 74: (4 + 1 + 1) / 2
     assert float(cell["median"]) == pytest.approx(74.0)
     assert (cell["seeds_found"], cell["seeds_wanted"], cell["seeds"]) == ("3", "3", "0 1 2")
 
 
-def test_best_and_last_epoch_stand_apart(two_methods: Path, capsys: pytest.CaptureFixture[str]):
-    files, _ = report(two_methods, capsys)
+def test_best_and_last_epoch_stand_apart(two_methods: Path, report: Report):
+    files, _ = report(two_methods)
     (last,) = records(files["csv"], method="adakron 12x4", epoch="last", task="rte")
     assert float(last["mean"]) == pytest.approx(71.0)
     best, last = files["md"].split("### Last epoch")
@@ -104,36 +110,34 @@ def test_best_and_last_epoch_stand_apart(two_methods: Path, capsys: pytest.Captu
     assert "71.0 ± 1.7 (median 72.0 · 3 seeds)" in last
 
 
-def test_a_paired_difference_is_over_common_seeds(two_methods: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_paired_difference_is_over_common_seeds(two_methods: Path, report: Report):
     write_run(two_methods / "a3", 0.99, seed=3)
     (found,) = differences(tabulate(read_folder(two_methods)[0])[0])
     assert found.examples is None
     assert found.seeds == [0, 1, 2]
     assert found.mean == pytest.approx(2.0)  # of 1, 4, 1
     assert found.interval == pytest.approx((1.0, 4.0))
-    assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in report(two_methods, capsys)[0]["md"]
+    assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in report(two_methods)[0]["md"]
 
 
-def test_a_difference_of_fewer_than_three_seeds_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_difference_of_fewer_than_three_seeds_has_no_interval(tmp_path: Path, report: Report):
     write_run(tmp_path / "a", 0.7)
     write_run(tmp_path / "p", 0.6, Pfeiffer())
-    assert ": adakron 12x4 − pfeiffer 48: +10.0, 1 common seed\n" in report(tmp_path, capsys)[0]["md"]
+    assert ": adakron 12x4 − pfeiffer 48: +10.0, 1 common seed\n" in report(tmp_path)[0]["md"]
     write_run(tmp_path / "a1", 0.7, seed=1)
     write_run(tmp_path / "p1", 0.5, Pfeiffer(), seed=1)
-    assert ": adakron 12x4 − pfeiffer 48: +15.0, 2 common seeds\n" in report(tmp_path, capsys)[0]["md"]
+    assert ": adakron 12x4 − pfeiffer 48: +15.0, 2 common seeds\n" in report(tmp_path)[0]["md"]
     write_run(tmp_path / "b2", 0.6, BitFit(), seed=2)
     write_run(tmp_path / "h2", 0.6, Head(), seed=2)
     lacking = "cannot be computed: no common seed has ended"
-    assert f": adakron 12x4 − each of bitfit, head: {lacking}" in report(tmp_path, capsys)[0]["md"]
+    assert f": adakron 12x4 − each of bitfit, head: {lacking}" in report(tmp_path)[0]["md"]
 
 
 def test_any_pair_of_methods_is_compared(two_methods: Path, capsys: pytest.CaptureFixture[str]):
     write_run(two_methods / "h0", 0.5, Head())
     assert main([str(two_methods), "--compare", "pfeiffer", "head", "--compare", "head", "adakron 12x4"]) == 0
-    lines = [
-        line for line in (two_methods / "report.md").read_text().splitlines() if "common seed" in line and " − " in line
-    ]
-    assert [line.partition(": ")[2] for line in lines] == [
+    lines = (two_methods / "report.md").read_text().splitlines()
+    assert [line.partition(": ")[2] for line in lines if "common seed" in line and " − " in line] == [
         "pfeiffer 48 − head: +20.0, 1 common seed",
         "head − adakron 12x4: −21.0, 1 common seed",
     ]
@@ -142,20 +146,18 @@ def test_any_pair_of_methods_is_compared(two_methods: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == f"report: compare is 'lora'; accepted: {accepted}\n"
 
 
-def test_methods_are_compared_over_the_examples_that_they_predicted(
-    two_methods: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_methods_are_compared_over_the_examples_that_they_predicted(two_methods: Path, report: Report):
     targets = np.repeat([0, 1], 20)
     for seed in range(3):
         for name, wrong in (("a", 4), ("p", 14)):
             predictions = np.where(np.arange(40) < wrong, 1 - targets, targets)
             Predicted(targets, predictions).write(two_methods / f"{name}{seed}", "best")
     said = "over 40 examples \\[+12.5, +40.0\\], McNemar p 0.002, 0.002, 0.002"
-    assert said in report(two_methods, capsys)[0]["md"]
+    assert said in report(two_methods)[0]["md"]
     Predicted(targets[:-1], targets[:-1]).write(two_methods / "p2", "best")  # other examples
-    assert "over 39" not in report(two_methods, capsys)[0]["md"]
+    assert "over 39" not in report(two_methods)[0]["md"]
     (two_methods / "p1/predictions/best.npz").write_bytes(b"PK")
-    text, err = report(two_methods, capsys)
+    text, err = report(two_methods)
     assert "over 40" not in text["md"]
     assert "best.npz" in err
 
@@ -197,10 +199,10 @@ def test_the_interval_is_the_same_every_time_and_holds_the_mean():
     assert interval([1.0, 2.0]) is None
 
 
-def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path, report: Report):
     (two_methods / "p2" / "result.json").unlink()
     write_run(two_methods / "sst2", 0.9, task="sst2")
-    files, said = report(two_methods, capsys)
+    files, said = report(two_methods)
     assert "no result.json, so left out as a run that has not ended: p2" in said
     line = next(line for line in files["md"].splitlines() if line.startswith("| pfeiffer"))
     assert "2 of 3 seeds" in line
@@ -220,11 +222,9 @@ def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path
         ("adapter/adapter.json", "{}", "adapter/adapter.json damaged or not of a run"),
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_named_and_left_out(
-    two_methods: Path, capsys: pytest.CaptureFixture[str], file: str, contents: str, told: str
-):
+def test_a_damaged_file_is_named_and_left_out(two_methods: Path, report: Report, file: str, contents: str, told: str):
     (two_methods / "a1" / file).write_text(contents)
-    files, said = report(two_methods, capsys)
+    files, said = report(two_methods)
     (line,) = said.splitlines()
     assert told in line
     assert line.endswith(": a1")
@@ -245,28 +245,28 @@ def test_a_damaged_file_is_named_and_left_out(
     ],
 )
 def test_a_result_that_does_not_fit_its_run_is_left_out(
-    two_methods: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], Any], told: str
+    two_methods: Path, report: Report, change: Callable[[Any], Any], told: str
 ):
     path = two_methods / "a1" / "result.json"
     result = json.loads(path.read_text())
     del result["sha256"]  # as of an older version
     change(result)
     path.write_text(json.dumps(result))
-    files, said = report(two_methods, capsys)
+    files, said = report(two_methods)
     assert told in said
     assert "2 of 3 seeds" in files["md"]
 
 
-def test_what_is_part_of_no_run_is_named(two_methods: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_is_part_of_no_run_is_named(two_methods: Path, report: Report):
     (two_methods / "notes.txt").write_text("")
     (two_methods / "torn").mkdir()
     (two_methods / "torn" / "result.json").write_text("{}")
     (two_methods / "void").mkdir()
-    said = report(two_methods, capsys)[1]
+    said = report(two_methods)[1]
     assert "part of no run: notes.txt" in said
     assert "no run, since there is result.json but no config.toml: torn" in said
     assert "an empty folder: void" in said
-    assert "report.html" not in report(two_methods, capsys)[1]
+    assert "report.html" not in report(two_methods)[1]
 
 
 def test_two_runs_of_one_cell_are_refused(two_methods: Path, capsys: pytest.CaptureFixture[str]):
@@ -288,26 +288,23 @@ def test_an_output_that_is_a_file_is_refused(two_methods: Path, capsys: pytest.C
     assert "taken" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_collapsed_run_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_collapsed_run_is_marked(tmp_path: Path, report: Report):
     write_run(tmp_path / "h", 0.5, Head(), collapsed=True)
-    files, _ = report(tmp_path, capsys)
+    files, _ = report(tmp_path)
     assert "50.0 † (1 seed · 1 collapsed)" in files["md"]
     assert "† Collapsed" in files["html"]
     assert r"\dag{}" in files["tex"]
 
 
-def test_encoders_data_and_limits_stand_in_tables_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_encoders_data_and_limits_stand_in_tables_of_their_own(tmp_path: Path, report: Report):
     kinds: list[dict[str, Any]] = [{}, {"model": "roberta-large"}, {"limit_train": 500}, {"data": "mini"}]
     for number, values in enumerate(kinds):
         write_run(tmp_path / str(number), 0.7, seed=number, **values)
     found = tabulate(read_folder(tmp_path)[0])
     assert [len(table.rows[0].runs) for table in found] == [1, 1, 1, 1]
     assert sorted(table.low_resource for table in found) == [False, False, True, True]
-    assert re.search(
-        r"^## .*, epochs 2,.* \(low-resource: RTE at most 500 training examples, split train\)$",
-        report(tmp_path, capsys)[0]["md"],
-        re.M,
-    )
+    heading = r"^## .*, epochs 2,.* \(low-resource: RTE at most 500 training examples, split train\)$"
+    assert re.search(heading, report(tmp_path)[0]["md"], re.M)
 
 
 def test_a_run_that_has_not_ended_adds_no_second_number_of_examples(tmp_path: Path):
@@ -330,10 +327,10 @@ def test_a_run_that_has_not_ended_adds_no_second_number_of_examples(tmp_path: Pa
     ids=str,
 )
 def test_a_run_on_less_than_all_training_examples_is_called_so_everywhere(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: dict[str, Any], low: str, told: str
+    tmp_path: Path, report: Report, values: dict[str, Any], low: str, told: str
 ):
     write_run(tmp_path / "run", 0.8, encoder=BERT_BASE, **values)
-    files, _ = report(tmp_path, capsys)
+    files, _ = report(tmp_path)
     assert {row["low_resource"] for row in records(files["csv"])} == {low}
     assert {row["train_examples"] for row in records(files["csv"])} == {str(values.get("examples", ""))}
     assert any(row["paper"] for row in records(files["csv"])) == (low == "no")
@@ -348,36 +345,34 @@ def test_a_run_on_less_than_all_training_examples_is_called_so_everywhere(
     assert "the whole training sets of GLUE have RTE 2,490" in files["md"]
 
 
-def test_of_several_tasks_those_with_fewer_training_examples_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_of_several_tasks_those_with_fewer_training_examples_are_named(tmp_path: Path, report: Report):
     for task, examples in (("rte", 1000), ("mrpc", 3668), ("sst2", 100)):
         write_run(tmp_path / task, 0.8, task=task, examples=examples)
-    assert "low-resource: SST-2 100, RTE 1,000 training examples" in report(tmp_path, capsys)[0]["md"]
+    assert "low-resource: SST-2 100, RTE 1,000 training examples" in report(tmp_path)[0]["md"]
 
 
-def test_a_cell_never_mixes_training_sets_of_different_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_cell_never_mixes_training_sets_of_different_size(tmp_path: Path, report: Report):
     for seed, examples in enumerate((2490, 2490, 1000)):
         write_run(tmp_path / str(seed), 0.8, seed=seed, examples=examples)
     (table,) = tabulate(read_folder(tmp_path)[0])
     assert [[run.examples for run in row.runs] for row in table.rows] == [[1000], [2490, 2490]]
-    assert "adakron 12x4 (train examples 1000)" in report(tmp_path, capsys)[0]["md"]
+    assert "adakron 12x4 (train examples 1000)" in report(tmp_path)[0]["md"]
 
 
-def test_evaluations_within_an_epoch_have_their_place_on_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_evaluations_within_an_epoch_have_their_place_on_the_curve(tmp_path: Path, report: Report):
     path = write_run(tmp_path / "run", [0.5, 0.6, 0.7], examples=160, batch_size=10, eval_every=4) / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     steps = [{"epoch": 1, "step": 8}, {"epoch": 1, "step": 16}, {"epoch": 2, "step": 24}]
     path.write_text("".join(json.dumps(line | step) + "\n" for line, step in zip(lines, steps, strict=True)))
-    page = report(tmp_path, capsys)[0]["html"]
+    page = report(tmp_path)[0]["html"]
     assert "from 50.0 after epoch 0.5 to 70.0 after epoch 1.5, 1 seed" in page
     assert "eval every 4" in page
 
 
-def test_runs_that_stopped_early_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_that_stopped_early_are_counted(tmp_path: Path, report: Report):
     for seed in (0, 1):
         write_run(tmp_path / str(seed), 0.8, seed=seed, patience=3, best_by="accuracy", early=seed == 1)
-    text = report(tmp_path, capsys)[0]["md"]
+    text = report(tmp_path)[0]["md"]
     assert "best epoch by accuracy, seeds 0, 1, 1 of them stopped early" in text
     assert "patience 3" in text
 
@@ -389,20 +384,20 @@ def test_weights_that_share_a_name_are_told_apart(tmp_path: Path):
     assert [table.fingerprint[:2] for table in tabulate(read_folder(tmp_path)[0])] == ["00", "11"]
 
 
-def test_a_cell_never_mixes_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_cell_never_mixes_epochs(tmp_path: Path, report: Report):
     write_run(tmp_path / "short", 0.6, seed=0)
     write_run(tmp_path / "long", 0.8, seed=1, epochs=5)
     (table,) = tabulate(read_folder(tmp_path)[0])
     assert [row.departs["epochs"] for row in table.rows] == [2, 5]
-    assert "adakron 12x4 (epochs 5)" in report(tmp_path, capsys)[0]["md"]
+    assert "adakron 12x4 (epochs 5)" in report(tmp_path)[0]["md"]
 
 
-def test_a_pair_whose_epochs_or_batches_differ_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_pair_whose_epochs_or_batches_differ_is_marked(tmp_path: Path, report: Report):
     write_run(tmp_path / "a", 0.7)
     write_run(tmp_path / "p", 0.6, Pfeiffer(), batch_size=16, epochs=3)
-    assert "(2 and 3 epochs, batches of 64 and 16): +10.0" in report(tmp_path, capsys)[0]["md"]
+    assert "(2 and 3 epochs, batches of 64 and 16): +10.0" in report(tmp_path)[0]["md"]
     write_run(tmp_path / "b", 0.6, BitFit())
-    assert "bitfit: +10.0" in report(tmp_path, capsys)[0]["md"]
+    assert "bitfit: +10.0" in report(tmp_path)[0]["md"]
 
 
 def test_one_recipe_of_several_tasks_is_one_row(tmp_path: Path):
@@ -427,21 +422,21 @@ def test_the_average_is_the_papers(tmp_path: Path):
     assert table.published["mrpc"] == "f1"
 
 
-def test_there_is_no_average_without_all_eight(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_there_is_no_average_without_all_eight(tmp_path: Path, report: Report):
     write_eight(tmp_path, AdaKron(), {0: 0.8, 1: 0.9})
     write_eight(tmp_path, BitFit(), {0: 0.7})
     (tmp_path / "cola-adakron-1" / "result.json").unlink()
     (tmp_path / "mnli-bitfit-0" / "result.json").unlink()
-    text = report(tmp_path, capsys)[0]["csv"]
+    text = report(tmp_path)[0]["csv"]
     found = {row["method"]: row for row in records(text, task="average", epoch="best")}
     assert (found["adakron 12x4"]["seeds_found"], found["adakron 12x4"]["seeds_wanted"]) == ("1", "2")
     assert float(found["adakron 12x4"]["mean"]) == pytest.approx(83.5)
     assert found["bitfit"]["mean"] == ""
 
 
-def test_the_papers_row_stands_where_encoder_and_metric_are_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_papers_row_stands_where_encoder_and_metric_are_its_own(tmp_path: Path, report: Report):
     write_eight(tmp_path, AdaKron(), {0: 0.8})
-    text = report(tmp_path, capsys)[0]["csv"]
+    text = report(tmp_path)[0]["csv"]
 
     def theirs(task: str, metric: str, epoch: str = "best") -> str:
         (found,) = records(text, task=task, metric=metric, epoch=epoch)
@@ -456,12 +451,10 @@ def test_the_papers_row_stands_where_encoder_and_metric_are_its_own(tmp_path: Pa
 @pytest.mark.parametrize(
     "values", [{"encoder": OTHER}, {"limit_train": 9}, {"limit_eval": 9}, {"method": AdaKron((9, 3))}]
 )
-def test_the_papers_row_is_not_set_beside_something_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: dict[str, Any]
-):
+def test_the_papers_row_is_not_set_beside_something_else(tmp_path: Path, report: Report, values: dict[str, Any]):
     values = {"encoder": BERT_BASE} | values
     write_run(tmp_path / "run", 0.8, **values)
-    files, _ = report(tmp_path, capsys)
+    files, _ = report(tmp_path)
     assert not any(row["paper"] for row in records(files["csv"]))
     assert "The paper's scores" in files["md"]
 
@@ -491,10 +484,10 @@ def test_adakrons_scores_come_from_the_recipes(tmp_path: Path, encoder: EncoderC
     assert table.published["mrpc"] == metric
 
 
-def test_the_page_is_well_formed_and_loads_nothing(two_methods: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_page_is_well_formed_and_loads_nothing(two_methods: Path, report: Report):
     for width in (4, 8):
         write_run(two_methods / f"w{width}", 0.6, AdaKron((width, 4)))
-    page = report(two_methods, capsys)[0]["html"]
+    page = report(two_methods)[0]["html"]
     found = Wellformed(page)
     assert not re.search(r"https?://|@import|url\((?!#)", page)
     assert len(found.ids) == len(set(found.ids))
@@ -507,13 +500,13 @@ def test_the_page_is_well_formed_and_loads_nothing(two_methods: Path, capsys: py
     assert re.findall(r"<th(?: scope| class)", page) == ["<th scope"] * found.tags.count("th")
 
 
-def test_what_files_say_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_files_say_is_escaped(tmp_path: Path, report: Report):
     evil = '<script>alert("1")</script>|_&%$x'
     write_run(tmp_path / "a<b>&", 0.7, model=evil, data=evil, encoder=OTHER)
     write_run(tmp_path / "later", [0.5, 0.6], Pfeiffer(), model=evil, data=evil)
     (tmp_path / "a<b>&" / "metrics.jsonl").write_text("<img src=x>")
     (tmp_path / "<u>.log").write_text("")
-    files, _ = report(tmp_path, capsys)
+    files, _ = report(tmp_path)
     found = Wellformed(files["html"])
     assert not {"script", "b", "u", "img"} & set(found.tags)
     assert r"\<script\>" in files["md"]
@@ -521,13 +514,12 @@ def test_what_files_say_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not re.search(r"(?<!\\)[%_]x?", files["tex"].split("\n", 1)[1])
 
 
-def test_the_same_runs_give_the_same_report(two_methods: Path, capsys: pytest.CaptureFixture[str]):
-    assert report(two_methods, capsys)[0] == report(two_methods, capsys)[0]
+def test_the_same_runs_give_the_same_report(two_methods: Path, report: Report):
+    assert report(two_methods)[0] == report(two_methods)[0]
 
 
 def test_a_report_within_its_runs_does_not_disturb_the_next(two_methods: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(two_methods)]) == main([str(two_methods)]) == 0
     assert capsys.readouterr().err == ""
-    assert {path.name for path in two_methods.glob("report.*")} == {
-        f"report.{end}" for end in ("md", "csv", "tex", "html")
-    }
+    written = {path.name for path in two_methods.glob("report.*")}
+    assert written == {f"report.{end}" for end in ("md", "csv", "tex", "html")}
