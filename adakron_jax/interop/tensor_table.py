@@ -44,18 +44,15 @@ class Tensor(NamedTuple):
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        match self.layout:
-            case "transposed":
-                return (*self.whole[1::-1], *self.whole[2:])
-            case "column":
-                return (*self.whole, 1)
-            case "row":
-                return (1, *self.whole)
-            case "flat":
-                return (math.prod(self.whole),)
-            case "spread":
-                return (self.whole[0], 1, *self.whole[1:])
-        return self.whole
+        whole = self.whole
+        return {
+            "same": whole,
+            "transposed": (*whole[1::-1], *whole[2:]),
+            "flat": (math.prod(whole),),
+            "column": (*whole, 1),
+            "row": (1, *whole),
+            "spread": (whole[0], 1, *whole[1:]),
+        }[self.layout]
 
     def within(self, tensor: np.ndarray) -> np.ndarray:
         """Where it is in the tensor, in our layout: a view, to read and to write."""

@@ -19,19 +19,14 @@ from adakron_jax.interop.adapterhub import bottlenecks, forms
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.fields import Fields, Said
 from adakron_jax.interop.heads import CLASSES, Base, Imported, modules, tensors_of
+from adakron_jax.interop.huggingface import PREFIXES as CLASS_PREFIXES
 from adakron_jax.interop.tensor_table import Entry, Leaves, dense, read_leaves, write_tensors
 from adakron_jax.methods import IA3, Compacter, CompacterPlusPlus, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
 from adakron_jax.splice import Method, Site, path_of, require
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 # Model type -> what the names of its classes begin with.
-PREFIXES = {
-    "bert": "Bert",
-    "roberta": "Roberta",
-    "xlm-roberta": "XLMRoberta",
-    "electra": "Electra",
-    "deberta-v2": "DebertaV2",
-}
+PREFIXES = {kind: CLASS_PREFIXES[kind] for kind in ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2")}
 _KINDS = ("AdapterModel", "Model", *CLASSES.values())
 # What the field `architecture` of a description says -> what reads and writes it; a bottleneck's says nothing.
 _READERS = {
