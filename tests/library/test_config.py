@@ -1,5 +1,6 @@
 """The encoder's configuration, as read from `config.json`."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -35,42 +36,32 @@ def without(values: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in keys}
 
 
+TINY_BERT = EncoderConfig(
+    model_type="bert",
+    vocab_size=97,
+    hidden_size=32,
+    num_layers=3,
+    num_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=40,
+    type_vocab_size=2,
+    pad_id=0,
+    layer_norm_eps=1e-12,
+    hidden_dropout=0.1,
+    attention_dropout=0.1,
+    classifier_dropout=0.1,
+    initializer_range=0.02,
+)
+
+
 def test_a_published_bert_is_read_field_by_field():
-    assert EncoderConfig.from_folder(ORACLES / "base-bert") == EncoderConfig(
-        model_type="bert",
-        vocab_size=97,
-        hidden_size=32,
-        num_layers=3,
-        num_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-        type_vocab_size=2,
-        pad_id=0,
-        layer_norm_eps=1e-12,
-        hidden_dropout=0.1,
-        attention_dropout=0.1,
-        classifier_dropout=0.1,
-        initializer_range=0.02,
-    )
+    assert EncoderConfig.from_folder(ORACLES / "base-bert") == TINY_BERT
 
 
 def test_a_published_roberta_is_read_field_by_field():
-    assert EncoderConfig.from_folder(ORACLES / "base-roberta") == EncoderConfig(
-        model_type="roberta",
-        vocab_size=97,
-        hidden_size=32,
-        num_layers=3,
-        num_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=42,
-        type_vocab_size=1,
-        pad_id=1,
-        layer_norm_eps=1e-5,
-        hidden_dropout=0.1,
-        attention_dropout=0.1,
-        classifier_dropout=0.1,
-        initializer_range=0.02,
-    )
+    others = {"max_position_embeddings": 42, "type_vocab_size": 1, "pad_id": 1, "layer_norm_eps": 1e-5}
+    expected = dataclasses.replace(TINY_BERT, model_type="roberta", **others)
+    assert EncoderConfig.from_folder(ORACLES / "base-roberta") == expected
 
 
 @pytest.mark.parametrize(

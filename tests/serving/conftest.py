@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from adakron_jax import adapter
+from adakron_jax.bank import AdapterBank
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.serving.app import make_app
 from adakron_jax.serving.engine import Engine, make_engine
@@ -95,6 +96,15 @@ def shelf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_adapter(folder / f"kron-{number}", tiny, AdaKron((3, 2)), problem, number, TOKENS)
     write_adapter(folder / "lora", tiny, LoRA(r=2), max_length=TOKENS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bank(shelf: Path, tiny: Path) -> AdapterBank:
+    """What the server is to predict."""
+    bank = AdapterBank(str(tiny))
+    for folder in shelf.iterdir():
+        bank.add(folder.name, folder)
+    return bank
 
 
 @pytest.fixture(scope="module")

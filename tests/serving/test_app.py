@@ -17,14 +17,6 @@ JSON = {"Content-Type": "application/json"}
 TEXTS = ["one two three", "four", "five six " * 5]
 
 
-@pytest.fixture(scope="module")
-def bank(shelf: Path, tiny: Path) -> AdapterBank:
-    bank = AdapterBank(str(tiny))
-    for folder in shelf.iterdir():
-        bank.add(folder.name, folder)
-    return bank
-
-
 def expected(bank: AdapterBank, name: str, texts: list[Any]) -> list[list[dict[str, Any]]]:
     """What the server is to say: labels by falling probability, or a regression's number."""
     said = []

@@ -1,7 +1,6 @@
 """Every field of a request is honoured: what is asked for of the logits, and how texts are read."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +9,6 @@ from huggingface_hub import InferenceClient, constants
 from adakron_jax.bank import AdapterBank
 from adakron_jax.problems import Prediction
 from tests.serving.conftest import Served
-
-
-@pytest.fixture(scope="module")
-def bank(shelf: Path, tiny: Path) -> AdapterBank:
-    bank = AdapterBank(str(tiny))
-    for folder in shelf.iterdir():
-        bank.add(folder.name, folder)
-    return bank
 
 
 def said(answer: Any) -> dict[str, Any]:
