@@ -39,8 +39,8 @@ SHIM = f"""#!{sys.executable}
 import os, sys
 words = sys.argv[1:]
 if words[0] == "train" and "--help" not in words:
-    words += [] if "--data" in words or "--grid" in words else ["--data", "mini"]
-    words += ["--dry-run"] if "--grid" in words else {SMALL.split()!r}
+    words += [] if "--data" in words else ["--data", "mini"]
+    words += ["--dry-run", "--max-length", "32"] if "--grid" in words else {SMALL.split()!r}
 os.execv(sys.executable, [sys.executable, "-m", "adakron_jax", *words])
 """
 SENTENCE = "Anna\tB-person\nLi\tI-person\nlives\tO\nin\tO\nUlm\tB-place\n\n"
