@@ -27,6 +27,7 @@ from adakron_jax.methods.registry import as_table, from_table
 from adakron_jax.params import count, flatten, graft, refuse, split_params
 from adakron_jax.problems import Problem, from_json
 from adakron_jax.splice import Method, is_added, is_trainable
+from adakron_jax.xla.precision import fuses
 
 FORMAT = 2
 FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
@@ -92,6 +93,7 @@ class Card:
             head=self.head,
             reads=self.problem.reads,
             card=self,
+            fused=fuses(settings.get("dtype")),
             **settings,
         )
 

@@ -37,6 +37,7 @@ from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.params import Tree, split_params
 from adakron_jax.problems import Classification
 from adakron_jax.splice import Method, is_trainable
+from adakron_jax.xla.precision import fuses
 from benchmarks.harness import write_json
 from benchmarks.hlo import Collective, Executable, Kernel
 from benchmarks.ours import dense_batch
@@ -72,7 +73,8 @@ def steps_of_shapes(
     dtype: Any = jnp.bfloat16,
 ) -> tuple[Steps, TrainState, Tree]:
     """The program's own steps, jitted over the devices; state and frozen tree as shapes."""
-    model = SequenceClassifier(encoder, method, dtype, num_labels=2, remat=remat)
+    fused = fuses(dtype, mesh.devices, chips[0].platform)
+    model = SequenceClassifier(encoder, method, dtype, fused, num_labels=2, remat=remat)
     trainable, frozen = split_params(model.shapes(), is_trainable(method))
     frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), frozen)
     schedule = optim.linear_schedule(1e-4, 1000, 0.06)
@@ -102,9 +104,19 @@ def _matmul_flops(jaxpr: Any) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(sizes)
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(map(_matmul_flops, _inner(equation.params.values())))
+        parts = [_matmul_flops(part) for part in _inner(equation.params.values())]
+        if equation.primitive.name == "cond":  # one of its branches runs
+            total += max(parts)
+        else:
+            total += _times(equation) * sum(parts)
     return total
+
+
+def _times(equation: Any) -> int:
+    """How often what is inside an operation runs."""
+    if equation.primitive.name == "pallas_call":
+        return math.prod(equation.params["grid_mapping"].grid)
+    return equation.params["length"] if equation.primitive.name == "scan" else 1
 
 
 def _inner(values: Iterable[Any]) -> Iterable[Any]:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from adakron_jax.encoders.dropout import Dropout
+from adakron_jax.encoders import fused
+from adakron_jax.encoders.dropout import Dropout, dropped, words_like
 from adakron_jax.encoders.inputs import Places
 from adakron_jax.encoders.matmul import einsum
 from adakron_jax.encoders.module import Part, Stream
@@ -56,24 +57,42 @@ class Attention(Part):
             mask=self.sees(at_places, places, layer)[:, None],
         )
         attended = self.splice(Site.KEYS_VALUES, attended, inputs=x, segments=places.segments, **everywhere)
-        wide = jnp.promote_types(queries.dtype, jnp.float32)
         scaled = self.turn(queries, at_places, layer) / math.sqrt(self.terms * config.head_dim)
+        if self.fused and stream.offsets is None and attended.gate is None and fused.supports(scaled, attended.keys):
+            context = self.at_once(scaled, attended, everywhere["deterministic"])
+        else:
+            of_offsets = None
+            if stream.offsets is not None:
+                starts = None if at_places is places else at_places
+                of_offsets = self.of_offsets((query, key), scaled, keys, stream.offsets, places, starts, everywhere)
+            context = self.by_steps(scaled, attended, of_offsets, everywhere["deterministic"])
+        context = context.swapaxes(1, 2).reshape(at.shape)
+        context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
+        return projection(Site.ATTENTION_DENSE, "dense")(context, at_places.segments)
+
+    def at_once(self, scaled: Array, attended: KeysValues, deterministic: bool) -> Array:
+        """The context, in one kernel."""
+        drop, words = dropped(self.config.attention_dropout), None
+        if drop and not deterministic:
+            like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], fused.words_shape(scaled))
+            words = words_like(self.make_rng("dropout"), like)
+        return fused.attend(drop, scaled, attended.keys, attended.values, attended.mask, words)
+
+    def by_steps(self, scaled: Array, attended: KeysValues, of_offsets: Array | None, deterministic: bool) -> Array:
+        """The context, by way of scores and weights."""
+        wide = jnp.promote_types(scaled.dtype, jnp.float32)
         scores = einsum("rhqd,rhkd->rhqk", scaled, attended.keys, wide=True)
-        if stream.offsets is not None:
-            starts = None if at_places is places else at_places
-            of_offsets = self.of_offsets((query, key), scaled, keys, stream.offsets, places, starts, everywhere)
-            before = attended.keys.shape[2] - keys.shape[2]  # keys of a method's, which stand nowhere
+        if of_offsets is not None:
+            before = attended.keys.shape[2] - of_offsets.shape[-1]  # keys of a method's, which stand nowhere
             scores = scores + jnp.pad(of_offsets, ((0, 0), (0, 0), (0, 0), (before, 0)))
         if attended.gate is not None:
             scores = scores * attended.gate
         scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
         weights = jax.nn.softmax(scores).astype(attended.values.dtype)
-        weights = Dropout(config.attention_dropout)(weights, everywhere["deterministic"])
+        weights = Dropout(self.config.attention_dropout)(weights, deterministic)
         if attended.gate is not None:
             weights = weights * attended.gate.astype(weights.dtype)
-        context = einsum("rhqk,rhkd->rhqd", weights, attended.values).swapaxes(1, 2).reshape(at.shape)
-        context = self.splice(Site.ATTENTION_CONTEXT, context, segments=at_places.segments, **everywhere)
-        return projection(Site.ATTENTION_DENSE, "dense")(context, at_places.segments)
+        return einsum("rhqk,rhkd->rhqd", weights, attended.values)
 
     def turn(
         self, x: Float[Array, "rows heads seq head_dim"], places: Places, layer: Any

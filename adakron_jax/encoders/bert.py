@@ -67,11 +67,10 @@ class Layer(Part):
             y = self.splice(site, y, residual=residual, norm=norm, segments=at_places.segments, **everywhere)
             return norm(y + residual)
 
-        parts = (config, self.method, self.dtype)
         dropout = config.hidden_dropout if config.architecture.drops_attention_output else 0.0
-        y = self.attend(*parts, name="attention")(at, at_places, stream, places, everywhere)
+        y = self.attend(*self.parts, name="attention")(at, at_places, stream, places, everywhere)
         at = add_and_norm(Site.ATTENTION_OUTPUT, y, at, self.norm("attention_norm"), dropout)
-        y = FeedForward(*parts, name="ffn")(at, at_places, everywhere)
+        y = FeedForward(*self.parts, name="ffn")(at, at_places, everywhere)
         x = add_and_norm(Site.FFN_OUTPUT, y, at, self.norm("ffn_norm"), config.hidden_dropout)
         x = self.splice(Site.LAYER_OUTPUT, x, **at_places.context(places), **everywhere)
         return Stream(x, offsets=stream.offsets)

@@ -33,18 +33,24 @@ def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
     return x ^ y
 
 
+def dropped(rate: float) -> int:
+    """Of the 256 values of a word of the mask, those that drop an element at this rate."""
+    return round(rate * 2**_WORD_BITS)
+
+
 @jax.custom_batching.custom_vmap
-def _words_like(key: Array, like: Array) -> Array:
+def words_like(key: Array, like: Array) -> Array:
+    """Random words in the shape of an array, which may be a part of a batch."""
     return random_words(key, like.shape)
 
 
-@_words_like.def_vmap
+@words_like.def_vmap
 def _words_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
     """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
     del size
     of_key, of_like = (0 if is_batched else None for is_batched in batched)
     if of_key is None:
-        return _words_like(key, like), True
+        return words_like(key, like), True
     return jax.vmap(lambda key, like: random_words(key, like.shape), (of_key, of_like))(key, like), True
 
 
@@ -61,10 +67,10 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], deterministic: bool) -> Float[Array, "*shape"]:
-        drop = round(self.rate * 2**_WORD_BITS)
+        drop = dropped(self.rate)
         if deterministic or drop == 0:
             return x
-        words: Any = _words_like(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., :: 32 // _WORD_BITS]))
+        words: Any = words_like(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., :: 32 // _WORD_BITS]))
         words = jax.lax.bitcast_convert_type(words, jnp.dtype(f"uint{_WORD_BITS}"))
         words = words.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
         return jnp.where(words >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))

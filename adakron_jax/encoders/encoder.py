@@ -40,18 +40,17 @@ class Encoder(Part):
         starts: Int[Array, "rows slots"] | None = None,
     ) -> Float[Array, "rows out hidden"]:
         """The last hidden states, of all tokens or of those at `starts`."""
-        parts = (self.config, self.method, self.dtype)
         everywhere = {"deterministic": deterministic, "shared": self.shared()}
         file = FILES[self.config.architecture.encoder]
-        stream = file.Embeddings(*parts, name="embeddings")(inputs, everywhere | {"layer": 0})
+        stream = file.Embeddings(*self.parts, name="embeddings")(inputs, everywhere | {"layer": 0})
         drawn = "params" if self.is_initializing() else None if deterministic else "dropout"
         keys = jax.random.split(self.make_rng(drawn), self.config.num_layers) if drawn else None
         places = Places(inputs.segments, inputs.positions)
         after_first = None
         if self.config.conv_kernel:
-            convolution = file.Convolution(*parts, name="convolution")
+            convolution = file.Convolution(*self.parts, name="convolution")
             after_first = functools.partial(convolution, x=stream.x, places=places, deterministic=deterministic)
-        layers = Layers(*parts, remat=self.remat, name="layers")
+        layers = Layers(*self.parts, remat=self.remat, name="layers")
         return layers(stream, places, everywhere, keys, starts, after_first)
 
 
@@ -107,7 +106,7 @@ class Layers(Part):
     def layer(self, inside: bool, **place: Any) -> nn.Module:
         """A layer, with the method's modules or without."""
         file = FILES[self.config.architecture.encoder]
-        return file.Layer(self.config, self.method if inside else Method(), self.dtype, **place)
+        return file.Layer(self.config, self.method if inside else Method(), self.dtype, self.fused, **place)
 
     def traced_once(self, inside: bool, everywhere: dict[str, Any]) -> Any:
         """A layer as a function of its variables."""

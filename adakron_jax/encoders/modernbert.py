@@ -93,11 +93,10 @@ class Layer(Part):
             context = {"residual": residual, "norm": lambda x: x, "segments": at_places.segments}
             return residual + self.splice(site, y, **context, **everywhere)
 
-        parts = (self.config, self.method, self.dtype)
-        y = Attention(*parts, name="attention")(at, at_places, stream, places, everywhere)
+        y = Attention(*self.parts, name="attention")(at, at_places, stream, places, everywhere)
         y = Dropout(self.config.attention_dropout)(y, everywhere["deterministic"])
         residual = add(Site.ATTENTION_OUTPUT, y, residual)
         normed = self.norm("attention_norm", use_bias=False)(residual)
-        residual = add(Site.FFN_OUTPUT, FeedForward(*parts, name="ffn")(normed, at_places, everywhere), residual)
+        residual = add(Site.FFN_OUTPUT, FeedForward(*self.parts, name="ffn")(normed, at_places, everywhere), residual)
         residual = self.splice(Site.LAYER_OUTPUT, residual, **at_places.context(places), **everywhere)
         return Stream(self.norm("ffn_norm", use_bias=False)(residual), residual)

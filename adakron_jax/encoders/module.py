@@ -58,12 +58,18 @@ class Part(nn.Module):
     """What the encoder's modules share: sizes, the method, and the precision they compute in.
 
     `dtype` None computes in the precision of parameters and inputs, float64 included. LayerNorm's statistics and the
-    softmax are never narrower than float32.
+    softmax are never narrower than float32. `fused` computes attention in one kernel where it can (`encoders.fused`).
     """
 
     config: EncoderConfig
     method: Method
     dtype: Any = None
+    fused: bool = False
+
+    @property
+    def parts(self) -> tuple[EncoderConfig, Method, Any, bool]:
+        """What a part of this part is made of."""
+        return self.config, self.method, self.dtype, self.fused
 
     def dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
         normal = nn.initializers.normal(self.config.initializer_range)

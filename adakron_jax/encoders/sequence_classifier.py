@@ -73,8 +73,7 @@ class SequenceClassifier(Part):
     ) -> Float[Array, "rows slots labels"] | Float[Array, "rows seq labels"]:
         """Logits of the example in each slot, or of each token."""
         check(inputs, self.config)
-        parts = (self.config, self.method, self.dtype)
-        encoder = Encoder(*parts, remat=self.remat, name="encoder")
+        encoder = Encoder(*self.parts, remat=self.remat, name="encoder")
         architecture = self.config.architecture
         of_tokens = self.reads == "token"
         if of_tokens:
@@ -91,7 +90,7 @@ class SequenceClassifier(Part):
             pooled = Dropout(self.config.classifier_dropout)(pooled, deterministic)
             logits = self.dense(self.num_labels, CLASSIFIER)(pooled)
         else:
-            head = Head(*parts, num_labels=self.num_labels, form=form, name=CLASSIFIER)
+            head = Head(*self.parts, num_labels=self.num_labels, form=form, name=CLASSIFIER)
             logits = head(pooled, deterministic)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 

@@ -46,6 +46,14 @@ def is_narrow(dtype: DTypeLike | None) -> bool:
     return dtype is not None and jnp.dtype(dtype).itemsize < 4
 
 
+def fuses(dtype: DTypeLike | None, devices: int = 1, platform: str = "") -> bool:
+    """Whether a model computes attention in one kernel (`encoders.fused`): in a narrow precision, on one GPU.
+
+    A compiler cannot divide the kernel among several devices.
+    """
+    return is_narrow(dtype) and devices == 1 and (platform or jax.default_backend()) in ("gpu", "cuda")
+
+
 def of_matmuls(dtype: DTypeLike | None) -> str | None:
     """JAX's setting `default_matmul_precision` for a model: GPUs and TPUs narrow the matmuls of float32 by default.
 

@@ -18,6 +18,7 @@ from adakron_jax.methods import AdaMix, MAdaKron
 from adakron_jax.params import Tree, count, flatten, merge_params, split_params
 from adakron_jax.problems import Problem
 from adakron_jax.splice import is_added, is_trainable
+from adakron_jax.xla.precision import fuses
 from train import terminal
 from train.engine import hosts
 from train.engine.dataset import Dataset
@@ -70,6 +71,7 @@ def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> Sequenc
         head=head,
         reads=problem.reads,
         remat=config.remat,
+        fused=fuses(config.dtype, config.mesh_shape.devices),
     )
 
 

@@ -1,0 +1,144 @@
+"""Attention as one kernel, for accelerators and short rows: scores, softmax, dropout and context of a row and a head.
+
+What lies between queries and context never leaves the chip; the backward pass computes it again. A row's queries pass
+in four parts, one for each byte of the random words that decide what dropout keeps.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Bool, Float, UInt32
+
+PARTS = 4  # bytes of a word
+LONGEST = 128  # tokens of a row: one head's keys, values and their gradients lie on the chip
+
+
+def supports(queries: Any, keys: Any) -> bool:
+    """Whether the kernel takes arrays of these shapes [rows, heads, seq, head_dim]."""
+    seq, width = queries.shape[-2:]
+    powers = all(size & (size - 1) == 0 for size in (seq, width))
+    return queries.shape == keys.shape and powers and 16 * PARTS <= seq <= LONGEST and width >= 16
+
+
+def words_shape(queries: Any) -> tuple[int, ...]:
+    """That of the words which decide on the weights of these queries."""
+    rows, heads, seq, _ = queries.shape
+    return rows, heads, seq // PARTS, seq
+
+
+def kept(words: UInt32[Array, "rows heads part keys"], drop: int) -> Bool[Array, "rows heads queries keys"]:
+    """The weights that these words keep, where a byte below `drop` drops one."""
+    rows, heads, part, keys = words.shape
+    parts = words[:, :, None] >> jnp.arange(0, 32, 8, dtype=jnp.uint32).reshape(1, 1, PARTS, 1, 1) & 255
+    return (parts >= drop).reshape(rows, heads, PARTS * part, keys)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(
+    drop: int,
+    queries: Float[Array, "rows heads seq head_dim"],
+    keys: Float[Array, "rows heads seq head_dim"],
+    values: Float[Array, "rows heads seq head_dim"],
+    mask: Bool[Array, "rows 1 seq seq"],
+    words: UInt32[Array, "rows heads part seq"] | None,
+) -> Float[Array, "rows heads seq head_dim"]:
+    """softmax(queries keys^T, where the mask is true) values; without the weights that `words` drop."""
+    (context,) = _call(_forward, 1, drop, mask, words, queries, keys, values)
+    return context
+
+
+def _attend_forward(drop: int, *arrays: Any) -> tuple[Array, tuple[Any, ...]]:
+    return attend(drop, *arrays), arrays
+
+
+def _attend_backward(drop: int, arrays: tuple[Any, ...], cotangent: Array) -> tuple[Any, ...]:
+    *by_head, mask, words = arrays
+    gradients = _call(_backward, 3, drop, mask, words, *by_head, cotangent)
+    return *gradients, *jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), (mask, words))
+
+
+attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _call(kernel: Any, results: int, drop: int, mask: Array, words: Array | None, *by_head: Array) -> list[Array]:
+    """Results like the first of `by_head`, which go to the kernel and come from it as projections have them."""
+    rows, heads, seq, width = by_head[0].shape
+    block = pl.BlockSpec((None, seq, width), lambda row, head: (row, 0, head))
+    specs = [pl.BlockSpec((None, seq, seq), lambda row, head: (row, 0, 0)), *[block] * len(by_head)]
+    arrays = [mask[:, 0].astype(jnp.int8), *(x.swapaxes(1, 2).reshape(rows, seq, heads * width) for x in by_head)]
+    if words is not None:
+        specs.append(pl.BlockSpec((None, None, seq // PARTS, seq), lambda row, head: (row, head, 0, 0)))
+        arrays.append(words)
+
+    def run(settings: Any, *arrays: Array) -> Any:
+        return pl.pallas_call(
+            functools.partial(kernel, drop if words is not None else 0),
+            grid=(rows, heads),
+            in_specs=specs,
+            out_specs=[block] * results,
+            out_shape=[jax.ShapeDtypeStruct(arrays[1].shape, arrays[1].dtype)] * results,
+            name=f"attention{kernel.__name__}",
+            **settings,
+        )(*arrays)
+
+    out = jax.lax.platform_dependent(
+        *arrays,
+        cpu=functools.partial(run, {"interpret": True}),
+        default=functools.partial(run, {"compiler_params": triton.CompilerParams(num_warps=4 if results == 1 else 8)}),
+    )
+    return [x.reshape(rows, seq, heads, width).swapaxes(1, 2) for x in out]
+
+
+def _dot(x: Array, y: Array, x_axis: int, y_axis: int) -> Array:
+    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _weights(queries: Array, keys: Array, mask: Array) -> Array:
+    scores = jnp.where(mask != 0, _dot(queries, keys, 1, 1), jnp.finfo(jnp.float32).min)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _scale(words: Any, part: Any, drop: int) -> Array:
+    """0 for weights that are dropped."""
+    return jnp.where((words[...] >> (8 * part).astype(jnp.uint32) & 255) >= drop, 256 / (256 - drop), 0.0)
+
+
+def _forward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, *rest: Any) -> None:
+    *words, context = rest
+    size, k, v = keys.shape[0] // PARTS, keys[...], values[...]
+
+    def of_part(part: Any, _: None) -> None:
+        at = pl.ds(part * size, size)
+        weights = _weights(queries[at, :], k, mask[at, :])
+        for word in words:
+            weights *= _scale(word, part, drop)
+        context[at, :] = _dot(weights.astype(v.dtype), v, 1, 0).astype(context.dtype)
+
+    jax.lax.fori_loop(0, PARTS, of_part, None)
+
+
+def _backward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, cotangent: Any, *rest: Any) -> None:
+    *words, of_queries, of_keys, of_values = rest
+    size, k, v = keys.shape[0] // PARTS, keys[...], values[...]
+
+    def of_part(part: Any, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        at = pl.ds(part * size, size)
+        q, g = queries[at, :], cotangent[at, :]
+        weights = dropped = _weights(q, k, mask[at, :])
+        slope = _dot(g, v, 1, 1)
+        for word in words:
+            scale = _scale(word, part, drop)
+            slope, dropped = slope * scale, dropped * scale
+        slope = (weights * (slope - (weights * slope).sum(-1, keepdims=True))).astype(k.dtype)
+        of_queries[at, :] = _dot(slope, k, 1, 0).astype(of_queries.dtype)
+        return sums[0] + _dot(slope, q, 0, 0), sums[1] + _dot(dropped.astype(g.dtype), g, 0, 0)
+
+    zeros = jnp.zeros(keys.shape, jnp.float32)
+    sums = jax.lax.fori_loop(0, PARTS, of_part, (zeros, zeros))
+    of_keys[...], of_values[...] = (total.astype(of_keys.dtype) for total in sums)
