@@ -29,17 +29,16 @@ def paper_rows(table: Table, method: Method) -> list[PaperRow]:
     for row in sizes.ROWS:
         if row.encoder != table.named or row.method != method:
             continue
+        text, average = f"paper, Table {row.table}: {row.system}", None
+        printed = [line for line in data["row"] if (line["table"], line["system"]) == (row.table, row.system)]
         if row.table == 3 and isinstance(method, AdaKron):
             (score,) = (line["score"] for line in data["table3"]["rte"] if tuple(line["factors"]) == method.factors)
-            rows.append(PaperRow(f"paper, Table 3: {row.system}", {"rte": score}, None))
-            continue
-        printed = [line for line in data["row"] if (line["table"], line["system"]) == (row.table, row.system)]
-        if printed:
-            scores = dict(zip(data["tasks"], printed[0]["scores"], strict=True))
-            source = f", from {printed[0]['source']}" if "source" in printed[0] else ""
-            rows.append(PaperRow(f"paper, Table {row.table}: {row.system}{source}", scores, printed[0]["average"]))
+            scores = {"rte": score}
+        elif printed:
+            scores, average = dict(zip(data["tasks"], printed[0]["scores"], strict=True)), printed[0]["average"]
+            text += f", from {printed[0]['source']}" if "source" in printed[0] else ""
         else:  # in the recipes
             scores = {task: published_scores(task, row.encoder)[metric] for task, metric in table.published.items()}
             average = round(statistics.fmean(scores.values()), 1)
-            rows.append(PaperRow(f"paper, Table {row.table}: {row.system}", scores, average))
+        rows.append(PaperRow(text, scores, average))
     return rows

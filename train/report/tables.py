@@ -234,18 +234,8 @@ def _table(
         for method, departs, group in _rows(by_way, shared)
     ]
     rows.sort(key=lambda row: (row.method.name, row.parameters or [0], label(row.method), str(row.departs)))
-    return Table(
-        model,
-        base,
-        data,
-        runs[0].config,
-        encoder and paper_encoder(encoder),
-        dict(shared),
-        columns,
-        rows,
-        published,
-        selected,
-    )
+    named = encoder and paper_encoder(encoder)
+    return Table(model, base, data, runs[0].config, named, dict(shared), columns, rows, published, selected)
 
 
 def _rows(by_way: Mapping[Any, list[Run]], shared: Iterable[Any]) -> Iterator[tuple[Method, dict[str, Any], list[Run]]]:

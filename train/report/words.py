@@ -203,8 +203,7 @@ def _ways(row: Row) -> Iterator[str]:
         chosen = next((run.result.best_by for run in row.runs if run.result and run.config == first), first.best_by)
         best = "is the last" if chosen == "last" else f"by {chosen}"
         best = f"scored after epoch {first.evaluate_once}" if first.evaluate_once else f"best epoch {best}"
-        way = f"{length}, batch {first.batch_size}, learning rate {learning_rate}, {best}"
-        way += f", {seeds}"
+        way = f"{length}, batch {first.batch_size}, learning rate {learning_rate}, {best}, {seeds}"
         early = sum(run.result.stopped_early for run in row.runs if run.result and run.config.task == task)
         way += f", {early} of them stopped early" if early else ""
         ways.setdefault(way, []).append(heading((task, ""))[0])
