@@ -117,7 +117,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def over_examples(left: Row, right: Row, column: Column, which: str) -> OverExamples | None:
     """The comparison in one column of a block; None unless all runs of common seeds predicted the same examples."""
     task, metric = column
-    of_left, of_right = ({run.repeat: run for run in row.runs if run.config.task == task} for row in (left, right))
+    ended = ({run.repeat: run for run in row.runs if run.result and run.config.task == task} for row in (left, right))
+    of_left, of_right = ended
     repeats = sorted(of_left.keys() & of_right.keys())
     pairs = [(of_left[repeat].predicted.get(which), of_right[repeat].predicted.get(which)) for repeat in repeats]
     known = [(former, latter) for former, latter in pairs if former is not None and latter is not None]
