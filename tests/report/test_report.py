@@ -154,6 +154,9 @@ def test_methods_are_compared_over_the_examples_that_they_predicted(two_methods:
             Predicted(targets, predictions).write(two_methods / f"{name}{seed}", "best")
     said = "over 40 examples \\[+12.5, +40.0\\], McNemar p 0.002, 0.002, 0.002"
     assert said in report(two_methods)[0]["md"]
+    write_run(two_methods / "a3", 0.7, seed=3)
+    (write_run(two_methods / "p3", 0.7, Pfeiffer(), seed=3) / "result.json").unlink()  # it has not ended
+    assert said in report(two_methods)[0]["md"]
     Predicted(targets[:-1], targets[:-1]).write(two_methods / "p2", "best")  # other examples
     assert "over 39" not in report(two_methods)[0]["md"]
     (two_methods / "p1/predictions/best.npz").write_bytes(b"PK")
