@@ -6,7 +6,7 @@ import jax
 
 from adakron_jax.io.files import cache_folder
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # as glibc's malloc.h numbers them
 KEPT = 2**30  # bytes; larger pieces of memory than this go back to the system
 
 
@@ -29,8 +29,10 @@ def keep_memory() -> None:
     """Lets memory that is free be used again, where glibc would give it back to the system.
 
     A step's buffers are large enough to be mapped anew each time, and the system fills every page with zeros first: of
-    selecting adapters from a bank that was three quarters of the time. Other C libraries are left as they are.
+    selecting adapters from a bank that was three quarters of the time. All threads share one arena, since the others
+    map what is larger than 64 MB whatever the threshold. Other C libraries are left as they are.
     """
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, KEPT)
         libc.mallopt(_M_TRIM_THRESHOLD, KEPT)
