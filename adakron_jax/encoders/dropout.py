@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, UInt
 
+from adakron_jax.xla.arrays import by_itself
+
 _WORD_BITS = 8  # of a random number that decides on one element of a mask
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 _PARITY = 0x1BD11BDA
@@ -71,6 +73,7 @@ class Dropout(nn.Module):
         if deterministic or drop == 0:
             return x
         words: Any = words_like(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., :: 32 // _WORD_BITS]))
+        words = by_itself(words)  # else each of a word's parts is drawn by rounds of its own
         words = jax.lax.bitcast_convert_type(words, jnp.dtype(f"uint{_WORD_BITS}"))
         words = words.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
         return jnp.where(words >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adakron_jax.xla.arrays import by_itself
 from adakron_jax.xla.precision import is_narrow
 
 
@@ -51,7 +52,14 @@ def _of_dense(axes: int) -> str:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _accumulated(subscripts: str, out: Any, x: Array, y: Array) -> Array:
+    of_x, of_y, of_result = _axes(subscripts)
+    if set(of_x) & set(of_y) & set(of_result):
+        x, y = by_itself(x), by_itself(y)
     return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32).astype(out)
+
+
+def _axes(subscripts: str) -> list[str]:
+    return subscripts.replace("->", ",").split(",")
 
 
 def _forward(subscripts: str, out: Any, x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -61,24 +69,29 @@ def _forward(subscripts: str, out: Any, x: Array, y: Array) -> tuple[Array, tupl
 def _backward(subscripts: str, out: Any, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     del out
     x, y = operands
-    of_operands, of_result = subscripts.split("->")
-    of_x, of_y = of_operands.split(",")
+    of_x, of_y, of_result = _axes(subscripts)
     narrow = cotangent.astype(x.dtype)
-    of_turned, turned = _summed_last(of_x, of_y, x)
+    of_first, of_second, first, second = of_x, of_result, x, narrow
+    if x.size > narrow.size:
+        of_first, of_second, first, second = of_result, of_x, narrow, x
     return (
         _accumulated(f"{of_result},{of_y}->{of_x}", x.dtype, narrow, y),
-        _accumulated(f"{of_turned},{of_result}->{of_y}", y.dtype, turned, narrow),
+        _summed_last(of_first, of_second, of_y, first, second),
     )
 
 
-def _summed_last(of_x: str, of_result: str, x: Array) -> tuple[str, Array]:
-    """x with the axes last that a matmul sums over, in memory too, for which the barrier stands.
+def _summed_last(of_x: str, of_y: str, of_result: str, x: Array, y: Array) -> Array:
+    """A matmul whose first operand, the smaller, gets the axes last that are summed over.
 
-    XLA on a CPU has narrow matmuls for no other order of the first operand. Whether it falls back to float32 it decides
-    before it takes transposes into the matmul, and what it then has to compute it may not be able to.
+    XLA on a CPU has narrow matmuls for no other order of the first operand, nor of the result. Whether it falls back to
+    float32 it decides before it takes transposes into the matmul, so that both are in memory in that order.
     """
     turned = "".join(sorted(of_x, key=lambda axis: axis not in of_result))
-    return turned, jax.lax.optimization_barrier(x.transpose([of_x.index(axis) for axis in turned]))
+    free = (axis for axis in of_y if axis in of_result and axis not in of_x)
+    given = "".join(axis for axis in turned if axis in of_result) + "".join(free)
+    x = by_itself(x.transpose([of_x.index(axis) for axis in turned]))
+    result = _accumulated(f"{turned},{of_y}->{given}", y.dtype, x, y)
+    return by_itself(result).transpose([given.index(axis) for axis in of_result])
 
 
 _accumulated.defvjp(_forward, _backward)

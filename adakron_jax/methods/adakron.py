@@ -21,9 +21,11 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import dot_general, matmul
+from adakron_jax.encoders.module import gelu
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
+from adakron_jax.xla.arrays import by_itself
 
 Place = Literal["sequential", "pfeiffer"]
 
@@ -91,8 +93,9 @@ class KronAdapter(nn.Module):
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
         x = h if self.place == "sequential" else context["norm"](h + context["residual"])
         first, *others = self.down(x, context)
-        z = functools.reduce(kron, others, first)
-        return self.dense(h.shape[-1], "up")(nn.gelu(z, approximate=False)) + h
+        # Its gradient by itself too, which the sums over the factors' short axes would each compute anew.
+        z = by_itself(functools.reduce(kron, others, first))
+        return self.dense(h.shape[-1], "up")(gelu(z)) + h
 
     def dense(self, features: int, name: str) -> nn.Dense:
         normal = nn.initializers.normal(0.02)

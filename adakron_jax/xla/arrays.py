@@ -1,0 +1,17 @@
+"""Where XLA on a CPU has to be told to compute an array by itself."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Shaped
+
+
+def by_itself(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """x; on a CPU it is computed once, into memory and in the order of its axes, before anything reads it.
+
+    XLA would make it part of what reads it, where that may mean to compute it several times or as an operand of a
+    matmul whose axes lie in another order. Flat, as it passes the barrier, it has no other order.
+    """
+    same: Any = lambda x: x  # noqa: E731
+    flat: Any = lambda x: jax.lax.optimization_barrier(x.ravel()).reshape(x.shape)  # noqa: E731
+    return jax.lax.platform_dependent(x, cpu=flat, default=same)
