@@ -4,6 +4,7 @@ Rounds are taken in turn, so that what disturbs the machine disturbs all systems
 round, whose systems ran next to each other; then its median over the rounds.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from adakron_jax.io.files import write_whole
+from benchmarks.peers.protocol import Clocks
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"  # what `make bench-peers` makes
@@ -27,6 +29,11 @@ def timed(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    meaning = "what seconds are: seconds, or processor: the time that a program takes of processors, on a busy machine"
+    parser.add_argument("--clock", choices=Clocks._fields, default="seconds", help=f"{meaning} (default: seconds)")
 
 
 def in_turn(

@@ -9,6 +9,7 @@ loop is written first; all others sort them by length. Figures are medians over 
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -22,7 +23,19 @@ import jax
 import adakron_jax as ak
 from adakron_jax.xla import runtime
 from benchmarks import shapes
-from benchmarks.harness import PEERS, Process, in_turn, installed, machine, say, table, timed, with_range, write_json
+from benchmarks.harness import (
+    PEERS,
+    Process,
+    add_clock,
+    in_turn,
+    installed,
+    machine,
+    say,
+    table,
+    with_range,
+    write_json,
+)
+from benchmarks.peers.protocol import Clocks
 from train.data import sources
 from train.data.glue import TASKS
 
@@ -40,11 +53,11 @@ SYSTEMS: dict[str, tuple[str, str, bool]] = {
 NEEDS = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def fresh_classifier(base: Path, scratch: Path) -> Any:
+def fresh_classifier(base: Path, scratch: Path, precision: str) -> Any:
     """A classifier with fresh adapters, which cost what trained ones do."""
     model, params = ak.from_pretrained(str(base), ak.AdaKron(), key=jax.random.key(0))
     ak.save_adapter(scratch / "adapter", model, params, base=str(base), max_length=128)
-    return ak.TextClassifier.load(scratch / "adapter")
+    return ak.TextClassifier.load(scratch / "adapter", dtype=precision)
 
 
 def texts_of(data: str, task: str, count: int) -> list[str]:
@@ -53,15 +66,24 @@ def texts_of(data: str, task: str, count: int) -> list[str]:
     return [" ".join(parts) for parts in zip(*(rows[name] for name in TASKS[task].texts), strict=True)][:count]
 
 
+def predict(classifier: Any, texts: Sequence[str], clock: str) -> float:
+    begun = Clocks.now()
+    classifier.predict(texts)
+    return begun.spent()[clock]
+
+
 def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> dict[str, list[float]]:
     """Texts a second of each system, one a round."""
     texts = texts_of(given.data, task, given.texts)
     (file := scratch / f"{task}.json").write_text(json.dumps(texts))
-    classifier = fresh_classifier(base, scratch)
-    classifier.predict(texts)
+    systems: dict[str, Callable[[], float]] = {}
+    for precision in given.precision:
+        systems[f"ours-{precision}"] = functools.partial(
+            predict, fresh_classifier(base, scratch, precision), texts, given.clock
+        )
+        systems[f"ours-{precision}"]()
     versions = installed(sorted(set(NEEDS.values())), given.peers)
     with contextlib.ExitStack() as stack:
-        systems: dict[str, Callable[[], float]] = {"ours": lambda: timed(lambda: classifier.predict(texts))}
         for name in given.system:
             engine, precision, grouped = SYSTEMS[name]
             if not versions[NEEDS[engine]]:
@@ -72,7 +94,7 @@ def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> 
                 {"grouped": True} if grouped else {}
             )
             process = stack.enter_context(Process("benchmarks.peers.predict", flags, given.peers.absolute()))
-            systems[name] = lambda process=process: process.ask()["seconds"]
+            systems[name] = lambda process=process: process.ask()[given.clock]
         seconds = in_turn(systems, given.rounds, lambda system: system())
     return {name: [len(texts) / spent for spent in times] for name, times in seconds.items()}
 
@@ -86,7 +108,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--task", nargs="+", choices=TASKS, default=["sst2"], help="(default: sst2)")
     parser.add_argument("--system", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="the peers (default: all)")
     parser.add_argument("--texts", type=int, default=4096, help="how many (default: 4096)")
+    parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"], help="of ours")
     parser.add_argument("--rounds", type=int, default=5)
+    add_clock(parser)
     parser.add_argument("--peers", type=Path, default=PEERS, help="their interpreter")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args(argv)

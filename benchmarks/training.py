@@ -25,7 +25,19 @@ import numpy as np
 from adakron_jax import methods  # noqa: F401  # which fills the table of them
 from adakron_jax.methods.registry import METHODS
 from benchmarks import shapes
-from benchmarks.harness import PEERS, Process, in_turn, installed, machine, ratio, say, table, with_range, write_json
+from benchmarks.harness import (
+    PEERS,
+    Process,
+    add_clock,
+    in_turn,
+    installed,
+    machine,
+    ratio,
+    say,
+    table,
+    with_range,
+    write_json,
+)
 from train.data.glue import TASKS
 
 TOKENS = "tokens"  # the task whose head reads every token
@@ -106,7 +118,7 @@ class Bench:
                     process.ask(what, **more | {"steps": 1})
                 say(f"{precision} {task} {what}: {name} is ready")
             runs = {name: functools.partial(process.ask, what, **more) for name, process in processes.items()}
-            return in_turn(runs, given.rounds, lambda run: run())
+            return in_turn(runs, given.rounds, lambda run: (answer := run()) | {"seconds": answer[given.clock]})
 
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> tuple[Path, int]:
@@ -238,6 +250,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32"], help="(default: f32)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
+    add_clock(parser)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rows", type=int, default=32, help="of the dense inputs")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a dense row")

@@ -33,6 +33,21 @@ class Measured(NamedTuple):
     positions: int
 
 
+class Clocks(NamedTuple):
+    """What two clocks show: the time, and the processors' time that this process has taken, all threads together."""
+
+    seconds: float
+    processor: float
+
+    @classmethod
+    def now(cls) -> "Clocks":
+        return cls(time.perf_counter(), time.process_time())
+
+    def spent(self) -> dict[str, float]:
+        """By the name of each clock, what has passed since."""
+        return {name: now - then for name, now, then in zip(self._fields, Clocks.now(), self, strict=True)}
+
+
 class Trainer(Protocol):
     """A training program under measurement."""
 
@@ -99,13 +114,12 @@ def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies:
 def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
     """Seconds of a step over each batch, making the batches included, and what was in them."""
     examples = tokens = positions = 0
-    begun = time.perf_counter()
+    begun = Clocks.now()
     for batch in batches:
         trainer.step(batch.inputs)
         examples, tokens, positions = examples + batch.examples, tokens + batch.tokens, positions + batch.positions
     trainer.wait()
-    seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "examples": examples, "tokens": tokens, "positions": positions}
+    return begun.spent() | {"examples": examples, "tokens": tokens, "positions": positions}
 
 
 def peak_bytes() -> int:
@@ -119,9 +133,9 @@ def serve_rounds(work: Callable[[], Any], requests: Iterable[str], replies: Text
     work()
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for _ in requests:
-        begun = time.perf_counter()
+        begun = Clocks.now()
         work()
-        print(json.dumps({"seconds": time.perf_counter() - begun}), file=replies, flush=True)
+        print(json.dumps(begun.spent()), file=replies, flush=True)
 
 
 def padded_batches(
