@@ -33,7 +33,6 @@ def of_torch(model: Any, args: argparse.Namespace) -> Forward:
 
 def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
     import onnxruntime
-    from onnxruntime.quantization import quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -43,6 +42,8 @@ def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
             model, example, file, input_names=NAMES, output_names=["logits"], dynamic_axes=axes, dynamo=False
         )
         if args.precision == "int8":
+            from onnxruntime.quantization import quantize_dynamic  # which needs onnx
+
             quantize_dynamic(file, file.with_name("int8.onnx"))
             file = file.with_name("int8.onnx")
         options = onnxruntime.SessionOptions()
