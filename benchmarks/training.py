@@ -118,7 +118,7 @@ class Bench:
                     process.ask(what, **more | {"steps": 1})
                 say(f"{precision} {task} {what}: {name} is ready")
             runs = {name: functools.partial(process.ask, what, **more) for name, process in processes.items()}
-            return in_turn(runs, given.rounds, lambda run: (answer := run()) | {"seconds": answer[given.clock]})
+            return in_turn(runs, given.rounds, lambda run: (reply := run()) | {"seconds": reply[given.clock]})
 
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> tuple[Path, int]:
