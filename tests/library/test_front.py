@@ -50,9 +50,9 @@ def test_another_name_is_refused():
 
 PROBE = """
 import sys, time
-begun = time.perf_counter()
+begun = time.process_time()
 import adakron_jax as ak
-seconds = time.perf_counter() - begun
+seconds = time.process_time() - begun
 assert ak.__version__
 dir(ak)
 loaded = [name for name in ("jax", "flax", "numpy", "transformers") if name in sys.modules]
