@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from adakron_jax.methods import AdaKron, Pfeiffer
-from tests.report.test_report import records, report, write_run
+from tests.report.conftest import Report
+from tests.report.test_report import records, write_run
 from tests.support.wellformed import Wellformed
 from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
 from train.report.runs import read_folder
@@ -43,8 +44,8 @@ def tuned(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, capsys: pytest.CaptureFixture[str]):
-    files, said = report(tuned, capsys)
+def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, report: Report):
+    files, said = report(tuned)
     assert said == ""
     row = (
         "| RTE accuracy | adakron 12x4 | learning rate 0.002; the highest learning rate tried; beyond those asked for |"
@@ -61,43 +62,43 @@ def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, capsys: pytest.
     assert (cell["selected"], cell["epoch"]) == ("learning rate 0.002", "best")
 
 
-def test_the_page_draws_a_curve_of_each_task_that_says_what_was_chosen(tuned: Path, capsys: pytest.CaptureFixture[str]):
-    page = report(tuned, capsys)[0]["html"]
+def test_the_page_draws_a_curve_of_each_task_that_says_what_was_chosen(tuned: Path, report: Report):
+    page = report(tuned)[0]["html"]
     Wellformed(page)
     assert "RTE accuracy on held-out rows by learning rate" in page
     assert "Chosen: adakron 12x4: learning rate 0.002; pfeiffer 48: learning rate 0.001" in page
     assert "A circle marks the chosen value, a square one at an edge of those tried." in page
 
 
-def test_runs_at_selected_values_and_others_are_never_in_one_table(tuned: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_at_selected_values_and_others_are_never_in_one_table(tuned: Path, report: Report):
     write_run(tuned.parent / "other", [0.99], seed=1, epochs=5)
     write_run(tuned.parent / "another", [0.99], AdaKron((8, 4)), seed=2, learning_rate=2e-3, epochs=5, evaluate_once=5)
     selected = [(table.selected, len(table.runs)) for table in tabulate(read_folder(tuned.parent)[0])]
     assert selected == [(("learning_rate",), 6), ((), 2)]
-    assert "Runs at other values are in another table." in report(tuned.parent, capsys)[0]["md"]
+    assert "Runs at other values are in another table." in report(tuned.parent)[0]["md"]
 
 
-def test_runs_at_values_that_are_no_longer_chosen_are_left_out(tuned: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_at_values_that_are_no_longer_chosen_are_left_out(tuned: Path, report: Report):
     write_run(tuned / "rte-adakron-lr0.001-seed1", 0.9, seed=1, learning_rate=1e-3)
-    files, said = report(tuned, capsys)
+    files, said = report(tuned)
     assert "trained at values that selection.json does not name, so left out: rte-adakron-lr0.001-seed1" in said
     (cell,) = records(files["csv"], method="adakron 12x4", task="rte")
     assert cell["seeds"] == "1 2 3"
 
 
-def test_without_a_sound_record_of_the_choice_its_runs_are_left_out(tuned: Path, capsys: pytest.CaptureFixture[str]):
+def test_without_a_sound_record_of_the_choice_its_runs_are_left_out(tuned: Path, report: Report):
     write_run(tuned.parent / "other", 0.9)
     (tuned / "selection.json").write_text("{")
-    _, said = report(tuned.parent, capsys)
+    _, said = report(tuned.parent)
     assert "selection.json damaged, so the runs beside it are left out: tuned" in said
     assert [run.folder for run in read_folder(tuned.parent)[0]] == ["other"]
 
 
-def test_several_fields_are_named_with_every_score(tuned: Path, capsys: pytest.CaptureFixture[str]):
+def test_several_fields_are_named_with_every_score(tuned: Path, report: Report):
     first, second = read(tuned / "selection.json")
     more = {"weight_decay": 0.1, "pooling": "mean"}
     several = tuple(dataclasses.replace(one, values={**one.values, **more}) for one in first.candidates)
     write(tuned, [dataclasses.replace(first, fields=(*first.fields, *more), candidates=several), second])
-    files, _ = report(tuned, capsys)
+    files, _ = report(tuned)
     assert "71.00 at learning rate 0.002, weight decay 0.1, pooling mean" in files["md"]
     assert "learning rate and weight decay and pooling selected" in files["md"]  # a table of its own

@@ -18,6 +18,7 @@ from adakron_jax.entities.ragged import Ragged
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
+from tests.report.conftest import Report
 from tests.support.results import write_result
 from tests.support.wellformed import Wellformed
 from train.data.glue import TASKS
@@ -35,8 +36,6 @@ from train.report.tables import EIGHT, tabulate
 from train.report.words import scarcity
 
 OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
-# Of a folder: file suffix -> text of its report, and what was said on stderr.
-Report = Callable[[Path], tuple[dict[str, str], str]]
 SIZES = {"adakron": 600, "pfeiffer": 900, "bitfit": 100, "head": 0}
 
 
@@ -77,16 +76,6 @@ def two_methods(tmp_path: Path) -> Path:
         write_run(tmp_path / f"a{seed}", ours, seed=seed)
         write_run(tmp_path / f"p{seed}", theirs, Pfeiffer(), seed=seed)
     return tmp_path
-
-
-@pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Report:
-    def of(folder: Path) -> tuple[dict[str, str], str]:
-        assert main([str(folder), "--out", str(folder / "out")]) == 0
-        files = {path.suffix[1:]: path.read_text("utf-8") for path in (folder / "out").iterdir()}
-        return files, capsys.readouterr().err
-
-    return of
 
 
 def records(text: str, **wanted: str) -> list[dict[str, str]]:
