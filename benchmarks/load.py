@@ -144,7 +144,7 @@ class Clients:
         writer.close()
 
     async def keep(self, per_second: float, seconds: float, hang_up: float = 0.0) -> Report:
-        """Sends requests for `seconds`, `rate` a second at random times, whether or not earlier ones are answered.
+        """Sends requests for `seconds`, `per_second` of them at random times, whether or not earlier ones are answered.
 
         Args:
           hang_up: the share of clients that go before they are answered.

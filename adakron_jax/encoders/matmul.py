@@ -90,7 +90,7 @@ def _summed_last(of_x: str, of_y: str, of_result: str, x: Array, y: Array) -> Ar
     free = (axis for axis in of_y if axis in of_result and axis not in of_x)
     given = "".join(axis for axis in turned if axis in of_result) + "".join(free)
     x = by_itself(x.transpose([of_x.index(axis) for axis in turned]))
-    result = _accumulated(f"{turned},{of_y}->{given}", y.dtype, x, y)
+    result: Any = _accumulated(f"{turned},{of_y}->{given}", y.dtype, x, y)
     return by_itself(result).transpose([given.index(axis) for axis in of_result])
 
 

@@ -25,7 +25,7 @@ def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
 
     async def proof(url: str) -> Report:
         churning = asyncio.create_task(churn(folder, [folder / "kron-0", folder / "kron-1"], 0.3))
-        report = await Clients(url, accepted, [*names, CHURNED], asked).keep(rate=40, seconds=3, hang_up=0.05)
+        report = await Clients(url, accepted, [*names, CHURNED], asked).keep(per_second=40, seconds=3, hang_up=0.05)
         churning.cancel()
         return report
 

@@ -114,6 +114,9 @@ def _inline(called: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[No
         if equation.primitive.name in _CALLS:
             inner = next(x for x in equation.params.values() if isinstance(x, ClosedJaxpr | Jaxpr))
             outputs = _inline(inner, given, nodes)
+        elif platforms := equation.params.get("branches_platforms"):
+            # What is said to one platform's compiler is not for ONNX.
+            outputs = _inline(equation.params["branches"][platforms.index(None)], given[1:], nodes)
         else:
             outputs = list(map(Value.of, equation.outvars))
             node = Node(equation.primitive, dict(equation.params), given, outputs)
