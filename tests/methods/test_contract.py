@@ -34,9 +34,9 @@ def wide_enough(method: Method, config: EncoderConfig) -> EncoderConfig:
 
 ALL = [(method(), wide_enough(method(), config)) for method in METHODS.values() for config in CONFIGS]
 CASES = [case for case in ALL if not refusal(*case)]
-# Loss and gradients five layers deep: the first, the last and those between are other code. Logits alone tell of the other
-# encoders, in `tests/encoders`. Unlike BERT's, ModernBERT's attention is often local, and DeBERTa's takes methods' queries
-# and keys twice: methods that touch attention are tried there, the others at night.
+# Loss and gradients five layers deep: the first, the last and those between are other code. Logits alone tell of the
+# other encoders, in `tests/encoders`. Unlike BERT, ModernBERT often attends to near tokens only, and DeBERTa takes a
+# query and a key twice: methods that touch attention are tried there, the others at night.
 ATTENDING = ("full", "ia3", "lora", "prefix", "unipelt")
 DEEP = [
     pytest.param(
