@@ -36,6 +36,10 @@ def add_clock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clock", choices=Clocks._fields, default="seconds", help=f"{meaning} (default: seconds)")
 
 
+def add_peers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
+
+
 def in_turn(
     systems: Mapping[str, Callable[[], Any]], rounds: int, measure: Callable[[Callable[[], Any]], Any] = timed
 ) -> dict[str, list[Any]]:

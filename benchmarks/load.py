@@ -246,7 +246,7 @@ async def watch(process: int, every: float, held: list[float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    shapes.add_model(parser)
     parser.add_argument("--adapters", type=int, default=64)
     parser.add_argument(
         "--registered", type=int, default=0, help="names of these adapters, in turn (default: one each)"

@@ -24,9 +24,9 @@ import adakron_jax as ak
 from adakron_jax.xla import runtime
 from benchmarks import shapes
 from benchmarks.harness import (
-    PEERS,
     Process,
     add_clock,
+    add_peers,
     in_turn,
     installed,
     machine,
@@ -101,7 +101,7 @@ def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    shapes.add_model(parser)
     parser.add_argument(
         "--data", default="mini", help="where the tasks are, as `python -m train` takes it (default: mini)"
     )
@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"], help="of ours")
     parser.add_argument("--rounds", type=int, default=5)
     add_clock(parser)
-    parser.add_argument("--peers", type=Path, default=PEERS, help="their interpreter")
+    add_peers(parser)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args(argv)
     runtime.set_up()

