@@ -29,7 +29,7 @@ def test_a_table_is_a_task_called_as_its_file(tiny: Path):
         True,
     )
     assert (config.problem, config.validation, config.test, config.best_by) == ("auto", "auto", "none", "auto")
-    assert (config.recipe, config.learning_rate, config.epochs, config.batch_size) == ("table", 2e-3, 12, 16)
+    assert (config.recipe, config.learning_rate, config.epochs, config.batch_size) == ("table", 3e-3, 20, 16)
     assert str(config.folder) == "runs/reviews-adakron-seed0"
 
 
@@ -43,11 +43,12 @@ def test_two_columns_are_pairs_and_several_labels_are_taken(tiny: Path):
 @pytest.mark.parametrize(
     ("rows", "flags", "values"),
     [
+        (1000, (), (3e-3, 20, 16)),
         (4000, (), (2e-3, 12, 16)),
         (5000, (), (2e-3, 8, 32)),
         (5000, ("--validation", "0.1", "--test", "0.2"), (2e-3, 12, 16)),
         (30_000, (), (1e-3, 4, 64)),
-        (30_000, ("--limit-train", "100", "--epochs", "5"), (2e-3, 5, 16)),
+        (30_000, ("--limit-train", "100", "--epochs", "5"), (3e-3, 5, 16)),
         (5000, ("--recipe", "fast"), (2e-3, 3, 32)),
         (5000, ("--method", "full"), (2e-5, 8, 32)),
     ],
@@ -62,7 +63,7 @@ def test_the_recipe_for_tables_follows_their_size(
 
 
 def test_wide_encoders_take_lower_learning_rates_and_lengths_are_the_encoders():
-    assert table_recipe(100, BERT_BASE) == {"learning_rate": 1e-3, "epochs": 12, "batch_size": 16, "max_length": 128}
+    assert table_recipe(100, BERT_BASE) == {"learning_rate": 1.5e-3, "epochs": 20, "batch_size": 16, "max_length": 128}
     short = dataclasses.replace(BERT_BASE, max_position_embeddings=64)
     assert table_recipe(100, short)["max_length"] == 64
 
