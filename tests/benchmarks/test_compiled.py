@@ -105,7 +105,9 @@ def test_groups_of_devices_are_read_in_every_form(text: str, groups: tuple[tuple
     assert device_groups(text) == groups
 
 
-@pytest.mark.parametrize("mesh", [MeshShape(data=8), MeshShape(data=4, model=2)])
+@pytest.mark.parametrize(
+    "mesh", [pytest.param(MeshShape(data=8), marks=pytest.mark.nightly), MeshShape(data=4, model=2)]
+)
 def test_devices_tell_each_other_one_gradient_once_a_step(mesh: MeshShape) -> None:
     steps, state, frozen = steps_of_shapes(SMALL, AdaKron(), mesh, jax.devices(), dtype=jnp.float32)
     batch = batch_of_shapes(2 * mesh.data, 16)

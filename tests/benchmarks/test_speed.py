@@ -132,6 +132,7 @@ def test_batches_by_length_hold_every_example_once() -> None:
     assert sorted(map(tuple, grouped.tolist())) == [(0, 2), (3, 1), (4, -1)]
 
 
+@pytest.mark.nightly
 def test_our_program_is_measured_as_it_trains(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model", str(tiny), "--data", "mini", "--task", "sst2", "--part", "real", "dense", "--rounds", "1"]
     words += ["--steps", "1", "--batch-size", "4", "--rows", "2", "--seq", "16", "--peers", "nowhere/python"]

@@ -14,13 +14,13 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.dropout import Dropout, random_words
 from adakron_jax.encoders.encoder import Encoder
-from adakron_jax.encoders.inputs import Packed, blank, padded
+from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.module import take
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import unflatten
 from adakron_jax.splice import Method, Site, Splice
-from adakron_jax.testing import LENGTHS, examples
+from adakron_jax.testing import LENGTHS, as_batch, examples, make_setup
 from tests.support.architectures import BERT, DISTINCT, MODERNBERT
 
 ALL = pytest.mark.parametrize("config", DISTINCT, ids=lambda config: config.model_type)
@@ -43,14 +43,15 @@ def packed_pairs(config: EncoderConfig) -> Packed:
 
 
 @ALL
-def test_packed_rows_give_the_logits_of_padded_ones(config: EncoderConfig) -> None:
-    model = SequenceClassifier(config, Head(), num_labels=3)
-    ids, mask = examples(config)
-    params = jax.jit(model.init)(jax.random.key(0), blank(1, 4, 1))
-    apply = jax.jit(model.apply)
-    apart = apply(params, padded(*map(jnp.asarray, (ids, mask, np.zeros_like(ids)))))[:, 0]
-    together = apply(params, packed_pairs(config)).reshape(len(LENGTHS), -1)
-    np.testing.assert_allclose(together, apart, rtol=0, atol=1e-5)
+def test_packed_rows_give_the_tokens_of_padded_ones_and_the_last_layer_may_compute_the_first_alone(
+    config: EncoderConfig,
+) -> None:
+    encoder, params = Encoder(config, Head()), make_setup(Head(), config).params["encoder"]
+    packed, alone = (as_batch(config, per_row)[0] for per_row in (2, 1))
+    run = jax.jit(lambda inputs, starts: encoder.apply({"params": params}, inputs, True, starts))
+    firsts = run(packed, packed.starts)
+    np.testing.assert_allclose(firsts, take(run(packed, None), packed.starts), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(firsts[:2].reshape(4, -1), run(alone, alone.starts)[:, 0], rtol=0, atol=1e-5)
 
 
 def test_no_gradient_crosses_from_one_segment_to_another_or_from_padding() -> None:
@@ -100,15 +101,6 @@ def test_layers_alike_are_traced_once_and_nothing_loops_over_them(config: Encode
     assert [(2, 16, config.hidden_size), (2, 2, config.hidden_size)] == TRACED
     assert "scan[" not in str(traced)
     assert "while[" not in str(traced)
-
-
-@ALL
-def test_the_last_layer_on_first_tokens_only_gives_the_same_first_tokens(config: EncoderConfig) -> None:
-    inputs, model = packed_pairs(config), Encoder(config, Head())
-    params = jax.jit(model.init)(jax.random.key(0), inputs)
-    everywhere = jax.jit(model.apply)(params, inputs)
-    firsts = jax.jit(lambda params: model.apply(params, inputs, True, inputs.starts))(params)
-    np.testing.assert_allclose(firsts, take(everywhere, inputs.starts), rtol=0, atol=1e-5)
 
 
 def test_layers_start_from_different_values() -> None:
@@ -193,8 +185,8 @@ def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_a
 
 
 def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> None:
-    config = dataclasses.replace(BERT, num_layers=8)
-    params = jax.jit(SequenceClassifier(config, Head()).init)(jax.random.key(0), blank(1, 4, 1))["params"]
+    config = dataclasses.replace(BERT, num_layers=4)
+    params = make_setup(Head(), config).params
     inputs = jax.tree.map(lambda x: jnp.tile(x, (16, 1)), packed_pairs(config))  # more of them than of parameters
 
     def loss(remat: bool):

@@ -60,7 +60,7 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("task", ["sst2", pytest.param("mrpc", marks=pytest.mark.nightly), "stsb"])
+@pytest.mark.parametrize("task", nightly_but(("sst2",), ("sst2", "mrpc", "stsb")))
 def test_a_task_of_glue_given_as_tables_has_the_same_numbers_bit_for_bit(train: Train, tmp_path: Path, task: str):
     train("glue", "--data", "mini", "--task", task, "--seed", "3")
     train("own", *as_tables(task, tmp_path), "--seed", "3")

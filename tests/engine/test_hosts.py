@@ -3,6 +3,7 @@
 Each process takes seconds to start, so that the tests share the runs, and those that wait are under way meanwhile.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -159,20 +160,24 @@ def two(alone: Path, folder: Path, words: Words) -> list[Ended]:
     return start(words.to(folder / "two"), 2, text=folder / "step.txt").end()
 
 
-@pytest.fixture(scope="module")
-def deserted(two: list[Ended], folder: Path, words: Words) -> Iterator[dict[str, Group]]:
-    """Runs of two hosts, of which one is killed on its way: host 1, and host 0."""
-    kill = {host: {host: (signal.SIGKILL, KILLED)} for host in (0, 1)}
-    groups = {f"lost{host}": start(words.to(folder / f"lost{host}"), 2, kill[host]) for host in (1, 0)}
-    yield groups
-    for group in groups.values():
-        for process in group.processes:
-            process.kill()
-            process.communicate()
+@contextlib.contextmanager
+def deserted(host: int, words: list[str]) -> Iterator[Group]:
+    """A run of two hosts, of which one is killed on its way."""
+    group = start(words, 2, {host: (signal.SIGKILL, KILLED)})
+    yield group
+    for process in group.processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
-def stopped(deserted: dict[str, Group], folder: Path, words: Words) -> list[Ended]:
+def lost(two: list[Ended], folder: Path, words: Words) -> Iterator[Group]:
+    with deserted(1, words.to(folder / "lost")) as group:
+        yield group
+
+
+@pytest.fixture(scope="module")
+def stopped(lost: Group, folder: Path, words: Words) -> list[Ended]:
     """A run of two hosts that host 1 was asked to stop."""
     return start(words.to(folder / "stopped"), 2, {1: (signal.SIGTERM, STOPPED)}).end()
 
@@ -268,25 +273,26 @@ def test_hosts_of_two_devices_continue_what_one_process_has_begun_before_a_damag
 
 
 def test_a_lost_host_is_named_by_the_others_which_end_within_a_minute(
-    deserted: dict[str, Group], stopped: list[Ended], alone: Path, folder: Path, words: Words
+    lost: Group, stopped: list[Ended], alone: Path, folder: Path, words: Words
 ):
-    group = deserted["lost1"]
-    group.processes[1].wait(timeout=300)
+    lost.processes[1].wait(timeout=300)
     killed = time.monotonic()
-    other, lost = group.end()
+    other, gone = lost.end()
     assert time.monotonic() - killed < 60
-    assert (other.code, lost.code) == (1, -signal.SIGKILL)
+    assert (other.code, gone.code) == (1, -signal.SIGKILL)
     named = rf"train: host 1 \({re.escape(socket.gethostname())}\) is lost, without a sign of life for 20 s; the same "
     assert re.fullmatch(named + "command continues from the last checkpoint\n", other.err)
-    again = call(words.to(folder / "lost1"))
+    again = call(words.to(folder / "lost"))
     assert (again.code, again.err) == (0, "")
     assert f"resumed after step 10 of {STEPS}" in again.out
-    assert_same_run(folder / "lost1", alone)
+    assert_same_run(folder / "lost", alone)
 
 
-def test_a_lost_host_0_is_named_in_the_last_line_of_the_others(deserted: dict[str, Group]):
-    lost, other = deserted["lost0"].end()
-    assert (lost.code, other.code) == (-signal.SIGKILL, 1)
+@pytest.mark.nightly
+def test_a_lost_host_0_is_named_in_the_last_line_of_the_others(words: Words, tmp_path: Path):
+    with deserted(0, words.to(tmp_path / "run")) as group:
+        gone, other = group.end()
+    assert (gone.code, other.code) == (-signal.SIGKILL, 1)
     last = other.err.splitlines()[-1]
     assert last.startswith(f"train: host 0 ({socket.gethostname()}) is lost; the same command continues")
 
@@ -294,9 +300,7 @@ def test_a_lost_host_0_is_named_in_the_last_line_of_the_others(deserted: dict[st
 # --- bad input
 
 
-def test_tasks_of_slurm_that_were_told_different_things_say_so_and_end(
-    deserted: dict[str, Group], words: Words, tmp_path: Path
-):
+def test_tasks_of_slurm_that_were_told_different_things_say_so_and_end(lost: Group, words: Words, tmp_path: Path):
     ended = start(words.to(tmp_path / "run"), 2, more={1: ["--seed", "1"]}, slurm=True).end()
     name = socket.gethostname()
     line = f"train: the command line is not the same on host 1 ({name}) as on host 0 ({name})\n"
@@ -304,9 +308,7 @@ def test_tasks_of_slurm_that_were_told_different_things_say_so_and_end(
     assert not (tmp_path / "run").exists()
 
 
-def test_hosts_that_do_not_share_the_run_s_folder_say_so_and_end(
-    deserted: dict[str, Group], words: Words, tmp_path: Path
-):
+def test_hosts_that_do_not_share_the_run_s_folder_say_so_and_end(lost: Group, words: Words, tmp_path: Path):
     folders = [tmp_path / "one", tmp_path / "other"]
     for each in folders:
         (each / "run").mkdir(parents=True)

@@ -15,6 +15,7 @@ from train.options.config import RunConfig
 from train.options.model import Pretrained
 
 
+@pytest.mark.nightly
 def test_losses_in_bf16_are_within_the_noise_of_seeds(tiny: Path, tmp_path: Path):
     def losses(name: str, *more: object) -> np.ndarray:
         flags = ["--task", "sst2", "--model", tiny, "--epochs", 6, "--learning-rate", 1e-2, "--out", tmp_path / name]

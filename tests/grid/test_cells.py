@@ -16,7 +16,8 @@ from adakron_jax.architectures.config import NAMED
 from adakron_jax.methods import AdaKron, BitFit, Full, Pfeiffer
 from adakron_jax.paper.sizes import ROWS
 from tests.engine.test_run import Ended, call
-from tests.options.test_options import GRIDS, write_encoder
+from tests.options.conftest import write_encoder
+from tests.options.test_options import GRIDS
 from tests.support.results import result_of
 from train import terminal
 from train.data.glue import SUITES

@@ -13,7 +13,8 @@ import pytest
 
 from adakron_jax.architectures.config import BERT_BASE, NAMED
 from tests.engine.test_run import Ended, call, read_json, records
-from tests.options.test_options import GRIDS, write_encoder
+from tests.options.conftest import write_encoder
+from tests.options.test_options import GRIDS
 from train.data.glue import SUITES
 from train.engine import loop
 from train.engine.cache import Cache
@@ -227,7 +228,7 @@ def test_the_study_is_of_all_tasks_and_fits_both_of_the_paper_s_encoders(tmp_pat
         assert len(offered) == len(SUITES["glue"]) * len({run.method.name for run in command.runs})
         assert {run.seed for run in command.runs} == {1, 2, 3, 4, 5}
         assert {len(values) for values in offered.values()} == {3}
-        for run in command.runs:
+        for run in {(run.task, run.method): run for run in command.runs}.values():
             check_compatible(run, encoder)
 
 

@@ -103,22 +103,25 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.002)
 
 
-def test_cells_side_by_side_leave_the_same_folders_as_one_after_another(
+def test_cells_side_by_side_leave_the_same_folders_as_one_after_another_also_if_a_worker_is_killed(
     flags: Callable[[Path], list[str]], expected: list[Mapping[str, Any]], tmp_path: Path
 ):
-    first, second, _ = folders(tmp_path)
+    first, second, third = folders(tmp_path)
 
-    def one_waits_for_the_other() -> None:
-        with halted(first):
+    def kill_one_when_the_other_runs() -> None:
+        with halted(first, ready=(first / "checkpoints" / str(STEPS)).is_dir) as (process,):
             wait_for(lambda: journal(second))
+            os.kill(process, signal.SIGKILL)
 
-    with meanwhile(one_waits_for_the_other):
+    with meanwhile(kill_one_when_the_other_runs):
         ended = call(*flags(tmp_path), "--workers", "local:2")
     assert (ended.code, ended.err) == (0, "")
+    assert "the worker of sst2-adakron-seed0 is gone (killed by SIGKILL)" in ended.out
+    assert re.search(rf"sst2-adakron-seed0: resumed after step \d+ of {STEPS * EPOCHS}", ended.out)
     assert_same(tmp_path, expected)
     lines = ended.out.splitlines()
     assert "cell 2 of 3: sst2-adakron-seed1; 0 done, 2 running, 1 left" in lines
-    for folder in folders(tmp_path):
+    for folder in (second, third):
         rows = [
             line.split()[1:] for line in lines if line.startswith(f"{folder.name}: ") and line.split()[1].isdecimal()
         ]
@@ -127,24 +130,7 @@ def test_cells_side_by_side_leave_the_same_folders_as_one_after_another(
         ]
 
 
-def test_a_killed_worker_s_cell_goes_on_from_its_checkpoint(
-    flags: Callable[[Path], list[str]], expected: list[Mapping[str, Any]], tmp_path: Path
-):
-    first = folders(tmp_path)[0]
-
-    def kill() -> None:
-        with halted(first, ready=(first / "checkpoints" / str(STEPS)).is_dir) as (process,):
-            os.kill(process, signal.SIGKILL)
-
-    with meanwhile(kill):
-        ended = call(*flags(tmp_path), "--workers", "local:2")
-    assert (ended.code, ended.err) == (0, "")
-    assert "the worker of sst2-adakron-seed0 is gone (killed by SIGKILL)" in ended.out
-    assert re.search(rf"sst2-adakron-seed0: resumed after step \d+ of {STEPS * EPOCHS}", ended.out)
-    assert_same(tmp_path, expected)
-
-
-def test_a_stopped_grid_has_saved_all_that_ran_and_the_same_command_goes_on(
+def test_a_stopped_grid_has_saved_all_that_ran_and_goes_on_with_as_many_workers_as_there_are_then(
     flags: Callable[[Path], list[str]], expected: list[Mapping[str, Any]], tmp_path: Path
 ):
     first, second, third = folders(tmp_path)
@@ -162,7 +148,7 @@ def test_a_stopped_grid_has_saved_all_that_ran_and_the_same_command_goes_on(
         assert (folder / "checkpoints" / str(last)).is_dir()
         assert not (folder / "lock").exists()
     assert not third.exists()
-    ended = call(*flags(tmp_path), "--workers", "local:2")
+    ended = call(*flags(tmp_path), "--workers", "local:1")
     assert (ended.code, ended.err) == (0, "")
     assert_same(tmp_path, expected)
 

@@ -27,13 +27,15 @@ from adakron_jax.interop.convert import export_adapter
 from adakron_jax.interop.onnx import folder
 from adakron_jax.interop.onnx.proto import model_of
 from adakron_jax.io.files import read_json
+from adakron_jax.methods.registry import METHODS
 from adakron_jax.params import unflatten
 from adakron_jax.problems import make
 from adakron_jax.splice import Method, Site, Splice
-from tests.methods.test_contract import CASES, named
+from tests.methods.test_contract import CONFIGS, wide_enough
 from tests.methods.test_fuse import random_leaves
 from tests.support.adapters import TOKENS, card_of
 from tests.support.architectures import BERT, DISTINCT, TINY
+from tests.support.methods import TELLING, nightly_but
 
 LABELS = make("classification", ("no", "yes", "perhaps"))
 CLOSE = 1e-4
@@ -84,9 +86,10 @@ def check(model: SequenceClassifier) -> onnx.ModelProto:
     return exported
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[1].model_type == "bert"], ids=named)
-def test_every_method(case: tuple[Method, EncoderConfig]) -> None:
-    check(SequenceClassifier(case[1], case[0], num_labels=3))
+@pytest.mark.parametrize("name", nightly_but((*TELLING, "fourierft", "vblora")))  # which have operators of their own
+def test_every_method(name: str) -> None:
+    method = METHODS[name]()
+    check(SequenceClassifier(wide_enough(method, CONFIGS[0]), method, num_labels=3))
 
 
 @pytest.mark.parametrize("config", DISTINCT[1:], ids=lambda config: config.model_type)

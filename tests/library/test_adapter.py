@@ -28,7 +28,6 @@ from tests.test_oracles import CASES, FOLDER, tensors_of
 from tests.test_oracles import METHODS as CASE_METHODS
 
 BERT = TINY_BERT
-ROBERTA = dataclasses.replace(BERT, model_type="roberta", type_vocab_size=1, pad_id=1, layer_norm_eps=1e-5)
 CARD = Card(
     method=AdaKron((3, 2)),
     task="rte",
@@ -69,10 +68,9 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
-@pytest.mark.parametrize("encoder", [BERT, ROBERTA], ids=["bert", "roberta"])
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_what_any_method_learned_comes_back_bit_for_bit(name: str, encoder: EncoderConfig, tmp_path: Path):
-    wide = dataclasses.replace(encoder, hidden_size=256)  # enough for every method's default fields
+def test_what_any_method_learned_comes_back_bit_for_bit(name: str, tmp_path: Path):
+    wide = dataclasses.replace(BERT, hidden_size=256)  # enough for every method's default fields
     card = dataclasses.replace(CARD, method=METHODS[name](), encoder=wide)
     tree = random_tree(card)
     adapter.save(tmp_path, tree, card)

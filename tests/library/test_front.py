@@ -1,6 +1,7 @@
 """The front door: what `import adakron_jax as ak` gives, what it costs, and that the examples of its docstrings run."""
 
 import ast
+import contextlib
 import doctest
 import importlib
 import inspect
@@ -86,11 +87,17 @@ def test_whoever_reads_an_adapter_knows_every_method(module: str):
     assert probe.stdout == f"{len(METHODS)}\n", probe.stderr
 
 
-@pytest.fixture
-def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder in which the docstrings' encoder and run are tiny ones."""
-    shutil.copytree(tiny, tmp_path / "bert-base-uncased")
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def known(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the docstrings' encoder and runs are tiny ones."""
+    folder = tmp_path_factory.mktemp("known")
+    shutil.copytree(tiny, folder / "bert-base-uncased")
+    with contextlib.chdir(folder):
+        write_adapters()
+    return folder
+
+
+def write_adapters() -> None:
     model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron((2, 2)), key=jax.random.key(0))
     ak.save_adapter(
         "runs/reviews/adapter", model, params, base="bert-base-uncased", labels=["negative", "positive"], max_length=32
@@ -99,11 +106,14 @@ def working(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "bert-base-uncased", ak.LoRA(r=2), ["person"], problem="tokens", key=jax.random.key(0)
     )
     ak.save_adapter("runs/people/adapter", model, params, max_length=32)
-    return tmp_path
 
 
 @pytest.mark.parametrize("documented", DOCUMENTED, ids=lambda documented: documented.__name__)
-def test_the_example_of_a_docstring_runs(working: Path, documented: object):
+def test_the_example_of_a_docstring_runs(
+    known: Path, documented: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(known, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     module = inspect.getmodule(documented)
     assert module is not None
     finder = doctest.DocTestFinder(recurse=False)

@@ -18,6 +18,7 @@ from adakron_jax.splice import Method, Site, is_trainable
 from adakron_jax.testing import LABELS, Setup, examples, make_fresh, make_setup, refusal
 from adakron_jax.xla.compiled import PerShape
 from tests.support.architectures import DISTINCT
+from tests.support.methods import TELLING, nightly_but
 from train.engine.steps import optim
 from train.engine.steps.sharding import make_shardings
 from train.engine.steps.step import TrainState, compile_steps, init_state
@@ -34,19 +35,26 @@ def wide_enough(method: Method, config: EncoderConfig) -> EncoderConfig:
 
 ALL = [(method(), wide_enough(method(), config)) for method in METHODS.values() for config in CONFIGS]
 CASES = [case for case in ALL if not refusal(*case)]
-# Loss and gradients five layers deep: the first, the last and those between are other code. Logits alone tell of the
-# other encoders, in `tests/encoders`. Unlike BERT, ModernBERT often attends to near tokens only, and DeBERTa takes a
-# query and a key twice: methods that touch attention are tried there, the others at night.
+named = lambda case: f"{case[0].name}-{case[1].model_type}"  # noqa: E731
+# Names differ between these encoders by what they have and lack; the others are for the night.
+NAMED = [
+    pytest.param(case, marks=[pytest.mark.nightly] * (case[1].model_type not in ("bert", "modernbert")), id=named(case))
+    for case in CASES
+]
+# Loss and gradients of three layers, as the first, the last and those between are other code; at night of five. Logits
+# alone tell of the other encoders, in `tests/encoders`. Unlike BERT, ModernBERT often attends to near tokens only, and
+# DeBERTa takes a query and a key twice: methods that touch attention are tried there, the others at night.
 ATTENDING = ("full", "ia3", "lora", "prefix", "unipelt")
 DEEP = [
     pytest.param(
-        (method, dataclasses.replace(config, num_layers=2 if config.model_type == "deberta-v2" else 5)),
-        marks=[pytest.mark.nightly] * (config.model_type != "bert" and method.name not in ATTENDING),
+        (method, dataclasses.replace(config, num_layers=layers)),
+        marks=[pytest.mark.nightly] * (layers == 5 or (config.model_type != "bert" and method.name not in ATTENDING)),
+        id=f"{named((method, config))}-{layers}",
     )
     for method, config in CASES
+    for layers in (3, 5)
     if config.model_type in ("bert", "modernbert", "deberta-v2")
 ]
-named = lambda case: f"{case[0].name}-{case[1].model_type}"  # noqa: E731
 SMALL = dataclasses.replace(CONFIGS[0], num_layers=1)
 
 
@@ -59,7 +67,7 @@ class Trained:
     step: PerShape
 
 
-@pytest.fixture(scope="module", params=CASES, ids=named)
+@pytest.fixture(scope="module", params=NAMED)
 def setup(request: pytest.FixtureRequest) -> Setup:
     return make_setup(*request.param)
 
@@ -75,7 +83,7 @@ def test_a_method_that_needs_what_an_encoder_lacks_names_both() -> None:
     assert refused["bitfit-modernbert"].startswith("method bitfit trains biases; modernbert has none")
 
 
-@pytest.mark.parametrize("case", DEEP, ids=named)
+@pytest.mark.parametrize("case", DEEP)
 def test_packed_equals_padded_in_loss_and_gradients(case: tuple[Method, EncoderConfig]) -> None:
     testing.check_packing(make_setup(*case))
 
@@ -120,6 +128,7 @@ def test_frozen_leaves_stay_bit_identical_every_trainable_leaf_moves_and_one_tra
     assert len(trained.step.executables) == 1
 
 
+@pytest.mark.parametrize("trained", nightly_but(TELLING), indirect=True)
 def test_a_mesh_of_devices_gives_the_losses_of_one(trained: Trained) -> None:
     _, _, losses, _ = run_steps(trained.setup, "data=4,model=2", steps=2, dropout=False)
     np.testing.assert_allclose(losses, trained.losses[:2], rtol=0, atol=1e-5)

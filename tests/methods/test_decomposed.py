@@ -16,7 +16,7 @@ from tests.methods.test_fuse import random_leaves
 from tests.support.architectures import BERT, MODERNBERT
 
 
-@pytest.mark.parametrize("config", [BERT, MODERNBERT], ids=lambda config: config.model_type)
+@pytest.mark.parametrize("config", [BERT, pytest.param(MODERNBERT, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "method", [DoRA(r=4), PiSSA(r=4, alpha=6.0), PiSSA(("key", "ffn_dense"), r=3, layers="1")], ids=repr
 )

@@ -11,9 +11,10 @@ from adakron_jax.problems.tokens import Tokens
 from adakron_jax.splice import is_trainable
 from adakron_jax.testing import as_batch, make_setup
 from tests.methods.test_contract import SMALL, wide_enough
+from tests.support.methods import TELLING, nightly_but
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", nightly_but(TELLING))
 def test_packed_padded_and_micro_batches_give_one_loss_and_gradient(name: str) -> None:
     """The loss is the mean over the labelled tokens of the whole batch, wherever they are."""
     method = METHODS[name]()

@@ -1,8 +1,5 @@
 """A run's configuration, from defaults, recipes and flags; nothing is trained here."""
 
-import dataclasses
-import json
-import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -11,58 +8,19 @@ from typing import Any
 
 import pytest
 
-from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.architectures.config import NAMED
 from adakron_jax.flags import attributes_of
 from adakron_jax.methods import AdaKron, Full, Head
 from adakron_jax.methods.registry import METHODS, fields_of, make_method
-from tests.support.results import result_of
+from tests.options.conftest import Parse
 from train.data.glue import TASKS
 from train.options.command import parse, parse_command
-from train.options.config import RunConfig, options
+from train.options.config import RunConfig
 from train.options.flags import make_parser
-from train.options.recipes import RECIPES, TABLE, paper_scores
-from train.output.screen import advice, show_result
+from train.options.recipes import RECIPES, TABLE
 
 GRIDS = {"table1", "table2", "ablation_table3", "study"}  # whose tests are those of grids
 FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in (*GRIDS, TABLE))
-Parse = Callable[..., RunConfig]
-
-
-def write_encoder(folder: Path, encoder: EncoderConfig) -> Path:
-    """Writes all of a model folder that a configuration looks at."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(encoder.to_hugging_face()))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return {name: write_encoder(folder / name, encoder) for name, encoder in NAMED.items()}
-
-
-@pytest.fixture
-def bert(models: dict[str, Path]) -> Parse:
-    """Parses flags for a BERT-base."""
-    return lambda *flags, task="rte": parse(["--task", task, "--model", str(models["bert-base"]), *flags])
-
-
-@pytest.fixture
-def roberta(models: dict[str, Path]) -> Parse:
-    """Parses flags for a RoBERTa-large."""
-    return lambda *flags, task="rte": parse(["--task", task, "--model", str(models["roberta-large"]), *flags])
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Callable[[str], str]:
-    """Writes a recipe and says where it is."""
-
-    def write(text: str) -> str:
-        path = tmp_path / "mine.toml"
-        path.write_text(text, encoding="utf-8")
-        return str(path)
-
-    return write
 
 
 # --- defaults < recipe < flags
@@ -268,7 +226,6 @@ def test_flags_are_read_as_the_types_of_their_fields(bert: Parse):
         (["--limit-train", "some"], "--limit-train.*'some'.*all"),
         (["--eval-every", "often"], "--eval-every.*'often'.*epoch"),
         (["--seed"], "--seed: expected at least one argument"),
-        (["--epoch", "3"], "unknown argument '--epoch'; accepted: .*--epochs"),
         (["rte"], "unknown argument 'rte'; accepted: --task"),
         (["--precision", "f16"], "--precision: invalid choice: 'f16'.*f32.*bf16"),
         (["--method", "lora9"], "method is 'lora9'; accepted: adakron.*full.*head"),
@@ -351,98 +308,6 @@ def test_a_method_s_fields_are_read_as_their_types(bert: Parse):
     assert bert(*flags).method == AdaKron((4, 3, 2), "pfeiffer")
 
 
-# --- as TOML
-
-
-def saved_form(config: RunConfig) -> dict[str, Any]:
-    return tomllib.loads(config.dumps().decode())
-
-
-@pytest.mark.parametrize("method", [AdaKron((8, 2), "pfeiffer"), Full(), Head()])
-@pytest.mark.parametrize("limit", ["all", 64])
-def test_a_configuration_comes_back_from_toml(method: Any, limit: Any):
-    config = RunConfig(task="stsb", best_by="spearman", method=method, limit_train=limit, learning_rate=1e-30)
-    saved = saved_form(config)
-    assert config.differences(saved) == []
-    assert set(saved) == {field.name for field in dataclasses.fields(RunConfig)}
-    assert RunConfig.loads(config.dumps().decode()) == config
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("task = ", "Invalid value"),
-        ('task = "rte"', "no 'method'"),
-        ('task = "rte"\nmethod = 3', "not iterable"),
-        ('task = "rte"\nspeed = 3\n[method]\nname = "head"', "no 'speed'"),
-        ('task = "rte"\nseed = "0"\n[method]\nname = "head"', "seed is '0'"),
-        ('task = "rte"\n[method]\nname = "magic"', "magic"),
-    ],
-)
-def test_what_no_configuration_can_be_is_a_value_error(text: str, complaint: str):
-    with pytest.raises(ValueError, match=complaint):
-        RunConfig.loads(text)
-
-
-@pytest.mark.parametrize(
-    ("here", "differences"),
-    [
-        (
-            {"task": "sst2", "epochs": 3, "method": AdaKron((8, 2)), "limit_eval": 5},
-            ["epochs 20 -> 3", "limit_eval 'all' -> 5", "method.factors [12, 4] -> [8, 2]", "task 'rte' -> 'sst2'"],
-        ),
-        (
-            {"method": Head()},
-            [
-                *("method.factors [12, 4] -> 'unset'", "method.name 'adakron' -> 'head'"),
-                "method.place 'sequential' -> 'unset'",
-            ],
-        ),
-        ({"out": "elsewhere", "resume": "must", "recipe": "fast"}, []),
-    ],
-    ids=["values", "methods", "what changes no number"],
-)
-def test_differences_name_what_changed_from_what_to_what(here: dict[str, Any], differences: list[str]):
-    saved = saved_form(RunConfig(task="rte"))
-    assert RunConfig(**{"task": "rte"} | here).differences(saved) == differences
-
-
-def test_a_field_that_the_saved_form_is_too_old_for_differs_only_where_it_is_not_at_its_default():
-    saved = saved_form(RunConfig(task="rte"))
-    del saved["init_from"]
-    assert RunConfig(task="rte").differences(saved) == []
-    assert RunConfig(task="rte", init_from="a").differences(saved) == ["init_from '' -> 'a'"]
-
-
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
-def test_every_field_that_decides_numbers_makes_a_difference(name: str):
-    others = {
-        "task": "qnli", "model": "m", "data": "b.csv", "out": "o", "seed": 1, "method": Full(), "recipe": "fast",
-        "epochs": 1, "batch_size": 8, "accumulate": 2, "learning_rate": 1.0, "weight_decay": 0.0, "warmup_ratio": 0.5,
-        "max_length": 64, "best_by": "last", "precision": "bf16", "remat": True, "mesh": "data=2",
-        "train_split": "other", "limit_train": 9, "limit_eval": 9, "init_from": "a", "eval_every": 9, "patience": 9,
-        "resume": "must", "text": ("b",), "label": ("b",), "problem": "regression", "validation": "0.2", "test": "0.2",
-        "split_seed": 1, "folds": 3, "fold": 2, "class_weights": "balanced", "pooling": "mean", "quoting": True,
-        "evaluate_once": 1, "score_test": False, "scheme": "words", "label_pieces": "all",
-    }  # fmt: skip
-    config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
-    differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
-    # Of a table of one's own its rows decide, of which the run has a digest.
-    assert bool(differences) == (name not in ("out", "resume", "recipe", "mesh", "data"))
-    assert options(config)[name].numbers == (bool(differences) or name == "data")
-    assert all(line.startswith(name) for line in differences)
-
-
-def test_places_may_be_spelled_in_several_ways():
-    glue = RunConfig(task="rte", data="folder", model="enc")
-    assert dataclasses.replace(glue, data="./folder", model=os.path.abspath("enc")).differences(saved_form(glue)) == []
-    assert len(dataclasses.replace(glue, data="other").differences(saved_form(glue))) == 1
-    table = RunConfig(task="a", data="a.csv", text=("a",), validation="b.csv")
-    moved = dataclasses.replace(table, data="elsewhere/a.csv", validation="elsewhere/b.csv")
-    assert moved.differences(saved_form(table)) == []
-    assert len(dataclasses.replace(table, validation="0.1").differences(saved_form(table))) == 1
-
-
 def test_a_relative_encoder_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "enc").mkdir()
     (tmp_path / "enc/config.json").write_text((Path(__file__).parents[1] / "oracles/base-bert/config.json").read_text())
@@ -476,47 +341,3 @@ def test_a_flag_alone_says_yes_and_words_say_either(bert: Parse):
     assert not bert("--remat", "false").remat
     with pytest.raises(ValueError, match=r"--remat: 'yes'; accepted: true, false"):
         bert("--remat", "yes")
-
-
-# --- the paper's scores
-
-
-def test_the_paper_s_scores_are_those_of_its_encoders_with_its_method(bert: Parse, roberta: Parse):
-    assert paper_scores(bert(), NAMED["bert-base"]) == {"accuracy": 73.8}
-    assert paper_scores(roberta(task="cola"), NAMED["roberta-large"]) == {"matthews": 69.2}
-
-
-@pytest.mark.parametrize(
-    ("flags", "examples", "shown", "told"),
-    [
-        ([], 2490, True, ""),
-        (["--limit-eval", "100"], 2490, False, ""),
-        (["--limit-train", "100"], 100, False, "low-resource: 100 training examples; GLUE has 2,490"),
-    ],
-)
-def test_the_paper_s_scores_stand_beside_those_of_whole_sets_alone(
-    bert: Parse, capsys: pytest.CaptureFixture[str], flags: list[str], examples: int, shown: bool, told: str
-):
-    config = bert(*flags)
-    result = result_of(config, [{"epoch": 1, "step": 1, "accuracy": 0.7}], train_examples=examples)
-    show_result(result, config, NAMED["bert-base"])
-    said = capsys.readouterr().out
-    assert ("73.8" in said) == shown
-    assert told in said
-    assert ("low-resource" in said) == bool(told)
-
-
-@pytest.mark.parametrize(
-    ("loss", "said"),
-    [(2.0, "a lower learning rate"), (0.69, "learned nothing yet"), (0.1, "learned the training rows")],
-)
-def test_the_advice_for_a_collapsed_run_looks_at_its_loss(loss: float, said: str):
-    assert said in advice(loss, 0.693)
-
-
-def test_the_paper_has_no_scores_of_another_model_method_or_task(bert: Parse, roberta: Parse):
-    assert paper_scores(bert("--method", "full"), NAMED["bert-base"]) == {}
-    assert paper_scores(bert("--method.factors", "8", "6"), NAMED["bert-base"]) == {}
-    assert paper_scores(roberta("--method.factors", "12", "4"), NAMED["roberta-large"]) == {}
-    assert paper_scores(bert(task="wnli"), NAMED["bert-base"]) == {}
-    assert paper_scores(bert(), dataclasses.replace(NAMED["bert-base"], num_layers=6)) == {}

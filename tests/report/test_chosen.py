@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from adakron_jax.methods import AdaKron, Pfeiffer
-from tests.report.conftest import Report
-from tests.report.test_report import records, write_run
+from tests.report.conftest import Report, records, write_run
 from tests.support.wellformed import Wellformed
 from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
 from train.report.runs import read_folder

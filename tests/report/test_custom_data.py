@@ -9,8 +9,7 @@ import pytest
 
 from adakron_jax.evaluation import assess
 from adakron_jax.problems import Problem, make
-from tests.report.conftest import Report
-from tests.report.test_report import records
+from tests.report.conftest import Report, records
 from tests.support.results import write_result
 from tests.support.wellformed import Wellformed
 from train.options.config import RunConfig

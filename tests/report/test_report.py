@@ -1,7 +1,5 @@
 """The report: what it reads, what it computes, what it says of what is missing, and that its page is sound."""
 
-import csv
-import dataclasses
 import json
 import re
 import statistics
@@ -10,76 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from adakron_jax.architectures.config import BERT_BASE, ROBERTA_LARGE, EncoderConfig
-from adakron_jax.entities.ragged import Ragged
 from adakron_jax.methods import AdaKron, BitFit, Head, Pfeiffer
 from adakron_jax.paper import SCORES, sizes
 from adakron_jax.splice import Method
-from tests.report.conftest import Report
-from tests.support.results import write_result
+from tests.report.conftest import OTHER, Report, records, write_run
 from tests.support.wellformed import Wellformed
-from train.data.glue import TASKS
-from train.options.config import RunConfig
 from train.options.recipes import RECIPES
-from train.output import predictions
-from train.output.predictions import Predicted
-from train.output.result import Parameters
 from train.report import tables
 from train.report.__main__ import main
-from train.report.differences import differences, interval, mcnemar, right_wholly
 from train.report.paper import paper_rows
 from train.report.runs import read_folder
 from train.report.tables import EIGHT, tabulate
 from train.report.words import scarcity
-
-OTHER = dataclasses.replace(BERT_BASE, hidden_size=384, num_layers=6)
-SIZES = {"adakron": 600, "pfeiffer": 900, "bitfit": 100, "head": 0}
-
-
-def write_run(
-    folder: Path,
-    score: float | list[float],
-    method: Method | None = None,
-    encoder: EncoderConfig = OTHER,
-    collapsed: bool = False,
-    examples: int | None = None,
-    early: bool = False,
-    **values: Any,
-) -> Path:
-    """Writes a finished run; scores of its epochs, or the best of two."""
-    config = RunConfig(**{"task": "rte", "method": method or AdaKron(), "epochs": 2, "best_by": "last"} | values)
-    scores = score if isinstance(score, list) else [score, score - 0.02]
-    records = [
-        {"epoch": epoch, "step": 10 * epoch}
-        | {metric: value - 0.01 * number for number, metric in enumerate(TASKS[config.task].scored)}
-        for epoch, value in enumerate(scores, start=1)
-    ]
-    size = SIZES[config.method.name]
-    said = {"collapsed": collapsed, "stopped_early": early, "train_examples": examples}
-    params = Parameters(method=size, head=2, base=1000, percent=size / 10)
-    write_result(folder, config, records, params=params, **said)
-    (folder / "adapter").mkdir()
-    journal = [{"kind": "train", "loss": 1.0}, *({"kind": "eval"} | record for record in records)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in journal))
-    card = {"encoder": dataclasses.asdict(encoder), "fingerprint": "f" * 64}
-    (folder / "adapter" / "adapter.json").write_text(json.dumps(card))
-    return folder
-
-
-@pytest.fixture
-def two_methods(tmp_path: Path) -> Path:
-    """AdaKron and Pfeiffer on RTE, three seeds each."""
-    for seed, (ours, theirs) in enumerate([(0.71, 0.70), (0.74, 0.70), (0.74, 0.73)]):
-        write_run(tmp_path / f"a{seed}", ours, seed=seed)
-        write_run(tmp_path / f"p{seed}", theirs, Pfeiffer(), seed=seed)
-    return tmp_path
-
-
-def records(text: str, **wanted: str) -> list[dict[str, str]]:
-    return [row for row in csv.DictReader(text.splitlines()) if wanted.items() <= row.items()]
 
 
 def test_a_cell_has_mean_sample_deviation_median_and_seeds(two_methods: Path, report: Report):
@@ -97,98 +40,6 @@ def test_best_and_last_epoch_stand_apart(two_methods: Path, report: Report):
     best, last = files["md"].split("### Last epoch")
     assert "73.0 ± 1.7 (median 74.0 · 3 seeds)" in best
     assert "71.0 ± 1.7 (median 72.0 · 3 seeds)" in last
-
-
-def test_a_paired_difference_is_over_common_seeds(two_methods: Path, report: Report):
-    write_run(two_methods / "a3", 0.99, seed=3)
-    (found,) = differences(tabulate(read_folder(two_methods)[0])[0])
-    assert found.examples is None
-    assert found.seeds == [0, 1, 2]
-    assert found.mean == pytest.approx(2.0)  # of 1, 4, 1
-    assert found.interval == pytest.approx((1.0, 4.0))
-    assert "adakron 12x4 − pfeiffer 48: +2.0 \\[+1.0, +4.0\\], 3 common seeds" in report(two_methods)[0]["md"]
-
-
-def test_a_difference_of_fewer_than_three_seeds_has_no_interval(tmp_path: Path, report: Report):
-    write_run(tmp_path / "a", 0.7)
-    write_run(tmp_path / "p", 0.6, Pfeiffer())
-    assert ": adakron 12x4 − pfeiffer 48: +10.0, 1 common seed\n" in report(tmp_path)[0]["md"]
-    write_run(tmp_path / "a1", 0.7, seed=1)
-    write_run(tmp_path / "p1", 0.5, Pfeiffer(), seed=1)
-    assert ": adakron 12x4 − pfeiffer 48: +15.0, 2 common seeds\n" in report(tmp_path)[0]["md"]
-    write_run(tmp_path / "b2", 0.6, BitFit(), seed=2)
-    write_run(tmp_path / "h2", 0.6, Head(), seed=2)
-    lacking = "cannot be computed: no common seed has ended"
-    assert f": adakron 12x4 − each of bitfit, head: {lacking}" in report(tmp_path)[0]["md"]
-
-
-def test_any_pair_of_methods_is_compared(two_methods: Path, capsys: pytest.CaptureFixture[str]):
-    write_run(two_methods / "h0", 0.5, Head())
-    assert main([str(two_methods), "--compare", "pfeiffer", "head", "--compare", "head", "adakron 12x4"]) == 0
-    lines = (two_methods / "report.md").read_text().splitlines()
-    assert [line.partition(": ")[2] for line in lines if "common seed" in line and " − " in line] == [
-        "pfeiffer 48 − head: +20.0, 1 common seed",
-        "head − adakron 12x4: −21.0, 1 common seed",
-    ]
-    assert main([str(two_methods), "--compare", "pfeiffer", "lora"]) == 2
-    accepted = "'adakron', 'adakron 12x4', 'head', 'pfeiffer', 'pfeiffer 48'"
-    assert capsys.readouterr().err == f"report: compare is 'lora'; accepted: {accepted}\n"
-
-
-def test_methods_are_compared_over_the_examples_that_they_predicted(two_methods: Path, report: Report):
-    targets = np.repeat([0, 1], 20)
-    for seed in range(3):
-        for name, wrong in (("a", 4), ("p", 14)):
-            predictions = np.where(np.arange(40) < wrong, 1 - targets, targets)
-            Predicted(targets, predictions).write(two_methods / f"{name}{seed}", "best")
-    said = "over 40 examples \\[+12.5, +40.0\\], McNemar p 0.002, 0.002, 0.002"
-    assert said in report(two_methods)[0]["md"]
-    write_run(two_methods / "a3", 0.7, seed=3)
-    (write_run(two_methods / "p3", 0.7, Pfeiffer(), seed=3) / "result.json").unlink()  # it has not ended
-    assert said in report(two_methods)[0]["md"]
-    Predicted(targets[:-1], targets[:-1]).write(two_methods / "p2", "best")  # other examples
-    assert "over 39" not in report(two_methods)[0]["md"]
-    (two_methods / "p1/predictions/best.npz").write_bytes(b"PK")
-    text, err = report(two_methods)
-    assert "over 40" not in text["md"]
-    assert "best.npz" in err
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "p"),
-    [([1, 1, 0, 0], [1, 1, 0, 0], 1.0), ([1] * 5, [0] * 5, 0.0625), ([1, 0, 1, 1], [0, 1, 1, 1], 1.0)],
-)
-def test_mcnemars_test_is_a_fair_coins(left: list[int], right: list[int], p: float):
-    assert mcnemar(np.array(left, bool), np.array(right, bool)) == pytest.approx(p)
-
-
-@pytest.mark.parametrize(
-    ("targets", "right"),
-    [
-        (Ragged(np.array([1, 0, 2]), np.array([0, 2, 2, 3])), [False, True, True]),
-        (np.array([[True, False], [True, True]]), [False, True]),
-        (np.array([0.5, 1.5]), None),
-    ],
-)
-def test_predictions_are_read_back_and_are_right_as_a_whole(tmp_path: Path, targets: Any, right: list[bool] | None):
-    values = targets.values if isinstance(targets, Ragged) else targets
-    changed = values.copy()
-    changed.flat[0] = 0
-    Predicted(targets, targets.like(changed) if isinstance(targets, Ragged) else changed).write(tmp_path, "test")
-    again = predictions.read(tmp_path, "test")
-    assert again is not None
-    hits = right_wholly(again)
-    assert (hits if hits is None else hits.tolist()) == right
-    assert predictions.read(tmp_path, "best") is None
-
-
-def test_the_interval_is_the_same_every_time_and_holds_the_mean():
-    values = [0.4, -0.2, 1.3, 0.9, 0.1]
-    low, high = interval(values) or (0, 0)
-    assert (low, high) == interval(values)
-    assert min(values) < low < statistics.fmean(values) < high < max(values)
-    assert interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
-    assert interval([1.0, 2.0]) is None
 
 
 def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path, report: Report):
@@ -382,14 +233,6 @@ def test_a_cell_never_mixes_epochs(tmp_path: Path, report: Report):
     (table,) = tabulate(read_folder(tmp_path)[0])
     assert [row.departs["epochs"] for row in table.rows] == [2, 5]
     assert "adakron 12x4 (epochs 5)" in report(tmp_path)[0]["md"]
-
-
-def test_a_pair_whose_epochs_or_batches_differ_is_marked(tmp_path: Path, report: Report):
-    write_run(tmp_path / "a", 0.7)
-    write_run(tmp_path / "p", 0.6, Pfeiffer(), batch_size=16, epochs=3)
-    assert "(2 and 3 epochs, batches of 64 and 16): +10.0" in report(tmp_path)[0]["md"]
-    write_run(tmp_path / "b", 0.6, BitFit())
-    assert "bitfit: +10.0" in report(tmp_path)[0]["md"]
 
 
 def test_one_recipe_of_several_tasks_is_one_row(tmp_path: Path):

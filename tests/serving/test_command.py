@@ -94,13 +94,15 @@ def test_what_cannot_be_served_is_told_in_one_line(
     assert re.match(f"adakron: {complaint}.*\n$", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.nightly)])
 def test_no_request_that_the_description_allows_or_forbids_makes_it_fail(
-    served: Served, tiny: Path, tmp_path: Path
+    served: Served, tiny: Path, tmp_path: Path, seconds: int
 ) -> None:
     # A program of its own, whose plugin of pytest is left out of ours.
     checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
-    command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing", "--max-time", "10"]
+    command += [f"{served.url}/openapi.json", "--checks", checks, "--phases", "coverage,fuzzing"]
+    command += ["--max-time", str(seconds)]
     write_tagger(tmp_path / "tags", tiny, LoRA(r=2))
     served.put("tags", tmp_path / "tags")
     wait_for(lambda: served.ask("tags", "x").status_code == 200)
