@@ -190,7 +190,7 @@ def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> No
     inputs = jax.tree.map(lambda x: jnp.tile(x, (16, 1)), packed_pairs(config))  # more of them than of parameters
 
     def loss(remat: bool):
-        model, rngs = SequenceClassifier(config, Head(), remat=remat), {"dropout": jax.random.key(1)}
+        model, rngs = SequenceClassifier(config, Head(), num_labels=3, remat=remat), {"dropout": jax.random.key(1)}
         return lambda params: model.apply({"params": params}, inputs, False, rngs=rngs).var()
 
     losses = [loss(remat) for remat in (False, True)]

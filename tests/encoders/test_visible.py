@@ -15,6 +15,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.params import flatten
 from adakron_jax.splice import Method, Site, Splice
+from adakron_jax.testing import make_setup
 from tests.encoders.test_bert import packed_pairs
 from tests.support.architectures import BERT, MODERNBERT
 
@@ -55,8 +56,7 @@ def test_what_is_looked_into_computes_the_same_and_initial_values_are_those_of_f
 
 
 def test_a_value_that_an_adapter_sows_is_there_for_every_layer() -> None:
-    model, inputs = SequenceClassifier(BERT, Watching()), packed_pairs(BERT)
-    params = jax.jit(model.init)(jax.random.key(0), inputs)["params"]
+    (_, model, params), inputs = make_setup(Watching(), BERT), packed_pairs(BERT)
     _, state = model.apply({"params": params}, inputs, mutable=["intermediates"])
     layers = state["intermediates"]["encoder"]["layers"]
     assert list(layers) == [str(i) for i in range(BERT.num_layers)]
@@ -64,8 +64,7 @@ def test_a_value_that_an_adapter_sows_is_there_for_every_layer() -> None:
 
 
 def test_intermediates_are_captured_and_modules_tabulated() -> None:
-    model, inputs = SequenceClassifier(BERT, AdaKron((2, 2))), packed_pairs(BERT)
-    params = jax.jit(model.init)(jax.random.key(0), inputs)["params"]
+    (_, model, params), inputs = make_setup(AdaKron((2, 2)), BERT), packed_pairs(BERT)
     _, state = model.apply({"params": params}, inputs, capture_intermediates=True)
     (context,) = state["intermediates"]["encoder"]["layers"]["0"]["attention"]["dense"]["__call__"]
     assert context.shape == (2, 16, BERT.hidden_size)
