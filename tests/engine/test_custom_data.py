@@ -16,6 +16,7 @@ from adakron_jax.io.files import read_tensors
 from adakron_jax.params import flatten
 from adakron_jax.problems import make
 from tests.engine.test_run import call
+from tests.support.methods import nightly_but
 from train.data import sources
 from train.data.glue import TASKS
 from train.data.sources import MINI
