@@ -111,20 +111,24 @@ class Method:
     )
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
+    # The smallest value of a field that is a number.
+    least: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls, **settings: Any):
-        """Every method's fields are checked by their declared types, before the method looks at them itself."""
+        """Every method's fields are held to their types and `least`, before the method looks at them itself."""
         super().__init_subclass__(**settings)
         if check_ranges := cls.__dict__.get("__post_init__"):
 
             def check(self: Method) -> None:
-                hold_to_types(self, "method.")
+                Method.__post_init__(self)
                 check_ranges(self)
 
             cls.__post_init__ = check
 
     def __post_init__(self):
         hold_to_types(self, "method.")
+        for field, least in self.least.items():
+            require(getattr(self, field) >= least, field, getattr(self, field), f"at least {least}")
 
     @property
     def first_position(self) -> int:

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import dot_general, matmul
 from adakron_jax.encoders.module import gelu
-from adakron_jax.methods.arithmetic import promote
+from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
 from adakron_jax.xla.arrays import by_itself
@@ -49,7 +49,6 @@ class AdaKron(Method):
 
     def __post_init__(self):
         _check_factors(self.factors)
-        require(self.place in get_args(Place), "place", self.place, ", ".join(get_args(Place)))
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         site = Site.FFN_DENSE if self.place == "sequential" else Site.FFN_OUTPUT
@@ -104,21 +103,12 @@ class KronAdapter(nn.Module):
     def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
         """The factors, by one matmul for all: its backward pass reads and writes what is large once."""
         del context
-        shapes = [(x.shape[-1], width) for width in self.factors]
-        parameters = [Projection(shape, name=f"down_{number}")() for number, shape in enumerate(shapes, start=1)]
+        parameters = []
+        for number, width in enumerate(self.factors, start=1):
+            kernel = "kernel", nn.initializers.normal(0.02), (x.shape[-1], width)
+            parameters.append(Parameters((kernel, ("bias", nn.initializers.zeros, (width,))), name=f"down_{number}")())
         x, kernel, bias = promote(x, *(jnp.concatenate(x, -1) for x in zip(*parameters, strict=True)), dtype=self.dtype)
         return jnp.split(matmul(x, kernel) + bias, list(itertools.accumulate(self.factors))[:-1], axis=-1)
-
-
-class Projection(nn.Module):
-    """A dense layer's parameters."""
-
-    shape: tuple[int, int]
-
-    @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        kernel = self.param("kernel", nn.initializers.normal(0.02), self.shape)
-        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:])
 
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:

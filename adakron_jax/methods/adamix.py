@@ -11,7 +11,7 @@ At evaluation the experts' weights are averaged, so that a mixture fuses into on
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -85,11 +85,9 @@ class _Mixed(Method):
       consistency: whether the second pass is made; never for a regression, which has no distribution.
     """
 
+    least = {"experts": 2}
     experts: int = 4
     consistency: bool = True
-
-    def __post_init__(self):
-        require(self.experts >= 2, "experts", self.experts, "at least 2")
 
     def plain(self) -> AdaKron:
         """The adapter that the mixture fuses into."""
@@ -145,11 +143,8 @@ class AdaMix(_Mixed):
     """
 
     name: ClassVar[str] = "adamix"
+    least = {"experts": 2, "r": 1}
     r: int = 48
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
 
     def plain(self) -> AdaKron:
         return AdaKron((self.r,))
@@ -174,7 +169,6 @@ class MAdaKron(_Mixed):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.mixture in get_args(Mixture), "mixture", self.mixture, ", ".join(get_args(Mixture)))
         require(len(self.factors) >= 2, "factors", self.factors, "two or more; a single one is adamix")
         self.plain()
 

@@ -15,6 +15,16 @@ from adakron_jax.xla.precision import is_narrow
 kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+class Parameters(nn.Module):
+    """Parameters and nothing else, as a tuple; `leaves`: name, start and shape of each."""
+
+    leaves: tuple[tuple[str, nn.initializers.Initializer, tuple[int, ...]], ...]
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, ...]:
+        return tuple(self.param(*leaf) for leaf in self.leaves)
+
+
 def promote(x: Array, *params: Array, dtype: Any) -> list[Array]:
     """x and parameters in one precision (`dtype`, or None: the widest of theirs); vectors get as many axes as x."""
     x, *others = promote_dtype(x, *params, dtype=dtype)

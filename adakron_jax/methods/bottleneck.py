@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -98,15 +98,14 @@ class Pfeiffer(Method):
     """
 
     name: ClassVar[str] = "pfeiffer"
+    least = {"r": 1}
     r: int = 48
     places: tuple[str, ...] = ("ffn",)
     activation: Activation = "relu"
     scales: tuple[float, ...] = ()
 
     def __post_init__(self):
-        require(self.r >= 1, "r", self.r, "at least 1")
         check_places(self.places)
-        require(self.activation in ACTIVATIONS, "activation", self.activation, ", ".join(ACTIVATIONS))
         check_numbers(self.scales)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -130,6 +129,7 @@ class Houlsby(Method):
     """
 
     name: ClassVar[str] = "houlsby"
+    least = {"r": 1}
     r: int = 64
     form: Form = "google"
     places: tuple[str, ...] = ("attention", "ffn")
@@ -137,11 +137,7 @@ class Houlsby(Method):
     scales: tuple[float, ...] = ()
 
     def __post_init__(self):
-        require(self.r >= 1, "r", self.r, "at least 1")
-        require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
         check_places(self.places)
-        accepted = get_args(DefaultOrOther)
-        require(self.activation in accepted, "activation", self.activation, ", ".join(accepted))
         check_numbers(self.scales)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:

@@ -18,24 +18,18 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import promote
+from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
 
 
-class Rule(nn.Module):
-    """The shared matrices A."""
-
-    n: int
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "n n n"]:
-        return self.param("phm_rule", nn.initializers.normal(0.01), (self.n,) * 3)
-
-
 class HypercomplexDense(nn.Module):
-    """x W + b; W is put together first, which costs next to nothing beside the product with x."""
+    """x W + b; W is put together first, which costs next to nothing beside the product with x.
+
+    Attributes:
+      rule: the shared matrices A.
+    """
 
     features: int
     rule: Float[Array, "n n n"]
@@ -60,7 +54,8 @@ class HypercomplexBottleneck(Bottleneck):
     rank: int = 1
 
     def project(self, features: int, name: str, context: Mapping[str, Any]) -> nn.Module:
-        return HypercomplexDense(features, context["shared"], self.rank, self.dtype, name=name)
+        (rule,) = context["shared"]
+        return HypercomplexDense(features, rule, self.rank, self.dtype, name=name)
 
 
 @register
@@ -76,14 +71,13 @@ class Compacter(Method):
     """
 
     name: ClassVar[str] = "compacter"
+    least = {"reduction": 1, "phm_dim": 1, "phm_rank": 1}
     reduction: int = 32
     phm_dim: int = 4
     phm_rank: int = 1
     scales: tuple[float, ...] = ()
 
     def __post_init__(self):
-        for field in ("reduction", "phm_dim", "phm_rank"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         check_numbers(self.scales)
 
     def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
@@ -106,7 +100,8 @@ class Compacter(Method):
         return at_places(self.bottleneck(config, False, dtype), tuple(PLACES))
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        return Splice(functools.partial(Rule, self.phm_dim), label="")
+        rule = "phm_rule", nn.initializers.normal(0.01), (self.phm_dim,) * 3
+        return Splice(functools.partial(Parameters, (rule,)), label="")
 
 
 @register

@@ -34,13 +34,12 @@ class LoReFT(Method):
     """
 
     name: ClassVar[str] = "loreft"
+    least = {"r": 1, "prefix_positions": 0}
     r: int = 1
     prefix_positions: int = 3
     suffix_positions: int = 0
 
     def __post_init__(self):
-        require(self.r >= 1, "r", self.r, "at least 1")
-        require(self.prefix_positions >= 0, "prefix_positions", self.prefix_positions, "at least 0")
         least = int(self.prefix_positions == 0)
         accepted = f"at least {least}" + " without prefix_positions" * least
         require(self.suffix_positions >= least, "suffix_positions", self.suffix_positions, accepted)

@@ -39,14 +39,11 @@ class Prefix(Method):
     """
 
     name: ClassVar[str] = "prefix"
+    least = {"length": 1, "mid": 1}
     length: int = 10
     mlp: bool = True
     mid: int = 512
     shift_positions: bool = False
-
-    def __post_init__(self):
-        for field in ("length", "mid"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 
     @property
     def first_position(self) -> int:

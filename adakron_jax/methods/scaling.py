@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from flax import linen as nn
@@ -107,9 +107,6 @@ class Hadamard(Method):
 
     name: ClassVar[str] = "hadamard"
     place: Place = "after_dense"
-
-    def __post_init__(self):
-        require(self.place in get_args(Place), "place", self.place, ", ".join(get_args(Place)))
 
     @property
     def site(self) -> Site:

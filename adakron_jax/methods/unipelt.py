@@ -58,6 +58,7 @@ class UniPELT(Method):
 
     name: ClassVar[str] = "unipelt"
     pointwise: ClassVar[bool] = False
+    least = {"lora_r": 1}
     parts: tuple[str, ...] = ("adapter", "prefix", "lora")
     r: int = 48
     length: int = 10
@@ -69,7 +70,6 @@ class UniPELT(Method):
     def __post_init__(self):
         valid = bool(self.parts) and set(self.parts) <= set(get_args(Part))
         require(valid, "parts", self.parts, f"one or more of {', '.join(get_args(Part))}")
-        require(self.lora_r >= 1, "lora_r", self.lora_r, "at least 1")
         self.members()
 
     def members(self) -> list[tuple[str, Method]]:

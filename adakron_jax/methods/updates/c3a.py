@@ -4,9 +4,7 @@
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +12,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, promote, times
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, require
 
 
 @register
@@ -30,18 +27,19 @@ class C3A(Update):
     """
 
     name: ClassVar[str] = "c3a"
+    least = {"block_size": 1}
     block_size: int = 128
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.block_size >= 1, "block_size", self.block_size, "at least 1")
-
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         valid = not any(size % self.block_size for size in sizes)
         require(valid, "block_size", self.block_size, f"a divisor of {sizes[0]} and {sizes[1]}")
-        return functools.partial(CirculantUpdate, self.block_size, self.scale_of(target), dtype)
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        (d, outputs), b = target.sizes, self.block_size
+        c = target.param("circulant", nn.initializers.xavier_uniform(0, 1), (d // b, outputs // b, b))
+        return matmul(*target.promoted(block_circulant(c) / d))
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         return np.asarray(block_circulant(jnp.asarray(leaves["circulant"]))) / np.float32(sizes[0])
 
 
@@ -50,20 +48,3 @@ def block_circulant(c: Float[Array, "s m b"]) -> Float[Array, "in out"]:
     s, m, b = c.shape
     rows = jnp.tile(c, 2 * b)[..., : b * (2 * b - 1)].reshape(s, m, b, 2 * b - 1)
     return rows[..., :b].transpose(0, 3, 1, 2).reshape(s * b, m * b)
-
-
-class CirculantUpdate(nn.Module):
-    """y + s x ΔW."""
-
-    block_size: int
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], layer: Any, **_: Any
-    ) -> Float[Array, "*batch out"]:
-        b, d = self.block_size, inputs.shape[-1]
-        c = self.param("circulant", nn.initializers.xavier_uniform(0, 1), (d // b, y.shape[-1] // b, b))
-        x, update = promote(inputs, block_circulant(c) / d, dtype=self.dtype)
-        return y + times(self.scale, matmul(x, update), layer)

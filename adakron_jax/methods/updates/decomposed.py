@@ -7,10 +7,8 @@ DoRA's n is a constant in the gradient, as its authors have it: computed anew in
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +18,9 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import biases, promote, times
+from adakron_jax.methods.arithmetic import biases
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Factors, LoRA, Sizes
+from adakron_jax.methods.updates.lora import LoRA, Target
 from adakron_jax.splice import DENSES, Leaves, Site, path_of, require
 
 
@@ -50,37 +48,21 @@ class DoRA(Decomposing):
 
     name: ClassVar[str] = "dora"
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        return functools.partial(Decomposed, *super().module(target, sizes, dtype).args)
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        """(m / n) ⊙ x (W + s A B) + b, from y = x W + b."""
+        a, b = target.factors("lora", self.r)
+        norms = jax.lax.stop_gradient(jnp.linalg.norm(target.dense["kernel"] + target.scaled(a @ b), axis=0))
+        excess = target.param("magnitude", lambda _: norms) / norms - 1
+        x, a, b, excess, *bias = target.promoted(a, b, excess, *biases(target.dense))
+        update = target.scaled(matmul(matmul(x, a), b))
+        return target.y + update + excess * (target.y - sum(bias) + update)
 
     def of_kernel(self, kernel: np.ndarray, scale: float) -> dict[str, np.ndarray]:
         return {"magnitude": np.linalg.norm(kernel, axis=0)}
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         kernel = super().fused(kernel, scale, leaves, shared)
         return kernel * (leaves["magnitude"] / np.linalg.norm(kernel, axis=0))
-
-
-class Decomposed(Factors):
-    """(m / n) ⊙ x (W + s A B) + b, from y = x W + b."""
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        dense: Mapping[str, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        a, b = self.factors(inputs.shape[-1], y.shape[-1])
-        norms = jax.lax.stop_gradient(jnp.linalg.norm(dense["kernel"] + times(self.scale, a @ b, layer), axis=0))
-        excess = self.param("magnitude", lambda _: norms) / norms - 1
-        x, a, b, excess, *bias = promote(inputs, a, b, excess, *biases(dense), dtype=self.dtype)
-        update = times(self.scale, matmul(matmul(x, a), b), layer)
-        return y + update + excess * (y - sum(bias) + update)
 
 
 @register
@@ -98,8 +80,14 @@ class PiSSA(Decomposing):
         super().__post_init__()
         require(min(self.scales, default=1.0) > 0, "scales", self.scales, "above 0")
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        return functools.partial(Residual, *super().module(target, sizes, dtype).args)
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        """x (W - W_r + s A B) + b, from y = x W + b."""
+        a, b = target.factors("lora", self.r)
+        principal_a = target.param("principal_a", nn.initializers.zeros, (2, *a.shape)).sum(axis=0)
+        principal_b = target.param("principal_b", nn.initializers.zeros, (2, *b.shape)).sum(axis=0)
+        x, a, b, principal_a, principal_b = target.promoted(a, b, principal_a, principal_b)
+        update = target.scaled(matmul(matmul(x, a), b))
+        return target.y + update - matmul(matmul(x, principal_a), principal_b)
 
     def trains(self, path: str) -> bool:
         return super().trains(path) and "/principal_" not in path
@@ -114,9 +102,7 @@ class PiSSA(Decomposing):
             "principal_b": _in_two(b),
         }
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         a, b = (leaves[name].sum(axis=0, dtype=np.float64) for name in ("principal_a", "principal_b"))
         return super().fused((kernel - a @ b).astype(np.float32), scale, leaves, shared)
 
@@ -125,18 +111,3 @@ def _in_two(x: np.ndarray) -> np.ndarray:
     """float64 as the sum of two numbers of float32 [2, ...]."""
     high = x.astype(np.float32)
     return np.stack([high, (x - high).astype(np.float32)])
-
-
-class Residual(Factors):
-    """x (W - W_r + s A B) + b, from y = x W + b."""
-
-    @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], layer: Any, **_: Any
-    ) -> Float[Array, "*batch out"]:
-        a, b = self.factors(inputs.shape[-1], y.shape[-1])
-        principal_a = self.param("principal_a", nn.initializers.zeros, (2, *a.shape)).sum(axis=0)
-        principal_b = self.param("principal_b", nn.initializers.zeros, (2, *b.shape)).sum(axis=0)
-        x, a, b, principal_a, principal_b = promote(inputs, a, b, principal_a, principal_b, dtype=self.dtype)
-        update = times(self.scale, matmul(matmul(x, a), b), layer)
-        return y + update - matmul(matmul(x, principal_a), principal_b)

@@ -10,7 +10,6 @@ The cosine of a sum is two matmuls' worth of cosines and sines, which all layers
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -20,10 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, promote, times
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update, sizes
-from adakron_jax.splice import Splice, require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update, sizes
+from adakron_jax.splice import Leaves, Splice, require
 
 SEEDS = 1 << 32
 
@@ -40,13 +38,13 @@ class FourierFT(Update):
     """
 
     name: ClassVar[str] = "fourierft"
+    least = {"n_frequency": 1}
     n_frequency: int = 1000
     scaling: float = 150.0
     seed: int = 777
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.n_frequency >= 1, "n_frequency", self.n_frequency, "at least 1")
         require(self.scaling > 0, "scaling", self.scaling, "above 0")
         require(0 <= self.seed < SEEDS, "seed", self.seed, f"0 to {SEEDS - 1}")
 
@@ -58,12 +56,22 @@ class FourierFT(Update):
         distinct = tuple(sorted({sizes(target, config) for target in self.targets}))
         return Splice(functools.partial(Bases, distinct, self.n_frequency, self.seed), label="bases")
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         most = math.prod(sizes)
         require(self.n_frequency <= most, "n_frequency", self.n_frequency, f"at most inputs times outputs, {most}")
-        return functools.partial(SpectralUpdate, self.n_frequency, self.scale_of(target), dtype)
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        """ΔW is formed unless there are so few tokens that going through its factors is less work."""
+        c = target.param("spectrum", nn.initializers.normal(1.0), (self.n_frequency,))
+        left, right = target.shared[target.sizes]
+        size = math.prod(target.sizes)
+        x, left, right = target.promoted(left * jnp.tile(c, 2)[None] / size, right)
+        tokens, inner = math.prod(x.shape[:-1]), 2 * self.n_frequency
+        if tokens * inner * sum(target.sizes) < size * (inner + tokens):
+            return matmul(matmul(x, left), right)
+        return matmul(x, matmul(left, right))
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         spectrum = np.zeros(sizes)
         spectrum[tuple(places(sizes, self.n_frequency, self.seed))] = leaves["spectrum"]
         return np.fft.ifft2(spectrum).real.astype(np.float32)
@@ -109,31 +117,3 @@ def _angles(size: int, frequencies: Int[np.ndarray, " n"]) -> Float[Array, "size
     """2π p k / size, less whole turns, so that float32 has them exactly enough."""
     turns = jnp.arange(size)[:, None] * jnp.asarray(frequencies)[None] % size
     return turns * (2 * math.pi / size)
-
-
-class SpectralUpdate(nn.Module):
-    """y + s x ΔW; ΔW is formed unless there are so few tokens that going through its factors is less work."""
-
-    n_frequency: int
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        shared: dict[Sizes, tuple[Array, Array]],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        c = self.param("spectrum", nn.initializers.normal(1.0), (self.n_frequency,))
-        left, right = shared[sizes := (inputs.shape[-1], y.shape[-1])]
-        left = left * jnp.tile(c, 2)[None] / math.prod(sizes)
-        x, left, right = promote(inputs, left, right, dtype=self.dtype)
-        tokens, inner = math.prod(x.shape[:-1]), 2 * self.n_frequency
-        if tokens * inner * sum(sizes) < math.prod(sizes) * (inner + tokens):
-            update = matmul(matmul(x, left), right)
-        else:
-            update = matmul(x, matmul(left, right))
-        return y + times(self.scale, update, layer)

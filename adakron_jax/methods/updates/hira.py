@@ -1,19 +1,16 @@
 """HiRA (Huang et al. 2025), Hadamard high-rank updates of frozen matrices: ΔW = W ⊙ (A B), A B being of low rank."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
+from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, require
 
 
 @register
@@ -26,39 +23,15 @@ class HiRA(Update):
     """
 
     name: ClassVar[str] = "hira"
+    least = {"r": 1}
     r: int = 32
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
-
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
-        return functools.partial(Multiplied, self.r, self.scale_of(target), dtype)
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        kernel, a, b = promote(target.dense["kernel"], *target.factors("hira", self.r), dtype=target.dtype)
+        return target.updated(kernel * matmul(a, b))
+
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         return kernel * (1 + scale * leaves["hira_a"] @ leaves["hira_b"])
-
-
-class Multiplied(nn.Module):
-    """y + s x (W ⊙ (A B))."""
-
-    r: int
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        dense: Mapping[str, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        a = self.param("hira_a", kaiming_uniform, (inputs.shape[-1], self.r))
-        b = self.param("hira_b", nn.initializers.zeros, (self.r, y.shape[-1]))
-        kernel, a, b = promote(dense["kernel"], a, b, dtype=self.dtype)
-        return updated(y, inputs, times(self.scale, kernel * matmul(a, b), layer), dense, self.dtype)

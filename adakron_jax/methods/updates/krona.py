@@ -4,19 +4,17 @@ With ranks A or B is itself a product of two narrow matrices: LyCORIS' LoKr.
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
+from adakron_jax.methods.arithmetic import kaiming_uniform
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, require
 
 
 @register
@@ -62,13 +60,20 @@ class KronA(Update):
         first = 2 * self.targets.index(target) if len(pairs) > 2 else 0
         return pairs[first], pairs[first + 1]
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        shape = self.shape_of(target)
-        valid = not any(size % factor for size, factor in zip(sizes, shape, strict=True))
+    def check(self, target: str, sizes: Sizes) -> None:
+        valid = not any(size % factor for size, factor in zip(sizes, self.shape_of(target), strict=True))
         require(valid, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
-        return functools.partial(KroneckerUpdate, shape, self.scale_of(target), dtype, self.ranks_of(target))
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        """x (A ⊗ B), without forming the product."""
+        (inputs, outputs), (rows, columns), ranks = target.sizes, self.shape_of(target.name), self.ranks_of(target.name)
+        a = _factor(target, "kron_a", (rows, columns), ranks[0], kaiming_uniform)
+        b = _factor(target, "kron_b", (inputs // rows, outputs // columns), ranks[1], nn.initializers.zeros)
+        x, a, b = target.promoted(a, b)
+        x = x.reshape(*x.shape[:-1], rows, inputs // rows)
+        return jnp.einsum("...iq,is,qt->...st", x, a, b).reshape(target.y.shape)
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         a, b = (
             leaves[name] if name in leaves else leaves[f"{name}_1"] @ leaves[f"{name}_2"]
             for name in ("kron_a", "kron_b")
@@ -76,29 +81,9 @@ class KronA(Update):
         return np.kron(a, b)
 
 
-class KroneckerUpdate(nn.Module):
-    """y + s · x (A ⊗ B), without forming the product."""
-
-    a_shape: Sizes
-    scale: Scale
-    dtype: Any = None
-    ranks: Sizes = (0, 0)
-
-    @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], layer: Any, **_: Any
-    ) -> Float[Array, "*batch out"]:
-        b_shape = (inputs.shape[-1] // self.a_shape[0], y.shape[-1] // self.a_shape[1])
-        a = self.factor("kron_a", self.a_shape, self.ranks[0], kaiming_uniform)
-        b = self.factor("kron_b", b_shape, self.ranks[1], nn.initializers.zeros)
-        x, a, b = promote(inputs, a, b, dtype=self.dtype)
-        x = x.reshape(*x.shape[:-1], self.a_shape[0], b_shape[0])
-        update = jnp.einsum("...iq,is,qt->...st", x, a, b)
-        return y + times(self.scale, update.reshape(y.shape), layer)
-
-    def factor(self, name: str, shape: Sizes, rank: int, init: nn.initializers.Initializer) -> Array:
-        """A or B, or the two whose product it is."""
-        if not rank:
-            return self.param(name, init, shape)
-        left = self.param(f"{name}_1", kaiming_uniform, (shape[0], rank))
-        return left @ self.param(f"{name}_2", init, (rank, shape[1]))
+def _factor(target: Target, name: str, shape: Sizes, rank: int, init: nn.initializers.Initializer) -> Array:
+    """A or B, or the two whose product it is."""
+    if not rank:
+        return target.param(name, init, shape)
+    left = target.param(f"{name}_1", kaiming_uniform, (shape[0], rank))
+    return left @ target.param(f"{name}_2", init, (rank, shape[1]))

@@ -7,6 +7,7 @@ its rank-stabilised scale (Kalajdzievski 2023):   s = α/√r
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times
+from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
 from adakron_jax.methods.registry import register
 from adakron_jax.methods.subset import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, require
@@ -25,8 +26,51 @@ Sizes = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
+class Target:
+    """A dense at work, for the method that updates it.
+
+    Attributes:
+      name: as `targets` has it.
+      y, x: what the dense gives, and what it reads.
+      dense: its parameters by name.
+      shared: what the method's shared module returned.
+      param: makes a leaf, as a Flax module's `param` does.
+      dtype: the precision to compute in; None: that of x and the leaves.
+      scaled: multiplies by s.
+    """
+
+    name: str
+    y: Float[Array, "*batch out"]
+    x: Float[Array, "*batch d"]
+    dense: Mapping[str, Array]
+    shared: Any
+    param: Callable[..., Array]
+    dtype: Any
+    scaled: Callable[[Array], Array]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers that the dense reads and gives, a token."""
+        return self.x.shape[-1], self.y.shape[-1]
+
+    def factors(self, name: str, r: int) -> tuple[Float[Array, "d r"], Float[Array, "r out"]]:
+        """The leaves A and B of a low-rank product, which is zero at first."""
+        inputs, outputs = self.sizes
+        a = self.param(f"{name}_a", kaiming_uniform, (inputs, r))
+        return a, self.param(f"{name}_b", nn.initializers.zeros, (r, outputs))
+
+    def promoted(self, *arrays: Array) -> list[Array]:
+        """x and others in the precision to compute in."""
+        return promote(self.x, *arrays, dtype=self.dtype)
+
+    def updated(self, update: Float[Array, "d out"]) -> Float[Array, "*batch out"]:
+        """The outputs y + s x ΔW, of a ΔW that is formed anyway."""
+        return updated(self.y, self.x, self.scaled(update), self.dense, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Update(Method):
-    """What they have in common.
+    """What they have in common: a subclass says what the outputs of a target become, and what stands for its kernel.
 
     Attributes:
       targets: the projections that are updated.
@@ -54,27 +98,33 @@ class Update(Method):
             return self.default_scale
         return self.scales[self.targets.index(target) :: len(self.targets)]
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        """Builds the module of a target that reads and gives so many numbers a token."""
+    def check(self, target: str, sizes: Sizes) -> None:
+        """ValueError if a target that reads and gives so many numbers a token cannot have such an update."""
+        del target, sizes
+
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        """x ΔW, from the leaves that `target.param` makes."""
         raise NotImplementedError
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        """What stands for the target's outputs y, with or without bias."""
+        return target.y + target.scaled(self.added(target))
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
         raise NotImplementedError
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         """What stands for the kernel W [in, out] of one layer when the update is in it."""
         return kernel + scale * self.update(leaves, shared, kernel.shape)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
         count = config.num_layers * len(self.targets)
         require(len(self.scales) in (0, count), "scales", self.scales, f"none, or {count}: layers times targets")
-        return {
-            Site(target): Splice(self.module(target, sizes(target, config), dtype), label=target)
-            for target in self.targets
-        }
+        for target in self.targets:
+            self.check(target, sizes(target, config))
+        modules = {target: functools.partial(Updated, self, target, dtype) for target in self.targets}
+        return {Site(target): Splice(module, label=target) for target, module in modules.items()}
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
@@ -86,6 +136,32 @@ class Update(Method):
                 kernel = f"{DENSES[site]}/kernel".format(i=layer)
                 fused[kernel] = self.fused(np.asarray(fused[kernel]), np.float32(scale), added, shared)
         return Head(), fused
+
+
+class Updated(nn.Module):
+    """A target's outputs with a method's update; a gate, called as `gate(x, segments)`, stands in place of s."""
+
+    method: Update
+    target: str
+    dtype: Any = None
+    gate: Callable[..., nn.Module] | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        y: Float[Array, "*batch out"],
+        inputs: Float[Array, "*batch d"],
+        dense: Mapping[str, Array],
+        shared: Any,
+        segments: Array,
+        layer: Any,
+        **_: Any,
+    ) -> Float[Array, "*batch out"]:
+        if self.gate is None:
+            scaled = functools.partial(times, self.method.scale_of(self.target), layer=layer)
+        else:
+            scaled = functools.partial(operator.mul, self.gate(name="gate")(inputs, segments))
+        return self.method.outputs(Target(self.target, y, inputs, dense, shared, self.param, self.dtype, scaled))
 
 
 def sizes(target: str, config: EncoderConfig) -> Sizes:
@@ -118,55 +194,25 @@ class LoRA(Update):
     """
 
     name: ClassVar[str] = "lora"
+    least = {"r": 1}
     r: int = 8
     alpha: float = 16.0
     rank_stabilised: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
         require(self.alpha > 0, "alpha", self.alpha, "above 0")
 
     @property
     def default_scale(self) -> float:
         return self.alpha / (self.r**0.5 if self.rank_stabilised else self.r)
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
-        return functools.partial(LowRank, self.r, self.scale_of(target), dtype)
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        x, a, b = target.promoted(*target.factors("lora", self.r))
+        return matmul(matmul(x, a), b)
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         return leaves["lora_a"] @ leaves["lora_b"]
-
-
-class Factors(nn.Module):
-    """A and B, and what an update through them has besides.
-
-    Attributes:
-      r: their rank.
-      scale: s.
-    """
-
-    r: int
-    scale: Scale
-    dtype: Any = None
-
-    def factors(self, inputs: int, outputs: int) -> tuple[Array, Array]:
-        """A and B."""
-        a = self.param("lora_a", kaiming_uniform, (inputs, self.r))
-        return a, self.param("lora_b", nn.initializers.zeros, (self.r, outputs))
-
-
-class LowRank(Factors):
-    """y + s x A B; a gate, called as `gate(x, segments)`, stands in place of s."""
-
-    gate: Callable[..., nn.Module] | None = None
-
-    @nn.compact
-    def __call__(
-        self, y: Float[Array, "*batch out"], inputs: Float[Array, "*batch d"], segments: Array, layer: Any, **_: Any
-    ) -> Float[Array, "*batch out"]:
-        x, a, b = promote(inputs, *self.factors(inputs.shape[-1], y.shape[-1]), dtype=self.dtype)
-        if self.gate is None:
-            return y + times(self.scale, matmul(matmul(x, a), b), layer)
-        return y + self.gate(name="gate")(inputs, segments) * matmul(matmul(x, a), b)

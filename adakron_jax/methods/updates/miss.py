@@ -8,9 +8,7 @@ so that the plain form sums the inputs that are r apart, and multiplies the r su
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +16,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, promote, times, updated
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, require
 
 Form = Literal["plain", "mini", "bat"]
 
@@ -38,14 +35,13 @@ class MiSS(Update):
     """
 
     name: ClassVar[str] = "miss"
+    least = {"r": 1}
     r: int = 64
     form: Form = "plain"
     mini_r: int = 1
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
-        require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
         valid = self.mini_r == 1 or (self.mini_r > 1 and self.form == "mini")
         require(valid, "mini_r", self.mini_r, "1, or more with the form mini")
 
@@ -58,16 +54,22 @@ class MiSS(Update):
                 return sizes[1] // self.r, self.r, self.r
         return self.r, sizes[1]
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         require(self.r <= sizes[0], "r", self.r, f"at most the inputs, {sizes[0]}")
         valid = self.form != "bat" or not any(size % self.r for size in sizes)
         require(valid, "r", self.r, f"a divisor of {sizes[0]} and {sizes[1]}, with the form bat")
         require(sizes[1] % self.mini_r == 0, "mini_r", self.mini_r, f"a divisor of {sizes[1]}")
-        return functools.partial(Shards, self.shape(sizes), self.scale_of(target), dtype)
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        shards = target.param("shards", nn.initializers.zeros, self.shape(target.sizes))
+        x, kernel, shards = target.promoted(target.dense["kernel"], shards)
+        if self.form == "bat":
+            return target.updated(of_blocks(kernel, shards))
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % self.r)])
+        sums = x.reshape(*x.shape[:-1], -1, self.r).sum(axis=-2)
+        return target.y + target.scaled(jnp.tile(matmul(sums, shards), target.sizes[1] // shards.shape[1]))
+
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         shards = leaves["shards"]
         if self.form == "bat":
             return kernel + scale * np.asarray(of_blocks(kernel, shards))
@@ -82,30 +84,3 @@ def of_blocks(kernel: Any, blocks: Any) -> Float[Array, "in out"]:
     cut = kernel.reshape(-1, r, outer, r)
     update = jnp.einsum("ibok,obc->icok", cut, blocks) + blocks.transpose(2, 0, 1)[None]
     return update.reshape(kernel.shape)
-
-
-class Shards(nn.Module):
-    """y + s x ΔW."""
-
-    shape: tuple[int, ...]
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        dense: Mapping[str, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        shards = self.param("shards", nn.initializers.zeros, self.shape)
-        x, kernel, shards = promote(inputs, dense["kernel"], shards, dtype=self.dtype)
-        if shards.ndim == 3:
-            return updated(y, x, times(self.scale, of_blocks(kernel, shards), layer), dense, self.dtype)
-        r, missing = len(shards), -x.shape[-1] % len(shards)
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])
-        sums = x.reshape(*x.shape[:-1], -1, r).sum(axis=-2)
-        update = jnp.tile(matmul(sums, shards), y.shape[-1] // shards.shape[1])
-        return y + times(self.scale, update, layer)

@@ -8,9 +8,7 @@ Each block is made of a skew-symmetric Q [b, b], whose entries above the diagona
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +16,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, biases, promote, times
+from adakron_jax.methods.arithmetic import biases, promote
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, require
 
 Cayley = Literal["exact", "neumann"]
 
@@ -39,28 +37,29 @@ class OFT(Update):
     """
 
     name: ClassVar[str] = "oft"
+    least = {"block_size": 2, "neumann_terms": 2}
     block_size: int = 32
     cayley: Cayley = "exact"
     neumann_terms: int = 5
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.block_size >= 2, "block_size", self.block_size, "at least 2")
-        require(self.cayley in get_args(Cayley), "cayley", self.cayley, ", ".join(get_args(Cayley)))
-        require(self.neumann_terms >= 2, "neumann_terms", self.neumann_terms, "at least 2")
 
     @property
     def terms(self) -> int:
         """Terms of the series; 0 for the exact form."""
         return self.neumann_terms if self.cayley == "neumann" else 0
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         require(sizes[0] % self.block_size == 0, "block_size", self.block_size, f"a divisor of {sizes[0]}")
-        return functools.partial(Turned, self.block_size, self.terms, self.scale_of(target), dtype)
 
-    def fused(
-        self, kernel: np.ndarray, scale: np.float32, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        b = self.block_size
+        n = target.sizes[0] // b
+        entries = target.param("rotation", nn.initializers.zeros, (n, b * (b - 1) // 2))
+        x, r, kernel = target.promoted(rotations(target.scaled(entries), b, self.terms), target.dense["kernel"])
+        turned = jnp.einsum("...ni,nij->...nj", x.reshape(*x.shape[:-1], n, b), r).reshape(x.shape)
+        y, *bias = promote(matmul(turned, kernel), *biases(target.dense), dtype=target.dtype)
+        return y + sum(bias)
+
+    def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
         r = np.asarray(rotations(scale * jnp.asarray(leaves["rotation"]), self.block_size, self.terms))
         return np.einsum("nij,njo->nio", r, kernel.reshape(*r.shape[:2], -1)).reshape(kernel.shape)
 
@@ -81,29 +80,3 @@ def rotations(entries: Float[Array, "n entries"], size: int, terms: int) -> Floa
             r = r + 2 * power
         r = r + power @ q
     return r
-
-
-class Turned(nn.Module):
-    """x R W + b."""
-
-    block_size: int
-    terms: int
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        dense: Mapping[str, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        n, b = inputs.shape[-1] // self.block_size, self.block_size
-        entries = self.param("rotation", nn.initializers.zeros, (n, b * (b - 1) // 2))
-        r = rotations(times(self.scale, entries, layer), b, self.terms)
-        x, r, kernel = promote(inputs, r, dense["kernel"], dtype=self.dtype)
-        turned = jnp.einsum("...ni,nij->...nj", x.reshape(*x.shape[:-1], n, b), r).reshape(x.shape)
-        y, *bias = promote(matmul(turned, kernel), *biases(dense), dtype=self.dtype)
-        return y + sum(bias)

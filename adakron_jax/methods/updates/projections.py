@@ -10,7 +10,6 @@ g and then k, so that the pairs are not those of the publication's sum; its adap
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +18,10 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
+from adakron_jax.methods.arithmetic import Parameters, kaiming_uniform, promote
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update, largest
-from adakron_jax.splice import Splice, require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update, largest
+from adakron_jax.splice import Leaves, Splice, require
 
 
 class Projecting(Update):
@@ -43,56 +42,25 @@ class VeRA(Projecting):
     """
 
     name: ClassVar[str] = "vera"
+    least = {"r": 1}
     r: int = 1024
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
-
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        return Splice(functools.partial(Projections, *largest(self.targets, config), self.r), label="frozen")
+        inputs, outputs = largest(self.targets, config)
+        a, b = ("vera_a", kaiming_uniform, (inputs, self.r)), ("vera_b", kaiming_uniform, (self.r, outputs))
+        return Splice(functools.partial(Parameters, (a, b)), label="frozen")
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
-        return functools.partial(Scaled, self.scale_of(target), dtype)
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        inputs, outputs = target.sizes
+        a, b = target.shared[0][:inputs], target.shared[1][:, :outputs]
+        lambda_d = target.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
+        lambda_b = target.param("lambda_b", nn.initializers.zeros, b.shape[1:])
+        x, a, b, lambda_d, lambda_b = target.promoted(a, b, lambda_d, lambda_b)
+        return matmul(matmul(x, a) * lambda_d, b) * lambda_b
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         a, b = shared["vera_a"][: sizes[0]], shared["vera_b"][:, : sizes[1]]
         return (a * leaves["lambda_d"]) @ (b * leaves["lambda_b"])
-
-
-class Projections(nn.Module):
-    """VeRA's A and B."""
-
-    inputs: int
-    outputs: int
-    r: int
-
-    @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        a = self.param("vera_a", kaiming_uniform, (self.inputs, self.r))
-        return a, self.param("vera_b", kaiming_uniform, (self.r, self.outputs))
-
-
-class Scaled(nn.Module):
-    """y + s λ_b ⊙ (λ_d ⊙ x A) B."""
-
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        shared: tuple[Array, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        a, b = shared[0][: inputs.shape[-1]], shared[1][:, : y.shape[-1]]
-        lambda_d = self.param("lambda_d", nn.initializers.constant(0.1), a.shape[1:])
-        lambda_b = self.param("lambda_b", nn.initializers.zeros, b.shape[1:])
-        x, a, b, lambda_d, lambda_b = promote(inputs, a, b, lambda_d, lambda_b, dtype=self.dtype)
-        return y + times(self.scale, matmul(matmul(x, a) * lambda_d, b) * lambda_b, layer)
 
 
 @register
@@ -106,12 +74,12 @@ class RandLoRA(Projecting):
     """
 
     name: ClassVar[str] = "randlora"
+    least = {"r": 1}
     r: int = 32
     alpha: float = 64.0
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.r >= 1, "r", self.r, "at least 1")
         require(self.alpha > 0, "alpha", self.alpha, "above 0")
 
     @property
@@ -119,18 +87,29 @@ class RandLoRA(Projecting):
         return self.alpha / self.r
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        return Splice(functools.partial(Bases, *self.sides(config), self.r), label="frozen")
+        (smaller, larger), normal = self.sides(config), nn.initializers.normal(1.0)
+        a = "randlora_a", normal, (self.r, smaller)
+        b = "randlora_b", normal, (larger, count(smaller, self.r), self.r)
+        return Splice(functools.partial(Parameters, (a, b)), label="frozen")
 
     def sides(self, config: EncoderConfig) -> Sizes:
         """The smaller and the larger side of the shared bases, from the most inputs and outputs of any target."""
         most = largest(self.targets, config)
         return min(most), max(most)
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         require(self.r <= min(sizes), "r", self.r, f"at most the hidden size, {min(sizes)}")
-        return functools.partial(FullRank, self.r, self.scale_of(target), dtype)
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
+    def outputs(self, target: Target) -> Float[Array, "*batch out"]:
+        smaller = min(target.sizes)
+        bases = count(smaller, self.r)
+        lambda_ = target.param("lambda", nn.initializers.zeros, (self.r, bases))
+        gamma = target.param("gamma", nn.initializers.constant(1 / max(bases, smaller)), (bases, smaller))
+        a, b = target.shared
+        left, right = promote(*factors(a, b, lambda_, gamma, target.sizes), dtype=target.dtype)
+        return target.updated(matmul(left, right))
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
         bases = (shared["randlora_a"], shared["randlora_b"])
         left, right = factors(*bases, leaves["lambda"], leaves["gamma"], sizes)
         return left @ right
@@ -144,46 +123,6 @@ def factors(a: Any, b: Any, lambda_: Any, gamma: Any, sizes: Sizes) -> tuple[Any
     return (u.T, v.T) if sizes[0] == smaller else (v, u)
 
 
-class Bases(nn.Module):
-    """RandLoRA's A [r, smaller] and B [larger, n, r], of mean 0 and variance 1."""
-
-    smaller: int
-    larger: int
-    r: int
-
-    @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        bases = count(self.smaller, self.r)
-        a = self.param("randlora_a", nn.initializers.normal(1.0), (self.r, self.smaller))
-        return a, self.param("randlora_b", nn.initializers.normal(1.0), (self.larger, bases, self.r))
-
-
 def count(size: int, r: int) -> int:
     """How many matrices of rank r make up a full rank."""
     return -(-size // r)
-
-
-class FullRank(nn.Module):
-    """y + s x ΔW."""
-
-    r: int
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        dense: Mapping[str, Array],
-        shared: tuple[Array, Array],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        sizes = (inputs.shape[-1], y.shape[-1])
-        smaller = min(sizes)
-        bases = count(smaller, self.r)
-        lambda_ = self.param("lambda", nn.initializers.zeros, (self.r, bases))
-        gamma = self.param("gamma", nn.initializers.constant(1 / max(bases, smaller)), (bases, smaller))
-        left, right = promote(*factors(*shared, lambda_, gamma, sizes), dtype=self.dtype)
-        return updated(y, inputs, times(self.scale, matmul(left, right), layer), dense, self.dtype)

@@ -7,7 +7,7 @@ largest k of the piece's logits, p the softmax of these alone.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,10 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
-from adakron_jax.methods.arithmetic import Scale, promote, times
+from adakron_jax.methods.arithmetic import Parameters
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.updates.lora import Sizes, Update
-from adakron_jax.splice import Splice, require
+from adakron_jax.methods.updates.lora import Sizes, Target, Update
+from adakron_jax.splice import Leaves, Splice, require
 
 Form = Literal["logits", "topk"]
 
@@ -39,6 +39,7 @@ class VBLoRA(Update):
     """
 
     name: ClassVar[str] = "vblora"
+    least = {"r": 1, "vectors": 1, "vector_length": 1}
     r: int = 4
     vectors: int = 90
     vector_length: int = 256
@@ -47,25 +48,41 @@ class VBLoRA(Update):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("r", "vectors", "vector_length"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(1 <= self.topk <= self.vectors, "topk", self.topk, f"1 to {self.vectors}, the vectors")
-        require(self.form in get_args(Form), "form", self.form, ", ".join(get_args(Form)))
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
-        return Splice(functools.partial(Bank, self.vectors, self.vector_length), label="")
+        bank = "vector_bank", _uniform, (self.vectors, self.vector_length)
+        return Splice(functools.partial(Parameters, (bank,)), label="")
 
     def trains(self, path: str) -> bool:
         return super().trains(path) and "/order_" not in path
 
-    def module(self, target: str, sizes: Sizes, dtype: Any) -> functools.partial:
+    def check(self, target: str, sizes: Sizes) -> None:
         valid = not any(size % self.vector_length for size in sizes)
         require(valid, "vector_length", self.vector_length, f"a divisor of {sizes[0]} and {sizes[1]}")
-        return functools.partial(Mixed, self.r, self.topk, self.form, self.scale_of(target), dtype)
 
-    def update(self, leaves: Mapping[str, np.ndarray], shared: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
-        a, b = (pieces(leaves, name, shared["vector_bank"], self.topk) for name in ("a", "b"))
-        return np.asarray(a).reshape(self.r, -1).T @ np.asarray(b).swapaxes(0, 1).reshape(self.r, -1)
+    def added(self, target: Target) -> Float[Array, "*batch out"]:
+        (inputs, outputs), v = target.sizes, self.vector_length
+        kinds: dict[str, tuple[Any, int]] = {"logits": (nn.initializers.normal(0.1), self.vectors)}
+        if self.form == "topk":
+            first, even = functools.partial(_first, self.topk), nn.initializers.constant(1 / self.topk)
+            kinds = {"order": (first, self.vectors), "weights": (even, self.topk - 1)}
+        leaves = {
+            (name := f"{kind}_{side}"): target.param(name, start, (*shape, last))
+            for side, shape in (("a", (self.r, inputs // v)), ("b", (outputs // v, self.r)))
+            for kind, (start, last) in kinds.items()
+        }
+        x, a, b = target.promoted(*self.matrices(leaves, *target.shared))
+        return matmul(matmul(x, a), b)
+
+    def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
+        a, b = map(np.asarray, self.matrices(leaves, shared["vector_bank"]))
+        return a @ b
+
+    def matrices(self, leaves: Mapping[str, Any], bank: Any) -> tuple[Float[Array, "d r"], Float[Array, "r out"]]:
+        """A and B, from a target's leaves."""
+        a, b = (pieces(leaves, side, bank, self.topk) for side in ("a", "b"))
+        return a.reshape(self.r, -1).T, b.swapaxes(0, 1).reshape(self.r, -1)
 
 
 def pieces(leaves: Mapping[str, Any], name: str, bank: Any, topk: int) -> Float[Array, "i j v"]:
@@ -81,54 +98,11 @@ def pieces(leaves: Mapping[str, Any], name: str, bank: Any, topk: int) -> Float[
     return jnp.einsum("ijk,ijkv->ijv", weights, jnp.asarray(bank)[at])
 
 
+def _uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "vectors v"]:
+    return jax.random.uniform(key, shape, minval=-0.02, maxval=0.02)
+
+
 def _first(topk: int, key: Array, shape: tuple[int, ...]) -> Float[Array, "i j vectors"]:
     """An order that begins with the first vectors."""
     del key
     return jnp.broadcast_to(jnp.maximum(topk - jnp.arange(shape[-1], dtype=jnp.float32), 0), shape)
-
-
-class Bank(nn.Module):
-    """The vectors [vectors, v]."""
-
-    vectors: int
-    vector_length: int
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "vectors v"]:
-        start = lambda key, shape: jax.random.uniform(key, shape, minval=-0.02, maxval=0.02)  # noqa: E731
-        return self.param("vector_bank", start, (self.vectors, self.vector_length))
-
-
-class Mixed(nn.Module):
-    """y + s (x A) B."""
-
-    r: int
-    topk: int
-    form: Form
-    scale: Scale
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self,
-        y: Float[Array, "*batch out"],
-        inputs: Float[Array, "*batch d"],
-        shared: Float[Array, "vectors v"],
-        layer: Any,
-        **_: Any,
-    ) -> Float[Array, "*batch out"]:
-        vectors, v = shared.shape
-        leaves = {}
-        for name, shape in (("a", (self.r, inputs.shape[-1] // v)), ("b", (y.shape[-1] // v, self.r))):
-            start = nn.initializers.normal(0.1)
-            if self.form == "logits":
-                leaves[f"logits_{name}"] = self.param(f"logits_{name}", start, (*shape, vectors))
-            else:
-                order = functools.partial(_first, self.topk)
-                leaves[f"order_{name}"] = self.param(f"order_{name}", order, (*shape, vectors))
-                even = nn.initializers.constant(1 / self.topk)
-                leaves[f"weights_{name}"] = self.param(f"weights_{name}", even, (*shape, self.topk - 1))
-        a, b = (pieces(leaves, name, shared, self.topk) for name in ("a", "b"))
-        a, b = a.reshape(self.r, -1).T, b.swapaxes(0, 1).reshape(self.r, -1)
-        x, a, b = promote(inputs, a, b, dtype=self.dtype)
-        return y + times(self.scale, matmul(matmul(x, a), b), layer)
