@@ -24,6 +24,7 @@ from adakron_jax.splice import Site, path_of, require
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 MARK = ".output.ExpertSoup.MoA_"
+METHODS = {AdaKron, AdaMix}
 _EXPERT = "deepspeed_experts"
 
 

@@ -25,8 +25,8 @@ from adakron_jax.problems import Problem
 _SHOWN = 20  # labels in a line
 # A field of every adapter_config.json of a program's.
 _MARKS = {"peft_type": "peft", "model_class": "adapterhub"}
-_MODULES = {"huggingface": huggingface, "peft": peft, "adapterhub": adapterhub, "authors": authors}
-FORMATS = (*_MODULES, "onnx")
+_OF_ADAPTERS = {"peft": peft, "adapterhub": adapterhub, "authors": authors}  # of the adapter alone
+FORMATS = ("huggingface", *_OF_ADAPTERS, "onnx")
 
 
 def format_of(folder: Path) -> str:
@@ -69,7 +69,7 @@ def import_adapter(
     """
     kind = format_of(folder)
     base = Base.read(locate(model), problem)
-    read = _MODULES[kind].read(folder, base)
+    read = (_OF_ADAPTERS | {"huggingface": huggingface})[kind].read(folder, base)
     if not _same_name(read.trained_on, model, base):
         alike = "shapes are alike, and cannot tell whether it is the same"
         warn(f"{folder} names {read.trained_on} as its base, and {model} is given: {alike}")
@@ -145,11 +145,10 @@ def export_adapter(
     folder = locate_adapter(run)
     tree, card = adapter.load(folder)
     card = dataclasses.replace(card, base=model or card.base)
-    if to in ("huggingface", "onnx"):
-        files = _whole(folder, card, to, quantize)
+    if to in _OF_ADAPTERS:
+        files = _OF_ADAPTERS[to].write(card, with_unit_fused(flatten(tree), card.problem))
     else:
-        writers = {"peft": peft.write, "adapterhub": adapterhub.write, "authors": authors.write}
-        files = writers[to](card, with_unit_fused(flatten(tree), card.problem))
+        files = _whole(folder, card, to, quantize)
     lost = not_held(to, card.problem)
     trained_in = Path(run) if folder != Path(run) else None
     said = "\n\n".join(filter(None, (_use(to, card, out.name), lost)))
@@ -206,7 +205,8 @@ def _whole(folder: Path, card: Card, to: str, quantize: str) -> dict[str, bytes]
     _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
     leaves = with_unit_fused(flatten(params), card.problem)
     if to == "huggingface":
-        return huggingface.write(card, leaves, base)
+        formats = [name for name, module in _OF_ADAPTERS.items() if type(card.method) in module.METHODS]
+        return huggingface.write(card, leaves, base, formats)
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ValueError(f"--to onnx needs {missing[0]}; install it with: pip install 'adakron-jax[onnx]'")
     from adakron_jax.interop.onnx.folder import write

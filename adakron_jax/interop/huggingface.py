@@ -5,7 +5,7 @@ Out goes what fuses into the encoder; what comes in is full fine-tuning, or a he
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +41,6 @@ _DROPPED = (
     *("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params"),
     "problem_type",
 )
-# Method -> the formats that take it as it is.
-_OTHERWISE = {
-    "adakron": "authors",
-    "adamix": "authors",
-    "prefix": "peft, adapterhub",
-    **dict.fromkeys(("compacter", "compacter++", "houlsby", "loreft", "pfeiffer", "unipelt"), "adapterhub"),
-}
 
 
 def read(folder: Path, base: Base) -> Imported:
@@ -105,8 +98,11 @@ def _pooling(classifier: Base) -> Pooling:
     return next(pooling for pooling, stored in _POOLINGS.items() if stored == said)
 
 
-def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card) -> Leaves:
+def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card, formats: Sequence[str] = ()) -> Leaves:
     """The classifier's leaves without anything of the method's own.
+
+    Args:
+      formats: those that take the method as it is.
 
     Raises:
       ValueError: the method does not fuse into the encoder.
@@ -119,11 +115,10 @@ def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card) -> Leave
         if any(map(is_added, leaves)):
             raise ValueError(f"method {method.name} fuses into {simpler.name}, which keeps modules of its own")
     except ValueError as error:
-        formats = ", ".join(filter(None, (_OTHERWISE.get(method.name), "onnx")))
         said = str(error).partition(";")[0]
         raise ValueError(
-            f"{said}, so it is no plain Hugging Face model; export it --to {formats}, or use the adapter with our own "
-            "encoder"
+            f"{said}, so it is no plain Hugging Face model; export it --to {', '.join((*formats, 'onnx'))}, or use the "
+            "adapter with our own encoder"
         ) from None
     return leaves
 
@@ -143,18 +138,19 @@ def _with_pooler(card: Card, leaves: Leaves) -> tuple[Card, Leaves]:
     return dataclasses.replace(card, pooling="pooler", head="own"), {name(path): leaf for path, leaf in kept.items()}
 
 
-def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path) -> dict[str, bytes]:
+def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path, formats: Sequence[str] = ()) -> dict[str, bytes]:
     """The files of the classifier that an adapter makes of its encoder.
 
     Args:
       card: of the adapter.
       leaves: all parameters, path -> array.
       folder: the encoder's, for its configuration and tokenizer.
+      formats: as `fused` takes them.
 
     Raises:
       ValueError: method or head have no equal in a plain classifier.
     """
-    card, leaves = _with_pooler(card, fused(card.method, leaves, card))
+    card, leaves = _with_pooler(card, fused(card.method, leaves, card, formats))
     config, pooled, reads = card.encoder, {}, card.problem.reads
     if reads == "example" and "pooling" in config.architecture.keys and card.pooling in _POOLINGS:
         card, pooled = dataclasses.replace(card, pooling="pooler"), {_POOLING: _POOLINGS[card.pooling]}

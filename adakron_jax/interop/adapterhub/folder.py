@@ -41,6 +41,7 @@ _WRITERS: dict[type[Method], Callable[[Any, Leaves, str, EncoderConfig], tuple[S
     Prefix: forms.write_prefix,
     LoReFT: forms.write_reft,
 }
+METHODS = {*_WRITERS, UniPELT}
 # Of a union, UniPELT's names of its parts, and field of UniPELT -> field of the part.
 _PARTS: dict[type[Method], tuple[str, dict[str, str]]] = {
     Pfeiffer: ("adapter", {"r": "r"}),
@@ -125,7 +126,7 @@ def _write_method(method: Method, leaves: Leaves, name: str, config: EncoderConf
     if isinstance(method, UniPELT):
         return _write_union(method, leaves, name, config)
     if type(method) not in _WRITERS:
-        accepted = ", ".join(sorted(kind.name for kind in (*_WRITERS, UniPELT)))
+        accepted = ", ".join(sorted(kind.name for kind in METHODS))
         raise ValueError(f"method {method.name} has no equal in AdapterHub; accepted: {accepted}")
     return _WRITERS[type(method)](method, leaves, name, config)
 

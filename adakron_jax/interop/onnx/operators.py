@@ -104,6 +104,10 @@ class Converter:
         made = OPERATORS[node.name](self, node)
         return made if isinstance(made, list) else [made]
 
+    def number(self, value: float) -> Tensor:
+        """A float32 that repeats along every axis."""
+        return self.graph.constant(np.float32(value))
+
     def elementwise(self, operator: str, *inputs: Tensor, **attributes: Any) -> Tensor:
         return self.graph.add(operator, broadcast(*(x.shape for x in inputs)), *inputs, **attributes)
 
@@ -128,7 +132,7 @@ def _select(to: Converter, node: Node) -> Tensor:
         raise ValueError("JAX's select_n of more than two values has no equal in ONNX here")
     if lowest is not None and lowest.dtype.kind == "f" and (lowest <= _MASKED).all():
         # The mask is added to the scores: it is the same in every layer, and one pass less.
-        mask = to.elementwise("Where", where, to.graph.constant(np.float32(0)), otherwise)
+        mask = to.elementwise("Where", where, to.number(0), otherwise)
         return to.elementwise("Add", value, mask)
     return to.elementwise("Where", where, value, otherwise)
 
@@ -156,10 +160,6 @@ def _iota(to: Converter, node: Node) -> Tensor:
     if node.outputs[0].dtype.kind != "f":
         return numbers
     return to.graph.add("Cast", numbers.shape, numbers, to=TYPES["f"])
-
-
-def _dim(to: Converter, node: Node) -> Tensor:
-    return to.graph.add("Squeeze", (), to.graph.sizes((node.params["dim"],)))
 
 
 def _slice(to: Converter, node: Node) -> Tensor:
@@ -238,11 +238,6 @@ def _dot(to: Converter, node: Node) -> Tensor:
     return to.graph.add("Einsum", shape, x, y, equation=equation)
 
 
-def _power(to: Converter, node: Node) -> Tensor:
-    x, exponent = to.lazy(node.inputs[0]), node.params["y"]
-    return to.elementwise("Pow", x, to.graph.constant(np.float32(exponent)))
-
-
 def _clamp(to: Converter, node: Node) -> Tensor:
     low, x, high = map(to.lazy, node.inputs)
     return to.elementwise("Min", to.elementwise("Max", x, low), high)
@@ -260,17 +255,9 @@ def _of_one(*operators: str) -> Callable[[Converter, Node], Tensor]:
     return made
 
 
-def _one_minus_erf(to: Converter, node: Node) -> Tensor:
-    return to.elementwise("Sub", to.graph.constant(np.float32(1)), to.elementwise("Erf", to.lazy(node.inputs[0])))
-
-
 def _square(to: Converter, node: Node) -> Tensor:
     x = to.lazy(node.inputs[0])
     return to.elementwise("Mul", x, x)
-
-
-def _remainder(to: Converter, node: Node) -> Tensor:
-    return to.elementwise("Mod", *map(to.lazy, node.inputs), fmod=1)
 
 
 OPERATORS: dict[str, Callable[[Converter, Node], Tensor | list[Tensor]]] = {
@@ -280,15 +267,15 @@ OPERATORS: dict[str, Callable[[Converter, Node], Tensor | list[Tensor]]] = {
     "concatenate": _concatenate,
     "convert_element_type": _convert,
     "cumsum": _cumulative,
-    "dim_as_value": _dim,
+    "dim_as_value": lambda to, node: to.graph.add("Squeeze", (), to.graph.sizes((node.params["dim"],))),
     "dot_general": _dot,
-    "erfc": _one_minus_erf,
+    "erfc": lambda to, node: to.elementwise("Sub", to.number(1), to.elementwise("Erf", to.lazy(node.inputs[0]))),
     "gather": _gather,
-    "integer_pow": _power,
+    "integer_pow": lambda to, node: to.elementwise("Pow", to.lazy(node.inputs[0]), to.number(node.params["y"])),
     "iota": _iota,
     "ne": _of_one("Equal", "Not"),
     "pad": _pad,
-    "rem": _remainder,
+    "rem": lambda to, node: to.elementwise("Mod", *map(to.lazy, node.inputs), fmod=1),
     "reshape": lambda to, node: to.graph.reshape(to.full(node.inputs[0]), node.outputs[0].shape),
     "rsqrt": _of_one("Sqrt", "Reciprocal"),
     "select_n": _select,

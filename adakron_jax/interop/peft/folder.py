@@ -41,6 +41,7 @@ FORMS: tuple[Form, ...] = (
     *(updates.C3AForm(), updates.OFTForm(), updates.HiRAForm(), updates.MiSSForm(), projections.RandLoRAForm()),
     *(projections.VBLoRAForm(), norms.LNTuningForm(), prefixes.PrefixForm()),
 )
+METHODS = {method for form in FORMS for method in form.methods}
 
 
 def read(folder: Path, base: Base) -> Imported:
@@ -98,7 +99,7 @@ def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
     method, config = card.method, card.encoder
     form = next((form for form in FORMS if type(method) in form.methods), None)
     if form is None:
-        accepted = ", ".join(sorted(known.name for form in FORMS for known in form.methods))
+        accepted = ", ".join(sorted(known.name for known in METHODS))
         raise ValueError(f"method {method.name} has no equal in peft; accepted: {accepted}")
     said, tensors = form.write(method, leaves, config)
     tensors |= write_tensors(native_head(config, card.problem.outputs, card.problem.reads), leaves)
