@@ -36,6 +36,7 @@ from adakron_jax.splice import Method, is_added, is_trainable
 
 LENGTHS = (5, 9, 3, 7)  # tokens of the four examples
 LABELS = jnp.array([0, 2, 1, 2])
+STEPS = 40  # of training
 CLOSE = 1e-5  # by how much logits, losses and gradients may differ
 _BERT = dataclasses.replace(
     BERT_BASE, vocab_size=50, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=64,
@@ -197,7 +198,7 @@ def check_round_trip(setup: Setup) -> None:
     jax.tree.map(np.testing.assert_array_equal, again, tree)
 
 
-def check_training(setup: Setup, steps: int = 40) -> None:
+def check_training(setup: Setup) -> None:
     """Four examples are soon learned, and every trainable leaf has a part in it."""
     config = dataclasses.replace(
         setup.model.config, hidden_dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0, embedding_dropout=0.0
@@ -219,7 +220,7 @@ def check_training(setup: Setup, steps: int = 40) -> None:
         return optax.apply_updates(tree, updates), state, loss  # pyright: ignore[reportReturnType]
 
     tree, state, losses = before, optimizer.init(before), []
-    for key in jax.random.split(jax.random.key(0), steps):
+    for key in jax.random.split(jax.random.key(0), STEPS):
         tree, state, loss = step(tree, state, key)
         losses.append(float(loss))
     check_moved(before, tree, losses)

@@ -108,9 +108,8 @@ def _writing(out: Path | None, lines: bool, quoted: bool | None) -> "Iterator[Ca
         return
 
     def show(table: "Table") -> None:
-        for values in zip(*table.columns.values(), strict=True):
-            record = dict(zip(table.columns, values, strict=True))
-            sys.stdout.write(f"{values[0]}\n" if lines else json_line(record))
+        for record in table.records():
+            sys.stdout.write(f"{next(iter(record.values()))}\n" if lines else json_line(record))
         sys.stdout.flush()
 
     yield show

@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from adakron_jax.data.sentences import Sentences
 
+Texts = str | Sequence[str]  # of an example: its one text, or its two
 ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
 
 

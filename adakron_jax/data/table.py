@@ -45,6 +45,10 @@ class Table:
         """Where a row stands, for a message."""
         return f"{printable(self.origin)}, row {self.numbers[row]}"
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Each row as a dict."""
+        return (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+
     def replaced(self, column: str, values: list[Any]) -> "Table":
         """The table with other values in a column."""
         return dataclasses.replace(self, columns={**self.columns, column: values})

@@ -26,7 +26,7 @@ def texts(table: Table, columns: Sequence[str]) -> list[list[str]]:
     return read
 
 
-def lines(stream: int, columns: Sequence[str], size: int, origin: str = "stdin") -> Iterator[Table]:
+def lines(stream: int, columns: Sequence[str], size: int) -> Iterator[Table]:
     """The lines of a stream as tables: all that have come, up to `size`, and none is kept waiting for others.
 
     Args:
@@ -40,9 +40,9 @@ def lines(stream: int, columns: Sequence[str], size: int, origin: str = "stdin")
     for group in _arrived(stream, size):
         numbers = range(number, number + len(group))
         rows = []
-        for line, at in zip(group, (f"{origin}, line {number}" for number in numbers), strict=True):
+        for line, at in zip(group, (f"stdin, line {number}" for number in numbers), strict=True):
             rows.append(_fields(_decoded(line, at), len(columns), at))
-        yield Table(origin, numbers, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
+        yield Table("stdin", numbers, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
         number += len(group)
 
 

@@ -81,8 +81,7 @@ def json_line(record: dict[str, Any]) -> str:
 
 def _to_jsonl(file: io.TextIOBase) -> Add:
     def add(table: Table) -> None:
-        for values in zip(*table.columns.values(), strict=True):
-            file.write(json_line(dict(zip(table.columns, values, strict=True))))
+        file.writelines(map(json_line, table.records()))
 
     return add
 
@@ -92,8 +91,8 @@ def _to_json(file: io.TextIOBase) -> Add:
 
     def add(table: Table) -> None:
         nonlocal between
-        for values in zip(*table.columns.values(), strict=True):
-            file.write(between + json_line(dict(zip(table.columns, values, strict=True))).removesuffix("\n"))
+        for record in table.records():
+            file.write(between + json_line(record).removesuffix("\n"))
             between = ",\n"
 
     return add

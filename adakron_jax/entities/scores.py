@@ -64,15 +64,9 @@ def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
     right = same(wanted, given)
     sentences = len(offsets) - 1
-    counted = []
-    for start, kind in (
-        (wanted.start[right], wanted.types[right]),
-        (wanted.start, wanted.types),
-        (given.start, given.types),
-    ):
-        cell = _sentence(start, offsets) * kinds + kind
-        counted.append(np.bincount(cell, minlength=sentences * kinds).reshape(sentences, kinds))
-    counts = np.stack(counted, axis=-1)
+    there, predicted = (entities.sentences(offsets) * kinds + entities.types for entities in (wanted, given))
+    counted = [np.bincount(cells, minlength=sentences * kinds) for cells in (there[right], there, predicted)]
+    counts = np.stack(counted, axis=-1).reshape(sentences, kinds, 3)
     agree = np.r_[0, np.cumsum(targets == predictions)]
     return Compared(counts, np.stack([np.diff(agree[offsets]), np.diff(offsets)], axis=-1))
 
@@ -107,45 +101,19 @@ def same(spans: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
     return np.logical_and.reduce([other[at] == given for other, given in pairs])
 
 
-def _sentence(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    return np.searchsorted(offsets, words, side="right") - 1
+def errors(
+    targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int
+) -> tuple[dict[str, int], tuple[tuple[int, ...], ...]]:
+    """Pairs each entity with one prediction at most, the best first, and counts what becomes of them.
 
-
-@dataclasses.dataclass(frozen=True)
-class Errors:
-    """Which entities are predicted as what; every one is counted once.
-
-    Attributes:
-      right: as they are.
-      kind: at its words, as another kind.
-      boundary: as its kind, at other words, some of which are its own.
-      both: as another kind at other words, some of which are its own.
-      missed: not at all.
-      spurious: predictions where there is none, or beside a better one.
-      confusion: how often an entity of a kind [row] was predicted as one [column]; the last row and column are none.
+    Returns:
+      How many there are of each of ERRORS; and how often an entity of a kind [row] was predicted as one [column], the
+      last row and column being none.
     """
-
-    right: int
-    kind: int
-    boundary: int
-    both: int
-    missed: int
-    spurious: int
-    confusion: tuple[tuple[int, ...], ...]
-
-    def counts(self) -> dict[str, int]:
-        """How many there are of each sort."""
-        values = dataclasses.asdict(self)
-        del values["confusion"]
-        return values
-
-
-def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int) -> Errors:
-    """Pairs each entity with one prediction at most, the best first, and counts what becomes of them."""
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
     pairs = paired(wanted, given)
     matrix = np.zeros((kinds + 1, kinds + 1), np.int64)
-    numbers = {"right": 0, "kind": 0, "boundary": 0, "both": 0}
+    numbers = dict.fromkeys(ERRORS, 0)
     for i, j in pairs:
         same_kind = wanted.types[i] == given.types[j]
         same_words = wanted.start[i] == given.start[j] and wanted.end[i] == given.end[j]
@@ -156,8 +124,8 @@ def errors(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"]
     spurious = np.delete(given.types, [j for _, j in pairs])
     matrix[:-1, -1] = np.bincount(missed, minlength=kinds)
     matrix[-1, :-1] = np.bincount(spurious, minlength=kinds)
-    rows = tuple(tuple(map(int, row)) for row in matrix)
-    return Errors(**numbers, missed=len(missed), spurious=len(spurious), confusion=rows)
+    numbers |= {"missed": len(missed), "spurious": len(spurious)}
+    return numbers, tuple(tuple(map(int, row)) for row in matrix)
 
 
 def paired(wanted: Spans, given: Spans) -> list[tuple[int, int]]:

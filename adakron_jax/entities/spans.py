@@ -25,6 +25,15 @@ class Spans:
     def __len__(self) -> int:
         return len(self.start)
 
+    def sentences(self, offsets: Int[np.ndarray, " ends"]) -> Int[np.ndarray, " entities"]:
+        """The sentence of each; `offsets` as `spans` takes them."""
+        return np.searchsorted(offsets, self.start, side="right") - 1
+
+    def means(self, values: Float[np.ndarray, " words"]) -> Float[np.ndarray, " entities"]:
+        """The mean of the values of each one's words."""
+        sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
+        return (sums[self.end] - sums[self.start]) / (self.end - self.start)
+
 
 def spans(codes: Int[np.ndarray, " words"], offsets: Int[np.ndarray, " ends"]) -> Spans:
     """The entities of words' codes in BIO, strictly: what is inside of an entity that nothing began is none.
@@ -82,12 +91,10 @@ def entities(
     """
     held: list[list[Entity]] = [[] for _ in texts]
     whole = spans(codes, offsets)
-    sums = np.r_[0.0, np.cumsum(scores, dtype=np.float64)]
-    means = (sums[whole.end] - sums[whole.start]) / (whole.end - whole.start)
-    of = np.searchsorted(offsets, whole.start, side="right") - 1
-    for i, (text, kind) in enumerate(zip(of.tolist(), whole.types.tolist(), strict=True)):
-        start, end = int(bounds[whole.start[i], 0]), int(bounds[whole.end[i] - 1, 1])
-        held[text].append(Entity(kinds[int(kind)], start, end, texts[int(text)][start:end], float(means[i])))
+    of_each = (whole.sentences(offsets), whole.types, whole.start, whole.end, whole.means(scores))
+    for text, kind, first, behind, mean in zip(*(values.tolist() for values in of_each), strict=True):
+        start, end = int(bounds[first, 0]), int(bounds[behind - 1, 1])
+        held[text].append(Entity(kinds[kind], start, end, texts[text][start:end], mean))
     return held
 
 

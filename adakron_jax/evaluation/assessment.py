@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from adakron_jax.data.examples import Texts
 from adakron_jax.data.frames import frame_of
-from adakron_jax.evaluation.metrics import METRICS, Targets, counts, f1_by_label
+from adakron_jax.evaluation.metrics import METRICS, counts, f1_by_label
 
 if TYPE_CHECKING:
     from adakron_jax.problems.problem import Problem
 
-RESAMPLES, CONFIDENCE = 1000, 0.95
 BINS = 15  # of equal width, as Guo et al. 2017 have them
 MISTAKES = 20
 WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and what is kept of more
@@ -21,7 +21,6 @@ WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and w
 PARTS = ("labels", "bins", "mistakes")  # of an assessment that are rows
 
 Mark = tuple[int, int, str]  # its first character, the one behind its last, and whether it is `target` or `predicted`
-Texts = str | Sequence[str]  # of an example: its one text, or its two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +186,6 @@ def assess(
     targets: Any,
     logits: Any,
     texts: Sequence[Texts] | Callable[[int], Texts],
-    seed: int = 0,
 ) -> Assessment:
     """Holds predictions against what was to be predicted.
 
@@ -196,7 +194,6 @@ def assess(
       targets: as `Problem.targets` gives them.
       logits: the model's, as `Problem.arranged` gives them.
       texts: of each example, or what gives those of an example by its number, for the mistakes.
-      seed: of the bootstrap.
 
     Raises:
       ValueError: there is no example.
@@ -209,21 +206,9 @@ def assess(
         problem,
         len(targets),
         scores=problem.scores(targets, predictions),
-        intervals=problem.intervals(targets, predictions, seed),
+        intervals=problem.intervals(targets, predictions),
         **problem.examine(targets, predictions, logits, text_of),
     )
-
-
-def intervals(
-    names: Sequence[str], targets: Targets, predictions: Targets, seed: int
-) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap: every metric of as many examples, drawn with replacement, a thousand times."""
-    random, drawn = np.random.default_rng(seed), []
-    for _ in range(RESAMPLES):
-        rows = random.integers(len(targets), size=len(targets))
-        drawn.append([METRICS[name](targets[rows], predictions[rows]) for name in names])
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
 
 
 def label_scores(
@@ -259,8 +244,8 @@ def confusion(
 
 def calibration(
     probabilities: Float[np.ndarray, " decisions"], right: Bool[np.ndarray, " decisions"]
-) -> tuple[float, tuple[Bin, ...]]:
-    """The expected calibration error (Guo et al. 2017, equation 5), and the bins that hold something."""
+) -> dict[str, Any]:
+    """The expected calibration error (Guo et al. 2017, equation 5), and the bins that hold something, by field."""
     at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
     for i in np.unique(at):
@@ -268,7 +253,7 @@ def calibration(
         probability, share = float(probabilities[inside].mean()), float(right[inside].mean())
         bins.append(Bin(int(i) / BINS, (int(i) + 1) / BINS, int(inside.sum()), probability, share))
     gaps = [bin_.count * abs(bin_.probability - bin_.right) for bin_ in bins]
-    return sum(gaps) / max(1, len(probabilities)), tuple(bins)
+    return {"calibration_error": sum(gaps) / max(1, len(probabilities)), "bins": tuple(bins)}
 
 
 def mistakes(

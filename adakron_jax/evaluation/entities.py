@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from adakron_jax.data.examples import Texts
 from adakron_jax.data.sentences import Sentences
 from adakron_jax.entities.ragged import Ragged
 from adakron_jax.entities.scores import WANTED, by_kind, compare, errors, paired, same
 from adakron_jax.entities.spans import Spans, spans
-from adakron_jax.evaluation.assessment import LabelScores, Mark, Mistake, Texts, calibration, mistakes
+from adakron_jax.evaluation.assessment import LabelScores, Mark, Mistake, calibration, mistakes
 
 Sentence = Callable[[int], tuple[str, list[list[int]]]]  # by its number: its text, and the bounds of its words
 
@@ -30,7 +31,7 @@ def examined(
       texts: from a sentence's number to its words, for `logits` that do not have them.
     """
     codes, offsets = (targets.values, predictions.values), targets.offsets
-    told = errors(*codes, offsets, len(kinds))
+    numbers, confusion = errors(*codes, offsets, len(kinds))
     counts = compare(*codes, offsets, len(kinds)).counts
     wanted, given = (spans(of, offsets) for of in codes)
 
@@ -40,13 +41,11 @@ def examined(
 
     support = counts.sum(0)[:, WANTED].tolist()
     rows = zip(kinds, by_kind(counts).tolist(), support, strict=True)
-    error, bins = calibration(means(scores, given), same(given, wanted))
     return {
         "labels": tuple(LabelScores(kind, p, r, f1, count) for kind, (p, r, f1), count in rows),
-        "confusion": told.confusion,
-        "errors": told.counts(),
-        "calibration_error": error,
-        "bins": bins,
+        "confusion": confusion,
+        "errors": numbers,
+        **calibration(given.means(scores), same(given, wanted)),
         "mistakes": entity_mistakes(wanted, given, scores, offsets, kinds, sentence),
     }
 
@@ -71,7 +70,7 @@ def entity_mistakes(
     missed = np.setdiff1d(np.arange(len(wanted)), list(partner.values())).tolist()
     about += [(i, None) for i in missed]
     right = np.r_[same(given, wanted), np.zeros(len(missed), bool)]
-    weights = np.r_[means(scores, given), means(scores, wanted)[missed]]
+    weights = np.r_[given.means(scores), wanted.means(scores)[missed]]
 
     def sentence_of(which: Spans, number: int) -> int:
         return int(np.searchsorted(offsets, which.start[number], side="right")) - 1
@@ -102,9 +101,3 @@ def entity_mistakes(
         return tuple((*bounds(which, number), what) for what, which, number in both(case) if number is not None)
 
     return mistakes(np.where(right, -1.0, weights), text, described, marks)
-
-
-def means(values: Float[np.ndarray, " words"], of: Spans) -> Float[np.ndarray, " entities"]:
-    """The mean over the words of each."""
-    sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
-    return (sums[of.end] - sums[of.start]) / (of.end - of.start)

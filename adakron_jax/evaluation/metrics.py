@@ -4,8 +4,9 @@ They are plain counts, so that a bootstrap can afford thousands of them; the tes
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from adakron_jax.entities.ragged import Ragged
 
 Targets = Shaped[np.ndarray, "examples *labels"]
 Number = float | np.floating
+RESAMPLES, CONFIDENCE = 1000, 0.95  # of the bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,14 +117,6 @@ def _correlation(targets: np.ndarray, predictions: np.ndarray, kind: str) -> Num
     return getattr(stats, kind)(targets, predictions).statistic
 
 
-def _pearson(targets: np.ndarray, predictions: np.ndarray) -> Number:
-    return _correlation(targets, predictions, "pearsonr")
-
-
-def _spearman(targets: np.ndarray, predictions: np.ndarray) -> Number:
-    return _correlation(targets, predictions, "spearmanr")
-
-
 def _rmse(targets: np.ndarray, predictions: np.ndarray) -> Number:
     return np.sqrt(np.mean(np.square(predictions - targets, dtype=np.float64)))
 
@@ -131,12 +125,9 @@ def _mae(targets: np.ndarray, predictions: np.ndarray) -> Number:
     return np.mean(np.abs(predictions - targets), dtype=np.float64)
 
 
-def _of_entities(name: str) -> Callable[[Ragged, Ragged], Number]:
-    def compute(targets: Ragged, predictions: Ragged) -> Number:
-        kinds = int(max(targets.values.max(initial=0), predictions.values.max(initial=0)) + 1) // 2
-        return scores.compare(targets.values, predictions.values, targets.offsets, kinds).scores()[name]
-
-    return compute
+def _of_entities(targets: Ragged, predictions: Ragged, name: str) -> Number:
+    kinds = int(max(targets.values.max(initial=0), predictions.values.max(initial=0)) + 1) // 2
+    return scores.compare(targets.values, predictions.values, targets.offsets, kinds).scores()[name]
 
 
 METRICS = {
@@ -147,13 +138,22 @@ METRICS = {
     "matthews": Metric("Matthews", _matthews, lowest=-1.0),
     "micro_f1": Metric("micro F1", _micro_f1),
     "subset_accuracy": Metric("subset accuracy", _accuracy),
-    "pearson": Metric("Pearson", _pearson, lowest=-1.0),
-    "spearman": Metric("Spearman", _spearman, lowest=-1.0),
+    "pearson": Metric("Pearson", functools.partial(_correlation, kind="pearsonr"), lowest=-1.0),
+    "spearman": Metric("Spearman", functools.partial(_correlation, kind="spearmanr"), lowest=-1.0),
     "rmse": Metric("RMSE", _rmse, highest=math.inf, higher_is_better=False),
     "mae": Metric("MAE", _mae, highest=math.inf, higher_is_better=False),
-    "entity_f1": Metric("entity F1", _of_entities("entity_f1")),
-    "entity_precision": Metric("entity precision", _of_entities("entity_precision")),
-    "entity_recall": Metric("entity recall", _of_entities("entity_recall")),
-    "entity_macro_f1": Metric("entity macro F1", _of_entities("entity_macro_f1")),
-    "token_accuracy": Metric("token accuracy", _of_entities("token_accuracy")),
+    **{
+        name: Metric(name.replace("_", " ").replace("f1", "F1"), functools.partial(_of_entities, name=name))
+        for name in scores.METRICS
+    },
 }
+
+
+def intervals(names: Sequence[str], targets: Targets, predictions: Targets) -> dict[str, tuple[float, float]]:
+    """The percentile bootstrap: every metric of as many examples, drawn with replacement, a thousand times."""
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        rows = random.integers(len(targets), size=len(targets))
+        drawn.append([METRICS[name](targets[rows], predictions[rows]) for name in names])
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}

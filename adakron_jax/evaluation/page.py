@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adakron_jax.entities.scores import ERRORS
-from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Mark, Mistake
-from adakron_jax.evaluation.metrics import METRICS
+from adakron_jax.evaluation.assessment import Assessment, Mark, Mistake
+from adakron_jax.evaluation.metrics import CONFIDENCE, METRICS, RESAMPLES
 from adakron_jax.evaluation.plots import CONFUSED, DRAWN, NUMBERED, drawn_classes, matrix
 from adakron_jax.pages.render import render
 

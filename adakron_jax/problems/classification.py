@@ -1,7 +1,6 @@
 """Classification: one of several labels an example."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from adakron_jax.data.examples import Texts
 from adakron_jax.data.labels import in_order, listed, name_of, plain, read_cells, short, value_of
 from adakron_jax.data.table import Table
-from adakron_jax.evaluation.assessment import Assessment, Texts, confusion, mistakes
+from adakron_jax.evaluation.assessment import Assessment, calibration, confusion, label_scores, mistakes
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Labelled
 from adakron_jax.problems.problem import Logits, Targets
@@ -46,9 +46,7 @@ class Classification(Labelled):
             )
         return cls(labels)
 
-    def targets(
-        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Int[np.ndarray, " examples"]:
+    def targets(self, table: Table, columns: Sequence[str]) -> Int[np.ndarray, " examples"]:
         if len(columns) > 1:
             raise ValueError(f"label is {' '.join(columns)}; accepted: one column")
         codes = read_cells(table, columns[0], lambda cell: self.code_of(name_of(cell)))
@@ -134,9 +132,9 @@ class Classification(Labelled):
     ) -> dict[str, Any]:
         codes, surest = np.arange(len(self.labels)), self.probabilities(logits).max(-1)
         return {
-            "labels": self._by_label(targets[:, None] == codes, predictions[:, None] == codes),
+            "labels": label_scores(self.labels, targets[:, None] == codes, predictions[:, None] == codes),
             **confusion(self.labels, targets, predictions),
-            **self._calibrated(surest, targets == predictions),
+            **calibration(surest, targets == predictions),
             "mistakes": mistakes(
                 np.where(targets == predictions, -1.0, surest),
                 texts,

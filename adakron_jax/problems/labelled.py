@@ -14,7 +14,6 @@ from jaxtyping import Int
 
 from adakron_jax.data.labels import is_whole, listed, name_of, short, value_of
 from adakron_jax.data.table import Table, printable
-from adakron_jax.evaluation.assessment import Bin, LabelScores, calibration, label_scores
 from adakron_jax.problems.prediction import Prediction
 from adakron_jax.problems.problem import Logits, Problem, Targets
 
@@ -152,12 +151,3 @@ class Labelled(Named):
     def collapsed(self, logits: Logits) -> bool:
         predictions = self.predict(logits)
         return bool((predictions == predictions[:1]).all())
-
-    def _by_label(self, targets: Targets, predictions: Targets) -> tuple[LabelScores, ...]:
-        """Of booleans [examples, labels]."""
-        return label_scores(self.labels, targets, predictions)
-
-    @staticmethod
-    def _calibrated(probabilities: np.ndarray, right: np.ndarray) -> dict[str, float | tuple[Bin, ...]]:
-        error, bins = calibration(probabilities, right)
-        return {"calibration_error": error, "bins": bins}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from adakron_jax.data.examples import Texts
 from adakron_jax.data.labels import as_list, holds, in_order, name_of, read_cells, short
 from adakron_jax.data.table import Table
-from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
+from adakron_jax.evaluation.assessment import Assessment, calibration, label_scores, mistakes
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Labelled
 from adakron_jax.problems.problem import Logits, Targets
@@ -63,9 +63,7 @@ class Multilabel(Labelled):
             )
         return cls(labels)
 
-    def targets(
-        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Bool[np.ndarray, "examples labels"]:
+    def targets(self, table: Table, columns: Sequence[str]) -> Bool[np.ndarray, "examples labels"]:
         if len(columns) > 1:
             if set(columns) != set(self.labels):
                 raise ValueError(f"label is {' '.join(columns)}; accepted: {', '.join(self.labels)}")
@@ -143,8 +141,8 @@ class Multilabel(Labelled):
         probabilities = self.probabilities(logits)
         weights = np.where(targets == predictions, -1.0, np.maximum(probabilities, 1 - probabilities)).max(-1)
         return {
-            "labels": self._by_label(targets, predictions),
-            **self._calibrated(probabilities.ravel(), targets.ravel()),
+            "labels": label_scores(self.labels, targets, predictions),
+            **calibration(probabilities.ravel(), targets.ravel()),
             "mistakes": mistakes(weights, texts, lambda i: (self._held(targets[i]), self._held(predictions[i]))),
         }
 

@@ -2,20 +2,16 @@
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from adakron_jax.data.examples import Examples, ignore
+from adakron_jax.data.examples import Examples, Texts, ignore
 from adakron_jax.data.table import Table
 from adakron_jax.data.texts import texts
-from adakron_jax.evaluation.metrics import METRICS
-
-if TYPE_CHECKING:
-    from adakron_jax.evaluation.assessment import Assessment, Texts
+from adakron_jax.evaluation.metrics import METRICS, intervals
 
 Targets = Shaped[np.ndarray, "examples *labels"]  # of problems whose head reads one vector an example
 Logits = Float[np.ndarray, "examples outputs"]
@@ -101,11 +97,8 @@ class Problem(abc.ABC):
         """The problem that label columns pose, given its kind; ValueError names the row or column at fault."""
 
     @abc.abstractmethod
-    def targets(self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Any:
+    def targets(self, table: Table, columns: Sequence[str]) -> Any:
         """The cells as targets, in their own unit.
-
-        Args:
-          bounds: of a regression's numbers.
 
         Raises:
           ValueError: a column is missing, or names the row whose cell is no label of the problem.
@@ -168,7 +161,7 @@ class Problem(abc.ABC):
         """What `arranged` gave for parts of the examples, as one."""
         return np.concatenate(logits)
 
-    def texts_of(self, examples: Examples, tokenizer: Any) -> "Callable[[int], Texts]":
+    def texts_of(self, examples: Examples, tokenizer: Any) -> Callable[[int], Texts]:
         """From an example's number to its texts, as far as its tokens keep them."""
         return lambda i: tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
 
@@ -248,11 +241,9 @@ class Problem(abc.ABC):
         """Metric -> value; of the problem's metrics unless others are named."""
         return {name: METRICS[name](targets, predictions) for name in names or self.metrics}
 
-    def intervals(self, targets: Any, predictions: Any, seed: int) -> dict[str, tuple[float, float]]:
+    def intervals(self, targets: Any, predictions: Any) -> dict[str, tuple[float, float]]:
         """Metric -> the interval of a bootstrap over examples, (low, high)."""
-        from adakron_jax.evaluation.assessment import intervals
-
-        return intervals(self.metrics, targets, predictions, seed)
+        return intervals(self.metrics, targets, predictions)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -260,7 +251,7 @@ class Problem(abc.ABC):
         return self.labels
 
     @abc.abstractmethod
-    def examine(self, targets: Any, predictions: Any, logits: Any, texts: Callable[[int], "Texts"]) -> dict[str, Any]:
+    def examine(self, targets: Any, predictions: Any, logits: Any, texts: Callable[[int], Texts]) -> dict[str, Any]:
         """The fields of an `Assessment` that only this kind has."""
 
     @abc.abstractmethod
@@ -272,5 +263,5 @@ class Problem(abc.ABC):
         """What a table turned out to ask: the kind, and its labels or unit."""
 
     @abc.abstractmethod
-    def plot(self, assessment: "Assessment", salt: str) -> tuple[str, str]:
-        """The title and the SVG of a page's plot; `salt` begins the plot's ids."""
+    def plot(self, assessment: Any, salt: str) -> tuple[str, str]:
+        """The title and the SVG of an `Assessment`'s plot on a page; `salt` begins the plot's ids."""

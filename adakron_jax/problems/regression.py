@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from adakron_jax.data.examples import Texts
 from adakron_jax.data.labels import as_number, read_cells, short
 from adakron_jax.data.table import Table
-from adakron_jax.evaluation.assessment import Assessment, Texts, mistakes
+from adakron_jax.evaluation.assessment import Assessment, mistakes
 from adakron_jax.evaluation.plots import scatter
 from adakron_jax.problems.prediction import Prediction
 from adakron_jax.problems.problem import Logits, Problem, Targets
@@ -80,18 +81,14 @@ class Regression(Problem):
         """In a unit that is not known before training."""
         return cls()
 
-    def targets(
-        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Float[np.ndarray, " examples"]:
+    def targets(self, table: Table, columns: Sequence[str]) -> Float[np.ndarray, " examples"]:
         if len(columns) > 1:
             raise ValueError(f"label is {' '.join(columns)}; accepted: one column")
-        low, high = bounds
-        limits = f" from {low:g} to {high:g}" if math.isfinite(high - low) else ""
 
         def read(cell: Any) -> float:
             number = as_number(cell)
-            if number is None or not (low <= number <= high and math.isfinite(number)):
-                raise ValueError(f"{short(cell)}; accepted: a number{limits}")
+            if number is None or not math.isfinite(number):
+                raise ValueError(f"{short(cell)}; accepted: a number")
             return number
 
         return np.fromiter(read_cells(table, columns[0], read), np.float64, len(table))

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.data.examples import Examples, ignore
+from adakron_jax.data.examples import Examples, Texts, ignore
 from adakron_jax.data.labels import listed
 from adakron_jax.data.sentences import Sentences, cells
 from adakron_jax.data.table import Table
@@ -20,8 +19,9 @@ from adakron_jax.entities.ragged import Ragged
 from adakron_jax.entities.spans import Entity, entities
 from adakron_jax.entities.tagged import Tagged
 from adakron_jax.entities.tags import OUTSIDE, TagSet, is_tag, labels_of, mended, parted, scheme_of, to_bio
-from adakron_jax.evaluation.assessment import CONFIDENCE, RESAMPLES, Assessment, Texts
+from adakron_jax.evaluation.assessment import Assessment
 from adakron_jax.evaluation.entities import examined
+from adakron_jax.evaluation.metrics import CONFIDENCE, RESAMPLES
 from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Named
 from adakron_jax.problems.problem import Problem
@@ -107,9 +107,7 @@ class Tokens(Named):
             raise ValueError(f"{table.origin}: {column} has no entity; accepted: at least one")
         return cls(labels_of(sorted(kinds)), pieces=pieces)
 
-    def targets(
-        self, table: Table, columns: Sequence[str], bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Ragged:
+    def targets(self, table: Table, columns: Sequence[str]) -> Ragged:
         (column,) = columns
         codes, ends = [], [0]
         for row, sentence in enumerate(_tagged(table, columns).tags):
@@ -257,8 +255,8 @@ class Tokens(Named):
         values = self._compared(targets, predictions).scores()
         return {name: values[name] for name in names or self.metrics}
 
-    def intervals(self, targets: Ragged, predictions: Ragged, seed: int) -> dict[str, tuple[float, float]]:
-        return self._compared(targets, predictions).intervals(CONFIDENCE, RESAMPLES, seed)
+    def intervals(self, targets: Ragged, predictions: Ragged) -> dict[str, tuple[float, float]]:
+        return self._compared(targets, predictions).intervals(CONFIDENCE, RESAMPLES, seed=0)
 
     def _compared(self, targets: Ragged, predictions: Ragged) -> scoring.Compared:
         return scoring.compare(targets.values, predictions.values, targets.offsets, len(self.tags.kinds))

@@ -73,23 +73,22 @@ def test_each_kind_of_error_is_told_apart():
     targets = ["B-a I-a O  B-b  O  B-a I-a I-a O B-a I-a O  B-c  O  O   O  B-a I-a I-a"]
     guesses = ["B-a I-a O  B-c  O  B-a I-a O   O O   B-b O  O    O  B-c O  B-a I-a B-a"]
     codes = [np.array([LABELS.index(tag) for tag in line[0].split()], np.int32) for line in (targets, guesses)]
-    told = errors(*codes, np.array([0, len(codes[0])]), 3)
-    assert (told.right, told.kind, told.boundary, told.both) == (1, 1, 2, 1)
-    assert (told.missed, told.spurious) == (1, 2)
-    assert told.confusion == ((3, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 1, 0))
+    told, confusion = errors(*codes, np.array([0, len(codes[0])]), 3)
+    assert told == {"right": 1, "kind": 1, "boundary": 2, "both": 1, "missed": 1, "spurious": 2}
+    assert confusion == ((3, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 1, 0))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_entity_and_every_prediction_is_counted_once(seed: int):
     targets, predictions, offsets = drawn(seed)
-    told = errors(targets, predictions, offsets, len(KINDS))
+    told, confusion = errors(targets, predictions, offsets, len(KINDS))
     compared = compare(targets, predictions, offsets, len(KINDS))
     hits, wanted, given = compared.counts.sum((0, 1))
-    paired = told.right + told.kind + told.boundary + told.both
-    assert (told.right, paired + told.missed, paired + told.spurious) == (hits, wanted, given)
-    matrix = np.array(told.confusion)
-    assert matrix.sum() == paired + told.missed + told.spurious
-    assert np.trace(matrix[:-1, :-1]) == told.right + told.boundary
+    paired = told["right"] + told["kind"] + told["boundary"] + told["both"]
+    assert (told["right"], paired + told["missed"], paired + told["spurious"]) == (hits, wanted, given)
+    matrix = np.array(confusion)
+    assert matrix.sum() == paired + told["missed"] + told["spurious"]
+    assert np.trace(matrix[:-1, :-1]) == told["right"] + told["boundary"]
 
 
 def test_an_entity_is_a_part_of_the_text_with_the_mean_of_its_words_scores():

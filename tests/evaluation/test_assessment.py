@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from adakron_jax.evaluation.assessment import MISTAKES, RESAMPLES, Assessment, assess
+from adakron_jax.evaluation.assessment import MISTAKES, Assessment, assess
+from adakron_jax.evaluation.metrics import RESAMPLES
 from adakron_jax.problems import make
 from adakron_jax.problems.regression import POINTS
 
