@@ -18,34 +18,7 @@ if TYPE_CHECKING:
     from adakron_jax.encoders.sequence_classifier import SequenceClassifier as SequenceClassifier
     from adakron_jax.evaluation.assessment import Assessment as Assessment
     from adakron_jax.merging import merge_adapters as merge_adapters
-    from adakron_jax.methods import C3A as C3A
-    from adakron_jax.methods import IA3 as IA3
-    from adakron_jax.methods import OFT as OFT
-    from adakron_jax.methods import AdaKron as AdaKron
-    from adakron_jax.methods import AdaMix as AdaMix
-    from adakron_jax.methods import BitFit as BitFit
-    from adakron_jax.methods import Compacter as Compacter
-    from adakron_jax.methods import CompacterPlusPlus as CompacterPlusPlus
-    from adakron_jax.methods import DoRA as DoRA
-    from adakron_jax.methods import FourierFT as FourierFT
-    from adakron_jax.methods import Full as Full
-    from adakron_jax.methods import Hadamard as Hadamard
-    from adakron_jax.methods import Head as Head
-    from adakron_jax.methods import HiRA as HiRA
-    from adakron_jax.methods import Houlsby as Houlsby
-    from adakron_jax.methods import KronA as KronA
-    from adakron_jax.methods import LNTuning as LNTuning
-    from adakron_jax.methods import LoRA as LoRA
-    from adakron_jax.methods import LoReFT as LoReFT
-    from adakron_jax.methods import MAdaKron as MAdaKron
-    from adakron_jax.methods import MiSS as MiSS
-    from adakron_jax.methods import Pfeiffer as Pfeiffer
-    from adakron_jax.methods import PiSSA as PiSSA
-    from adakron_jax.methods import Prefix as Prefix
-    from adakron_jax.methods import RandLoRA as RandLoRA
-    from adakron_jax.methods import UniPELT as UniPELT
-    from adakron_jax.methods import VBLoRA as VBLoRA
-    from adakron_jax.methods import VeRA as VeRA
+    from adakron_jax.methods import *  # noqa: F403
     from adakron_jax.methods.adakron import KronAdapter as KronAdapter
     from adakron_jax.methods.registry import register as register
     from adakron_jax.model import from_pretrained as from_pretrained

@@ -45,8 +45,7 @@ EXCEPTIONS = {
     ("encoders/dropout.py", "rate"),  # of dropout
     ("onnx/operators.py", "_gather"),  # the operator of ONNX, and of XLA
     ("evaluation/plots.py", "scatter"),  # a scatter plot
-    ("adakron_jax/__init__.py", "BitFit"),  # the method's
-    ("methods/subset.py", "BitFit"),
+    ("methods/subset.py", "BitFit"),  # the method's
     ("train/__init__.py", "fit"),  # the public contract's
     ("train/fitting.py", "fit"),
 }

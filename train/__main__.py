@@ -22,15 +22,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], config: "RunConfig | None" = None) -> int:
-    """Runs, and says in a line what the machine refuses, and whether the run of a configuration can go on."""
+    """Runs, and says in a line how it was stopped, what the machine refuses, and whether a run can go on."""
     try:
         return run()
+    except signals.Stopped as stop:
+        return streams.complain("train", f"{stop}; the same command continues", 130)
     except KeyboardInterrupt:
-        return _complain("stopped; the same command starts or continues the run", 130)
+        return streams.complain("train", "stopped; the same command starts or continues the run", 130)
     except Exception as error:
         if not (line := faults.refused(error)):
             raise
-        return _complain(line + _kept(config), 2)
+        return streams.complain("train", line + _kept(config), 2)
 
 
 def _kept(config: "RunConfig | None") -> str:
@@ -52,7 +54,7 @@ def _run(argv: Sequence[str]) -> int:
         if command.grid or command.launch.dry_run:
             return _run_grid(command)
     except ValueError as error:
-        return _complain(str(error), 2)
+        return streams.complain("train", error, 2)
     if not command.launch.hosts:
         return _guarded(lambda: _run_one(command), command.runs[0])
     from train.engine import hosts
@@ -60,41 +62,30 @@ def _run(argv: Sequence[str]) -> int:
     try:
         return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command), command.runs[0]))
     except ValueError as error:  # there are no such hosts
-        return _complain(str(error), 2)
+        return streams.complain("train", error, 2)
 
 
 def _run_one(command: "Command") -> int:
-    from train.engine import loop
     from train.engine.checkpoint import Damaged
     from train.engine.evaluation import Diverged
+    from train.engine.loop import BadInput
     from train.runs import run_one
 
     try:
         run_one(command)
-    except loop.Stopped as stop:
-        return _complain(f"{stop}; the same command continues", 130)
-    except (loop.BadInput, Damaged) as error:
-        return _complain(str(error), 2)
+    except (BadInput, Damaged) as error:
+        return streams.complain("train", error, 2)
     except Diverged as diverged:
-        folder = diverged.config.folder
-        return _complain(f"{diverged}; the last good checkpoint, if there was one, is in {folder}", 1)
+        kept = f"the last good checkpoint, if there was one, is in {diverged.config.folder}"
+        return streams.complain("train", f"{diverged}; {kept}", 1)
     return 0
 
 
 def _run_grid(command: "Command") -> int:
-    from train.engine import loop
     from train.runs import failures, run_grid
 
-    try:
-        cells = run_grid(command)
-    except loop.Stopped as stop:
-        return _complain(f"{stop}; the same command continues", 130)
-    return _complain(failed, 1) if (failed := failures(cells)) else 0
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"train: {' '.join(text.split())}", file=sys.stderr)
-    return code
+    failed = failures(run_grid(command))
+    return streams.complain("train", failed, 1) if failed else 0
 
 
 if __name__ == "__main__":

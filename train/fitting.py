@@ -14,11 +14,10 @@ from adakron_jax.io.messages import near, printable
 from adakron_jax.methods import AdaKron
 from adakron_jax.splice import Method
 from adakron_jax.token_classifier import TokenClassifier, load
-from train import faults
+from train import faults, signals
 from train.data.sources import ROWS
 from train.data.task import metric_of
 from train.data.tokens import content
-from train.engine import loop
 from train.grid.cells import Cell
 from train.options.command import Command, command_of, typed_values
 from train.options.config import RunConfig, options
@@ -79,7 +78,7 @@ def fit(
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     try:
         return _fitted_grid(command, rows) if command.grid else _fitted_run(command, rows)
-    except loop.Stopped as stop:
+    except signals.Stopped as stop:
         folder = command.runs[0].folder.parent if command.grid else command.runs[0].folder
         raise KeyboardInterrupt(f"{stop}; the checkpoint is kept in {folder}, and the same call continues") from None
     finally:

@@ -10,6 +10,10 @@ _BOTH = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
 
 
+class Stopped(Exception):
+    """The user asked runs to stop; they can be resumed."""
+
+
 def listen() -> None:
     """Lets both signals interrupt the program from now on, and be remembered.
 

@@ -17,9 +17,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         _run(argv)
     except (ValueError, OSError) as error:
-        return _complain(str(error), 2)
+        return streams.complain("submit", error, 2)
     except KeyboardInterrupt:
-        return _complain("stopped; nothing is written", 130)
+        return streams.complain("submit", "stopped; nothing is written", 130)
     return 0
 
 
@@ -38,11 +38,6 @@ def _run(argv: Sequence[str]) -> None:
     from train.submission import submit
 
     submit(given.runs, given.out, given.data, given.model)
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"submit: {' '.join(text.split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

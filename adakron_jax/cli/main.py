@@ -57,14 +57,12 @@ def main(argv: Sequence[str]) -> int:
         trust(*given.pop("trust", ()))
         return _module(command).run(given)
     except KeyboardInterrupt:
-        print("adakron: stopped", file=sys.stderr)
-        return 130
+        return streams.complain("adakron", "stopped", 130)
     except BrokenPipeError:  # whoever reads stdout has seen enough
         streams.discard()
         return 0
     except (ValueError, OSError) as error:
-        print(f"adakron: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return streams.complain("adakron", error, 2)
 
 
 def entry() -> NoReturn:

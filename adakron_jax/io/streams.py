@@ -24,6 +24,12 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def complain(command: str, problem: object, code: int) -> int:
+    """Says on stderr, in a line, what is wrong; returns the exit code."""
+    print(f"{command}: {' '.join(str(problem).split())}", file=sys.stderr)
+    return code
+
+
 def discard() -> None:
     """Lets what is still printed go nowhere, where nobody reads stdout any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,6 @@ from benchmarks.reliability.runs import ROOT, differences, journal, outcome
 from tests.engine.test_run import call
 from tests.support.results import result_of
 from train import signals
-from train.engine import loop
 from train.grid import local, schedule
 from train.grid.cells import Cell
 from train.grid.local import Place, places
@@ -375,7 +374,7 @@ def test_a_stop_waits_for_all_workers(monkeypatch: pytest.MonkeyPatch):
     cells, asked = grid(3), iter([False, True, True, True, True, True])
     monkeypatch.setattr(signals, "came", lambda: next(asked))
     workers = Scripted([(0, Ready()), (1, Ready())], [], [(0, Gone("exit code 130"))], [(1, Gone("exit code 130"))])
-    with pytest.raises(loop.Stopped, match="stopped: 0 done, 3 left$"):
+    with pytest.raises(signals.Stopped, match="stopped: 0 done, 3 left$"):
         carry_out(cells, workers)
     assert (workers.stopped, workers.started) == (1, [0, 1])
 

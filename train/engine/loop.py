@@ -26,10 +26,6 @@ RECORDS = 50  # of training, an epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
 
 
-class Stopped(Exception):
-    """The user asked the run to stop; it can be resumed."""
-
-
 class BadInput(ValueError):
     """Something that was asked for is not there or does not fit."""
 
@@ -143,7 +139,7 @@ def stop(group: RunGroup, step: int) -> NoReturn:
     """Waits for the checkpoints of this step to be on disk, and ends the runs."""
     for run in group.runs:
         run.checkpoints.wait()
-    raise Stopped(f"stopped after step {step} of {group.data.last_step}")
+    raise signals.Stopped(f"stopped after step {step} of {group.data.last_step}")
 
 
 def show_start(group: RunGroup, state: TrainState) -> None:

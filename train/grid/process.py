@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from train import faults, signals, terminal
-from train.engine import folder, lock, loop
+from train.engine import folder, lock
 from train.engine.cache import Cache
 from train.grid.worker import Assignment, Failed, Message, Reached, Ready, Said, carry_out
 from train.options.model import Pretrained
@@ -50,7 +50,7 @@ def listen(connection: Connection, assignments: "queue.SimpleQueue[Assignment]")
 
 
 def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
-    """Trains a group. Raises `loop.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
+    """Trains a group. Raises `signals.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
 
     def report(step: int, pace: float) -> str:
         send(Reached(step, pace))
@@ -82,7 +82,7 @@ def main(descriptor: int, model: str, cores: Sequence[int]) -> int:
         send(Ready())
         while True:
             send(work(assignments.get(), cache, send))
-    except (loop.Stopped, KeyboardInterrupt):
+    except (signals.Stopped, KeyboardInterrupt):
         return 130
 
 

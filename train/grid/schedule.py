@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from train import signals, terminal
-from train.engine import folder, initial, loop
+from train.engine import folder, initial
 from train.engine.cache import Cache
 from train.engine.steps.sharding import check_mesh
 from train.grid.cells import Cell, counts, group_open, name_of, overview, progress
@@ -99,7 +99,7 @@ class Schedule:
                     asked = True
                     workers.stop()
             if asked:
-                raise loop.Stopped(f"stopped: {counts(self._cells)}")
+                raise signals.Stopped(f"stopped: {counts(self._cells)}")
 
     @property
     def waiting(self) -> int:

@@ -107,7 +107,7 @@ class Workers(Protocol):
 
 
 class InProcess:
-    """`Workers` that are this process. If the user stops it while it trains, `wait` raises `loop.Stopped`."""
+    """`Workers` that are this process. If the user stops it while it trains, `wait` raises `signals.Stopped`."""
 
     count, in_process = 1, True
 

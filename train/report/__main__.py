@@ -50,14 +50,14 @@ def main(argv: Sequence[str]) -> int:
         check_names(tables, [name for pair in given.compare for name in pair])
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        return _complain(error)
+        return streams.complain("report", error, 2)
     contents = files(folder.resolve().name, runs, tables, problems)
     try:
         for name, text in contents.items():
             write_whole(out / name, text.encode())
             print(out / name)
     except OSError as error:
-        return _complain(error)
+        return streams.complain("report", error, 2)
     return 0
 
 
@@ -72,11 +72,6 @@ def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Seq
         "report.tex": formats.latex(name, views),
         "report.html": formats.page(name, summary, views, problems),
     }
-
-
-def _complain(error: Exception) -> int:
-    print(f"report: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":
