@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.packing import ROW_MULTIPLE, STRETCH, Batch, Layout, fill, first_fit
+from adakron_jax.data.packing import Batch, Layout, fill, first_fit, possible_row_lengths
 
 SHORTEST = 32  # tokens of the shortest row that may hold several examples
 TOKENS_PER_SLOT = 6  # a row has room for one example in so many tokens
@@ -136,6 +136,4 @@ def shape_for_all(lengths: Int[np.ndarray, " examples"], positions: int, multipl
         count = -(-rows // (batches * multiple)) * multiple
         return float(costs(np.full(batches * count, length)).sum()), Shapes({length: (count,)})
 
-    shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
-    choices = map(shape, range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE))
-    return min(choices, key=lambda choice: choice[0])[1]
+    return min(map(shape, possible_row_lengths(lengths)), key=lambda choice: choice[0])[1]

@@ -52,6 +52,12 @@ def side_by_side(batches: Sequence[Batch]) -> Batch:
     return jax.tree.map(stack, *batches)
 
 
+def possible_row_lengths(lengths: Int[np.ndarray, " examples"]) -> range:
+    """Of rows for these examples: from the longest one's to STRETCH times it."""
+    shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
+    return range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where examples lie in rows.

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.packing import ROW_MULTIPLE, STRETCH, Batch, Layout, fill, first_fit
+from adakron_jax.data.packing import Batch, Layout, fill, first_fit, possible_row_lengths
 
 SHAPES = 3  # row counts, and so compilations, of a training run
 PLANNED = 20_000  # batches that a plan looks at; beyond, they say nothing new
@@ -168,9 +168,7 @@ def plan(
         rows = _rows(draft, lengths, epochs)
         return _with_counts(draft, best_shapes(rows, shapes, multiple), rows, lengths)
 
-    shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
-    row_lengths = range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE)
-    best = shaped(min(map(draft, row_lengths), key=lambda draft: draft.padding_fraction), epochs)
+    best = shaped(min(map(draft, possible_row_lengths(lengths)), key=lambda draft: draft.padding_fraction), epochs)
     if seed == order:
         return best
     rows = _rows(dataclasses.replace(best, seed=seed), lengths, epochs)

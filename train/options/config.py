@@ -25,7 +25,7 @@ from train.data.glue import TASKS
 from train.data.sources import ROWS
 from train.data.splits import SHARE, share
 from train.options.mesh import MeshShape, parse_mesh
-from train.options.option import option, options, typed, word_of
+from train.options.option import check_options, option, options, typed
 
 Limit = int | Literal["all"]
 _NAME = re.compile(r"\w[\w.-]*")
@@ -146,18 +146,7 @@ class RunConfig:
             self._check("task", self.task in TASKS, ", ".join(TASKS))
             self._check("validation", self.validation == "auto" or share(self.validation) > 0, "auto, or a share")
             self._check("test", self.test == "none", "none, but for a table of one's own")
-        hints = typing.get_type_hints(RunConfig)
-        for name, known in options(self).items():
-            value = getattr(self, name)
-            if known.choices:
-                self._check(name, value in known.choices, ", ".join(known.choices))
-            if known.at_least is not None:
-                word = word_of(hints[name])
-                self._check(
-                    name,
-                    value == word if isinstance(value, str) else known.at_least <= value < math.inf,
-                    f"{word and f'{word}, or '}at least {known.at_least}",
-                )
+        check_options(self)
         for name in ("scheme", "label_pieces"):
             default = getattr(RunConfig, name)
             self._check(name, self.custom_data or getattr(self, name) == default, f"{default}, but for a table's tags")

@@ -8,8 +8,9 @@ from typing import Any
 
 from adakron_jax.flags import Parser, add_method_fields, choices, method_help
 from adakron_jax.splice import Method
-from train.options.config import RunConfig, word_of
+from train.options.config import RunConfig
 from train.options.launch import Launch
+from train.options.option import word_of
 from train.options.recipes import BY_RECIPE, described_table
 
 

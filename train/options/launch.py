@@ -6,6 +6,7 @@ from typing import Literal
 
 from train.options.config import MACHINE, Limit, RunConfig, option, options
 from train.options.hosts import parse_hosts
+from train.options.option import check_options
 
 GRIDS, SELECTION = "grids", "selection"
 # Fields of a run of which several values make a grid, or are selected from; `epochs`, of which there is one value, is
@@ -31,7 +32,7 @@ class Launch:
         "cores; ray[:ADDRESS], on a Ray cluster", GRIDS,
     )  # fmt: skip
     devices_per_run: Devices = option(
-        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS
+        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS, at_least=1
     )
     dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
     select: tuple[str, ...] = option(
@@ -51,17 +52,13 @@ class Launch:
     )  # fmt: skip
 
     def __post_init__(self):
+        check_options(self)
         if self.hosts:
             parse_hosts(self.hosts)
         if self.workers and not _WORKERS.fullmatch(self.workers):
             raise ValueError(f"workers is {self.workers!r}; accepted: local, local:N, ray, ray:ADDRESS")
-        if self.devices_per_run != "mesh":
-            if self.devices_per_run < 1:
-                raise ValueError(f"devices_per_run is {self.devices_per_run}; accepted: mesh, or at least 1")
-            if not self.workers:
-                raise ValueError(
-                    f"devices_per_run is {self.devices_per_run}, without workers; accepted: with --workers"
-                )
+        if self.devices_per_run != "mesh" and not self.workers:
+            raise ValueError(f"devices_per_run is {self.devices_per_run}, without workers; accepted: with --workers")
         self._check_selection()
 
     def _check_selection(self) -> None:
@@ -77,7 +74,3 @@ class Launch:
         seeds = self.select_seed
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise ValueError(f"select_seed is {' '.join(map(str, seeds))!r}; accepted: seeds, every one once")
-        if self.select_grow < 0:
-            raise ValueError(f"select_grow is {self.select_grow}; accepted: at least 0")
-        if self.select_budget != "all" and self.select_budget < 2:
-            raise ValueError(f"select_budget is {self.select_budget}; accepted: all, or at least 2")

@@ -1,6 +1,7 @@
 """What is to be known of a field that is a flag, and how a value of it is read."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -39,6 +40,18 @@ def option(default: Any, text: str, group: str, choices: Iterable[str] = (), **m
 def options(kind: Any) -> dict[str, Option]:
     """What is said of each field of a class whose fields are options."""
     return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
+
+
+def check_options(values: Any) -> None:
+    """ValueError names the first of an instance's fields that is none of its choices, or less than is accepted."""
+    hints = typing.get_type_hints(type(values))
+    for name, known in options(values).items():
+        value, word = getattr(values, name), word_of(hints[name])
+        if known.choices and value not in known.choices:
+            raise ValueError(f"{name} is {value!r}; accepted: {', '.join(known.choices)}")
+        least = known.at_least
+        if least is not None and not (value == word if isinstance(value, str) else least <= value < math.inf):
+            raise ValueError(f"{name} is {value!r}; accepted: {word and f'{word}, or '}at least {least}")
 
 
 def word_of(hint: Any) -> str:

@@ -55,13 +55,10 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str, row
 def table_recipe(rows: int, encoder: EncoderConfig) -> dict[str, Any]:
     """Learning rate, epochs, batch size and length for a table of so many training rows."""
     sizes = load_toml(RECIPES / f"{TABLE}.toml")["sizes"]
-    values = {key: value for key, value in _size_of(rows, sizes).items() if key != "rows"}
+    size = next((size for size in sizes if rows <= size.get("rows", rows)), sizes[-1])
+    values = {key: value for key, value in size.items() if key != "rows"}
     values["learning_rate"] *= min(1.0, WIDTH / encoder.hidden_size)
     return values | {"max_length": min(RunConfig.max_length, encoder.max_length)}
-
-
-def _size_of(rows: int, sizes: list[dict[str, Any]]) -> dict[str, Any]:
-    return next((size for size in sizes if rows <= size.get("rows", rows)), sizes[-1])
 
 
 def described_table() -> str:
