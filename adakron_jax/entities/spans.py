@@ -91,10 +91,10 @@ def entities(
     """
     held: list[list[Entity]] = [[] for _ in texts]
     whole = spans(codes, offsets)
-    of_each = (whole.sentences(offsets), whole.types, whole.start, whole.end, whole.means(scores))
-    for text, kind, first, behind, mean in zip(*(values.tolist() for values in of_each), strict=True):
-        start, end = int(bounds[first, 0]), int(bounds[behind - 1, 1])
-        held[text].append(Entity(kinds[kind], start, end, texts[text][start:end], mean))
+    sentences, means = whole.sentences(offsets).tolist(), whole.means(scores)
+    for i, (text, kind) in enumerate(zip(sentences, whole.types.tolist(), strict=True)):
+        start, end = int(bounds[whole.start[i], 0]), int(bounds[whole.end[i] - 1, 1])
+        held[text].append(Entity(kinds[int(kind)], start, end, texts[int(text)][start:end], float(means[i])))
     return held
 
 

@@ -32,9 +32,11 @@ def test_every_name_is_there_and_is_what_a_type_checker_sees():
     assert listed == ak._MODULES.keys()
     tree = ast.parse((ROOT / "adakron_jax" / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {
-        alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
+    imports = [(alias, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    seen = {alias.asname: module for alias, module in imports if alias.asname}
+    (starred,) = (module for alias, module in imports if alias.name == "*")
+    assert starred is not None
+    seen |= dict.fromkeys(importlib.import_module(starred).__all__, starred)
     assert seen == ak._MODULES
     for name in listed:
         assert getattr(ak, name) is getattr(importlib.import_module(ak._MODULES[name]), name)

@@ -6,24 +6,35 @@ A kind is read and written by the same tables. That of LoRA has, for every modul
     lora_b [r, out]       {module}.lora_B.weight [out, r]
 
 with r the `r` of the description, or what its `rank_pattern` says of the module. A leaf of ours is as large as the
-largest r; the rest of it is zero.
+largest r; the rest of it is zero. What else there is of shapes the methods say.
 """
 
-import itertools
+import functools
 from collections.abc import Mapping
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.paths import without_layer
+from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.interop.fields import Fields, Said, Settings, written
 from adakron_jax.interop.heads import Base, modules
 from adakron_jax.interop.peft.targets import BySite, Targets, named_modules, patterned, present, target_modules
-from adakron_jax.interop.tensor_table import Entry, Layout, Leaves, Size, in_layers, used, write_tensors
+from adakron_jax.interop.tensor_table import Entry, Layout, Leaves, in_layers, used, write_tensors
 from adakron_jax.methods.updates.lora import Update
+from adakron_jax.params import flatten
 from adakron_jax.splice import Method, Site, path_of
 
-Stored = tuple[str, tuple[Size, ...], Layout]  # ending of a tensor's name, shape in our layout, how it lies there
+
+class Stored(NamedTuple):
+    """How a leaf of ours is stored: the end of the tensor's name, how it lies there, and which axis is the width."""
+
+    ending: str
+    layout: Layout = "same"
+    width: int | None = None
+
+
 Widths = Mapping[str, int]  # of every module
 M = TypeVar("M", bound=Method)
 
@@ -36,6 +47,7 @@ class Form(Generic[M]):
       methods: ours; the first is what its description means where it says no other.
       settings: what it says of the method.
       width: the field of `settings` that may differ by module, and the field that says so.
+      leaves: of a module, by our name; a form of the method may lack some.
       fixed: fields with one value that is supported.
       inert: fields that say nothing of what a trained adapter computes, with what is written.
       ignored: such fields that are not written.
@@ -47,15 +59,17 @@ class Form(Generic[M]):
     methods: ClassVar[tuple[type[Method], ...]]
     settings: ClassVar[Settings] = {}
     width: ClassVar[tuple[str, str]] = ("", "")
+    leaves: ClassVar[Mapping[str, Stored]] = {}
     fixed: ClassVar[Said] = {}
     inert: ClassVar[Said] = {}
     ignored: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[float] = 0.0
     wrapper: ClassVar[str] = "base_model.model."
 
-    def stored(self, method: M, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        """Of a module: our leaf -> its tensor."""
-        raise NotImplementedError
+    def stored(self, method: M, site: Site) -> Mapping[str, Stored]:
+        """As `leaves`, of the modules of a site."""
+        del method, site
+        return self.leaves
 
     def shared(self, method: M, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         """The leaves that all modules share."""
@@ -85,12 +99,15 @@ class Form(Generic[M]):
 
     def table(self, method: M, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
         """Where the leaves lie."""
-        of_modules = [
-            in_layers(f"{path_of(site, method.name)}{leaf}", names, *stored, fill=self.unused)
-            for site, names in by_site.items()
-            for leaf, stored in self.stored(method, site, config, widths).items()
-        ]
-        return [*self.shared(method, by_site, config), *itertools.chain(*of_modules)]
+        entries = self.shared(method, by_site, config)
+        shapes = {without_layer(path): leaf.shape for path, leaf in _shapes(config, method).items()}
+        for site, names in by_site.items():
+            at = path_of(site, method.name)
+            for leaf, stored in self.stored(method, site).items():
+                if shape := shapes.get(f"{at}{leaf}"):
+                    sizes = [widths if axis == stored.width else size for axis, size in enumerate(shape)]
+                    entries += in_layers(f"{at}{leaf}", names, stored.ending, tuple(sizes), stored.layout, self.unused)
+        return entries
 
     def said(self, method: M, by_site: BySite, widths: Widths) -> Said:
         """What the description says besides its tables."""
@@ -122,10 +139,16 @@ class Form(Generic[M]):
         widths = {}
         for site, layer, name in named_modules(by_site):
             axes = []
-            for leaf, (_, shape, _) in self.stored(method, site, config, {}).items():
-                x = np.asarray(leaves[f"{path_of(site, method.name)}{leaf}".format(i=layer)])
-                axes += [np.moveaxis(x, axis, 0) for axis, size in enumerate(shape) if not isinstance(size, int)]
+            for leaf, stored in self.stored(method, site).items():
+                path = f"{path_of(site, method.name)}{leaf}".format(i=layer)
+                if stored.width is not None and path in leaves:
+                    axes.append(np.moveaxis(np.asarray(leaves[path]), stored.width, 0))
             widths[name] = used(*axes) or full
         if max(widths.values(), default=full) < full:  # as no file would say how wide ours is
             return dict.fromkeys(widths, full)
         return widths
+
+
+@functools.cache
+def _shapes(config: EncoderConfig, method: Method) -> dict[str, Any]:
+    return flatten(SequenceClassifier(config, method).shapes())

@@ -1,12 +1,10 @@
 """peft's LoKr: KronA whose factors' shapes and ranks follow from one rank and one divisor."""
 
-from collections.abc import Mapping
-
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
 from adakron_jax.interop.peft.form import Form, Stored, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, patterned, present, scale_by_module, target_modules
-from adakron_jax.interop.tensor_table import Entry, Leaves, Size, numerator, write_tensors
+from adakron_jax.interop.tensor_table import Entry, Leaves, numerator, write_tensors
 from adakron_jax.methods import KronA
 from adakron_jax.methods.updates.lora import Sizes, sizes
 from adakron_jax.splice import Site
@@ -40,17 +38,11 @@ class LoKrForm(Form[KronA]):
     settings = {"r": Setting("r")}
     width = ("r", "rank_pattern")
     ignored = ("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
-
-    def stored(self, method: KronA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        a, (inputs, outputs), stored = method.shape_of(site), sizes(site, config), {}
-        factors = (("kron_a", ".lokr_w1", a), ("kron_b", ".lokr_w2", (inputs // a[0], outputs // a[1])))
-        for (leaf, name, (rows, columns)), rank in zip(factors, method.ranks_of(site), strict=True):
-            if rank:
-                stored[f"{leaf}_1"] = (f"{name}_b", (rows, width), "transposed")
-                stored[f"{leaf}_2"] = (f"{name}_a", (width, columns), "transposed")
-            else:
-                stored[leaf] = (name, (rows, columns), "transposed")
-        return stored
+    leaves = {
+        f"{leaf}{part}": Stored(f"{name}{ending}", "transposed", width)
+        for leaf, name in (("kron_a", ".lokr_w1"), ("kron_b", ".lokr_w2"))
+        for part, ending, width in (("", "", None), ("_1", "_b", 1), ("_2", "_a", 0))
+    }
 
     def table(self, method: KronA, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
         entries = []

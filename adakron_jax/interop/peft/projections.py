@@ -1,7 +1,7 @@
 """VeRA, RandLoRA and VB-LoRA as peft has them: what all modules share, and some numbers of each."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
 from adakron_jax.interop.peft.form import Form, M, Stored, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, named_modules
-from adakron_jax.interop.tensor_table import Entry, Leaves, Size, Tensor, names_in
+from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, names_in
 from adakron_jax.methods import RandLoRA, VBLoRA, VeRA
 from adakron_jax.methods.updates.fourierft import SEEDS
-from adakron_jax.methods.updates.lora import largest, sizes
+from adakron_jax.methods.updates.lora import largest
 from adakron_jax.methods.updates.projections import count
-from adakron_jax.splice import Site, path_of_shared
+from adakron_jax.splice import path_of_shared
 
 Draw = Callable[[tuple[int, ...], float], Float[np.ndarray, "..."]]  # of a shape and a bound
 _INDICES, _ORDER = "_topk_indices", "_order"
@@ -69,12 +69,7 @@ class VeRAForm(ProjectingForm[VeRA]):
     fixed = {"bias": "none", "fan_in_fan_out": False}
     inert = {"vera_dropout": 0.0, **ProjectingForm.inert}
     ignored = ("d_initial", "init_weights")
-
-    def stored(self, method: VeRA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        return {
-            "lambda_d": (".vera_lambda_d", (method.r,), "same"),
-            "lambda_b": (".vera_lambda_b", sizes(site, config)[1:], "same"),
-        }
+    leaves = {"lambda_d": Stored(".vera_lambda_d"), "lambda_b": Stored(".vera_lambda_b")}
 
     def shared(self, method: VeRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         at, (inputs, outputs) = path_of_shared(method.name), largest(method.targets, config)
@@ -95,13 +90,7 @@ class RandLoRAForm(ProjectingForm[RandLoRA]):
     fixed = {"bias": "none", "fan_in_fan_out": False}
     inert = {"randlora_dropout": 0.0, **ProjectingForm.inert}
     ignored = ("init_weights", "sparse", "very_sparse")
-
-    def stored(self, method: RandLoRA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        side, r = min(sizes(site, config)), method.r
-        return {
-            "lambda": (".randlora_lambda", (r, count(side, r)), "same"),
-            "gamma": (".randlora_gamma", (count(side, r), side), "same"),
-        }
+    leaves = {"lambda": Stored(".randlora_lambda"), "gamma": Stored(".randlora_gamma")}
 
     def shared(self, method: RandLoRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         """The bases stand once for all modules, and once more in each."""
@@ -142,17 +131,11 @@ class VBLoRAForm(Form[VBLoRA]):
     fixed = {"bias": "none", "fan_in_fan_out": False}
     inert = {"vblora_dropout": 0.0}
     ignored = ("init_logits_std", "init_vector_bank_bound")
-
-    def stored(self, method: VBLoRA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        (inputs, outputs), r, v = sizes(site, config), method.r, method.vector_length
-        kinds = {"logits": ("", method.vectors)}
-        if method.form == "topk":
-            kinds = {"order": (_ORDER, method.vectors), "weights": ("_topk_weights", method.topk - 1)}
-        return {
-            f"{kind}_{side.lower()}": (f".vblora_logits_{side}{ending}", (*shape, last), "same")
-            for side, shape in (("A", (r, inputs // v)), ("B", (outputs // v, r)))
-            for kind, (ending, last) in kinds.items()
-        }
+    leaves = {
+        f"{kind}_{side.lower()}": Stored(f".vblora_logits_{side}{ending}")
+        for side in "AB"
+        for kind, ending in (("logits", ""), ("order", _ORDER), ("weights", "_topk_weights"))
+    }
 
     def shared(self, method: VBLoRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         bank = Tensor("vblora_vector_bank", (method.vectors, method.vector_length))

@@ -6,7 +6,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
 from adakron_jax.interop.peft.form import Form, Stored, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, matcher, named_modules, patterned, scale_by_module
-from adakron_jax.interop.tensor_table import Leaves, Size, numerator
+from adakron_jax.interop.tensor_table import Leaves, numerator
 from adakron_jax.methods import C3A, IA3, OFT, DoRA, FourierFT, HiRA, LoRA, MiSS, PiSSA
 from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.methods.updates.lora import sizes
@@ -22,15 +22,11 @@ class LoRAForm(Form[LoRA]):
     fixed = {"bias": "none"}
     inert = {"lora_dropout": 0.0}
     ignored = ("eva_config", "qalora_group_size", "megatron_core", "ensure_weight_tying")
-
-    def stored(self, method: LoRA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        inputs, outputs = sizes(site, config)
-        factors: dict[str, Stored] = {
-            "lora_a": (".lora_A.weight", (inputs, width), "transposed"),
-            "lora_b": (".lora_B.weight", (width, outputs), "transposed"),
-        }
-        magnitude: Stored = (".lora_magnitude_vector", (outputs,), "same")
-        return factors | ({"magnitude": magnitude} if isinstance(method, DoRA) else {})
+    leaves = {
+        "lora_a": Stored(".lora_A.weight", "transposed", 1),
+        "lora_b": Stored(".lora_B.weight", "transposed", 0),
+        "magnitude": Stored(".lora_magnitude_vector"),
+    }
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> LoRA:
         fields.must(fan_in_fan_out=False, lora_bias=False, use_qalora=False)
@@ -77,13 +73,7 @@ class HiRAForm(Form[HiRA]):
     fixed = {"fan_in_fan_out": False}
     inert = {"hira_dropout": 0.0}
     ignored = ("init_weights",)
-
-    def stored(self, method: HiRA, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        inputs, outputs = sizes(site, config)
-        return {
-            "hira_a": (".hira_A", (inputs, width), "transposed"),
-            "hira_b": (".hira_B", (width, outputs), "transposed"),
-        }
+    leaves = {"hira_a": Stored(".hira_A", "transposed", 1), "hira_b": Stored(".hira_B", "transposed", 0)}
 
 
 class MiSSForm(Form[MiSS]):
@@ -95,9 +85,7 @@ class MiSSForm(Form[MiSS]):
     }
     fixed = {"bias": "none"}
     inert = {"miss_dropout": 0.0}
-
-    def stored(self, method: MiSS, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        return {"shards": (".miss_block", method.shape(sizes(site, config)), "same")}
+    leaves = {"shards": Stored(".miss_block")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> MiSS:
         if settings["form"] != "mini":  # which alone reads mini_r
@@ -117,9 +105,7 @@ class FourierFTForm(Form[FourierFT]):
     width = ("n_frequency", "n_frequency_pattern")
     fixed = {"bias": "none", "fan_in_fan_out": False}
     ignored = ("init_weights",)
-
-    def stored(self, method: FourierFT, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        return {"spectrum": (".fourierft_spectrum", (width,), "same")}
+    leaves = {"spectrum": Stored(".fourierft_spectrum", width=0)}
 
 
 class C3AForm(Form[C3A]):
@@ -128,10 +114,7 @@ class C3AForm(Form[C3A]):
     width = ("block_size", "block_size_pattern")
     fixed = {"bias": "none"}
     ignored = ("init_weights",)
-
-    def stored(self, method: C3A, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        (inputs, outputs), b = sizes(site, config), method.block_size
-        return {"circulant": (".c3a_kernel", (inputs // b, outputs // b, b), "transposed")}
+    leaves = {"circulant": Stored(".c3a_kernel", "transposed")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> C3A:
         if len(set(widths.values())) > 1:
@@ -151,10 +134,7 @@ class OFTForm(Form[OFT]):
     fixed = {"bias": "none", "fan_in_fan_out": False, "coft": False, "block_share": False}
     inert = {"r": 0}
     ignored = ("eps", "module_dropout", "init_weights")
-
-    def stored(self, method: OFT, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        b = method.block_size
-        return {"rotation": (".oft_R.weight", (sizes(site, config)[0] // b, b * (b - 1) // 2), "same")}
+    leaves = {"rotation": Stored(".oft_R.weight")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> OFT:
         blocks, size = fields.whole("r", 0), settings["block_size"]
@@ -181,10 +161,8 @@ class IA3Form(Form[IA3]):
     ignored = ("init_ia3_weights",)
     unused = 1.0
 
-    def stored(self, method: IA3, site: Site, config: EncoderConfig, width: Size) -> Mapping[str, Stored]:
-        dense = SCALED_INPUTS.get(site, site)
-        inputs, outputs = sizes(dense, config)
-        return {method.leaf(site): (".ia3_l", (outputs,), "column") if site == dense else (".ia3_l", (inputs,), "row")}
+    def stored(self, method: IA3, site: Site) -> Mapping[str, Stored]:
+        return {method.leaf(site): Stored(".ia3_l", "row" if site in SCALED_INPUTS else "column")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> IA3:
         is_input = matcher(fields, "feedforward_modules")
