@@ -10,15 +10,26 @@ from adakron_jax.architectures.folder import PICKLED, POOLING, TOKENIZER_FILES, 
 from adakron_jax.hub.errors import FILL_THE_CACHE, complaints
 
 
-def locate(model: str, whole: bool = True) -> Path:
+def locate(model: str) -> Path:
     """The folder of a model: a folder itself, `pkg:NAME` in an installed package, or a hub id, downloaded if need be.
-
-    Args:
-      whole: False: of a hub's model nothing is downloaded except its `config.json`.
 
     Raises:
       ValueError: there is no such model, or the hub cannot be reached; the message says what to do.
     """
+    return _locate(model, whole=True)
+
+
+def absolute(model: str) -> str:
+    """A model's name as it is the same from every working directory: a folder's path becomes an absolute one."""
+    return os.path.abspath(model) if model and not model.startswith("pkg:") and os.path.isdir(model) else model
+
+
+def locate_config(model: str) -> Path:
+    """As `locate`, but of a hub's model nothing is downloaded except its `config.json`."""
+    return _locate(model, whole=False)
+
+
+def _locate(model: str, whole: bool) -> Path:
     if model.startswith("pkg:"):
         return _in_package(model.removeprefix("pkg:"))
     if model and os.path.isdir(model):
@@ -26,11 +37,6 @@ def locate(model: str, whole: bool = True) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"model {model!r}: no such folder")
     return _from_hub(model, whole)
-
-
-def absolute(model: str) -> str:
-    """A model's name as it is the same from every working directory: a folder's path becomes an absolute one."""
-    return os.path.abspath(model) if model and not model.startswith("pkg:") and os.path.isdir(model) else model
 
 
 def _in_package(name: str) -> Path:

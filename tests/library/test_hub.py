@@ -42,7 +42,7 @@ def only_here(host, *args, **kwargs):
 socket.getaddrinfo = only_here
 
 from adakron_jax.encoders import pretrained
-from adakron_jax.hub.models import locate
+from adakron_jax.hub.models import locate, locate_config
 from adakron_jax.architectures.config import EncoderConfig
 from train.data.glue import TASKS
 from train.data.custom_data import CustomData, load
@@ -57,7 +57,7 @@ def answer(kind, name, split=None):
         others = bool(split_named(name, "validation")), bool(split_named(name, "dev"))
         return {"labels": task.labels, "rows": {name: part.columns for name, part in rows.items()}, "has": others}
     if kind == "config":
-        return {"files": sorted(path.name for path in locate(name, whole=False).iterdir())}
+        return {"files": sorted(path.name for path in locate_config(name).iterdir())}
     folder = locate(name)
     config = EncoderConfig.from_folder(folder)
     leaves = pretrained.read(folder, config)

@@ -25,7 +25,7 @@ class Pretrained:
     @functools.cached_property
     def encoder(self) -> EncoderConfig:
         """Its sizes, for which nothing but a hub model's `config.json` is fetched."""
-        return EncoderConfig.from_folder(models.locate(self.name, whole=False))
+        return EncoderConfig.from_folder(models.locate_config(self.name))
 
     @functools.cached_property
     def folder(self) -> Path:
