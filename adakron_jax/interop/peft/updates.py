@@ -1,12 +1,13 @@
 """LoRA and its kin, and (IA)³, as peft has them: nothing but tensors of single modules."""
 
+import dataclasses
 from collections.abc import Mapping
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
 from adakron_jax.interop.peft.form import Form, Stored, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, matcher, named_modules, patterned, scale_by_module
-from adakron_jax.interop.tensor_table import Leaves, numerator
+from adakron_jax.interop.tensor_table import Entry, Leaves, numerator
 from adakron_jax.methods import C3A, IA3, OFT, DoRA, FourierFT, HiRA, LoRA, MiSS, PiSSA
 from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.methods.updates.lora import sizes
@@ -51,6 +52,10 @@ class LoRAForm(Form[LoRA]):
             everywhere = (uniform,) * (len(method.layer_numbers(config)) * len(targets.sites))
             method = kind(scales=everywhere, **settings)
         return method
+
+    def table(self, method: LoRA, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
+        narrow = dataclasses.replace(method, r=1)  # as each module has its own, of whatever size
+        return super().table(narrow, by_site, widths, config)
 
     def widths(self, method: LoRA, by_site: BySite, leaves: Leaves, full: int, config: EncoderConfig) -> dict[str, int]:
         widths = super().widths(method, by_site, leaves, full, config)
