@@ -7,7 +7,7 @@ Houlsby et al. 2019:   two a layer, x = h, f = GELU.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from flax import linen as nn
@@ -65,29 +65,36 @@ class Bottleneck(nn.Module):
         return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, dot_general=dot_general, name=name)
 
 
-def at_places(module: Callable[..., nn.Module], places: Sequence[str]) -> dict[Site, Splice]:
-    """The same module at each place."""
-    return {PLACES[place]: Splice(module, label=place) for place in places}
+class Bottlenecks(Method):
+    """What methods have in common whose modules are bottlenecks.
 
+    Attributes:
+      places: the sub-layers that have one.
+      scales: a factor on what the adapters of each layer add; by default 1 everywhere.
+    """
 
-def check_numbers(scales: tuple[float, ...]) -> None:
-    require(all(map(math.isfinite, scales)), "scales", scales, "finite numbers")
+    places: tuple[str, ...]
+    scales: tuple[float, ...]
 
+    def __post_init__(self):
+        valid = 0 < len(self.places) == len(set(self.places)) and set(self.places) <= PLACES.keys()
+        require(valid, "places", self.places, f"one or more of {', '.join(PLACES)}")
+        require(all(map(math.isfinite, self.scales)), "scales", self.scales, "finite numbers")
 
-def check_scales(scales: tuple[float, ...], config: EncoderConfig) -> None:
-    """ValueError unless there is none, or one for every layer."""
-    valid = len(scales) in (0, config.num_layers)
-    require(valid, "scales", scales, f"none, or a number for each of {config.num_layers} layers")
+    def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
+        """Builds the module, the same at every place."""
+        raise NotImplementedError
 
-
-def check_places(places: tuple[str, ...]) -> None:
-    valid = 0 < len(places) == len(set(places)) and set(places) <= PLACES.keys()
-    require(valid, "places", places, f"one or more of {', '.join(PLACES)}")
+    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
+        accepted = f"none, or a number for each of {config.num_layers} layers"
+        require(len(self.scales) in (0, config.num_layers), "scales", self.scales, accepted)
+        module = self.bottleneck(config, dtype)
+        return {PLACES[place]: Splice(module, label=place) for place in self.places}
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Pfeiffer(Method):
+class Pfeiffer(Bottlenecks):
     """One ReLU bottleneck a layer, in the feed-forward block; AdapterHub's `seq_bn`.
 
     Attributes:
@@ -104,20 +111,14 @@ class Pfeiffer(Method):
     activation: Activation = "relu"
     scales: tuple[float, ...] = ()
 
-    def __post_init__(self):
-        check_places(self.places)
-        check_numbers(self.scales)
-
-    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        check_scales(self.scales, config)
+    def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
         activation = ACTIVATIONS[self.activation]
-        module = functools.partial(Bottleneck, self.r, activation, normed=True, dtype=dtype, scales=self.scales)
-        return at_places(module, self.places)
+        return functools.partial(Bottleneck, self.r, activation, normed=True, dtype=dtype, scales=self.scales)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Houlsby(Method):
+class Houlsby(Bottlenecks):
     """Two bottlenecks a layer, after the attention's and the feed-forward block's dense and dropout.
 
     Attributes:
@@ -136,15 +137,10 @@ class Houlsby(Method):
     activation: DefaultOrOther = "own"
     scales: tuple[float, ...] = ()
 
-    def __post_init__(self):
-        check_places(self.places)
-        check_numbers(self.scales)
-
-    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        check_scales(self.scales, config)
+    def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
         google = self.form == "google"
         default = "gelu_tanh" if google else "silu"
-        module = functools.partial(
+        return functools.partial(
             Bottleneck,
             self.r,
             ACTIVATIONS[default if self.activation == "own" else self.activation],
@@ -153,7 +149,6 @@ class Houlsby(Method):
             dtype=dtype,
             scales=self.scales,
         )
-        return at_places(module, self.places)
 
     def trains(self, path: str) -> bool:
         return super().trains(path) or (self.form == "google" and "norm/" in path)

@@ -9,7 +9,7 @@ with A_i shared by all layers, places and directions.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ from jaxtyping import Array, Float
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import Parameters, promote
-from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, at_places, check_numbers, check_scales
+from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, Bottlenecks
 from adakron_jax.methods.registry import register
-from adakron_jax.splice import Method, Site, Splice, require
+from adakron_jax.splice import Splice, require
 
 
 class HypercomplexDense(nn.Module):
@@ -60,7 +60,7 @@ class HypercomplexBottleneck(Bottleneck):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Compacter(Method):
+class Compacter(Bottlenecks):
     """Two such bottlenecks a layer, at Houlsby's places; LayerNorms frozen, as in AdapterHub.
 
     Attributes:
@@ -77,11 +77,10 @@ class Compacter(Method):
     phm_rank: int = 1
     scales: tuple[float, ...] = ()
 
-    def __post_init__(self):
-        check_numbers(self.scales)
+    places: ClassVar[tuple[str, ...]] = tuple(PLACES)
+    normed: ClassVar[bool] = False
 
-    def bottleneck(self, config: EncoderConfig, normed: bool, dtype: Any) -> functools.partial:
-        check_scales(self.scales, config)
+    def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
         width, hidden = config.hidden_size // self.reduction, config.hidden_size
         valid = width > 0 and width % self.phm_dim == hidden % self.phm_dim == 0
         accepted = f"what leaves, of the hidden size {hidden}, a multiple of phm_dim {self.phm_dim}"
@@ -90,14 +89,11 @@ class Compacter(Method):
             HypercomplexBottleneck,
             width,
             ACTIVATIONS["gelu"],
-            normed=normed,
+            normed=self.normed,
             dtype=dtype,
             scales=self.scales,
             rank=self.phm_rank,
         )
-
-    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        return at_places(self.bottleneck(config, False, dtype), tuple(PLACES))
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice:
         rule = "phm_rule", nn.initializers.normal(0.01), (self.phm_dim,) * 3
@@ -110,6 +106,5 @@ class CompacterPlusPlus(Compacter):
     """One a layer, at Pfeiffer's place."""
 
     name: ClassVar[str] = "compacter++"
-
-    def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        return at_places(self.bottleneck(config, True, dtype), ("ffn",))
+    places: ClassVar[tuple[str, ...]] = ("ffn",)
+    normed: ClassVar[bool] = True

@@ -71,8 +71,8 @@ def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[Bottleneck, 
             accepted = "one width of all layers, the hidden size over a whole number"
             raise fields.refuse("reduction_factor", widths, accepted)
         method = kind(reduction, **fields.settings(_PHM_SETTINGS), scales=scales, layers=layers)
-        if (places, activation) != (_places(method), "gelu"):
-            accepted = f"{_places(method)} and gelu, of {method.name}"
+        if (places, activation) != (method.places, "gelu"):
+            accepted = f"{method.places} and gelu, of {method.name}"
             raise fields.refuse("a phm_layer with the places and non_linearity", (places, activation), accepted)
         fields.must(**_PHM)
         fields.ignore("learn_phm", "phm_c_init", "phm_init_range")
@@ -106,7 +106,7 @@ def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
 def table(method: Bottleneck, widths: Widths, name: str, config: EncoderConfig) -> list[Entry]:
     d, entries = config.hidden_size, []
     for place, site in _PLACES.values():
-        if place not in _places(method):
+        if place not in method.places:
             continue
         parents = [dense.removesuffix(".dense") for dense in modules(config)[site]]
         at = path_of(PLACES[place], method.name)
@@ -126,12 +126,6 @@ def table(method: Bottleneck, widths: Widths, name: str, config: EncoderConfig) 
         rule = Tensor(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
         entries.append(Entry(f"{path_of_shared(method.name)}phm_rule", rule))
     return entries
-
-
-def _places(method: Bottleneck) -> tuple[str, ...]:
-    if isinstance(method, Compacter):
-        return ("ffn",) if isinstance(method, CompacterPlusPlus) else ("attention", "ffn")
-    return method.places
 
 
 def measure(method: Bottleneck, leaves: Leaves, config: EncoderConfig) -> Widths:
@@ -171,7 +165,7 @@ def write(method: Bottleneck, leaves: Leaves, name: str, config: EncoderConfig) 
     normed, phm = next(said for said, kind in _KINDS.items() if kind is type(method))
     said = {
         **_ALWAYS,
-        **{key: place in _places(method) for key, (place, _) in _PLACES.items()},
+        **{key: place in method.places for key, (place, _) in _PLACES.items()},
         "original_ln_before": normed,
         "residual_before_ln": True,
         "reduction_factor": widest if len(factors) == 1 else by_layer,
