@@ -77,7 +77,7 @@ class Compacter(Bottlenecks):
     phm_rank: int = 1
     scales: tuple[float, ...] = ()
 
-    places: ClassVar[tuple[str, ...]] = tuple(PLACES)
+    places: ClassVar[tuple[str, ...]] = tuple(PLACES)  # pyright: ignore[reportIncompatibleVariableOverride]
     normed: ClassVar[bool] = False
 
     def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
