@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from adakron_jax.io import streams
+from adakron_jax.io import memory, streams
 from train import faults, signals
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     streams.prepare()
+    memory.collect_seldom()
     signals.listen()
     return _guarded(lambda: _run(argv))
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from adakron_jax import __version__
 from adakron_jax.flags import Parser, import_named, unknown_argument
-from adakron_jax.io import streams
+from adakron_jax.io import memory, streams
 from adakron_jax.methods.outside import trust
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
@@ -68,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
 def entry() -> NoReturn:
     """The program `adakron`; SIGTERM stops it as Ctrl-C does."""
     streams.prepare()
+    memory.collect_seldom()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main(sys.argv[1:]))
 

@@ -131,4 +131,5 @@ class Layers(Part):
             return jax.vmap(lambda key: layer.init(key, token, places, context)["params"])(keys)
 
         chosen = self.method.layer_numbers(self.config)
-        return [jax.tree.map(lambda x, i=i: x[i], of_all(i in chosen)) for i in range(self.config.num_layers)]
+        part = functools.partial(jax.lax.index_in_dim, axis=0, keepdims=False)
+        return [jax.tree.map(lambda x, i=i: part(x, i), of_all(i in chosen)) for i in range(self.config.num_layers)]

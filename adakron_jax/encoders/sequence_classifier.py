@@ -1,6 +1,7 @@
 """An encoder and a head on examples, or on tokens, as one Flax module."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -96,17 +97,14 @@ class SequenceClassifier(Part):
 
     def shapes(self) -> dict[str, Any]:
         """The parameter tree as shapes, without computing anything."""
-        return jax.eval_shape(self._initial, jax.random.key(0))
-
-    def _initial(self, key: Array) -> Any:
-        return self.init(key, blank(1, 1, 1), mutable="params")["params"]
+        return jax.eval_shape(lambda key: _initial(self, key), jax.random.key(0))
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
         """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
 
         @jax.jit
         def initial(key: Array) -> dict[str, Array]:
-            leaves = flatten(self._initial(key))
+            leaves = flatten(_initial(self, key))
             return {path: leaf for path, leaf in leaves.items() if wanted(path)}
 
         return initial(key)
@@ -128,6 +126,12 @@ class SequenceClassifier(Part):
         heads = (f"{POOLER}/", f"{CLASSIFIER}/")
         unread = {path for path in base if path.startswith(heads)} - flatten(shapes).keys()
         return graft(shapes, {path: leaf for path, leaf in leaves.items() if path not in unread})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial(model: SequenceClassifier, key: Array) -> Any:
+    """All parameters anew; jitted, so that models alike are traced once."""
+    return model.init(key, blank(1, 1, 1), mutable="params")["params"]
 
 
 def readable(

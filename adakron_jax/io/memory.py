@@ -1,0 +1,11 @@
+"""Python's own memory, in a program."""
+
+import gc
+
+
+def collect_seldom() -> None:
+    """Looks for cycles of garbage after more objects than Python would: called by a program before it imports.
+
+    Imports and traces make millions of objects that stay; going through them again and again was a tenth of a start.
+    """
+    gc.set_threshold(100_000, 50)
