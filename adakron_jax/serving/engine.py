@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import dataclasses
 import logging
 import math
@@ -40,24 +41,15 @@ class _Item:
     name: str
     text: Text
     with_logits: bool
-    waiting: asyncio.Future[Predicted]
-    loop: asyncio.AbstractEventLoop
+    waiting: concurrent.futures.Future[Predicted] = dataclasses.field(default_factory=concurrent.futures.Future)
 
     def settle(self, result: Predicted | Exception) -> None:
-        try:
-            self.loop.call_soon_threadsafe(_settle, self.waiting, result)
-        except RuntimeError:
-            if not self.loop.is_closed():  # else whoever asked has gone with it
-                raise
-
-
-def _settle(waiting: asyncio.Future, result: Predicted | Exception) -> None:
-    if waiting.done():  # whoever asked has gone
-        return
-    if isinstance(result, Exception):
-        waiting.set_exception(result)
-    else:
-        waiting.set_result(result)
+        if self.waiting.done() or not self.waiting.set_running_or_notify_cancel():  # whoever asked knows, or has gone
+            return
+        if isinstance(result, Exception):
+            self.waiting.set_exception(result)
+        else:
+            self.waiting.set_result(result)
 
 
 class Engine:
@@ -112,14 +104,13 @@ class Engine:
           Failed: the adapter raised an error.
         """
         self.folders[name]
-        loop = asyncio.get_running_loop()
-        items = [_Item(name, text, with_logits, loop.create_future(), loop) for text in texts]
+        items = [_Item(name, text, with_logits) for text in texts]
         with self._changed:
             if self._stopping or len(self._queue) + len(items) > self.queue_limit:
                 raise Busy(f"{len(self._queue)} texts are waiting; accepted: {self.queue_limit} at most")
             self._queue.extend(items)
             self._changed.notify()
-        return list(await asyncio.gather(*(item.waiting for item in items)))
+        return list(await asyncio.gather(*(asyncio.wrap_future(item.waiting) for item in items)))
 
     def _run(self) -> None:
         while items := self._take():
