@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from adakron_jax.data.sentences import Sentences
+from adakron_jax.data.sentences import Sentences, joined_offsets, taken
 
 Texts = str | Sequence[str]  # of an example: its one text, or its two
 ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
@@ -52,7 +52,7 @@ class Examples:
         return cls(
             tokens=np.concatenate([part.tokens for part in parts]),
             token_types=np.concatenate([part.token_types for part in parts]),
-            offsets=np.r_[0, np.cumsum(np.concatenate([part.lengths for part in parts]))],
+            offsets=joined_offsets([part.offsets for part in parts]),
             labels=np.concatenate([part.labels for part in parts]),
             empty_texts=sum(part.empty_texts for part in parts),
             cut=sum(part.cut for part in parts),
@@ -100,12 +100,8 @@ class Examples:
         if np.array_equal(rows, np.arange(len(rows))):
             return self.first(len(rows))
         if self.of_tokens:
-            counts = np.diff(np.r_[self._begins, len(self)])[rows]
-            ends = np.cumsum(counts)
-            rows = np.arange(counts.sum()) + np.repeat(self._begins[rows] - ends + counts, counts)
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+            rows, _ = taken(np.r_[self._begins, len(self)], rows)
+        source, offsets = taken(self.offsets, rows)
         return dataclasses.replace(
             self,
             tokens=self.tokens[source],

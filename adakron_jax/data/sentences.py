@@ -42,10 +42,8 @@ class Sentences:
 
     def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Sentences":
         """Some of the sentences."""
-        numbers = chosen.tolist()
-        bounds = [self.bounds[self.offsets[i] : self.offsets[i + 1]] for i in numbers]
-        offsets = np.r_[0, np.cumsum(np.diff(self.offsets)[chosen])]
-        return Sentences([self.texts[i] for i in numbers], np.concatenate([self.bounds[:0], *bounds]), offsets)
+        source, offsets = taken(self.offsets, chosen)
+        return Sentences([self.texts[i] for i in chosen.tolist()], self.bounds[source], offsets)
 
     def words(self, sentence: int) -> list[str]:
         """The words of one sentence."""
@@ -105,6 +103,15 @@ class Sentences:
 def joined_offsets(parts: Sequence[np.ndarray]) -> Int[np.ndarray, " ends"]:
     """Where each sentence's words begin, and the last one's end, if the words stand one part after another."""
     return np.r_[0, np.cumsum(np.concatenate([np.diff(offsets) for offsets in parts]))]
+
+
+def taken(
+    offsets: Int[np.ndarray, " ends"], chosen: Int[np.ndarray, " chosen"]
+) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " chosen+1"]]:
+    """Where the words of the chosen sentences stand, and where each sentence then begins, and the last one ends."""
+    lengths = np.diff(offsets)[chosen]
+    ends = np.r_[0, np.cumsum(lengths)]
+    return np.arange(ends[-1]) + np.repeat(offsets[:-1][chosen] - ends[:-1], lengths), ends
 
 
 def cells(table: Table, column: str) -> list[str] | list[list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from adakron_jax.data.sentences import Sentences, joined_offsets
+from adakron_jax.data.sentences import Sentences, joined_offsets, taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,7 @@ class Ragged:
 
     def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Ragged":
         """Some of the sentences."""
-        lengths = np.diff(self.offsets)[chosen]
-        offsets = np.r_[0, np.cumsum(lengths)]
-        source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
+        source, offsets = taken(self.offsets, chosen)
         return Ragged(self.values[source], offsets, self.sentences and self.sentences[chosen])
 
     @classmethod
