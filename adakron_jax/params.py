@@ -10,8 +10,8 @@ from flax import traverse_util
 from adakron_jax.splice import Method, is_added, is_trainable
 
 Tree = dict[str, Any]
-# Which leaves train: those that a method trains, or those whose path satisfies a predicate.
 _TOP = re.compile(r"^(?:[^/]+/)*?(?=(?:encoder|pooler|classifier)/)")  # what stands before a classifier's tree
+# Which leaves train: those that a method trains, or those whose path satisfies a predicate.
 Rule = Method | Callable[[str], bool]
 
 
@@ -128,8 +128,5 @@ def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str
     head = {path: leaf for path, leaf in leaves.items() if path.startswith("classifier/")}
     base = {path: leaf for path, leaf in leaves.items() if path not in head and not is_added(path)}
     method = {path: leaf for path, leaf in leaves.items() if path not in head and trains(path)}
-    counts = {
-        name: sum(math.prod(leaf.shape) for leaf in part.values())
-        for name, part in (("method", method), ("head", head), ("base", base))
-    }
+    counts = {name: count(part) for name, part in (("method", method), ("head", head), ("base", base))}
     return counts | {"percent": 100 * counts["method"] / counts["base"]}

@@ -52,7 +52,7 @@ class Tokenizer:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        from adakron_jax.data import sentencepiece
+        from adakron_jax.architectures import sentencepiece
 
         try:
             if sentencepiece.has(self.folder):

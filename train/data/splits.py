@@ -95,7 +95,8 @@ def draw_splits(
     of = np.arange(whole.count) if documents is None or len(set(documents.tolist())) < 2 else documents
     if drawing.test:
         (name,) = task.test_splits
-        left, rows[name] = _apart(left, hold_out(task.problem, targets, drawing.test, drawing.seed, of))
+        mask = hold_out(task.problem, targets, drawing.test, drawing.seed, of)
+        rows[name], left = left[mask], left[~mask]
     if drawing.draws:
         (name,) = task.dev_splits
         remaining = targets[left]
@@ -104,7 +105,7 @@ def draw_splits(
         else:
             share_left = drawing.validation * whole.count / len(left)
             mask = hold_out(task.problem, remaining, share_left, drawing.seed, of[left])
-        left, rows[name] = _apart(left, mask)
+        rows[name], left = left[mask], left[~mask]
     for name, taken in rows.items():
         if not len(taken):
             least = f"a share that takes at least one{task.problem.undrawn(targets)}"
@@ -208,10 +209,6 @@ def _leaving_each(
         if len(rows) and held[rows].all():
             held[rows[0] if documents is None else documents == documents[rows[0]]] = False
     return held
-
-
-def _apart(rows: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows[~held], rows[held]
 
 
 def _digests(examples: Examples) -> np.ndarray:
