@@ -1,5 +1,6 @@
 """What the tests share: eight simulated devices, and a tiny encoder with a tokenizer in a folder."""
 
+import gc
 import importlib.metadata
 import os
 import tempfile
@@ -31,6 +32,12 @@ import pytest
 from benchmarks.tiny import write_tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.disable()  # until all tests are imported, of which nothing is ever garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,9 @@ def test_the_two_ways_to_say_labels_to_optax_are_one_and_move_nothing_frozen(wor
         np.testing.assert_array_equal(leaf, masked[path])
 
 
-@pytest.mark.parametrize(("name", "argv"), [("own_loop", ["tiny"]), ("kron_in_another_model", [])])
+@pytest.mark.parametrize(
+    ("name", "argv"), [("own_loop", ["tiny"]), pytest.param("kron_in_another_model", [], marks=pytest.mark.nightly)]
+)
 def test_a_loop_trains(
     working: Path, name: str, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

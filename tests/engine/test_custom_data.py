@@ -157,6 +157,7 @@ def test_folds_are_trained_one_after_another_and_summed_up(tiny: Path, tmp_path:
     assert "over 2 folds, mean and standard deviation" in ended.out
 
 
+@pytest.mark.nightly
 def test_seeds_take_their_steps_together_on_the_same_rows(tiny: Path, tmp_path: Path):
     flags = ["--data", MINI / "reviews.csv", "--text", "review", "--label", "sentiment", "--seed", "0", "1"]
     ended = call("--model", tiny, *SMALL, *flags, "--together", "--out", tmp_path / "grid")

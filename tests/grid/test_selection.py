@@ -476,6 +476,7 @@ def test_a_table_of_sentences_whose_words_have_labels_is_selected_over_folds(tin
 # --- the guide
 
 
+@pytest.mark.nightly
 def test_the_guide_s_commands_are_understood_and_its_example_runs(
     asked: Callable[..., Command], tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -27,7 +27,7 @@ from train.options.config import RunConfig
 from train.options.launch import Launch
 
 STEPS, EPOCHS, SEEDS = 24, 3, (0, 1, 2)
-DEADLINE = 60.0  # seconds until something must have happened
+DEADLINE = 300.0  # seconds until something must have happened
 
 
 @pytest.fixture(scope="module")

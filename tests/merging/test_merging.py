@@ -19,6 +19,7 @@ from adakron_jax.splice import Method
 from tests.interop.test_formats import SMALL
 from tests.merging.cases import CASES, LORA, STORED, logits_of, saved, written
 from tests.support.adapters import BASES
+from tests.support.methods import TELLING, nightly_but
 
 WEIGHTS = (0.5, -0.25, 2.0)
 ADDITIVE = [methods.LoRA(r=3), methods.FourierFT(n_frequency=9), methods.C3A(block_size=8)]
@@ -67,7 +68,7 @@ def test_dare_drops_entries_at_random_and_scales_the_others() -> None:
     np.testing.assert_array_equal(merged, Way("dare", (1.0,), 0.25, 3).combined([x]))
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", nightly_but(TELLING))
 def test_copies_of_an_adapter_of_any_method_give_it_back(name: str, tmp_path: Path) -> None:
     one = saved(tmp_path / "a", METHODS[name](**SMALL.get(name.rstrip("+"), {})))
     merge_adapters([one, one, one], tmp_path / "merged")
