@@ -15,6 +15,7 @@ from adakron_jax.encoders.inputs import Places
 from adakron_jax.encoders.matmul import einsum
 from adakron_jax.encoders.module import Part, Stream
 from adakron_jax.splice import KeysValues, Site
+from adakron_jax.xla.arrays import apart
 
 Projection = Callable[[Array, Array], Float[Array, "rows seq hidden"]]  # of vectors and their segments
 
@@ -40,6 +41,7 @@ class Attention(Part):
         everywhere: dict[str, Any],
     ) -> Float[Array, "rows queries hidden"]:
         config, layer, x = self.config, everywhere["layer"], stream.x
+        of_queries, of_keys, of_values = apart(at, x, x)
 
         def projection(site: Site, name: str = "") -> Projection:
             project = self.projection(site, config.hidden_size, name or site.value, self.biases)
@@ -49,8 +51,8 @@ class Attention(Part):
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim).swapaxes(1, 2)
 
         query, key = projection(Site.QUERY), projection(Site.KEY)
-        queries, keys = by_head(query(at, at_places.segments)), by_head(key(x, places.segments))
-        values = by_head(projection(Site.VALUE)(x, places.segments))
+        queries, keys = by_head(query(of_queries, at_places.segments)), by_head(key(of_keys, places.segments))
+        values = by_head(projection(Site.VALUE)(of_values, places.segments))
         attended = KeysValues(
             keys=self.turn(keys, places, layer),
             values=values,
@@ -74,8 +76,10 @@ class Attention(Part):
         """The context, in one kernel."""
         drop, words = dropped(self.config.attention_dropout), None
         if drop and not deterministic:
-            like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], fused.words_shape(scaled))
-            words = words_like(self.make_rng("dropout"), like)
+            shape = fused.words_shape(scaled)
+            like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], shape)
+            # Of three axes, as XLA on a GPU needs two kernels to draw along four.
+            words = words_like(self.make_rng("dropout"), like.reshape(shape[0], -1, shape[-1])).reshape(shape)
         return fused.attend(drop, scaled, attended.keys, attended.values, attended.mask, words)
 
     def by_steps(self, scaled: Array, attended: KeysValues, of_offsets: Array | None, deterministic: bool) -> Array:

@@ -1,6 +1,7 @@
 """Dropout from cheap random bits."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, UInt
 from adakron_jax.xla.arrays import by_itself
 
 _WORD_BITS = 8  # of a random number that decides on one element of a mask
+_PARTS = 32 // _WORD_BITS
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 _PARITY = 0x1BD11BDA
 
@@ -68,12 +70,30 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape"], deterministic: bool) -> Float[Array, "*shape"]:
+    def __call__(
+        self, x: Float[Array, "*batch tokens width"], deterministic: bool
+    ) -> Float[Array, "*batch tokens width"]:
         drop = dropped(self.rate)
         if deterministic or drop == 0:
             return x
-        words: Any = words_like(self.make_rng("dropout"), jax.lax.stop_gradient(x[..., :: 32 // _WORD_BITS]))
-        words = by_itself(words)  # else each of a word's parts is drawn by rounds of its own
-        words = jax.lax.bitcast_convert_type(words, jnp.dtype(f"uint{_WORD_BITS}"))
-        words = words.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
-        return jnp.where(words >= drop, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))
+
+        def kept(parts: Callable[[Array, Array], Array]) -> Any:
+            return lambda key, x: parts(key, x) >= drop
+
+        key, like = self.make_rng("dropout"), jax.lax.stop_gradient(x)
+        mask = jax.lax.platform_dependent(key, like, tpu=kept(parts_of_axis), default=kept(parts_of_words))
+        return jnp.where(mask, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))
+
+
+def parts_of_words(key: Array, x: Array) -> Array:
+    """A random byte for each element: the words' bytes as they lie in memory."""
+    words: Any = by_itself(words_like(key, x[..., ::_PARTS]))  # else each byte is drawn by rounds of its own
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+
+
+def parts_of_axis(key: Array, x: Array) -> Array:
+    """The same for a TPU, whose registers keep a word together: its bytes are those of four parts of an axis."""
+    words: Any = jax.lax.optimization_barrier(words_like(key, x[..., ::_PARTS, :]))[..., None, :, :]
+    shifts = jax.lax.broadcasted_iota(jnp.uint32, (*x.shape[:-2], _PARTS, 1, 1), x.ndim - 2) * _WORD_BITS
+    parts = words >> shifts & (2**_WORD_BITS - 1)
+    return parts.reshape(*x.shape[:-2], -1, x.shape[-1])[..., : x.shape[-2], :]

@@ -25,7 +25,7 @@ from adakron_jax.encoders.module import gelu
 from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
-from adakron_jax.xla.arrays import by_itself
+from adakron_jax.xla.arrays import by_itself, stored
 
 Place = Literal["sequential", "pfeiffer"]
 
@@ -90,6 +90,7 @@ class KronAdapter(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
+        h = stored(h)
         x = h if self.place == "sequential" else context["norm"](h + context["residual"])
         first, *others = self.down(x, context)
         # Its gradient by itself too, which the sums over the factors' short axes would each compute anew.

@@ -1,7 +1,7 @@
 """The encoder: packing changes nothing, attention stays in its segment, dropout is unbiased, precision a policy."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.dropout import Dropout, random_words
+from adakron_jax.encoders.dropout import Dropout, parts_of_axis, parts_of_words, random_words
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.module import take
@@ -151,6 +151,15 @@ def test_dropout_takes_keys_of_other_implementations(implementation: str) -> Non
     parts = jax.vmap(lambda x: drop.apply({}, x, False, rngs={"dropout": key}))(x)
     np.testing.assert_array_equal(parts.shape, x.shape)
     assert abs(float(parts.mean()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("of_platform", [parts_of_words, parts_of_axis])
+def test_each_platforms_random_parts_are_uniform_and_those_of_the_row(of_platform: Callable[..., jax.Array]) -> None:
+    parts, few = (np.asarray(of_platform(jax.random.key(0), jnp.ones((rows, 30, 51)))) for rows in (100, 3))
+    counts = np.bincount(parts.ravel(), minlength=256)
+    assert len(counts) == 256
+    assert np.abs(counts - parts.size / 256).max() < 6 * np.sqrt(parts.size / 256)
+    np.testing.assert_array_equal(few, parts[:3])
 
 
 def test_a_rows_dropout_does_not_depend_on_how_many_rows_there_are() -> None:
