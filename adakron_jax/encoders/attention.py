@@ -76,10 +76,8 @@ class Attention(Part):
         """The context, in one kernel."""
         drop, words = dropped(self.config.attention_dropout), None
         if drop and not deterministic:
-            shape = fused.words_shape(scaled)
-            like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], shape)
-            # Of three axes, as XLA on a GPU needs two kernels to draw along four.
-            words = words_like(self.make_rng("dropout"), like.reshape(shape[0], -1, shape[-1])).reshape(shape)
+            like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], fused.words_shape(scaled))
+            words = words_like(self.make_rng("dropout"), like)
         return fused.attend(drop, scaled, attended.keys, attended.values, attended.mask, words)
 
     def by_steps(self, scaled: Array, attended: KeysValues, of_offsets: Array | None, deterministic: bool) -> Array:

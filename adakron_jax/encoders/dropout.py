@@ -33,7 +33,7 @@ def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
         for rotation in _ROTATIONS[group % 2]:
             x = x + y
             y = x ^ (y << rotation | y >> (32 - rotation))
-        x, y = x + keys[(group + 1) % 3], y + keys[(group + 2) % 3] + jnp.uint32(group + 1)
+        x, y = x + keys[(group + 1) % 3], y + (keys[(group + 2) % 3] + jnp.uint32(group + 1))
     return x ^ y
 
 
