@@ -104,7 +104,7 @@ class Converter:
         made = OPERATORS[node.name](self, node)
         return made if isinstance(made, list) else [made]
 
-    def number(self, value: float) -> Tensor:
+    def number(self, value: int | float) -> Tensor:
         """A float32 that repeats along every axis."""
         return self.graph.constant(np.float32(value))
 
