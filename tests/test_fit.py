@@ -100,8 +100,7 @@ def test_a_run_that_is_interrupted_keeps_a_checkpoint_and_the_same_call_goes_on(
     )
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(
-        KeyboardInterrupt,
-        match="stopped after step 2 of 3; the checkpoint is kept in .*/run, and the same",
+        KeyboardInterrupt, match="stopped after step 2 of 3; the checkpoint is kept in .*/run, and the same"
     ):
         train(ROWS)
     assert signal.getsignal(signal.SIGINT) is handler

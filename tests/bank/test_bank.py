@@ -70,12 +70,7 @@ def bert(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_adapter(
-    folder: Path,
-    base: Path,
-    method: Method,
-    problem: Problem = BINARY,
-    seed: int = 0,
-    max_length: int | None = None,
+    folder: Path, base: Path, method: Method, problem: Problem = BINARY, seed: int = 0, max_length: int | None = None
 ) -> Path:
     """An adapter of the encoder in `base`, of random leaves; it reads all that the encoder can, or `max_length`."""
     config = EncoderConfig.from_folder(base)

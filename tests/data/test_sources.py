@@ -101,19 +101,6 @@ def test_every_format_gives_the_same_rows_and_examples(tmp_path: Path, tokenizer
     assert examples.empty_texts == 0
 
 
-def test_a_byte_order_mark_and_carriage_returns_are_no_part_of_the_columns(tmp_path: Path):
-    write_bytes(tmp_path / "sst2/train.tsv", b"\xef\xbb\xbfsentence\tlabel\r\na cat\t0\r\na dog\t1\r\n")
-    rows = sources.read(str(tmp_path), SST2, "train")
-    assert rows.columns == {"sentence": ["a cat", "a dog"], "label": ["negative", "positive"]}
-
-
-def test_quotes_are_kept_in_tsv_and_undone_in_csv(tmp_path: Path):
-    write_bytes(tmp_path / "sst2/train.tsv", b'sentence\tlabel\n"the "" cat\t0\n')
-    write_bytes(tmp_path / "sst2/validation.csv", b'sentence,label\n"the "" cat,\nran",0\n')
-    assert sources.read(str(tmp_path), SST2, "train")["sentence"] == ['"the "" cat']
-    assert sources.read(str(tmp_path), SST2, "validation")["sentence"] == ['the " cat,\nran']
-
-
 def test_shards_named_as_on_the_hub_are_joined_in_order(tmp_path: Path):
     write(tmp_path / "rte/train-00001-of-00002.parquet", ROWS[2:])
     write(tmp_path / "rte/train-00000-of-00002.parquet", ROWS[:2])
@@ -177,15 +164,6 @@ def test_a_task_without_the_split_is_refused_with_what_is_there(tmp_path: Path):
         sources.read(str(tmp_path), RTE, "train")
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "tsv", "csv", "jsonl"])
-@pytest.mark.parametrize("column", ["sentence2", "label"])
-def test_a_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str, column: str):
-    write(tmp_path / f"rte/train.{suffix}", [{k: v for k, v in row.items() if k != column} for row in ROWS])
-    with pytest.raises(ValueError, match=rf"train\.{suffix} has no column '{column}'; there: ") as refusal:
-        sources.read(str(tmp_path), RTE, "train")
-    assert set(str(refusal.value).partition("there: ")[2].split(", ")) == {repr(it) for it in ROWS[0] if it != column}
-
-
 @pytest.mark.parametrize(
     ("suffix", "row"), [("parquet", "row 3"), ("jsonl", "row 3"), ("tsv", "row 4"), ("csv", "row 4")]
 )
@@ -221,42 +199,6 @@ def test_a_text_that_cannot_be_written_in_utf_8_is_refused_with_its_row(tmp_path
         load(tmp_path, tokenizer, SST2)
 
 
-def test_a_line_with_too_few_fields_is_refused_with_its_row(tmp_path: Path, tokenizer: Any):
-    write_bytes(tmp_path / "sst2/train.tsv", b"label\tsentence\n1\ta cat\n0\n")
-    with pytest.raises(ValueError, match=r"train\.tsv, row 3: 1 fields; accepted: the header's 2"):
-        load(tmp_path, tokenizer, SST2)
-
-
-@pytest.mark.parametrize(
-    ("name", "contents"),
-    [
-        ("train.tsv", b"sentence\tlabel\na cat\t0\na \xe9t\xe9\t1\n"),
-        ("train.csv", b"sentence,label\na cat,0\na \xe9t\xe9,1\n"),
-        ("train.jsonl", b'{"sentence": "a"}\n{"sentence": "a"}\n{"sentence": "\xe9t\xe9"}\n'),
-    ],
-)
-def test_a_line_that_is_not_utf_8_is_refused_with_its_row(tmp_path: Path, name: str, contents: bytes):
-    write_bytes(tmp_path / "sst2" / name, contents)
-    with pytest.raises(ValueError, match=rf"{name}, row 3: not UTF-8"):
-        sources.read(str(tmp_path), SST2, "train")
-
-
-def test_a_parquet_text_that_is_not_utf_8_is_refused_with_its_row(tmp_path: Path):
-    raw = pyarrow.array([b"a cat", b"\xe9t\xe9"], pyarrow.binary())
-    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
-    (tmp_path / "sst2").mkdir()
-    parquet.write_table(pyarrow.table({"sentence": text, "label": [0, 1]}), tmp_path / "sst2/train.parquet")
-    with pytest.raises(ValueError, match=r"train\.parquet, row 2: not UTF-8"):
-        sources.read(str(tmp_path), SST2, "train")
-
-
-@pytest.mark.parametrize("name", ["train.tsv", "train.csv", "train.jsonl", "train.parquet"])
-def test_an_empty_file_is_refused(tmp_path: Path, tokenizer: Any, name: str):
-    write_bytes(tmp_path / "sst2" / name, b"")
-    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        load(tmp_path, tokenizer, SST2)
-
-
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "parquet"])
 def test_a_file_of_columns_without_rows_is_refused(tmp_path: Path, tokenizer: Any, suffix: str):
     path = write(tmp_path / f"sst2/train.{suffix}", [{"sentence": "a", "label": 0}])
@@ -266,13 +208,6 @@ def test_a_file_of_columns_without_rows_is_refused(tmp_path: Path, tokenizer: An
         path.write_text(path.read_text().splitlines(keepends=True)[0])
     with pytest.raises(ValueError, match=rf"train\.{suffix}: no rows; accepted: at least one"):
         load(tmp_path, tokenizer, SST2)
-
-
-@pytest.mark.parametrize("line", ['{"sentence": "a cat", "label": ', "[1, 2]", '"a cat"'])
-def test_a_line_that_is_no_json_object_is_refused_with_its_row(tmp_path: Path, line: str):
-    write_bytes(tmp_path / "sst2/train.jsonl", b'{"sentence": "a", "label": 0}\n' + line.encode() + b"\n")
-    with pytest.raises(ValueError, match=r"train\.jsonl, row 2: .*JSON"):
-        sources.read(str(tmp_path), SST2, "train")
 
 
 @pytest.mark.parametrize("keep", [3, 200, -20])

@@ -84,11 +84,7 @@ def test_a_process_that_may_open_few_files_is_told_at_once():
     ],
 )
 def test_what_the_machine_refuses_is_said_in_a_line(
-    error: Exception,
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: Exception, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail(*args: object, **more: object) -> None:
         raise error

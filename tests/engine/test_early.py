@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_resume import Outcome, assert_same, call, outcome, saved_steps, stop_after
+from adakron_jax.adapter import read_card
+from benchmarks.reliability.runs import call, journal, outcome
+from tests.engine.test_resume import assert_same, saved_steps, stop_after
 from train.engine.evaluation import out_of_patience
 
 STEPS, EPOCHS = 8, 2
@@ -30,49 +32,50 @@ def evaluated(records: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def whole(flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def whole(flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     ended = call(flags(learning_rate=1e-3, out=folder))
     assert (ended.code, ended.err) == (0, "")
-    return outcome(folder)
+    return folder
 
 
-def test_an_epoch_is_evaluated_every_so_many_steps_and_at_its_end(whole: Outcome):
-    assert evaluated(whole.journal) == [(1, 3), (1, 6), (1, 8), (2, 11), (2, 14), (2, 16)]
-    losses = {record["step"]: record["loss"] for record in whole.journal if record["kind"] == "train"}
-    second = next(record for record in whole.journal if record["kind"] == "eval" and record["step"] == 11)
+def test_an_epoch_is_evaluated_every_so_many_steps_and_at_its_end(whole: Path):
+    assert evaluated(journal(whole)) == [(1, 3), (1, 6), (1, 8), (2, 11), (2, 14), (2, 16)]
+    losses = {record["step"]: record["loss"] for record in journal(whole) if record["kind"] == "train"}
+    second = next(record for record in journal(whole) if record["kind"] == "eval" and record["step"] == 11)
     assert second["train_loss"] == pytest.approx(sum(losses[step] for step in (9, 10, 11)) / 3)
 
 
-def test_the_best_evaluation_is_kept_wherever_it_was(whole: Outcome):
-    records = [record for record in whole.journal if record["kind"] == "eval"]
+def test_the_best_evaluation_is_kept_wherever_it_was(whole: Path):
+    records = [record for record in journal(whole) if record["kind"] == "eval"]
     best = max(records, key=lambda record: record["accuracy"])
-    assert (whole.result["best"]["epoch"], whole.result["best"]["step"]) == (best["epoch"], best["step"])
-    assert whole.card["scores"] == {"accuracy": best["accuracy"]}
+    said = json.loads((whole / "result.json").read_text())["best"]
+    assert (said["epoch"], said["step"]) == (best["epoch"], best["step"])
+    assert read_card(whole / "adapter/adapter.json").scores == {"accuracy": best["accuracy"]}
 
 
 @pytest.mark.parametrize("step", [3, 13])
 def test_a_run_stopped_at_an_evaluation_or_between_two_ends_as_if_it_had_not_been(
-    flags: Flags, whole: Outcome, tmp_path: Path, step: int
+    flags: Flags, whole: Path, tmp_path: Path, step: int
 ):
     words = flags(learning_rate=1e-3, out=tmp_path / "run")
     assert stop_after(words, step).code == 130
     assert saved_steps(tmp_path / "run")[-1] == step
     ended = call(words)
     assert (ended.code, ended.err) == (0, "")
-    assert_same(tmp_path / "run", whole)
+    assert_same(tmp_path / "run", outcome(whole))
 
 
 def test_patience_ends_a_run_that_gets_no_better_and_a_resumed_one_at_the_same_step(flags: Flags, tmp_path: Path):
     words = flags(learning_rate=1e-30, patience=1)
     ended = call([*words, "--out", str(tmp_path / "whole")])
     assert (ended.code, ended.err) == (0, "")
-    found = outcome(tmp_path / "whole")
-    assert evaluated(found.journal) == [(1, 3), (1, 6)]
-    assert found.result["stopped_early"]
-    assert (found.result["best"]["step"], found.result["last"]["step"]) == (3, 6)
+    found = tmp_path / "whole"
+    assert evaluated(journal(found)) == [(1, 3), (1, 6)]
+    result = json.loads((found / "result.json").read_text())
+    assert (result["stopped_early"], result["best"]["step"], result["last"]["step"]) == (True, 3, 6)
     assert f"stopped early, of {EPOCHS} epochs: 1 evaluation without a better accuracy" in ended.out
-    rates = [record["learning_rate"] for record in found.journal if record["kind"] == "train"]
+    rates = [record["learning_rate"] for record in journal(found) if record["kind"] == "train"]
     assert rates[-1] > 0.5 * max(rates)  # planned for all steps
 
     words += ["--out", str(tmp_path / "parts")]
@@ -80,7 +83,7 @@ def test_patience_ends_a_run_that_gets_no_better_and_a_resumed_one_at_the_same_s
         assert stop_after(words, step).code == 130
     ended = call(words)
     assert (ended.code, ended.err) == (0, "")
-    assert_same(tmp_path / "parts", found)
+    assert_same(tmp_path / "parts", outcome(found))
     assert "stopped early" in call(words).out
 
 

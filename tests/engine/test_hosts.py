@@ -24,7 +24,8 @@ from safetensors.numpy import load_file
 
 from adakron_jax.architectures.config import BERT_BASE
 from benchmarks.hlo import Executable
-from tests.engine.test_resume import Ended, call, overwrite_everything, records, saved_steps
+from benchmarks.reliability.runs import Ended, call, journal
+from tests.engine.test_resume import overwrite_everything, saved_steps
 from train.engine.steps.sharding import make_shardings
 from train.options.command import parse_command
 from train.options.mesh import MeshShape
@@ -188,7 +189,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert tensors.keys() == others.keys()
     for name, tensor in tensors.items():
         np.testing.assert_allclose(tensor, others[name], rtol=0, atol=1e-5, err_msg=name)
-    pairs = list(zip(records(found), records(expected), strict=True))
+    pairs = list(zip(journal(found), journal(expected), strict=True))
     assert [record["step"] for record, _ in pairs if record["kind"] == "train"] == list(range(1, STEPS + 1))
     for record, other in pairs:
         assert record.pop("kind") == other.pop("kind")

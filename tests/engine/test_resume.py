@@ -3,39 +3,26 @@
 All runs here have the same configuration, so its programs are compiled once and then taken from JAX's cache on disk.
 """
 
-import contextlib
-import io
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from train.__main__ import main
+from benchmarks.reliability.runs import Ended, call, differences, journal, outcome, start
 from train.engine.run import RunGroup
-from train.output import journal
+from train.output.journal import Journal
 
-ROOT = Path(__file__).parents[2]
 EPOCHS, STEPS = 3, 16  # of a run, and of an epoch
 LAST = EPOCHS * STEPS
 RANDOM = random.Random(0)  # of the steps after which runs are killed
 DEADLINE = 300.0  # seconds until a process must have come to its step
-
-
-class Ended(NamedTuple):
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 Flags = Callable[[Path], list[str]]
@@ -49,44 +36,11 @@ def flags(tiny: Path) -> Flags:
     return lambda out: [word for name, value in (said | {"out": out}).items() for word in (f"--{name}", str(value))]
 
 
-def call(words: list[str]) -> Ended:
-    """Runs the program in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    return Ended(code, out.getvalue(), err.getvalue())
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal that may be being written."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
-
-
-class Outcome(NamedTuple):
-    """All of a run's folder that must not depend on how often it was interrupted."""
-
-    adapter: bytes
-    card: Any
-    journal: list[dict[str, Any]]
-    result: dict[str, Any]
-
-
-def outcome(folder: Path) -> Outcome:
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    for name in ("seconds", "throughput", "compilations", "sha256"):
-        del result[name]
-    card = json.loads((folder / "adapter/adapter.json").read_text(encoding="utf-8"))
-    return Outcome((folder / "adapter/adapter.safetensors").read_bytes(), card, records(folder), result)
+Outcome = Mapping[str, Any]  # all of a run's folder that must not depend on how often it was interrupted
 
 
 def assert_same(folder: Path, uninterrupted: Outcome) -> None:
-    found = outcome(folder)
-    assert found.journal == uninterrupted.journal
-    assert found.result == uninterrupted.result
-    assert found.card == uninterrupted.card
-    assert found.adapter == uninterrupted.adapter
+    assert differences(folder, uninterrupted) == []
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +52,9 @@ def uninterrupted(flags: Flags, tmp_path_factory: pytest.TempPathFactory) -> Out
 
 
 def test_an_uninterrupted_run_records_every_step_once(uninterrupted: Outcome):
-    steps = [record["step"] for record in uninterrupted.journal if record["kind"] == "train"]
-    assert steps == list(range(1, LAST + 1))
-    evaluations = [record["step"] for record in uninterrupted.journal if record["kind"] == "eval"]
-    assert evaluations == [STEPS, 2 * STEPS, LAST]
+    records = [json.loads(line) for line in uninterrupted["metrics.jsonl"].splitlines()]
+    steps = {kind: [record["step"] for record in records if record["kind"] == kind] for kind in ("train", "eval")}
+    assert steps == {"train": list(range(1, LAST + 1)), "eval": [STEPS, 2 * STEPS, LAST]}
 
 
 # --- signals to a process
@@ -109,16 +62,10 @@ def test_an_uninterrupted_run_records_every_step_once(uninterrupted: Outcome):
 
 def interrupt(words: list[str], folder: Path, step: int, number: signal.Signals) -> Ended:
     """Starts the program, and sends it a signal as soon as it has recorded a step."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(words)
     try:
         deadline = time.monotonic() + DEADLINE
-        while not any(record["step"] >= step for record in records(folder)) and process.poll() is None:
+        while not any(record["step"] >= step for record in journal(folder)) and process.poll() is None:
             assert time.monotonic() < deadline, f"step {step} was not reached"
             time.sleep(0.005)
         process.send_signal(number)
@@ -154,7 +101,7 @@ def test_a_terminated_run_saves_its_state_and_continues_from_there(
     saved = saved_steps(tmp_path / "run")
     assert f"stopped after step {saved[-1]} of {LAST}" in stopped.err
     assert saved[-1] >= step
-    assert records(tmp_path / "run")[-1]["step"] == saved[-1]
+    assert journal(tmp_path / "run")[-1]["step"] == saved[-1]
     again = call(flags(tmp_path / "run") + ["--resume", "must"])
     assert (again.code, again.err) == (0, "")
     assert f"resumed after step {saved[-1]} of {LAST}" in again.out
@@ -173,17 +120,17 @@ def stop_after(words: list[str], step: int, number: signal.Signals = signal.SIGT
 
     A step is recorded while the next one is under way; the last of an epoch has no next one.
     """
-    write, unexpected = journal.Journal.write, []
+    write, unexpected = Journal.write, []
 
-    def write_and_send(journal: Any, record: dict[str, Any]) -> None:
-        write(journal, record)
+    def write_and_send(file: Any, record: dict[str, Any]) -> None:
+        write(file, record)
         if record["kind"] == "train" and record["step"] == step - 1:
             os.kill(os.getpid(), number)
 
     before = signal.signal(number, lambda *_: unexpected.append(number))
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal.Journal, "write", write_and_send)
+            patch.setattr(Journal, "write", write_and_send)
             ended = call(words)
     finally:
         signal.signal(number, before)
@@ -338,9 +285,7 @@ def test_after_any_damage_the_checkpoint_before_is_used(
 
     monkeypatch.setattr("train.engine.loop.train_to", begin)
     damage(run / "checkpoints/40")
-    with pytest.raises(Prepared) as begun:
-        call(flags(run))
-    assert begun.value.args == (2 * STEPS,)
+    assert call(flags(run)).err == f"Prepared: {2 * STEPS}"
 
 
 @pytest.mark.parametrize("damage", [overwrite_everything, remove_arrays], ids=lambda damage: damage.__name__)

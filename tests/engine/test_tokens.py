@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks.reliability.runs import differences, outcome
+from benchmarks.reliability.runs import call, differences, journal, outcome
 from benchmarks.tiny import write_tiny
 from tests.engine.test_hosts import start
-from tests.engine.test_resume import call, records, stop_after
+from tests.engine.test_resume import stop_after
 
 WORDS = {"O": ["a", "fine", "film", "no", "met", "in"], "person": ["Anna", "Li", "Bo"], "place": ["Ulm", "Rome"]}
 SENTENCES, STEPS = 52, 12  # of two epochs; the last batch of each is half full
@@ -52,7 +52,7 @@ def assert_alike(one: Path, other: Path) -> None:
     """Losses, scores and parameters of two finished runs agree."""
     for kind, names in (("train", ("step", "loss", "grad_norm")), ("eval", ("step", "entity_f1", "token_accuracy"))):
         found, expected = (
-            [[record[name] for name in names] for record in records(run) if record["kind"] == kind]
+            [[record[name] for name in names] for record in journal(run) if record["kind"] == kind]
             for run in (one, other)
         )
         assert found

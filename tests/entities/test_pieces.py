@@ -87,11 +87,7 @@ def test_a_word_s_further_pieces_can_have_labels_that_continue_its_own(tokenizer
 def test_a_long_sentence_becomes_windows_of_whole_words_that_overlap(tokenizer: Tokenizer):
     sentences = Sentences.of_words([["ab", "c", "de", "f", "gh", "a", "b"], ["c"]])
     examples = encode_words(tokenizer, sentences, 8, np.arange(8, dtype=np.int32))
-    assert pieces(tokenizer, examples) == [
-        "[CLS] a ##b c d ##e f [SEP]",
-        "[CLS] f g ##h a b [SEP]",
-        "[CLS] c [SEP]",
-    ]
+    assert pieces(tokenizer, examples) == ["[CLS] a ##b c d ##e f [SEP]", "[CLS] f g ##h a b [SEP]", "[CLS] c [SEP]"]
     first, second, third = np.split(examples.labels, examples.offsets[1:-1])
     assert first.tolist() == [NONE, 0, -1, 1, 2, -1, NONE, NONE]
     assert second.tolist() == [NONE, 3, 4, -1, 5, 6, NONE]
@@ -99,10 +95,7 @@ def test_a_long_sentence_becomes_windows_of_whole_words_that_overlap(tokenizer: 
     assert (examples.rows.tolist(), examples.cut) == ([0, 0, 1], 1)
 
 
-@given(
-    st.lists(st.lists(st.integers(1, 12), max_size=12), min_size=1, max_size=6),
-    st.integers(3, 12),
-)
+@given(st.lists(st.lists(st.integers(1, 12), max_size=12), min_size=1, max_size=6), st.integers(3, 12))
 def test_every_word_has_its_label_once_and_in_order(tokenizer: Tokenizer, lengths: list[list[int]], max_length: int):
     sentences = Sentences.of_words([[LETTERS[i % 8] * i for i in words] for words in lengths])
     codes = np.arange(len(sentences.bounds), dtype=np.int32)

@@ -14,25 +14,10 @@ LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 1])
 PREDICTIONS = np.array([1, 1, 1, 1, 0, 0, 0, 1, 0, 0])
 
 
-def test_accuracy_is_the_share_of_right_answers():
-    assert METRICS["accuracy"](LABELS, PREDICTIONS) == pytest.approx(7 / 10)
-
-
-def test_f1_is_that_of_the_label_with_code_1():
-    assert METRICS["f1"](LABELS, PREDICTIONS) == pytest.approx(2 * 4 / (2 * 4 + 1 + 2))
-    assert METRICS["f1"](1 - LABELS, 1 - PREDICTIONS) == pytest.approx(2 * 3 / (2 * 3 + 1 + 2))
-
-
 def test_f1_without_any_positive_answer_is_0(recwarn: pytest.WarningsRecorder):
     assert METRICS["f1"](LABELS, np.zeros_like(LABELS)) == 0
     assert METRICS["f1"](np.zeros_like(LABELS), np.zeros_like(LABELS)) == 0
     assert not recwarn.list
-
-
-def test_matthews_correlation_of_a_table_of_four():
-    expected = (4 * 3 - 1 * 2) / math.sqrt((4 + 1) * (4 + 2) * (3 + 1) * (3 + 2))
-    assert METRICS["matthews"](LABELS, PREDICTIONS) == pytest.approx(expected)
-    assert METRICS["matthews"](LABELS, 1 - LABELS) == pytest.approx(-1)
 
 
 def test_pearson_correlation_of_four_points():

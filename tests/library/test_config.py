@@ -121,10 +121,7 @@ def test_the_classifier_s_dropout_is_the_hidden_one_unless_given(given: dict[str
         ({"model_type": "gpt2"}, f"model_type is 'gpt2'; accepted: {', '.join(ARCHITECTURES)}"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'; accepted: gelu"),
         ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; accepted: gelu"),
-        (
-            {"position_embedding_type": "relative_key"},
-            "position_embedding_type is 'relative_key'; accepted: absolute",
-        ),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'; accepted: absolute"),
         ({"is_decoder": True}, "is_decoder is True; accepted: False"),
         ({"add_cross_attention": True}, "add_cross_attention is True; accepted: False"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_heads 5"),

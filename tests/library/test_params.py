@@ -114,13 +114,7 @@ def test_bert_base_with_adakron_trains_as_many_parameters_as_the_paper_says():
 
 
 TINY_BERT = dataclasses.replace(
-    BERT_BASE,
-    vocab_size=7,
-    hidden_size=4,
-    num_layers=2,
-    num_heads=2,
-    intermediate_size=6,
-    max_position_embeddings=5,
+    BERT_BASE, vocab_size=7, hidden_size=4, num_layers=2, num_heads=2, intermediate_size=6, max_position_embeddings=5
 )
 TINY_ROBERTA = dataclasses.replace(TINY_BERT, model_type="roberta", type_vocab_size=1, pad_id=1, layer_norm_eps=1e-5)
 

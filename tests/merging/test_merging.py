@@ -166,11 +166,7 @@ def test_what_does_not_go_together_is_refused(
     [
         (methods.IA3(), {"how": "ties"}, "how is ties; accepted for ia3, whose leaves are averaged: linear"),
         (methods.IA3(), {"rank": 2}, "rank is 2, for additive updates; accepted for ia3: none"),
-        (
-            methods.C3A(block_size=8),
-            {"how": "svd"},
-            "how is svd, by which c3a becomes a LoRA; accepted: with its",
-        ),
+        (methods.C3A(block_size=8), {"how": "svd"}, "how is svd, by which c3a becomes a LoRA; accepted: with its"),
         (methods.VeRA(r=3), {}, "shared@vera/vera_a is frozen, and not the same in all; accepted for vera"),
     ],
     ids=lambda value: getattr(value, "name", None),

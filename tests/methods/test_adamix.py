@@ -103,10 +103,7 @@ def test_evaluation_averages_the_experts_weights(mixture: Mixture) -> None:
     [
         (AdaMix(5, r=6), {"down": (5, 16, 6), "up": (6, 16)}),
         (MAdaKron(5, factors=(3, 2)), {"down_1": (5, 16, 3), "down_2": (5, 16, 2), "up": (6, 16)}),
-        (
-            MAdaKron(5, factors=(3, 2), mixture="partial"),
-            {"down_1": (16, 3), "down_2": (5, 16, 2), "up": (6, 16)},
-        ),
+        (MAdaKron(5, factors=(3, 2), mixture="partial"), {"down_1": (16, 3), "down_2": (5, 16, 2), "up": (6, 16)}),
         (
             MAdaKron(5, factors=(3, 2, 2), mixture="partial"),
             {"down_1": (16, 3), "down_2": (16, 2), "down_3": (5, 16, 2), "up": (12, 16)},

@@ -14,7 +14,7 @@ from adakron_jax.encoders.inputs import padded
 from adakron_jax.methods.registry import METHODS, make_method, register
 from adakron_jax.params import split_params
 from adakron_jax.problems import Classification
-from adakron_jax.splice import Method, Site, is_trainable
+from adakron_jax.splice import Method, is_trainable
 from adakron_jax.testing import LABELS, Setup, examples, make_fresh, make_setup, refusal
 from adakron_jax.xla.compiled import PerShape
 from tests.support.architectures import DISTINCT
@@ -158,8 +158,3 @@ def test_a_method_is_made_by_name_and_unknown_ones_are_named() -> None:
 def test_two_methods_cannot_claim_one_name() -> None:
     with pytest.raises(ValueError, match="two methods claim the name 'head'"):
         register(type("Other", (Method,), {"name": "head"}))
-
-
-def test_sites_are_the_documented_ones() -> None:
-    assert len(Site) == 13
-    assert set(methods.__all__) >= {"AdaKron", "Full", "Head"}
