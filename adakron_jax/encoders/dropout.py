@@ -70,9 +70,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "*batch tokens width"], deterministic: bool
-    ) -> Float[Array, "*batch tokens width"]:
+    def __call__(self, x: Float[Array, "rows n *d"], deterministic: bool) -> Float[Array, "rows n *d"]:
         drop = dropped(self.rate)
         if deterministic or drop == 0:
             return x
@@ -92,8 +90,10 @@ def parts_of_words(key: Array, x: Array) -> Array:
 
 
 def parts_of_axis(key: Array, x: Array) -> Array:
-    """The same for a TPU, whose registers keep a word together: its bytes are those of four parts of an axis."""
-    words: Any = jax.lax.optimization_barrier(words_like(key, x[..., ::_PARTS, :]))[..., None, :, :]
-    shifts = jax.lax.broadcasted_iota(jnp.uint32, (*x.shape[:-2], _PARTS, 1, 1), x.ndim - 2) * _WORD_BITS
-    parts = words >> shifts & (2**_WORD_BITS - 1)
-    return parts.reshape(*x.shape[:-2], -1, x.shape[-1])[..., : x.shape[-2], :]
+    """The same for a TPU, whose registers keep a word together: its bytes go to four parts of the second axis."""
+    rows, size, *others = x.shape
+    shifts = jax.lax.broadcasted_iota(jnp.uint32, (1, _PARTS, *(1 for _ in x.shape[1:])), 1) * _WORD_BITS
+    # Each array has shifts to itself, as masks that share them would all be drawn at once.
+    words, shifts = jax.lax.optimization_barrier((words_like(key, x[:, ::_PARTS]), shifts))
+    parts = words[:, None] >> shifts & (2**_WORD_BITS - 1)
+    return parts.reshape(rows, -1, *others)[:, :size]
