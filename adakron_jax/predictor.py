@@ -18,7 +18,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.xla.precision import exact
 
-POSITIONS = {"cpu": 4096}  # tokens and padding of a batch; a CPU's caches hold no more
+POSITIONS = {"cpu": 2048}  # tokens and padding of a batch; a CPU's caches hold no more
 WIDE_POSITIONS = 32768  # of an accelerator's
 
 Forward = Callable[[Packed, Layout], Array]  # of a batch, the logits [rows, slots, outputs], or [rows, seq, outputs]
