@@ -15,7 +15,6 @@ if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test starts compiles all sources anew
 # Nothing is compiled twice, by whatever process of the tests, and no token is cached for longer than they run. The
 # first process holds the folder until it ends; pytest's workers have its environment.
 if "PYTEST_XDIST_WORKER" not in os.environ:
