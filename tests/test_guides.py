@@ -105,6 +105,7 @@ def test_every_command_runs_as_it_stands(page: str, tiny: Path, tmp_path: Path) 
     finally:
         for server in servers:
             server.kill()
+            server.wait()
 
 
 def with_stand_ins(folder: Path, tiny: Path) -> Path:
