@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from train.data.glue import TASKS
 from train.data.sources import split_named
 from train.data.splits import SHARE, share
 from train.options.config import RunConfig
@@ -34,7 +35,6 @@ def choosing(run: RunConfig) -> RunConfig:
     Raises:
       ValueError: the rows that choose would be those that are scored.
     """
-    best_by = "auto" if run.best_by == "last" else run.best_by
     held_out = "auto" if run.folds > 1 else run.validation if run.validation != "auto" else str(SHARE)
     test = "none"
     if run.custom_data:
@@ -46,7 +46,15 @@ def choosing(run: RunConfig) -> RunConfig:
             raise ValueError(
                 f"validation is {held_out!r}, the rows that are scored at the end; accepted: others, or a share"
             )
-    return dataclasses.replace(run, validation=held_out, test=test, best_by=best_by, score_test=False)
+    return dataclasses.replace(run, validation=held_out, test=test, best_by=_metric_of_choice(run), score_test=False)
+
+
+def _metric_of_choice(run: RunConfig) -> str:
+    """What `--best-by` says; the headline where that is `last`, which two of GLUE's tasks are by default."""
+    if run.custom_data:
+        return "auto" if run.best_by == "last" else run.best_by
+    best_by = TASKS[run.task].best_by if run.best_by == "auto" else run.best_by
+    return run.metrics[0] if best_by == "last" else best_by
 
 
 def scoring(run: RunConfig) -> RunConfig:
