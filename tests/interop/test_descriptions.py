@@ -281,7 +281,8 @@ def test_a_token_classifier_goes_out_and_comes_in_with_its_labels(model_type: st
     again = import_adapter(tmp_path / "out", str(base), tmp_path / "again")
     assert again.problem == problem
     before, after = (logits_of(tmp_path / name, base) for name in ("adapter", "again"))
-    np.testing.assert_allclose(after[0], before[0], rtol=0, atol=2e-5)
+    # Rounding the fused weights to float32 alone moves ModernBERT's by 2e-5, as computed in float64.
+    np.testing.assert_allclose(after[0], before[0], rtol=0, atol=5e-5)
 
 
 def test_a_token_head_alone_on_the_base_is_a_head(tmp_path: Path) -> None:
