@@ -15,9 +15,9 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# What takes too long for every change.
+# All tests, those too that take too long for every change, with every call held to its annotation's types and shapes.
 test-nightly: .venv/ready
-	$(BIN)/python -m pytest -m nightly
+	$(BIN)/python -m pytest -m '' --jaxtyping-packages=adakron_jax,train,beartype.beartype
 
 # Opens a report's page in Debian's chromium, which is installed if it is missing.
 test-browser: .venv/ready

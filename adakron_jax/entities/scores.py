@@ -64,8 +64,10 @@ def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
     right = same(wanted, given)
     sentences = len(offsets) - 1
-    there, predicted = (entities.sentences(offsets) * kinds + entities.types for entities in (wanted, given))
-    counted = [np.bincount(cells, minlength=sentences * kinds) for cells in (there[right], there, predicted)]
+    wanted_cells, given_cells = (entities.sentences(offsets) * kinds + entities.types for entities in (wanted, given))
+    counted = [
+        np.bincount(cells, minlength=sentences * kinds) for cells in (wanted_cells[right], wanted_cells, given_cells)
+    ]
     counts = np.stack(counted, axis=-1).reshape(sentences, kinds, 3)
     agree = np.r_[0, np.cumsum(targets == predictions)]
     return Compared(counts, np.stack([np.diff(agree[offsets]), np.diff(offsets)], axis=-1))
