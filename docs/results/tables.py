@@ -1,8 +1,9 @@
-"""`python docs/results/tables.py RUNS`: puts the report of a selection's runs into README.md, and its curves beside it.
+"""`python docs/results/tables.py RUNS...`: puts the report of selections' runs into README.md, and curves beside it.
 
 Nothing between the page's two marks is written by hand.
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -37,11 +38,12 @@ def draw(folder: Path, tables: Sequence[Table]) -> list[str]:
     return shown
 
 
-def main(runs: str) -> None:
-    here = Path(__file__).parent
-    known, problems = read_folder(Path(runs))
+def main(*folders: str) -> None:
+    here, contents = Path(__file__).parent, [read_folder(Path(folder)) for folder in folders]
+    known, problems = (list(itertools.chain(*parts)) for parts in zip(*contents, strict=True))
     tables = [table for table in tabulate(known) if table.selected]
-    report = files(Path(runs).name, [run for table in tables for run in table.runs], tables, problems)["report.md"]
+    runs = [run for table in tables for run in table.runs]
+    report = files(Path(folders[0]).name, runs, tables, problems)["report.md"]
     readme = here / "README.md"
     readme.write_text(page(readme.read_text(encoding="utf-8"), report, draw(here, tables)), encoding="utf-8")
 
