@@ -21,7 +21,7 @@ from adakron_jax.encoders.matmul import matmul
 from adakron_jax.methods.arithmetic import biases
 from adakron_jax.methods.registry import register
 from adakron_jax.methods.updates.lora import LoRA, Target
-from adakron_jax.splice import DENSES, Leaves, Site, path_of, require
+from adakron_jax.splice import Leaves, require
 
 
 class Decomposing(LoRA):
@@ -32,12 +32,10 @@ class Decomposing(LoRA):
         raise NotImplementedError
 
     def initial(self, base: Leaves, config: EncoderConfig) -> Leaves:
-        leaves, chosen = {}, self.layer_numbers(config)
-        for site in map(Site, self.targets):
-            for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
-                kernel = np.asarray(base[f"{DENSES[site]}/kernel".format(i=layer)])
-                at = path_of(site, self.name).format(i=layer)
-                leaves |= {f"{at}{name}": leaf for name, leaf in self.of_kernel(kernel, float(scale)).items()}
+        leaves = {}
+        for kernel, added, scale in self.kernels(config):
+            values = self.of_kernel(np.asarray(base[kernel]), scale)
+            leaves |= {f"{added}{name}": leaf for name, leaf in values.items()}
         return leaves
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,15 +126,19 @@ class Update(Method):
         modules = {target: functools.partial(Updated, self, target, dtype) for target in self.targets}
         return {Site(target): Splice(module, label=target) for target, module in modules.items()}
 
+    def kernels(self, config: EncoderConfig) -> Iterator[tuple[str, str, float]]:
+        """Of every kernel that is updated: its path, what the paths of its update's leaves begin with, and s."""
+        chosen = self.layer_numbers(config)
+        for site in map(Site, self.targets):
+            for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
+                kernel, added = f"{DENSES[site]}/kernel", path_of(site, self.name)
+                yield kernel.format(i=layer), added.format(i=layer), float(scale)
+
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
         fused = {path: leaf for path, leaf in leaves.items() if f"@{self.name}/" not in path}
         shared = below(leaves, path_of_shared(self.name))
-        for site in map(Site, self.targets):
-            chosen = self.layer_numbers(config)
-            for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
-                added = below(leaves, path_of(site, self.name).format(i=layer))
-                kernel = f"{DENSES[site]}/kernel".format(i=layer)
-                fused[kernel] = self.fused(np.asarray(fused[kernel]), np.float32(scale), added, shared)
+        for kernel, added, scale in self.kernels(config):
+            fused[kernel] = self.fused(np.asarray(fused[kernel]), np.float32(scale), below(leaves, added), shared)
         return Head(), fused
 
 
