@@ -1,8 +1,10 @@
 """The predictor: batches in, logits out, with the examples in their own order."""
 
 import functools
-import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -76,13 +78,40 @@ def in_order(
 def by_batch(
     forward: Forward, packed: Iterable[tuple[Batch, Layout]]
 ) -> Iterator[tuple[Layout, Float[np.ndarray, "rows places outputs"]]]:
-    """Each batch's layout, and its logits; a batch is fetched when the next one is under way."""
-    under_way: tuple[Layout, Array] | None = None
-    for following in itertools.chain(packed, [None]):
-        before, under_way = under_way, following and (following[1], forward(following[0].inputs, following[1]))
-        if before is not None:
-            layout, logits = before
-            yield layout, np.asarray(logits)
+    """Each batch's layout, and its logits; a batch is fetched when the next ones are under way.
+
+    The first batch of each shape is called for here, so that a shape is compiled once; a CPU's others by `threads()`.
+    """
+    under_way: deque[tuple[Layout, Future[Array]]] = deque()
+    shapes: set[tuple[int, ...]] = set()
+    with ThreadPoolExecutor(max(1, threads())) as pool:
+        for batch, layout in packed:
+            shape = batch.inputs.tokens.shape
+            if threads() and shape in shapes:
+                logits = pool.submit(forward, batch.inputs, layout)
+            else:
+                shapes.add(shape)
+                (logits := Future()).set_result(forward(batch.inputs, layout))
+            under_way.append((layout, logits))
+            if len(under_way) > 1 + threads():
+                yield _fetched(*under_way.popleft())
+        while under_way:
+            yield _fetched(*under_way.popleft())
+
+
+def _fetched(layout: Layout, logits: "Future[Array]") -> tuple[Layout, np.ndarray]:
+    return layout, np.asarray(logits.result())
+
+
+def threads() -> int:
+    """How many threads call for batches, of which a CPU then computes as many at once; 0: only the caller does.
+
+    Cores wait for each other at every operation of a batch: two cores predict 1.2 times as fast with two at once.
+    Several devices compute one batch at a time, as they exchange parts of it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    alone = cores == 1 or jax.default_backend() != "cpu" or jax.device_count() > 1
+    return 0 if alone else max(2, cores // 2)
 
 
 def on_device(params: Tree, model: SequenceClassifier) -> Tree:

@@ -3,14 +3,14 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from adakron_jax import adapter
 from adakron_jax.adapter import Card
@@ -19,7 +19,7 @@ from adakron_jax.bank.shapes import COPIES, shapes
 from adakron_jax.bank.stack import Stack, forward_all, padded_outputs
 from adakron_jax.data.batches import batches
 from adakron_jax.data.examples import Examples
-from adakron_jax.data.packing import Layout
+from adakron_jax.data.packing import Batch, Layout
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.inputs import Packed
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
@@ -254,16 +254,19 @@ class AdapterBank:
         def forward(inputs: Packed, layout: Layout) -> jax.Array:
             of_rows = np.zeros(len(inputs.tokens), np.int32)
             of_rows[layout.row] = numbers[layout.ids]
-            self._count(inputs, examples.lengths[layout.ids])
             return members[0].stack.logits(of_rows, inputs)
 
-        return in_order(forward, batches(examples, self.shapes), examples)
+        return in_order(forward, self._counted(batches(examples, self.shapes), examples.lengths), examples)
 
-    def _count(self, inputs: Packed, lengths: np.ndarray) -> None:
-        self.totals.batches += 1
-        self.totals.examples += len(lengths)
-        self.totals.tokens += int(lengths.sum())
-        self.totals.positions += inputs.tokens.size
+    def _counted(
+        self, packed: Iterable[tuple[Batch, Layout]], lengths: Int[np.ndarray, " examples"]
+    ) -> Iterator[tuple[Batch, Layout]]:
+        for batch, layout in packed:
+            self.totals.batches += 1
+            self.totals.examples += len(layout.ids)
+            self.totals.tokens += int(lengths[layout.ids].sum())
+            self.totals.positions += batch.inputs.tokens.size
+            yield batch, layout
 
 
 def _parts(text: Text) -> tuple[str, ...]:
