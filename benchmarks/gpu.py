@@ -123,6 +123,8 @@ def packed(model_name: str, precision: str) -> dict[str, float]:
     import jax.numpy as jnp
 
     import adakron_jax as ak
+    from adakron_jax.data.examples import Examples
+    from adakron_jax.data.packing import Layout, fill
     from adakron_jax.encoders.inputs import Packed
 
     dtype = jnp.bfloat16 if precision == "bf16" else None
@@ -132,30 +134,25 @@ def packed(model_name: str, precision: str) -> dict[str, float]:
     length = min(SEQ, model.config.max_length)
     # Random adapters, heads and encoders alike: what packed rows give must not depend on the weights.
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.02, x.shape).astype(np.float32), params)
-    lengths = rng.integers(3, length // SLOTS + 1, (rows, SLOTS))
-    starts = np.cumsum(lengths, axis=1) - lengths
-    place = np.arange(length)
-    inside = (place >= starts[..., None]) & (place < (starts + lengths)[..., None])  # [rows, slots, seq]
-    segments = (inside * np.arange(1, SLOTS + 1)[:, None]).sum(1)
-    positions = (inside * (place - starts[..., None])).sum(1)
-    tokens = np.where(segments > 0, rng.integers(5, model.config.vocab_size, (rows, length)), model.config.pad_id)
-    named = {"tokens": tokens, "token_types": 0 * tokens, "segments": segments, "positions": positions}
-    inputs = Packed(**{name: jnp.asarray(x, jnp.int32) for name, x in (named | {"starts": starts}).items()})
-    logits = jax.jit(lambda inputs: model.apply({"params": params}, inputs))(inputs)
-    ids = np.stack(
-        [np.resize(tokens[r, s : s + n], length) for (r, k), n in np.ndenumerate(lengths) for s in [starts[r, k]]]
-    )
-    mask = (place < lengths.reshape(-1, 1)).astype(np.int32)
-    alone = jax.jit(lambda x, m: model.apply({"params": params}, ak.padded(x, m)))(ids.astype(np.int32), mask)
-    logits, alone = (np.asarray(x, np.float32).reshape(rows * SLOTS, -1) for x in (logits, alone))
+    count = rows * SLOTS
+    offsets = np.cumsum([0, *rng.integers(3, length // SLOTS + 1, count)])
+    tokens = rng.integers(5, model.config.vocab_size, offsets[-1])
+    examples = Examples(tokens, np.zeros_like(tokens), offsets, labels=np.zeros(count), empty_texts=0)
+    number = np.arange(count)
+    (row, slot), first_of_row = divmod(number, SLOTS), np.repeat(offsets[:-1:SLOTS], SLOTS)
+    layout = Layout(number, row, offsets[:-1] - first_of_row, slot)
+    inputs = fill(examples, layout, rows, length, SLOTS).inputs
+    padded = fill(examples, Layout(number, number, 0 * number, 0 * number), count, length, 1).inputs
+    apply = jax.jit(lambda inputs: model.apply({"params": params}, inputs))
+    logits, alone = (np.asarray(apply(x), np.float32).reshape(count, -1) for x in (inputs, padded))
 
     @jax.jit
     def first(inputs: Packed) -> Any:
         dropout = {"dropout": jax.random.key(3)}
         return model.apply({"params": params}, inputs, deterministic=False, rngs=dropout)[:, 0]  # pyright: ignore
 
-    others = np.where(segments > 1, rng.integers(5, model.config.vocab_size, tokens.shape), tokens)
-    changed = dataclasses.replace(inputs, tokens=jnp.asarray(others, jnp.int32))
+    others = rng.integers(5, model.config.vocab_size, inputs.tokens.shape, np.int32)
+    changed = dataclasses.replace(inputs, tokens=np.where(inputs.segments > 1, others, inputs.tokens))
     leak = float(np.abs(np.asarray(first(inputs)) - np.asarray(first(changed))).max())
     return {"difference": float(np.abs(logits - alone).max() / np.abs(alone).max()), "leak": leak}
 
@@ -168,7 +165,7 @@ def profile(given: argparse.Namespace, scratch: Path, times: int = 5) -> dict[st
 
     flags = {"task": "sst2", "data": given.data, "model": shapes.locate(given.model, scratch), "out": scratch / "run"}
     flags |= {"precision": "bf16", "max-length": 64}
-    trainer = Ours([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+    trainer = Ours(flags)
     inputs, seconds = jax.device_put(trainer.dense(given.rows, 64 if given.rows < 64 else SEQ)), []
     for _ in range(2 + times):
         begun = time.perf_counter()
@@ -250,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps(profile(given, Path(scratch))))
             return 0
         if given.tiny:
-            from benchmarks.tiny import write_tiny
+            from benchmarks.shapes import write_tiny
 
             write_tiny(Path(scratch) / "tiny")
         missed = campaign(given, Path(scratch))

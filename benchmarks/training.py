@@ -24,20 +24,8 @@ import numpy as np
 
 from adakron_jax import methods  # noqa: F401  # which fills the table of them
 from adakron_jax.methods.registry import METHODS
-from benchmarks import shapes
-from benchmarks.harness import (
-    Process,
-    add_clock,
-    add_peers,
-    in_turn,
-    installed,
-    machine,
-    ratio,
-    say,
-    table,
-    with_range,
-    write_json,
-)
+from benchmarks import harness, shapes
+from benchmarks.harness import Process, ratio, say, table, with_range, write_json
 from train.data.glue import TASKS
 
 TOKENS = "tokens"  # the task whose head reads every token
@@ -52,21 +40,25 @@ class System:
       method: as the program calls it.
       needs: packages of the peers' interpreter; none for ours.
       padded: every example to one length, as the authors do, instead of a batch to its longest.
+      grouped: batches of examples of similar length.
+      compile: by `torch.compile`.
     """
 
     method: str
     needs: tuple[str, ...] = ()
     padded: bool = False
-    flags: tuple[str, ...] = ()
+    grouped: bool = False
+    compile: bool = False
 
 
+LEARNING_RATE = 4e-4
 TORCH = ("torch", "transformers")
 SYSTEMS = {
     **{name: System(name) for name in sorted(METHODS)},
     "torch": System("adakron", TORCH),
-    "torch-grouped": System("adakron", TORCH, flags=("grouped",)),
-    "torch-compiled": System("adakron", TORCH, flags=("compile",)),
-    "torch-compiled-grouped": System("adakron", TORCH, flags=("compile", "grouped")),
+    "torch-grouped": System("adakron", TORCH, grouped=True),
+    "torch-compiled": System("adakron", TORCH, compile=True),
+    "torch-compiled-grouped": System("adakron", TORCH, compile=True, grouped=True),
     "torch-padded": System("adakron", TORCH, padded=True),
     "adapters": System("adapters", (*TORCH, "adapters")),
     "peft-lora": System("lora", (*TORCH, "peft")),
@@ -91,19 +83,20 @@ class Bench:
         """Starts a system, and waits for its first step; `cache` is where compiled steps and tokens are kept."""
         system, given, length, cache = SYSTEMS[name], self.given, padded_length(task), cache or self.scratch / "cache"
         flags: dict[str, Any] = {"method": system.method, "model": self.folder, "precision": precision}
-        flags |= {"learning-rate": 4e-4} | dict.fromkeys(system.flags, True)
         environment = {"JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"), "XDG_CACHE_HOME": str(cache)}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if not system.needs:
             data = given.conll if task == TOKENS else given.data
             data = str(Path(data).resolve()) if Path(data).exists() else data
             flags |= {"task": task, "data": data, "batch-size": given.batch_size, "max-length": length, "seed": 0}
+            flags |= {"learning-rate": LEARNING_RATE}
             return Process("benchmarks.ours", flags | {"out": tempfile.mkdtemp(dir=self.scratch)}, **environment)
         if task not in self.examples:
             self.examples[task] = write_examples(self.scratch / f"{task}.npz", given, task, self.folder)
         file, outputs = self.examples[task]
-        flags |= {"tokens": file, "labels": outputs} | ({"of-tokens": True} if task == TOKENS else {})
-        flags |= {"threads": len(os.sched_getaffinity(0))} | ({"length": length} if system.padded else {})
+        flags |= {"tokens": file, "labels": outputs, "of_tokens": task == TOKENS, "learning_rate": LEARNING_RATE}
+        flags |= {"length": length if system.padded else None, "grouped": system.grouped, "compile": system.compile}
+        flags |= {"threads": len(os.sched_getaffinity(0))}
         return Process("benchmarks.peers.train", flags, given.peers.absolute(), **environment)
 
     def rounds(self, names: Sequence[str], task: str, precision: str, what: str, **more: int) -> dict[str, Any]:
@@ -118,7 +111,7 @@ class Bench:
                     process.ask(what, **more | {"steps": 1})
                 say(f"{precision} {task} {what}: {name} is ready")
             runs = {name: functools.partial(process.ask, what, **more) for name, process in processes.items()}
-            return in_turn(runs, given.rounds, lambda run: (reply := run()) | {"seconds": reply[given.clock]})
+            return harness.in_turn(runs, given.rounds, lambda run: (reply := run()) | {"seconds": reply[given.clock]})
 
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> tuple[Path, int]:
@@ -203,15 +196,11 @@ def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, flo
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
     """Measures the parts that are asked for; `--json` is written as they end."""
-    versions = installed(sorted({package for name in given.system for package in SYSTEMS[name].needs}), given.peers)
-    names = [name for name in given.system if all(versions[package] for package in SYSTEMS[name].needs)]
-    for name in given.system:
-        if name not in names:
-            say(f"left out: {name}, which needs {', '.join(SYSTEMS[name].needs)} in {given.peers} (make bench-peers)")
+    names, versions = harness.available({name: SYSTEMS[name].needs for name in given.system}, given.peers)
     if not names:
         raise ValueError("none of the programs is installed; accepted: at least one")
     about = {name: str(value) for name, value in vars(given).items()}
-    figures: dict[str, Any] = {"settings": about, "machine": machine(), "versions": versions}
+    figures: dict[str, Any] = {"settings": about, "machine": harness.machine(), "versions": versions}
     figures |= {"examples_per_second": {}, "ratios": {}, "start": {}}
     with tempfile.TemporaryDirectory(prefix="adakron-jax-bench-") as folder:
         bench = Bench(given, Path(folder))
@@ -236,9 +225,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__, rounds=5)
     shapes.add_model(parser)
-    parser.add_argument("--data", required=True, help="hub, mini, or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl")
     tasks = ["rte", "mrpc", "stsb", "sst2"]
     names = f"of --conll, or GLUE's (default: {' '.join(tasks)})"
     parser.add_argument("--task", nargs="+", choices=(*TASKS, TOKENS), default=tasks, help=names)
@@ -248,14 +236,10 @@ def main(argv: Sequence[str]) -> int:
     what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["real"], help=f"{what} (default: real)")
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32"], help="(default: f32)")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
-    add_clock(parser)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rows", type=int, default=32, help="of the dense inputs")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a dense row")
-    add_peers(parser)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     try:
         print(show(run(parser.parse_args(argv))))
     except (ValueError, RuntimeError) as error:

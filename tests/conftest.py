@@ -28,7 +28,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from benchmarks.tiny import write_tiny
+from benchmarks.shapes import write_tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.disable()  # until all tests are imported, of which nothing is ever garbage

@@ -23,7 +23,7 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron, BitFit, Head
 from adakron_jax.params import flatten, split_params, unflatten
 from adakron_jax.splice import Method
-from benchmarks.tiny import write_tiny
+from benchmarks.shapes import write_tiny
 from tests.data.test_sources import write
 from tests.support.results import write_result
 from train import submit, terminal

@@ -1,8 +1,12 @@
-"""A loop that predicts texts by PyTorch, ONNX Runtime or OpenVINO, in batches padded to their longest text."""
+"""A loop that predicts texts by another program, in batches padded to their longest text.
+
+`torch`, `onnx` and `openvino` answer all by one model; `peft`, `adapterhub` and `loop` each text by the adapter that it
+names: peft's mixed batches, AdapterHub's, and one batch an adapter. All are as they are made: fresh weights cost what
+trained ones do.
+"""
 
 # pyright: reportMissingImports=false
 
-import argparse
 import functools
 import json
 import tempfile
@@ -11,36 +15,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from benchmarks.peers.protocol import over_stdio, serve_rounds
+from benchmarks.peers.protocol import over_stdio, serve_rounds, settings
 from benchmarks.peers.train import with_adakron
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
-Forward = Callable[[Any], Any]  # from a tokenizer's tensors to the codes of the labels
+# From a tokenizer's tensors, and the adapter that each text of the batch names, to the logits of the labels; the texts
+# of an adapter lie together.
+Forward = Callable[[Any, list[int]], Any]
 
 
-def of_torch(model: Any, args: argparse.Namespace) -> Forward:
+def of_torch(args: Any, adapters: int) -> Forward:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device)
+    model = classifier(args.model).to(device)
 
-    def forward(inputs: Any) -> Any:
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=args.precision == "bf16"):
-            return model(**inputs.to(device)).logits.argmax(-1).tolist()
+    def forward(inputs: Any, of: list[int]) -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=args.precision == "bf16"):
+            return model(**inputs.to(device)).logits
 
     return forward
 
 
-def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
+def of_onnx(args: Any, adapters: int) -> Forward:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         axes = {name: {0: "rows", 1: "seq"} for name in NAMES}
         example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in NAMES)
-        torch.onnx.export(
-            model, example, file, input_names=NAMES, output_names=["logits"], dynamic_axes=axes, dynamo=False
-        )
+        names: dict[str, Any] = {"input_names": list(NAMES), "output_names": ["logits"], "dynamic_axes": axes}
+        torch.onnx.export(classifier(args.model), example, file, **names, dynamo=False)
         if args.precision == "int8":
             from onnxruntime.quantization import quantize_dynamic  # which needs onnx
 
@@ -49,61 +54,104 @@ def of_onnx(model: Any, args: argparse.Namespace) -> Forward:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-    def labels(inputs: Any) -> list[int]:
-        logits: Any = session.run(None, {name: inputs[name].numpy() for name in NAMES})[0]
-        return logits.argmax(-1).tolist()
-
-    return labels
+    return lambda inputs, of: session.run(None, {name: inputs[name].numpy() for name in NAMES})[0]
 
 
-def of_openvino(model: Any, args: argparse.Namespace) -> Forward:
+def of_openvino(args: Any, adapters: int) -> Forward:
     import openvino
 
     example = {name: torch.ones(2, 8, dtype=torch.long) for name in NAMES}
-    converted = openvino.convert_model(model, example_input=example)
+    converted = openvino.convert_model(classifier(args.model), example_input=example)
     hint = {"INFERENCE_PRECISION_HINT": args.precision, "INFERENCE_NUM_THREADS": args.threads}
     compiled = openvino.compile_model(converted, "CPU", hint)
-    return lambda inputs: compiled({name: inputs[name].numpy() for name in NAMES})[0].argmax(-1).tolist()
+    return lambda inputs, of: compiled({name: inputs[name].numpy() for name in NAMES})[0]
 
 
-ENGINES = {"torch": of_torch, "onnx": of_onnx, "openvino": of_openvino}
+def classifier(folder: str) -> Any:
+    return with_adakron(AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)).eval()
 
 
-def predict(forward: Forward, tokenizer: Any, texts: list[str], batch_size: int, grouped: bool) -> list[int]:
+def of_peft(args: Any, adapters: int) -> Forward:
+    """LoRA of rank 8 on queries and values, as our method has it."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
+    base = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)
+    model = get_peft_model(base, config, adapter_name="0")
+    for number in range(1, adapters):
+        model.add_adapter(str(number), config)
+    model.eval()
+    return lambda inputs, of: model(**inputs, adapter_names=[str(number) for number in of]).logits
+
+
+def of_adapterhub(args: Any, adapters: int) -> Forward:
+    """A sequential bottleneck; a batch is split among its adapters, or else is one batch an adapter."""
+    from adapters import AutoAdapterModel
+    from adapters.composition import BatchSplit
+
+    model = AutoAdapterModel.from_pretrained(args.model)
+    for number in range(adapters):
+        model.add_adapter(f"a{number}", config="seq_bn")
+        model.add_classification_head(f"a{number}", num_labels=2)
+    model.eval()
+
+    def forward(inputs: Any, of: list[int]) -> Any:
+        names = sorted(set(of))
+        sizes = [of.count(name) for name in names]
+        if args.engine == "adapterhub" and len(names) > 1:
+            model.set_active_adapters(BatchSplit(*(f"a{name}" for name in names), batch_sizes=sizes))
+            return torch.cat([output.logits for output in model(**inputs)])
+        logits, start = [], 0
+        for name, size in zip(names, sizes, strict=True):
+            model.set_active_adapters(f"a{name}")
+            logits.append(model(**{key: value[start : start + size] for key, value in inputs.items()}).logits)
+            start += size
+        return torch.cat(logits)
+
+    return forward
+
+
+ENGINES: dict[str, Callable[[Any, int], Forward]] = {
+    "torch": of_torch,
+    "onnx": of_onnx,
+    "openvino": of_openvino,
+    "peft": of_peft,
+    "adapterhub": of_adapterhub,
+    "loop": of_adapterhub,
+}
+
+
+def predict(forward: Forward, tokenizer: Any, requests: list[tuple[int, str]], size: int, grouped: bool) -> list[int]:
     """The codes of all texts in their order; tokenized at once and by length if `grouped`, else batch by batch."""
-    cut = functools.partial(tokenizer, truncation=True, max_length=128)
-    codes = [0] * len(texts)
-    order, encoded = list(range(len(texts))), None
+    cut = functools.partial(tokenizer, truncation=True, return_token_type_ids=True)
+    codes, order, encoded = [0] * len(requests), list(range(len(requests))), None
     if grouped:
-        encoded = cut(texts, return_token_type_ids=True)
+        encoded = cut([text for _, text in requests])
         order.sort(key=lambda i: len(encoded["input_ids"][i]))
-    for start in range(0, len(texts), batch_size):
-        ids = order[start : start + batch_size]
+    for start in range(0, len(requests), size):
+        ids = sorted(order[start : start + size], key=lambda i: requests[i][0])
         if encoded is None:
-            inputs = cut([texts[i] for i in ids], padding=True, return_tensors="pt", return_token_type_ids=True)
+            inputs = cut([requests[i][1] for i in ids], padding=True, return_tensors="pt")
         else:
             inputs = tokenizer.pad({name: [encoded[name][i] for i in ids] for name in NAMES}, return_tensors="pt")
-        for i, code in zip(ids, forward(inputs), strict=True):
+        with torch.inference_mode():
+            logits = forward(inputs, [requests[i][0] for i in ids])
+        for i, code in zip(ids, logits.argmax(-1).tolist(), strict=True):
             codes[i] = code
     return codes
 
 
-def serve(requests: Any, replies: Any) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=ENGINES, required=True)
-    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), required=True)
-    parser.add_argument("--grouped", action="store_true", help="in the order of length")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, required=True, help="a JSON list")
-    parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    args = parser.parse_args()
+def serve(asked: Any, replies: Any) -> None:
+    """By settings: `engine`, `precision`, `model`, `threads`, `batch_size`, `grouped`, and `requests`, a JSON list of
+    adapter and text.
+    """
+    args = settings()
     torch.set_num_threads(args.threads)
-    model = with_adakron(AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)).eval()
-    tokenizer, texts = AutoTokenizer.from_pretrained(args.model), json.loads(args.texts.read_text())
-    forward = ENGINES[args.engine](model, args)
-    serve_rounds(lambda: predict(forward, tokenizer, texts, args.batch_size, args.grouped), requests, replies)
+    requests = json.loads(Path(args.requests).read_text())
+    forward = ENGINES[args.engine](args, 1 + max(number for number, _ in requests))
+    longest = min(128, AutoConfig.from_pretrained(args.model).max_position_embeddings)
+    tokenizer = AutoTokenizer.from_pretrained(args.model, model_max_length=longest)
+    serve_rounds(lambda: predict(forward, tokenizer, requests, args.batch_size, args.grouped), asked, replies)
 
 
 if __name__ == "__main__":

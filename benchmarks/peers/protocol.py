@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
@@ -74,6 +75,11 @@ class Trainer(Protocol):
         ...
 
 
+def settings() -> SimpleNamespace:
+    """What `benchmarks.harness.Process` gives a program to begin with."""
+    return SimpleNamespace(**json.loads(sys.argv[1]))
+
+
 def over_stdio(serve: Callable[[Iterable[str], TextIO], None]) -> None:
     """Serves on stdin and stdout, where nothing but answers goes, whatever the libraries print."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -89,7 +95,7 @@ def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies:
     """
 
     def say(reply: dict[str, Any]) -> None:
-        state = {"peak_bytes": trainer.device_bytes() or peak_bytes(), "compilations": trainer.compilations}
+        state = {"peak_bytes": trainer.device_bytes() or bytes_held(), "compilations": trainer.compilations}
         print(json.dumps(reply | state), file=replies, flush=True)
 
     trainer = make()
@@ -122,10 +128,10 @@ def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
     return begun.spent() | {"examples": examples, "tokens": tokens, "positions": positions}
 
 
-def peak_bytes() -> int:
-    """Most memory that this process has held at once; not getrusage's figure, which is inherited."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+def bytes_held(what: str = "VmHWM", process: str = "self") -> int:
+    """Most memory that a process has held at once, or holds now (`VmRSS`); getrusage's figure is inherited."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def serve_rounds(work: Callable[[], Any], requests: Iterable[str], replies: TextIO) -> None:

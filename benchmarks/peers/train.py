@@ -2,17 +2,15 @@
 
 # pyright: reportMissingImports=false
 
-import argparse
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, padded_batches, serve_trainer
+from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, padded_batches, serve_trainer, settings
 
 
 class AdaKron(nn.Module):
@@ -68,11 +66,11 @@ METHODS: dict[str, Callable[[Any], Any]] = {"adakron": with_adakron, "adapters":
 
 
 class Torch:
-    """A model in training mode, its AdamW, and the batches of a file."""
+    """A model in training mode, its AdamW, and the batches of a file, by the settings of `benchmarks.training`."""
 
     compilations = 0
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, args: Any):
         torch.set_num_threads(args.threads)
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -122,21 +120,5 @@ class Torch:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", choices=METHODS, default="adakron")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--tokens", type=Path, required=True)
-    parser.add_argument("--length", type=int, help="that everything is padded to; by default the batch's longest")
-    parser.add_argument("--grouped", action="store_true", help="batches of examples of similar length")
-    parser.add_argument("--labels", type=int, default=2, help="1 for a regression")
-    parser.add_argument("--of-tokens", action="store_true", help="the head reads every token")
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: by autocast")
-    parser.add_argument("--compile", action="store_true", help="the model by torch.compile")
-    return parser.parse_args(argv)
-
-
 if __name__ == "__main__":
-    over_stdio(functools.partial(serve_trainer, lambda: Torch(parse())))
+    over_stdio(functools.partial(serve_trainer, lambda: Torch(settings())))

@@ -1,1 +1,15 @@
 """Proofs of reliability: long forms of what `make test` shows in seconds; docs/reliability.md has the last figures."""
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+
+def tally(ends: Iterable[tuple[str, str]], good: Collection[str]) -> Counter[str]:
+    """How cases ended, by their names; one that ended badly is told, the first of each kind."""
+    counted: Counter[str] = Counter()
+    for case, end in ends:
+        counted[end] += 1
+        if end not in good and counted[end] == 1:
+            print(f"{case}: {end}", file=sys.stderr, flush=True)
+    return counted

@@ -10,8 +10,6 @@ the file or a folder above it, or the end that an undamaged run has, byte for by
 import argparse
 import random
 import shutil
-import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,23 +18,19 @@ import numpy as np
 
 from adakron_jax import adapter
 from adakron_jax.params import flatten
-from benchmarks.reliability.runs import LAST, STEPS, call, differences, outcome, stopped, surroundings, words
+from benchmarks.reliability import tally
+from benchmarks.reliability.garbage import DAMAGE, changed_bytes
+from tests.support.runs import LAST, STEPS, call, differences, outcome, stopped, surroundings, words
 
-KINDS = ("cut", "emptied", "turned", "deleted")
-GOOD = ("refused", "same")
+KINDS = (*DAMAGE, "deleted")
+GOOD = {"refused", "same"}
 
 
 def damage(rng: random.Random, path: Path, kind: str) -> None:
-    contents = path.read_bytes()
     if kind == "deleted":
         path.unlink()
-    elif kind == "emptied" or not contents:
-        path.write_bytes(b"")
-    elif kind == "cut":
-        path.write_bytes(contents[: rng.randrange(len(contents))])
-    else:
-        at = rng.randrange(len(contents))
-        path.write_bytes(contents[:at] + bytes([contents[at] ^ 1 << rng.randrange(8)]) + contents[at + 1 :])
+    elif contents := path.read_bytes():
+        path.write_bytes(changed_bytes(rng, contents, kind))
 
 
 def files(folder: Path) -> list[Path]:
@@ -70,26 +64,26 @@ class Proof:
         tree, card = adapter.load(self.case / "adapter")
         return flatten(tree) | {"card": card}
 
-    def attempt(self, seed: int) -> tuple[str, str, str]:
-        """A case: which file of which run was damaged, how, and how it ended."""
+    def attempt(self, seed: int) -> tuple[str, str]:
+        """A case: which file of which run was damaged and how, and how it ended."""
         rng = random.Random(seed)
         before, kind = ("ended", "stopped")[seed % 2], rng.choice(KINDS)
         shutil.rmtree(self.case, ignore_errors=True)
         shutil.copytree(self.scratch / before, self.case)
         path = rng.choice(files(self.case))
-        name = f"{before} {path.relative_to(self.case)}"
+        name = f"case {seed}, {before} {path.relative_to(self.case)} {kind}"
         damage(rng, path, kind)
         ended = call(self.argv)
         if ended.code == 2:
             line = ended.err.strip()
             told = len(line.splitlines()) == 1 and names(line, path, self.case)
-            return name, kind, "refused" if told else f"refused without its name: {line[:200]}"
+            return name, "refused" if told else f"refused without its name: {line[:200]}"
         if ended.code != 0:
-            return name, kind, f"exit code {ended.code}: {ended.err.strip()[:200]}"
+            return name, f"exit code {ended.code}: {ended.err.strip()[:200]}"
         if before == "ended" and path.parts[-2] == "adapter":
-            return name, kind, self.read_adapter()
+            return name, self.read_adapter()
         wrong = differences(self.case, self.right)
-        return name, kind, f"wrong {', '.join(wrong)}" if wrong else "same"
+        return name, f"wrong {', '.join(wrong)}" if wrong else "same"
 
     def read_adapter(self) -> str:
         """Whether an ended run's adapter is refused or is what it was."""
@@ -104,25 +98,14 @@ class Proof:
         return "same" if same else "wrong adapter"
 
 
-def prove(scratch: Path, cases: int, first: int = 0) -> Counter:
-    """How the cases ended; those that ended badly are printed."""
-    ends: Counter = Counter()
-    with surroundings(scratch) as model:
-        proof = Proof(scratch, model)
-        for seed in range(first, first + cases):
-            name, kind, end = proof.attempt(seed)
-            ends[end if end in GOOD else "bad"] += 1
-            if end not in GOOD:
-                print(f"case {seed}, {name} {kind}: {end}", file=sys.stderr, flush=True)
-    return ends
-
-
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="the first case's number")
 
 
 def main(given: argparse.Namespace, scratch: Path) -> bool:
-    ends = prove(scratch, given.cases, given.first)
+    with surroundings(scratch) as model:
+        proof = Proof(scratch, model)
+        ends = tally(map(proof.attempt, range(given.first, given.first + given.cases)), GOOD)
     print(f"{dict(ends)} of {given.cases} cases of a run of {LAST} steps")
-    return ends["bad"] == 0
+    return ends.keys() <= GOOD

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+DAMAGE = ("cut", "emptied", "turned")  # what a disk or a copy may do to a file
 NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1.5, -0.0, 1e308, float("nan"), float("inf")),
     *("", "\0", "../../etc/passwd", "x" * 10_000, "bert", "roberta", "gelu", [], {}, [[]], [None], {"": {}}),
@@ -34,6 +35,7 @@ SAID: dict[str, tuple[Any, ...]] = {
 }
 # What wrappers and other models put before the names of tensors.
 PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "model.", "bert.", "base_model.model.", "")
+DTYPES = ("F64", "BF16", "F16", "F8_E4M3", "F4", "I64", "U8", "BOOL", "C64", "object")
 TAGS = ("O", "B-person", "I-person", "I-place", "E-place", "S-place", "B-", "-person", "B_person", "o", "0", "", "\0")
 
 
@@ -46,22 +48,21 @@ def changed(rng: random.Random, contents: bytes, name: str) -> bytes:
             return rng.choice([changed_header, changed_tensors])(rng, contents)
         if name.endswith(".conll"):
             return changed_tags(rng, contents)
-    return changed_bytes(rng, contents)
+    return changed_bytes(rng, contents, rng.choice([*DAMAGE, "garbage", "doubled", "brackets"]))
 
 
-def changed_bytes(rng: random.Random, contents: bytes) -> bytes:
+def changed_bytes(rng: random.Random, contents: bytes, kind: str) -> bytes:
     """Cut, emptied, a bit turned, garbage put in, doubled, or brackets without end."""
-    at, kind = rng.randrange(len(contents)), rng.randrange(6)
-    garbage = rng.randbytes(rng.randrange(1, 64))
-    if kind == 0:
+    at = rng.randrange(len(contents))
+    if kind == "cut":
         return contents[:at]
-    if kind == 1:
+    if kind == "emptied":
         return b""
-    if kind == 2:
+    if kind == "turned":
         return contents[:at] + bytes([contents[at] ^ 1 << rng.randrange(8)]) + contents[at + 1 :]
-    if kind == 3:
-        return contents[:at] + garbage + contents[at:]
-    if kind == 4:
+    if kind == "garbage":
+        return contents[:at] + rng.randbytes(rng.randrange(1, 64)) + contents[at:]
+    if kind == "doubled":
         return contents + contents
     return rng.choice([b"[", b'{"a":', b"\xff\xfe", b"\x00"]) * rng.choice([1, 100_000])
 
@@ -122,9 +123,8 @@ def changed_tags(rng: random.Random, contents: bytes) -> bytes:
         fields = fields[1:]
     lines[at] = rng.choice([" ", "\t", "  ", "\u00a0"]).join(fields)
     if kind == 3:
-        lines.insert(
-            at, rng.choice(["", " ", "\t", "# a remark", "-DOCSTART- -X- O", "-DOCSTART-", "\ufeff", "\r", "\u2028"])
-        )
+        others = ("", " ", "\t", "# a remark", "-DOCSTART- -X- O", "-DOCSTART-", "\ufeff", "\r", "\u2028")
+        lines.insert(at, rng.choice(others))
     elif kind == 4:
         lines = [line for line in lines if line]  # one sentence
     elif kind == 5:

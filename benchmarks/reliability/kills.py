@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.runs import differences, outcome, start, surroundings, words
+from tests.support.runs import differences, outcome, start, surroundings, words
 
 KILLS_PER_RUN = 5  # kills of one run, before it may end
 RUNS: dict[str, dict[str, Any]] = {
@@ -44,8 +44,8 @@ def command(kind: str, model: Path, out: Path, workers: bool = True) -> list[str
 
 def finish(argv: Sequence[str]) -> float:
     """Runs to the end; the seconds it took."""
-    begun = time.monotonic()
-    finish_started(start(argv))
+    begun, process = time.monotonic(), start(argv)
+    finish_started(process)
     return time.monotonic() - begun
 
 

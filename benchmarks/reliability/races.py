@@ -12,65 +12,44 @@ import multiprocessing
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-from benchmarks.reliability.runs import outcome, start, surroundings, words
+from tests.support.runs import outcome, start, surroundings, words
 from train.engine.lock import Lock
 
-PROCESSES = 4  # that come and go
 
+def contend(folder: Path, times: int, processes: int, at_once: bool) -> tuple[int, int]:
+    """How often processes held the lock, and how often another was there while one did.
 
-def at_once(folder: Path, times: int) -> list[int]:
-    """How many of two processes held the lock, each time that both had tried."""
+    They try `times` times, all at once each time, or else each as fast as it can until it has held it `times` times.
+    """
     context = multiprocessing.get_context("fork")
-    barrier, held = context.Barrier(2), context.Array("i", times)
-
-    def work() -> None:
-        for number in range(times):
-            barrier.wait(60)
-            try:
-                lock = Lock(folder)
-            except ValueError:
-                lock = None
-            barrier.wait(60)
-            if lock:
-                lock.release()
-            with held.get_lock():
-                held[number] += lock is not None
-
-    _run(context, work, 2)
-    return held[:]
-
-
-def come_and_go(folder: Path, times: int) -> tuple[int, int]:
-    """How often PROCESSES processes held the lock, and how often another was there while one did."""
-    context = multiprocessing.get_context("fork")
-    held, broken = context.Value("i", 0), context.Value("i", 0)
+    barrier, held, broken = context.Barrier(processes), context.Value("i", 0), context.Value("i", 0)
     inside = folder.parent / "inside"
 
     def work() -> None:
         done = 0
         while done < times:
+            if at_once:
+                barrier.wait(60)
             try:
                 lock = Lock(folder)
             except ValueError:
-                continue
-            try:
-                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
-                os.unlink(inside)
-            except OSError:
-                with broken.get_lock():
-                    broken.value += 1
-            done += 1
-            lock.release()
-        with held.get_lock():
-            held.value += done
+                lock = None
+            if lock:
+                try:
+                    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    with broken.get_lock():
+                        broken.value += 1
+            if at_once:
+                barrier.wait(60)
+            if lock:
+                inside.unlink(missing_ok=True)
+                with held.get_lock():
+                    held.value += 1
+                lock.release()
+            done += at_once or lock is not None
 
-    _run(context, work, PROCESSES)
-    return held.value, broken.value
-
-
-def _run(context: Any, work: Any, processes: int) -> None:
     running = [context.Process(target=work) for _ in range(processes)]
     for process in running:
         process.start()
@@ -78,6 +57,7 @@ def _run(context: Any, work: Any, processes: int) -> None:
         process.join()
         if process.exitcode:
             raise RuntimeError(f"a process ended with exit code {process.exitcode}")
+    return held.value, broken.value
 
 
 def started_twice(model: Path, out: Path, times: int) -> list[str]:
@@ -109,13 +89,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace, scratch: Path) -> bool:
     folder = scratch / "run"
     folder.mkdir()
-    held = at_once(folder, given.times)
-    total, broken = come_and_go(folder, given.times)
+    ends = {
+        "at once": contend(folder, given.times, 2, at_once=True),
+        "coming and going": contend(folder, given.times, 4, at_once=False),
+    }
     wrong: list[str] = []
     if given.programs:
         with surroundings(scratch) as model:
             wrong = started_twice(model, scratch / "out", given.programs)
-    print(f"at once: {held.count(1)} of {given.times} times exactly one held the lock")
-    print(f"coming and going: held {total} times, {broken} of them by two at once")
+    for name, (held, broken) in ends.items():
+        print(f"{name}: held {held} times, {broken} of them by two at once")
     print(f"the program, twice at once: {given.programs} times, wrong: {wrong or 'none'}")
-    return held.count(1) == given.times and not broken and not wrong
+    return list(ends.values()) == [(given.times, 0), (4 * given.times, 0)] and not wrong

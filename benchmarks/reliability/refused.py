@@ -14,15 +14,24 @@ import random
 import resource
 import shutil
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.runs import LAST, Ended, call, differences, journal, outcome, start, surroundings, words
+from benchmarks.reliability import tally
+from tests.support.runs import (
+    LAST,
+    Ended,
+    call,
+    differences,
+    journal,
+    outcome,
+    start,
+    surroundings,
+    words,
+)
 
 SIZE = 8  # MiB of the disk
 LEFT = (0, 4096, 16384, 65536)  # bytes that stay free on it
@@ -35,7 +44,7 @@ SAYS = {
     "files": "too many open files",
     "memory": "out of memory",
 }
-GOOD = ("refused", "not met", "killed")
+GOOD = {"refused", "not met", "killed"}
 SECONDS = 120  # in which a run has to end
 
 
@@ -109,44 +118,31 @@ def refusing(kind: str, folder: Path, rng: random.Random) -> Iterator[Callable[[
             path.chmod(0o755)
 
 
-def attempt(kind: str, argv: Sequence[str], out: Path, rng: random.Random, right: Mapping[str, Any]) -> str:
-    """How a point ended."""
+def attempt(kind: str, argv: Sequence[str], out: Path, point: int, right: Mapping[str, Any]) -> tuple[str, str]:
+    """A point, and how it ended."""
+    rng = random.Random(point)
     step = rng.randrange(LAST + 1)
     shutil.rmtree(out, ignore_errors=True)
     with refusing(kind, out, rng) as refuse:
         ended = run(argv, out, step, refuse)
-    about, line = f"{kind} after step {step}", ended.err.strip()
-    end = "refused" if ended.code else "not met"
+    return f"point {point}, {kind} after step {step}", judge(kind, ended, argv, out, right)
+
+
+def judge(kind: str, ended: Ended, argv: Sequence[str], out: Path, right: Mapping[str, Any]) -> str:
+    line = ended.err.strip()
     if ended.code is None:
-        return f"{about}: did not end within {SECONDS} s: {line[-300:]}"
-    if kind == "memory" and ended.code < 0:
-        end = "killed"  # where a library's own thread gets no memory, it ends the process
-    elif ended.code == 2 and (len(line.splitlines()) != 1 or SAYS[kind] not in line):
-        return f"{about}: said {line[:300]}"
-    elif ended.code not in (0, 2):
-        return f"{about}: exit code {ended.code}: {line[-300:]}"
+        return f"did not end within {SECONDS} s: {line[-300:]}"
+    killed = kind == "memory" and ended.code < 0  # where a library's own thread gets no memory, it ends the process
+    if ended.code == 2 and (len(line.splitlines()) != 1 or SAYS[kind] not in line):
+        return f"said {line[:300]}"
+    if ended.code not in (0, 2) and not killed:
+        return f"exit code {ended.code}: {line[-300:]}"
     again = call(argv)
     if again.code != 0:
-        return f"{about}: could not go on: {again.err.strip()[:200]}"
-    wrong = differences(out, right)
-    return f"{about}: wrong {', '.join(wrong)}" if wrong else end
-
-
-def prove(scratch: Path, kinds: Sequence[str], points: int) -> dict[str, Counter]:
-    """How the points of each kind ended."""
-    ends: dict[str, Counter] = {kind: Counter() for kind in kinds}
-    with surroundings(scratch) as model, mounted(scratch / "disk") as disk:
-        argv = words(model, disk / "run")
-        ended = call(argv)
-        assert ended.code == 0, ended
-        right = outcome(disk / "run")
-        for kind in kinds:
-            for point in range(points):
-                end = attempt(kind, argv, disk / "run", random.Random(point), right)
-                ends[kind][end if end in GOOD else "bad"] += 1
-                if end not in GOOD:
-                    print(f"point {point}, {end}", file=sys.stderr, flush=True)
-    return ends
+        return f"could not go on: {again.err.strip()[:200]}"
+    if wrong := differences(out, right):
+        return f"wrong {', '.join(wrong)}"
+    return "killed" if killed else "refused" if ended.code else "not met"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +153,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace, scratch: Path) -> bool:
     if os.geteuid():
         raise ValueError("not root, who alone can mount a disk of its own; accepted: sudo")
-    ends = prove(scratch, given.kinds, given.points)
-    for kind, counter in ends.items():
-        print(f"{kind}: {dict(counter)} of {given.points} points")
-    return not any(counter["bad"] for counter in ends.values())
+    good = True
+    with surroundings(scratch) as model, mounted(scratch / "disk") as disk:
+        argv = words(model, disk / "run")
+        ended = call(argv)
+        assert ended.code == 0, ended
+        right = outcome(disk / "run")
+        for kind in given.kinds:
+            points = (attempt(kind, argv, disk / "run", point, right) for point in range(given.points))
+            ends = tally(points, GOOD)
+            print(f"{kind}: {dict(ends)} of {given.points} points")
+            good &= ends.keys() <= GOOD
+    return good

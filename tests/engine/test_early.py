@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from adakron_jax.adapter import read_card
-from benchmarks.reliability.runs import call, journal, outcome
 from tests.engine.test_resume import assert_same, saved_steps, stop_after
+from tests.support.runs import call, journal, outcome
 from train.engine.evaluation import out_of_patience
 
 STEPS, EPOCHS = 8, 2

@@ -24,8 +24,8 @@ from safetensors.numpy import load_file
 
 from adakron_jax.architectures.config import BERT_BASE
 from benchmarks.hlo import Executable
-from benchmarks.reliability.runs import Ended, call, journal
 from tests.engine.test_resume import overwrite_everything, saved_steps
+from tests.support.runs import Ended, call, journal
 from train.engine.steps.sharding import make_shardings
 from train.options.command import parse_command
 from train.options.mesh import MeshShape

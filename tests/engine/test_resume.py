@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reliability.runs import Ended, call, differences, journal, outcome, start
+from tests.support.runs import Ended, call, differences, journal, outcome, start
 from train.engine.run import RunGroup
 from train.output.journal import Journal
 

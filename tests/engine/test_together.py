@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from adakron_jax.data.packing import Batch, side_by_side
 from adakron_jax.encoders.inputs import blank
-from benchmarks.reliability.runs import differences, outcome
 from tests.engine.test_run import call, read_json, records
+from tests.support.runs import differences, outcome
 from train.engine import loop
 from train.engine.steps import step
 from train.engine.steps.optim import linear_schedule

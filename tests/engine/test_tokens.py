@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks.reliability.runs import call, differences, journal, outcome
-from benchmarks.tiny import write_tiny
+from benchmarks.shapes import write_tiny
 from tests.engine.test_hosts import start
 from tests.engine.test_resume import stop_after
+from tests.support.runs import call, differences, journal, outcome
 
 WORDS = {"O": ["a", "fine", "film", "no", "met", "in"], "person": ["Anna", "Li", "Bo"], "place": ["Ulm", "Rome"]}
 SENTENCES, STEPS = 52, 12  # of two epochs; the last batch of each is half full

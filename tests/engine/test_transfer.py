@@ -14,7 +14,7 @@ from adakron_jax import adapter
 from adakron_jax.methods import AdaKron, BitFit, VeRA
 from adakron_jax.params import flatten
 from adakron_jax.splice import Method
-from benchmarks.tiny import write_tiny
+from benchmarks.shapes import write_tiny
 from tests.engine.test_resume import snapshot, stop_after
 from tests.engine.test_run import call, read_json
 from tests.test_submission import save_run

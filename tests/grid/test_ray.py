@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reliability.runs import ROOT, STEPS, differences, journal, outcome, start, surroundings, words
+from tests.support.runs import ROOT, STEPS, differences, journal, outcome, start, surroundings, words
 
 pytest.importorskip("ray")
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reliability.runs import ROOT, differences, journal, outcome
 from tests.engine.test_run import call
 from tests.support.results import result_of
+from tests.support.runs import ROOT, differences, journal, outcome
 from train import signals
 from train.grid import local, schedule
 from train.grid.cells import Cell

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
-from benchmarks.tiny import write_tiny
+from benchmarks.shapes import write_tiny
 
 ROOT = Path(__file__).parents[2]
 STEPS, EPOCHS = 8, 3  # of an epoch, and of a run
@@ -36,24 +37,16 @@ def surroundings(scratch: Path) -> Iterator[Path]:
     """A tiny encoder's folder, and caches of tokens and compiled steps for all runs below `scratch`."""
     write_tiny(scratch / "model")
     places = {"XDG_CACHE_HOME": scratch / "cache", "JAX_COMPILATION_CACHE_DIR": scratch / "compiled"}
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update({name: str(path) for name, path in places.items()})
-    try:
+    with mock.patch.dict(os.environ, {name: str(path) for name, path in places.items()}):
         yield scratch / "model"
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def words(model: Path, out: Path, **more: Any) -> list[str]:
     """The command line of a run of LAST steps."""
     flags: dict[str, Any] = {"task": "sst2", "data": "mini", "model": model, "epochs": EPOCHS, "learning-rate": "1e-3"}
     flags |= {"batch-size": 8, "limit-train": 8 * STEPS, "limit-eval": 32, "max-length": 64, "out": out} | more
-    return [word for name, value in flags.items() for word in (f"--{name}", *map(str, _several(value)))]
-
-
-def _several(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, tuple | list) else [value]
+    several = {name: value if isinstance(value, tuple | list) else [value] for name, value in flags.items()}
+    return [word for name, values in several.items() for word in (f"--{name}", *map(str, values))]
 
 
 def call(argv: Sequence[str]) -> Ended:
