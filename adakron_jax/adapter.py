@@ -145,10 +145,10 @@ def from_tensors(
         tensor = np.asarray(tensors[name], np.float32)
         if path not in base:
             leaves[path] = tensor
-        elif tensor.ndim and len(tensor) % base[path].of == 0:
-            leaves[path] = base[path].take(tensor)
+        elif tensor.shape == (shape := base[path].stored_shape):
+            leaves[path] = base[path].within(tensor)
         else:
-            problems.append(f"misshapen {name} {tensor.shape}")
+            problems.append(f"misshapen {name} {tensor.shape}, expected {shape}")
     refuse(problems + [f"unexpected {name}" for name in sorted(tensors.keys() - set(names.values()))])
     return leaves
 

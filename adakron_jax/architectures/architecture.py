@@ -5,37 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from adakron_jax.architectures import paths
-
-
-class Stored(NamedTuple):
-    """How a leaf of ours lies in a checkpoint.
-
-    Attributes:
-      name: of the tensor, without prefix; in a table `{i}` is the layer's number, `{next}` that of the layer after it.
-      transposed: whether a dense layer's [out, in], where ours is [in, out]; a convolution's [out, in, taps], where
-        ours is [taps, in, out].
-      last: the last layer's tensor, where its name is another.
-      part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along its first axis.
-    """
-
-    name: str
-    transposed: bool = False
-    last: str = ""
-    part: int = 0
-    of: int = 1
-
-    def of_layer(self, i: int, layers: int) -> "Stored":
-        """The tensor of one of so many layers."""
-        name = self.last if self.last and i == layers - 1 else self.name.format(i=i, next=i + 1)
-        return self._replace(name=name)
-
-    def take(self, tensor: np.ndarray) -> np.ndarray:
-        """The leaf's part of the tensor, in our layout; ValueError if it does not divide into so many parts."""
-        part = np.split(tensor, self.of)[self.part] if self.of > 1 else tensor
-        return part.T if self.transposed else part
+from adakron_jax.architectures.stored import Stored
 
 
 class Form(NamedTuple):
@@ -102,7 +73,7 @@ class Architecture:
 def stored_as(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str]) -> dict[str, Stored]:
     """Of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
     return (
-        {f"{path}/kernel": Stored(f"{name}.weight", transposed=True) for path, name in denses.items()}
+        {f"{path}/kernel": Stored(f"{name}.weight", layout="reversed") for path, name in denses.items()}
         | {f"{path}/bias": Stored(f"{name}.bias") for path, name in (denses | norms).items()}
         | {f"{path}/scale": Stored(f"{name}.weight") for path, name in norms.items()}
         | {f"{path}/embedding": Stored(f"{name}.weight") for path, name in tables.items()}

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from adakron_jax.io.files import read_object
+import numpy as np
+
+from adakron_jax.io.files import conversion, read_object, read_tensors
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
-
-
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-
-
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model"),
@@ -61,3 +59,30 @@ def shards(index: Path) -> list[str]:
     if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
         raise ValueError(f"a shard is {outside[0]!r}; accepted: a file beside the index")
     return names
+
+
+def tensors_of(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, or of the shards that its index names.
+
+    Raises:
+      ValueError: there is no such file, it is damaged, two shards hold one tensor, or there is only a pickled file;
+        with how to convert that.
+    """
+    path, index = folder / file, folder / f"{file}.index.json"
+    if path.is_file() or not index.is_file():
+        if not path.is_file() and any((folder / name).is_file() for name in (pickled, f"{pickled}.index.json")):
+            raise ValueError(
+                f"{folder} has only {pickled}, a pickle; pickled weights are never loaded, since loading them can run "
+                f"code; where torch is installed, convert them with: {conversion(pickled, file)}"
+            )
+        return read_tensors(path)
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        for shard in shards(index):
+            more = read_tensors(folder / shard)
+            if doubled := sorted(tensors.keys() & more.keys()):
+                raise ValueError(f"doubled {', '.join(doubled)}")
+            tensors |= more
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{index}: {error}") from None
+    return tensors

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from adakron_jax.architectures import paths
-from adakron_jax.architectures.architecture import Architecture, Form, Stored, head_of, linear, stored_as
+from adakron_jax.architectures.architecture import Architecture, Form, head_of, linear, stored_as
+from adakron_jax.architectures.stored import Stored
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -151,9 +152,9 @@ def _modernbert_of_transformers_5(values: Mapping[str, Any]) -> Mapping[str, Any
 
 _MODERNBERT_FORM = Form("gelu", biases=False, normed=True, drops_input=False)
 _MODERNBERT_HEAD = {
-    f"{paths.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", transposed=True),
+    f"{paths.CLASSIFIER}/dense/kernel": Stored("head.dense.weight", layout="transposed"),
     f"{paths.CLASSIFIER}/norm/scale": Stored("head.norm.weight"),
-    f"{paths.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", transposed=True),
+    f"{paths.CLASSIFIER}/out_proj/kernel": Stored("classifier.weight", layout="transposed"),
     f"{paths.CLASSIFIER}/out_proj/bias": Stored("classifier.bias"),
 }
 _MODERNBERT = Architecture(
@@ -186,13 +187,13 @@ _MODERNBERT = Architecture(
     stored={
         f"{paths.WORD}/embedding": Stored("embeddings.tok_embeddings.weight"),
         f"{paths.EMBEDDINGS_NORM}/scale": Stored("embeddings.norm.weight"),
-        f"{paths.QUERY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=0, of=3),
-        f"{paths.KEY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=1, of=3),
-        f"{paths.VALUE}/kernel": Stored("layers.{i}.attn.Wqkv.weight", transposed=True, part=2, of=3),
-        f"{paths.ATTENTION_DENSE}/kernel": Stored("layers.{i}.attn.Wo.weight", transposed=True),
-        f"{paths.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=0, of=2),
-        f"{paths.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", transposed=True, part=1, of=2),
-        f"{paths.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", transposed=True),
+        f"{paths.QUERY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", layout="transposed", part=0, of=3),
+        f"{paths.KEY}/kernel": Stored("layers.{i}.attn.Wqkv.weight", layout="transposed", part=1, of=3),
+        f"{paths.VALUE}/kernel": Stored("layers.{i}.attn.Wqkv.weight", layout="transposed", part=2, of=3),
+        f"{paths.ATTENTION_DENSE}/kernel": Stored("layers.{i}.attn.Wo.weight", layout="transposed"),
+        f"{paths.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", layout="transposed", part=0, of=2),
+        f"{paths.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", layout="transposed", part=1, of=2),
+        f"{paths.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", layout="transposed"),
         # A block's LayerNorm stands before it, that is, after the residual of the block before.
         f"{paths.ATTENTION_NORM}/scale": Stored("layers.{i}.mlp_norm.weight"),
         f"{paths.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from adakron_jax.architectures.architecture import Stored
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.folder import PICKLED, WEIGHTS, shards
+from adakron_jax.architectures.folder import PICKLED, WEIGHTS, tensors_of
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER, layer_of, without_layer
-from adakron_jax.io.files import conversion
+from adakron_jax.architectures.stored import Stored
 from adakron_jax.params import flatten, refuse
 from adakron_jax.splice import Method
 
@@ -41,11 +40,12 @@ def table(config: EncoderConfig) -> Mapping[str, Stored]:
     """Our leaves of the pretrained part, each with its place in a checkpoint."""
     layers = config.num_layers
     known = {
-        path.format(i=i): stored.of_layer(i, layers)
+        path.format(i=i): (stored, i)
         for path, stored in config.architecture.stored.items()
         for i in (range(layers) if "{i}" in path else [0])
     }
-    return {path: stored for path, stored in known.items() if path in _shapes(config)}
+    shapes = _shapes(config)
+    return {path: stored.of_layer(i, layers, shapes[path]) for path, (stored, i) in known.items() if path in shapes}
 
 
 def published_name(path: str, config: EncoderConfig) -> str:
@@ -53,11 +53,14 @@ def published_name(path: str, config: EncoderConfig) -> str:
     return config.architecture.prefix + table(config)[path].name
 
 
-def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
+def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: object = "") -> Leaves:
     """Maps the tensors of a checkpoint to path -> array, kernels laid [in, out].
 
     Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
     among the leaves: a new head begins with them. A pooler may be missing, as masked-language training saves none.
+
+    Args:
+      where: the file, as a message names it.
 
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
@@ -68,17 +71,17 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig) ->
     if not any(expected[path].name in named for path in _POOLER if path in expected):
         expected = {path: stored for path, stored in expected.items() if path not in _POOLER}
     for path, stored in expected.items():
-        name, shape = stored.name, _stored_shape(path, config)
+        name, shape = stored.name, stored.stored_shape
         tensor = named.get(name)
         if tensor is None:
             problems.append(f"missing {name}")
         elif tensor.shape != shape:
             problems.append(f"misshapen {name} {tensor.shape}, expected {shape}")
         else:
-            leaves[path] = stored.take(tensor)
+            leaves[path] = stored.within(tensor)
         used.add(name)
     problems += [f"unexpected {name}" for name in sorted(named.keys() - used)]
-    refuse(dict.fromkeys(problems))
+    refuse(dict.fromkeys(problems), where)
     return {path: leaf.astype(np.float32, copy=False) for path, leaf in leaves.items()}
 
 
@@ -99,17 +102,13 @@ def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -
 
 def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
     """What there is of a pretrained head, of the shape that ours has."""
-    architecture = config.architecture
-    wanted = {path: architecture.head[path] for path in architecture.pretrained_head}
-    leaves = {path: stored.take(tensors[stored.name]) for path, stored in wanted.items() if stored.name in tensors}
-    return {path: leaf for path, leaf in leaves.items() if leaf.shape == _shapes(config)[path]}
-
-
-def _stored_shape(path: str, config: EncoderConfig) -> tuple[int, ...]:
-    """The shape of one tensor of a checkpoint that holds the leaf at `path`."""
-    stored, shape = table(config)[path], _shapes(config)[path]
-    first, *others = reversed(shape) if stored.transposed else shape
-    return (first * stored.of, *others)
+    leaves = {}
+    for path in config.architecture.pretrained_head:
+        stored = config.architecture.head[path]._replace(shape=_shapes(config)[path])
+        tensor = np.asarray(tensors.get(stored.name, ()))
+        if tensor.shape == stored.stored_shape:
+            leaves[path] = stored.within(tensor)
+    return leaves
 
 
 def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
@@ -118,18 +117,15 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     Raises:
       ValueError: of a tensor that holds several leaves, only some are given.
     """
-    pieces: dict[str, dict[int, np.ndarray]] = {}
-    whole: dict[str, int] = {}  # parts that a tensor has
+    tensors, parts = Leaves(), collections.Counter[str]()
     for path, leaf in leaves.items():
-        leaf, stored = np.asarray(leaf), table(config)[path]
-        leaf = leaf.T if stored.transposed else leaf
-        name = published_name(path, config)
-        pieces.setdefault(name, {})[stored.part] = leaf
-        whole[name] = stored.of
-    refuse(f"incomplete {name}" for name, parts in pieces.items() if len(parts) < whole[name])
-    joined = {name: np.concatenate([parts[k] for k in sorted(parts)]) for name, parts in pieces.items()}
-    # What lies in memory in another order than row by row would be written as other numbers.
-    return {name: np.ascontiguousarray(tensor) for name, tensor in joined.items()}
+        stored, name = table(config)[path], published_name(path, config)
+        tensor = tensors.setdefault(name, np.zeros(stored.stored_shape, np.float32))
+        stored.within(tensor)[...] = leaf
+        parts[name] += 1
+    whole = {published_name(path, config): table(config)[path].of for path in leaves}
+    refuse(f"incomplete {name}" for name, count in parts.items() if count < whole[name])
+    return tensors
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
@@ -161,39 +157,15 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     Raises:
       ValueError: there are no weights, they are damaged, or they do not fit; the file is named.
     """
-    from safetensors import SafetensorError
-
-    for file in WEIGHTS:
-        if (path := folder / file).is_file():
-            try:
-                return from_checkpoint(_tensors(path), config)
-            except (ValueError, OSError, SafetensorError, *_NO_TREE) as error:
-                raise ValueError(f"{path}: {error}") from None
-    if any((folder / file).is_file() for file in PICKLED):
-        raise ValueError(
-            f"{folder} has only pickled weights ({PICKLED[0]}), which are never loaded, since loading them can run "
-            f"code; where torch is installed, convert them with: {conversion(PICKLED[0], 'model.safetensors')}"
-        )
-    raise ValueError(f"{folder} has no weights; accepted: {', '.join(WEIGHTS)}")
-
-
-def _tensors(path: Path) -> Leaves:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    if path.suffix == ".msgpack":
-        return dict(_flax_tensors(path))
-    tensors: Leaves = {}
-    for shard in shards(path):
-        try:
-            more = load_file(path.parent / shard)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{shard}: {error}") from None
-        refuse(f"doubled {name}" for name in sorted(tensors.keys() & more.keys()))
-        tensors |= more
-    return tensors
+    path = next((path for file in (*WEIGHTS, *PICKLED) if (path := folder / file).is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder} has no weights; accepted: {', '.join(WEIGHTS)}")
+    if path.suffix != ".msgpack":
+        return from_checkpoint(tensors_of(folder, WEIGHTS[0], PICKLED[0]), config, path)
+    try:
+        return from_checkpoint(dict(_flax_tensors(path)), config)
+    except (ValueError, OSError, *_NO_TREE) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _flax_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:

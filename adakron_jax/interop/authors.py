@@ -17,7 +17,7 @@ from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.encoders import pretrained
-from adakron_jax.interop.heads import Base, Imported, check_native_head, modules, native_head, outputs_of, tensors_of
+from adakron_jax.interop.heads import Base, Imported, check_native_head, modules, native_head, outputs_of, unwrapped
 from adakron_jax.interop.tensor_table import Entry, Leaves, dense, names_in, read_leaves, write_tensors
 from adakron_jax.methods import AdaKron, AdaMix
 from adakron_jax.splice import Site, path_of, require
@@ -35,7 +35,7 @@ def read(folder: Path, base: Base) -> Imported:
       ValueError: the file is missing or damaged, or it does not fit the base.
     """
     path, config = folder / WEIGHTS, base.config
-    tensors = tensors_of(folder, WEIGHTS, PICKLED)
+    tensors = unwrapped(folder, WEIGHTS, PICKLED)
     experts = {name: tensor for name, tensor in tensors.items() if MARK in name and not name.endswith("score_weight")}
     method = _method(experts, config, str(path))
     head = names_in(native_head(config, 1))

@@ -16,7 +16,7 @@ from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.models import locate
 from adakron_jax.interop import authors, huggingface
 from adakron_jax.interop.adapterhub import folder as adapterhub
-from adakron_jax.interop.heads import CLASSES, Base, tensors_of, with_unit_fused
+from adakron_jax.interop.heads import CLASSES, Base, unwrapped, with_unit_fused
 from adakron_jax.interop.peft import folder as peft
 from adakron_jax.io.files import read_json, write_whole
 from adakron_jax.params import flatten, graft
@@ -40,7 +40,7 @@ def format_of(folder: Path) -> str:
         raise ValueError(f"{description} has no {' and no '.join(_MARKS)}; accepted: peft's, AdapterHub's")
     weights, pickled = huggingface.WEIGHTS, huggingface.PICKLED
     if any((folder / file).is_file() for file in (weights, f"{weights}.index.json", pickled)):
-        return "authors" if authors.is_authors(tensors_of(folder, weights, pickled)) else "huggingface"
+        return "authors" if authors.is_authors(unwrapped(folder, weights, pickled)) else "huggingface"
     raise ValueError(
         f"{folder}: neither adapter_config.json nor model.safetensors; accepted: a folder of peft's, of AdapterHub's, "
         "or a Hugging Face classifier"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.folder import shards
+from adakron_jax.architectures.folder import tensors_of
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling, Reads
 from adakron_jax.interop.fields import labels_of
-from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor
-from adakron_jax.io.files import conversion, read_json, read_tensors
+from adakron_jax.interop.tensor_table import Entry, Leaves
+from adakron_jax.io.files import read_json
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens, kind_of
 from adakron_jax.splice import DENSES, Method, Site
 
@@ -131,7 +131,7 @@ def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -
         return (d, width) if path.endswith("/kernel") else (width,)
 
     return [
-        Entry(path, Tensor(stored.name, shape(path), "transposed" if stored.transposed else "same"))
+        Entry(path, stored._replace(shape=shape(path)))
         for path, stored in (architecture.token_head if reads == "token" else architecture.head).items()
     ]
 
@@ -179,30 +179,15 @@ def with_unit_fused(leaves: Mapping[str, np.ndarray], problem: Problem) -> Leave
     return {**leaves, f"{last}/kernel": kernel * scale, f"{last}/bias": bias * scale + mean}
 
 
-def tensors_of(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, or of the shards that its index names, less what wrappers put before names.
-
-    Raises:
-      ValueError: there is no such file, it is damaged, or there is only a pickled one; with how to convert that.
-    """
-    path, index = folder / file, folder / f"{file}.index.json"
-    has_pickled = any((folder / name).is_file() for name in (pickled, f"{pickled}.index.json"))
-    if not path.is_file() and not index.is_file() and has_pickled:
-        raise ValueError(
-            f"{folder} has only {pickled}, a pickle, which is never loaded, since loading it can run code; where torch "
-            f"is installed, convert it with: {conversion(pickled, file)}"
-        )
-    try:
-        files = [path] if path.is_file() or not index.is_file() else [folder / shard for shard in shards(index)]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{index}: {error}") from None
-    return bare(path, ((name, tensor) for file in files for name, tensor in read_tensors(file).items()), WRAPPERS)
+def unwrapped(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
+    """As `tensors_of`, less what wrappers put before the names."""
+    return bare(folder / file, tensors_of(folder, file, pickled), WRAPPERS)
 
 
-def bare(path: Path, tensors: Iterable[tuple[str, np.ndarray]], prefixes: Sequence[str]) -> dict[str, np.ndarray]:
+def bare(path: Path, tensors: Mapping[str, np.ndarray], prefixes: Sequence[str]) -> dict[str, np.ndarray]:
     """The tensors by their names without any of the prefixes at the front; ValueError if two then have one name."""
     named: dict[str, np.ndarray] = {}
-    for name, tensor in tensors:
+    for name, tensor in tensors.items():
         short = name
         while prefix := next((prefix for prefix in prefixes if short.startswith(prefix)), ""):
             short = short.removeprefix(prefix)

@@ -16,7 +16,7 @@ from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import Pooling, Reads
-from adakron_jax.interop.heads import CLASSES, Base, Imported, check_native_head, native_head, outputs_of, tensors_of
+from adakron_jax.interop.heads import CLASSES, Base, Imported, check_native_head, native_head, outputs_of, unwrapped
 from adakron_jax.interop.tensor_table import Leaves, names_in, read_leaves, write_tensors
 from adakron_jax.io.files import read_json
 from adakron_jax.methods import Full, Head
@@ -56,7 +56,7 @@ def read(folder: Path, base: Base) -> Imported:
             f"{folder}: model_type is {model_type!r}; accepted: that of the base, {base.config.model_type}"
         )
     reads = _reads(classifier, where)
-    path, tensors = folder / WEIGHTS, tensors_of(folder, WEIGHTS, PICKLED)
+    path, tensors = folder / WEIGHTS, unwrapped(folder, WEIGHTS, PICKLED)
     outputs = outputs_of(tensors, base.config, str(path), reads)
     table = native_head(base.config, outputs, reads)
     named = names_in(table)

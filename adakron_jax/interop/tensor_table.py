@@ -1,64 +1,23 @@
 """Where the leaves of ours lie in another program's file: one table for reading and writing.
 
-    Entry("encoder/layers/0/attention/query@lora/lora_a", Tensor("...layer.0...lora_A.weight", (32, 4), "transposed"))
+    Entry("encoder/layers/0/attention/query@lora/lora_a", Stored("...layer.0...lora_A.weight", (32, 4), "transposed"))
 
 is a leaf [32, 4] that the file holds as [4, 32].
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from adakron_jax.architectures.stored import Layout, Stored
 from adakron_jax.params import refuse
 
 Leaves = dict[str, np.ndarray]
-Layout = Literal["same", "transposed", "flat", "column", "row", "spread"]
 Size = int | Mapping[str, int]  # of every module, or of each by its name
 _NUMBERS = ("float32", "float16", "bfloat16")
 _SHOWN = 4  # problems of one kind that a message lists
-
-
-class Tensor(NamedTuple):
-    """A tensor of the file, or a part of one.
-
-    Attributes:
-      name: its name there.
-      shape: in our layout.
-      layout: how it lies there: `transposed`, its first two axes exchanged; `flat`, row by row in one vector; a vector
-        as a `column` [n, 1] or a `row` [1, n]; `spread`, a matrix as [n, 1, m].
-      part, of: it is the `part`-th of `of` equal parts of the tensor, along our last axis.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layout: Layout = "same"
-    part: int = 0
-    of: int = 1
-
-    @property
-    def whole(self) -> tuple[int, ...]:
-        """The tensor's shape in our layout."""
-        return (*self.shape[:-1], self.shape[-1] * self.of)
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        whole = self.whole
-        return {
-            "same": whole,
-            "transposed": (*whole[1::-1], *whole[2:]),
-            "flat": (math.prod(whole),),
-            "column": (*whole, 1),
-            "row": (1, *whole),
-            "spread": (whole[0], 1, *whole[1:]),
-        }[self.layout]
-
-    def within(self, tensor: np.ndarray) -> np.ndarray:
-        """Where it is in the tensor, in our layout: a view, to read and to write."""
-        whole = tensor.swapaxes(0, 1) if self.layout == "transposed" else tensor.reshape(self.whole)
-        width = self.shape[-1]
-        return whole[..., self.part * width : (self.part + 1) * width]
 
 
 class Entry(NamedTuple):
@@ -72,7 +31,7 @@ class Entry(NamedTuple):
     """
 
     path: str
-    tensor: Tensor | None
+    tensor: Stored | None
     shape: tuple[int, ...] = ()
     fill: float = 0.0
 
@@ -93,15 +52,15 @@ def in_layers(
     """
     largest = tuple(size if isinstance(size, int) else max(size.values()) for size in shape)
 
-    def tensor(name: str) -> Tensor:
-        return Tensor(name + ending, tuple(x if isinstance(x, int) else x[name] for x in shape), layout)
+    def tensor(name: str) -> Stored:
+        return Stored(name + ending, tuple(x if isinstance(x, int) else x[name] for x in shape), layout)
 
     return [Entry(path.format(i=i), tensor(name) if name else None, largest, fill) for i, name in modules.items()]
 
 
 def dense(path: str, name: str, sizes: tuple[int, int]) -> list[Entry]:
     """Kernel and bias of a dense layer of torch's."""
-    kernel, bias = Tensor(f"{name}.weight", sizes, "transposed"), Tensor(f"{name}.bias", sizes[1:])
+    kernel, bias = Stored(f"{name}.weight", sizes, "transposed"), Stored(f"{name}.bias", sizes[1:])
     return [Entry(f"{path}/kernel", kernel), Entry(f"{path}/bias", bias)]
 
 

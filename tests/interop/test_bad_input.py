@@ -121,7 +121,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-lora-bert", contents(CONFIG, lambda x: x[:-9]), f"{CONFIG}: "),
     ("peft-lora-bert", contents(CONFIG, lambda x: b"[" * 100_000), f"{CONFIG}: "),
     ("peft-lora-bert", contents(CONFIG, lambda x: x + b" " * (17 << 20)), "accepted: at most 16,777,216"),
-    ("peft-lora-bert", pickled(PEFT, "adapter_model.bin"), "never loaded, since loading it can run code"),
+    ("peft-lora-bert", pickled(PEFT, "adapter_model.bin"), "never loaded, since loading them can run code"),
     ("peft-vera-roberta", said(CONFIG, projection_prng_key=1 << 32), "projection_prng_key is 4294967296"),
     ("peft-vera-roberta", said(CONFIG, save_projection=False, r=10**12), "expected (1000000000000, 32)"),
     ("peft-fourierft-bert", said(CONFIG, n_frequency=49), "misshapen bert.encoder.layer.0.attention.self.query"),

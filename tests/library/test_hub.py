@@ -216,7 +216,7 @@ def test_a_configuration_is_fetched_without_its_weights(answers: dict[str, Any])
 
 def test_a_model_with_pickled_weights_only_is_refused_with_how_to_convert_them(answers: dict[str, Any]):
     refusal = answers["online"]["model acme/pickled-bert"]["refused"]
-    assert "only pickled weights (pytorch_model.bin)" in refusal
+    assert "only pytorch_model.bin, a pickle" in refusal
     assert "never loaded" in refusal
     assert "convert them with" in refusal
 

@@ -208,7 +208,7 @@ def test_a_float16_checkpoint_becomes_float32(tmp_path: Path):
 def test_pickled_weights_are_refused_with_how_to_convert_them(tmp_path: Path, file: str):
     (tmp_path / file).write_bytes(b"not even looked at")
     with pytest.raises(
-        ValueError, match=r"only pickled weights .* convert them with: python -c .*save_file"
+        ValueError, match=r"only pytorch_model.bin, a pickle; .* convert them with: python -c .*save_file"
     ) as refusal:
         pretrained.read(tmp_path, BERT)
     assert str(refusal.value).startswith(str(tmp_path))

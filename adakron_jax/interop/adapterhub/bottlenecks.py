@@ -6,9 +6,10 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
+from adakron_jax.architectures.stored import Stored
 from adakron_jax.interop.fields import Fields, Said, Setting, written
 from adakron_jax.interop.heads import modules
-from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, in_layers, used
+from adakron_jax.interop.tensor_table import Entry, Leaves, in_layers, used
 from adakron_jax.methods import Compacter, CompacterPlusPlus, Houlsby, Pfeiffer
 from adakron_jax.methods.bottleneck import PLACES
 from adakron_jax.splice import Site, path_of, path_of_shared
@@ -123,7 +124,7 @@ def table(method: Bottleneck, widths: Widths, name: str, config: EncoderConfig) 
             entries += in_layers(f"{at}{side}/kernel", names, f"{stored}.weight", shape, "transposed")
             entries += in_layers(f"{at}{side}/bias", names, f"{stored}.bias", shape[1:])
     if isinstance(method, Compacter):
-        rule = Tensor(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
+        rule = Stored(f"{config.architecture.prefix}shared_parameters.{name}.phm_rule", (method.phm_dim,) * 3)
         entries.append(Entry(f"{path_of_shared(method.name)}phm_rule", rule))
     return entries
 

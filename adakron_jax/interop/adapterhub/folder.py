@@ -18,7 +18,7 @@ from adakron_jax.architectures.paths import without_layer
 from adakron_jax.interop.adapterhub import bottlenecks, forms
 from adakron_jax.interop.adapterhub.heads import read_head, write_head
 from adakron_jax.interop.fields import Fields, Said
-from adakron_jax.interop.heads import CLASSES, Base, Imported, modules, tensors_of
+from adakron_jax.interop.heads import CLASSES, Base, Imported, modules, unwrapped
 from adakron_jax.interop.huggingface import PREFIXES as CLASS_PREFIXES
 from adakron_jax.interop.tensor_table import Entry, Leaves, dense, read_leaves, write_tensors
 from adakron_jax.methods import IA3, Compacter, CompacterPlusPlus, Houlsby, LoRA, LoReFT, Pfeiffer, Prefix, UniPELT
@@ -69,7 +69,7 @@ def read(folder: Path, base: Base) -> Imported:
     said = Fields(fields.left.pop("config", None), f"{fields.where}: config")
     method, table = _read_method(said, name, config)
     fields.done()
-    tensors = _without_copies(tensors_of(folder, WEIGHTS, PICKLED), name)
+    tensors = _without_copies(unwrapped(folder, WEIGHTS, PICKLED), name)
     leaves = read_leaves(table, forms.without_unused(tensors, method), folder / WEIGHTS)
     of_head, problem, pooling, form = read_head(folder, config)
     return Imported(method, leaves | of_head, problem, pooling, form, trained_on)

@@ -9,10 +9,11 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_named, layers_without
+from adakron_jax.architectures.stored import Stored
 from adakron_jax.interop.fields import Fields, Said, Setting, written
 from adakron_jax.interop.heads import modules
 from adakron_jax.interop.peft.prefixes import prompts
-from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, dense, in_layers, numerator
+from adakron_jax.interop.tensor_table import Entry, Leaves, dense, in_layers, numerator
 from adakron_jax.methods import IA3, LoRA, LoReFT, Prefix
 from adakron_jax.methods.updates.lora import sizes
 from adakron_jax.splice import Method, Site, path_of, path_of_shared
@@ -134,7 +135,7 @@ def prefix_table(method: Prefix, name: str, config: EncoderConfig) -> list[Entry
     if not method.mlp:
         return prompts(method, config, mlp, "flat")
     return [
-        Entry(f"{at}embedding", Tensor(f"{root}self_prefix.wte.weight", (method.length, d))),
+        Entry(f"{at}embedding", Stored(f"{root}self_prefix.wte.weight", (method.length, d))),
         *dense(f"{at}mlp_1", f"{mlp}.0", (d, method.mid)),
         *dense(f"{at}mlp_2", f"{mlp}.2", (method.mid, width)),
     ]

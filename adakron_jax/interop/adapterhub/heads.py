@@ -15,7 +15,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.sequence_classifier import HeadForm, Pooling
 from adakron_jax.interop.adapterhub.bottlenecks import ACTIVATIONS
 from adakron_jax.interop.fields import Fields, labels_of
-from adakron_jax.interop.heads import CLASSES, is_native_head, native_head, tensors_of
+from adakron_jax.interop.heads import CLASSES, is_native_head, native_head, unwrapped
 from adakron_jax.interop.tensor_table import Entry, Leaves, dense, read_leaves, write_tensors
 from adakron_jax.problems import Classification, Multilabel, Problem, Regression, Tokens
 
@@ -44,7 +44,7 @@ def read_head(folder: Path, config: EncoderConfig) -> tuple[Leaves, Problem, Poo
         problem, table, pooling, form = _flexible(Fields(said, f"{fields.where}: config"), str(name), config)
         fields.ignore("num_labels", "label2id", "id2label")
     fields.done()
-    leaves = read_leaves(table, tensors_of(folder, WEIGHTS, PICKLED), folder / WEIGHTS)
+    leaves = read_leaves(table, unwrapped(folder, WEIGHTS, PICKLED), folder / WEIGHTS)
     return leaves, problem, pooling, form
 
 

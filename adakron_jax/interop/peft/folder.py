@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from adakron_jax.adapter import Card
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.folder import tensors_of
 from adakron_jax.architectures.paths import ENCODER
 from adakron_jax.encoders.sequence_classifier import Reads
 from adakron_jax.interop.fields import Fields
@@ -24,7 +25,6 @@ from adakron_jax.interop.heads import (
     modules,
     native_head,
     outputs_of,
-    tensors_of,
 )
 from adakron_jax.interop.peft import lokr, norms, prefixes, projections, updates
 from adakron_jax.interop.peft.form import Form
@@ -62,7 +62,7 @@ def read(folder: Path, base: Base) -> Imported:
     if others := set(saved) - of_head:
         raise fields.refuse("modules_to_save", sorted(others), "classifier, score")
     path = folder / WEIGHTS
-    tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED).items(), (_PREFIX, "base_model.", *WRAPPERS))
+    tensors = bare(path, tensors_of(folder, WEIGHTS, PICKLED), (_PREFIX, "base_model.", *WRAPPERS))
     outputs = outputs_of(tensors, base.config, str(path), reads)
     method, table = form.read(fields, base, tensors)
     fields.done()

@@ -17,20 +17,21 @@ import numpy as np
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.paths import without_layer
+from adakron_jax.architectures.stored import Layout
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.interop.fields import Fields, Said, Settings, written
 from adakron_jax.interop.heads import Base, modules
 from adakron_jax.interop.peft.targets import BySite, Targets, named_modules, patterned, present, target_modules
-from adakron_jax.interop.tensor_table import Entry, Layout, Leaves, in_layers, used, write_tensors
+from adakron_jax.interop.tensor_table import Entry, Leaves, in_layers, used, write_tensors
 from adakron_jax.methods.updates.lora import Update
 from adakron_jax.params import flatten
 from adakron_jax.splice import Method, Site, path_of
 
 
-class Stored(NamedTuple):
-    """How a leaf of ours is stored: the end of the tensor's name, how it lies there, and which axis is the width."""
+class Ending(NamedTuple):
+    """What ends the name of a module's tensor, how the leaf lies there, and which of its axes is the width."""
 
-    ending: str
+    name: str
     layout: Layout = "same"
     width: int | None = None
 
@@ -59,14 +60,14 @@ class Form(Generic[M]):
     methods: ClassVar[tuple[type[Method], ...]]
     settings: ClassVar[Settings] = {}
     width: ClassVar[tuple[str, str]] = ("", "")
-    leaves: ClassVar[Mapping[str, Stored]] = {}
+    leaves: ClassVar[Mapping[str, Ending]] = {}
     fixed: ClassVar[Said] = {}
     inert: ClassVar[Said] = {}
     ignored: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[float] = 0.0
     wrapper: ClassVar[str] = "base_model.model."
 
-    def stored(self, method: M, site: Site) -> Mapping[str, Stored]:
+    def stored(self, method: M, site: Site) -> Mapping[str, Ending]:
         """As `leaves`, of the modules of a site."""
         del method, site
         return self.leaves
@@ -106,7 +107,7 @@ class Form(Generic[M]):
             for leaf, stored in self.stored(method, site).items():
                 if shape := shapes.get(f"{at}{leaf}"):
                     sizes = [widths if axis == stored.width else size for axis, size in enumerate(shape)]
-                    entries += in_layers(f"{at}{leaf}", names, stored.ending, tuple(sizes), stored.layout, self.unused)
+                    entries += in_layers(f"{at}{leaf}", names, stored.name, tuple(sizes), stored.layout, self.unused)
         return entries
 
     def said(self, method: M, by_site: BySite, widths: Widths) -> Said:

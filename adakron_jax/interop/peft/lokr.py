@@ -2,7 +2,7 @@
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
-from adakron_jax.interop.peft.form import Form, Stored, Widths
+from adakron_jax.interop.peft.form import Ending, Form, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, patterned, present, scale_by_module, target_modules
 from adakron_jax.interop.tensor_table import Entry, Leaves, numerator, write_tensors
 from adakron_jax.methods import KronA
@@ -39,7 +39,7 @@ class LoKrForm(Form[KronA]):
     width = ("r", "rank_pattern")
     ignored = ("rank_dropout", "module_dropout", "rank_dropout_scale", "init_weights", "use_effective_conv2d")
     leaves = {
-        f"{leaf}{part}": Stored(f"{name}{ending}", "transposed", width)
+        f"{leaf}{part}": Ending(f"{name}{ending}", "transposed", width)
         for leaf, name in (("kron_a", ".lokr_w1"), ("kron_b", ".lokr_w2"))
         for part, ending, width in (("", "", None), ("_1", "_b", 1), ("_2", "_a", 0))
     }

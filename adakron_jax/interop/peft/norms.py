@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.paths import ENCODER
+from adakron_jax.architectures.stored import Stored
 from adakron_jax.encoders import pretrained
 from adakron_jax.interop.fields import Fields, Said
 from adakron_jax.interop.heads import Base
 from adakron_jax.interop.peft.form import Form
 from adakron_jax.interop.peft.targets import chosen
-from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, write_tensors
+from adakron_jax.interop.tensor_table import Entry, Leaves, write_tensors
 from adakron_jax.methods import LNTuning
 
 
@@ -40,5 +41,5 @@ def norms_of(paths: Iterable[str], config: EncoderConfig) -> dict[str, tuple[str
 def table(leaves: Leaves | Mapping, paths: Iterable[str], config: EncoderConfig) -> list[Entry]:
     names = norms_of(paths, config).items()
     return [
-        Entry(path, Tensor(f"{module}.ln_tuning_layers.{leaf}", leaves[path].shape)) for path, (module, leaf) in names
+        Entry(path, Stored(f"{module}.ln_tuning_layers.{leaf}", leaves[path].shape)) for path, (module, leaf) in names
     ]

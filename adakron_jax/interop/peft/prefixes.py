@@ -4,10 +4,11 @@ import dataclasses
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
+from adakron_jax.architectures.stored import Layout, Stored
 from adakron_jax.interop.fields import Fields, Said
 from adakron_jax.interop.heads import Base
 from adakron_jax.interop.peft.form import Form
-from adakron_jax.interop.tensor_table import Entry, Layout, Leaves, Tensor, write_tensors
+from adakron_jax.interop.tensor_table import Entry, Leaves, write_tensors
 from adakron_jax.methods import Prefix
 from adakron_jax.splice import Site, path_of
 
@@ -63,7 +64,7 @@ def prompts(method: Prefix, config: EncoderConfig, name: str, layout: Layout = "
     return [
         Entry(
             f"{path_of(Site.KEYS_VALUES, method.name)}{leaf}".format(i=i),
-            Tensor(name, shape, layout, part=2 * place + second, of=2 * len(layers)),
+            Stored(name, shape, layout, part=2 * place + second, of=2 * len(layers)),
         )
         for place, i in enumerate(layers)
         for second, leaf in enumerate(("key", "value"))

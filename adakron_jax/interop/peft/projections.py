@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from adakron_jax.architectures.config import EncoderConfig
+from adakron_jax.architectures.stored import Stored
 from adakron_jax.interop.fields import Fields, Said, Setting
-from adakron_jax.interop.peft.form import Form, M, Stored, Widths
+from adakron_jax.interop.peft.form import Ending, Form, M, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, named_modules
-from adakron_jax.interop.tensor_table import Entry, Leaves, Tensor, names_in
+from adakron_jax.interop.tensor_table import Entry, Leaves, names_in
 from adakron_jax.methods import RandLoRA, VBLoRA, VeRA
 from adakron_jax.methods.updates.fourierft import SEEDS
 from adakron_jax.methods.updates.lora import largest
@@ -69,13 +70,13 @@ class VeRAForm(ProjectingForm[VeRA]):
     fixed = {"bias": "none", "fan_in_fan_out": False}
     inert = {"vera_dropout": 0.0, **ProjectingForm.inert}
     ignored = ("d_initial", "init_weights")
-    leaves = {"lambda_d": Stored(".vera_lambda_d"), "lambda_b": Stored(".vera_lambda_b")}
+    leaves = {"lambda_d": Ending(".vera_lambda_d"), "lambda_b": Ending(".vera_lambda_b")}
 
     def shared(self, method: VeRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         at, (inputs, outputs) = path_of_shared(method.name), largest(method.targets, config)
         return [
-            Entry(f"{at}vera_a", Tensor("vera_A", (inputs, method.r), "transposed")),
-            Entry(f"{at}vera_b", Tensor("vera_B", (method.r, outputs), "transposed")),
+            Entry(f"{at}vera_a", Stored("vera_A", (inputs, method.r), "transposed")),
+            Entry(f"{at}vera_b", Stored("vera_B", (method.r, outputs), "transposed")),
         ]
 
     def drawn(self, method: VeRA, config: EncoderConfig, draw: Draw) -> Leaves:
@@ -90,14 +91,14 @@ class RandLoRAForm(ProjectingForm[RandLoRA]):
     fixed = {"bias": "none", "fan_in_fan_out": False}
     inert = {"randlora_dropout": 0.0, **ProjectingForm.inert}
     ignored = ("init_weights", "sparse", "very_sparse")
-    leaves = {"lambda": Stored(".randlora_lambda"), "gamma": Stored(".randlora_gamma")}
+    leaves = {"lambda": Ending(".randlora_lambda"), "gamma": Ending(".randlora_gamma")}
 
     def shared(self, method: RandLoRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
         """The bases stand once for all modules, and once more in each."""
         r, (smaller, larger), entries = method.r, method.sides(config), []
         for at in ("", *(f"{name}." for _, _, name in named_modules(by_site))):
-            a = Tensor(f"{at}randlora_A", (r, smaller), "spread")
-            b = Tensor(f"{at}randlora_B", (larger, count(smaller, r), r))
+            a = Stored(f"{at}randlora_A", (r, smaller), "spread")
+            b = Stored(f"{at}randlora_B", (larger, count(smaller, r), r))
             entries += [Entry(f"{path_of_shared(method.name)}randlora_{leaf}", x) for leaf, x in (("a", a), ("b", b))]
         return entries
 
@@ -132,13 +133,13 @@ class VBLoRAForm(Form[VBLoRA]):
     inert = {"vblora_dropout": 0.0}
     ignored = ("init_logits_std", "init_vector_bank_bound")
     leaves = {
-        f"{kind}_{side.lower()}": Stored(f".vblora_logits_{side}{ending}")
+        f"{kind}_{side.lower()}": Ending(f".vblora_logits_{side}{ending}")
         for side in "AB"
         for kind, ending in (("logits", ""), ("order", _ORDER), ("weights", "_topk_weights"))
     }
 
     def shared(self, method: VBLoRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
-        bank = Tensor("vblora_vector_bank", (method.vectors, method.vector_length))
+        bank = Stored("vblora_vector_bank", (method.vectors, method.vector_length))
         return [Entry(f"{path_of_shared(method.name)}vector_bank", bank)]
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> VBLoRA:

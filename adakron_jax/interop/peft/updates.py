@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.interop.fields import Fields, Said, Setting
-from adakron_jax.interop.peft.form import Form, Stored, Widths
+from adakron_jax.interop.peft.form import Ending, Form, Widths
 from adakron_jax.interop.peft.targets import BySite, Targets, matcher, named_modules, patterned, scale_by_module
 from adakron_jax.interop.tensor_table import Entry, Leaves, numerator
 from adakron_jax.methods import C3A, IA3, OFT, DoRA, FourierFT, HiRA, LoRA, MiSS, PiSSA
@@ -24,9 +24,9 @@ class LoRAForm(Form[LoRA]):
     inert = {"lora_dropout": 0.0}
     ignored = ("eva_config", "qalora_group_size", "megatron_core", "ensure_weight_tying")
     leaves = {
-        "lora_a": Stored(".lora_A.weight", "transposed", 1),
-        "lora_b": Stored(".lora_B.weight", "transposed", 0),
-        "magnitude": Stored(".lora_magnitude_vector"),
+        "lora_a": Ending(".lora_A.weight", "transposed", 1),
+        "lora_b": Ending(".lora_B.weight", "transposed", 0),
+        "magnitude": Ending(".lora_magnitude_vector"),
     }
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> LoRA:
@@ -78,7 +78,7 @@ class HiRAForm(Form[HiRA]):
     fixed = {"fan_in_fan_out": False}
     inert = {"hira_dropout": 0.0}
     ignored = ("init_weights",)
-    leaves = {"hira_a": Stored(".hira_A", "transposed", 1), "hira_b": Stored(".hira_B", "transposed", 0)}
+    leaves = {"hira_a": Ending(".hira_A", "transposed", 1), "hira_b": Ending(".hira_B", "transposed", 0)}
 
 
 class MiSSForm(Form[MiSS]):
@@ -90,7 +90,7 @@ class MiSSForm(Form[MiSS]):
     }
     fixed = {"bias": "none"}
     inert = {"miss_dropout": 0.0}
-    leaves = {"shards": Stored(".miss_block")}
+    leaves = {"shards": Ending(".miss_block")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> MiSS:
         if settings["form"] != "mini":  # which alone reads mini_r
@@ -110,7 +110,7 @@ class FourierFTForm(Form[FourierFT]):
     width = ("n_frequency", "n_frequency_pattern")
     fixed = {"bias": "none", "fan_in_fan_out": False}
     ignored = ("init_weights",)
-    leaves = {"spectrum": Stored(".fourierft_spectrum", width=0)}
+    leaves = {"spectrum": Ending(".fourierft_spectrum", width=0)}
 
 
 class C3AForm(Form[C3A]):
@@ -119,7 +119,7 @@ class C3AForm(Form[C3A]):
     width = ("block_size", "block_size_pattern")
     fixed = {"bias": "none"}
     ignored = ("init_weights",)
-    leaves = {"circulant": Stored(".c3a_kernel", "transposed")}
+    leaves = {"circulant": Ending(".c3a_kernel", "transposed")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> C3A:
         if len(set(widths.values())) > 1:
@@ -139,7 +139,7 @@ class OFTForm(Form[OFT]):
     fixed = {"bias": "none", "fan_in_fan_out": False, "coft": False, "block_share": False}
     inert = {"r": 0}
     ignored = ("eps", "module_dropout", "init_weights")
-    leaves = {"rotation": Stored(".oft_R.weight")}
+    leaves = {"rotation": Ending(".oft_R.weight")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> OFT:
         blocks, size = fields.whole("r", 0), settings["block_size"]
@@ -166,8 +166,8 @@ class IA3Form(Form[IA3]):
     ignored = ("init_ia3_weights",)
     unused = 1.0
 
-    def stored(self, method: IA3, site: Site) -> Mapping[str, Stored]:
-        return {method.leaf(site): Stored(".ia3_l", "row" if site in SCALED_INPUTS else "column")}
+    def stored(self, method: IA3, site: Site) -> Mapping[str, Ending]:
+        return {method.leaf(site): Ending(".ia3_l", "row" if site in SCALED_INPUTS else "column")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> IA3:
         is_input = matcher(fields, "feedforward_modules")
