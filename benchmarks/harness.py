@@ -144,7 +144,7 @@ class Process:
 
 
 def predict_beside(
-    programs: Mapping[str, Callable[[], Any]],
+    local: Mapping[str, Callable[[], Any]],
     peers: Mapping[str, Mapping[str, Any]],
     rounds: int,
     python: Path,
@@ -153,7 +153,7 @@ def predict_beside(
     """Seconds of our work and of peers, once a round; `peers` has what differs of `benchmarks.peers.predict`."""
     with contextlib.ExitStack() as stack:
         systems: dict[str, Callable[[], float]] = {}
-        for name, work in programs.items():
+        for name, work in local.items():
             work()  # compiles
             systems[name] = functools.partial(timed, work, clock)
         for name, differing in peers.items():

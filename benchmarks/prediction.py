@@ -55,7 +55,7 @@ def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> 
     """Texts a second of each system, one a round."""
     texts = texts_of(given.data, task, given.texts)
     (file := scratch / f"{task}.json").write_text(json.dumps([(0, text) for text in texts]))
-    programs = {
+    local = {
         f"ours-{precision}": functools.partial(fresh_classifier(base, scratch, precision).predict, texts)
         for precision in given.precision
     }
@@ -63,7 +63,7 @@ def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> 
     peers: dict[str, Any] = {name: {"model": base, "requests": file} for name in names}
     for name in names:
         peers[name] |= zip(("engine", "precision", "grouped"), SYSTEMS[name], strict=True)
-    seconds = harness.predict_beside(programs, peers, given.rounds, given.peers, given.clock)
+    seconds = harness.predict_beside(local, peers, given.rounds, given.peers, given.clock)
     return {name: [len(texts) / spent for spent in times] for name, times in seconds.items()}
 
 

@@ -113,10 +113,10 @@ def beside_peers(base: Path, scratch: Path, texts: Sequence[str], given: Any) ->
         numbers = np.random.default_rng(0).integers(0, count, len(texts)).tolist()
         (file := scratch / f"{count}.json").write_text(json.dumps(list(zip(numbers, texts, strict=True))))
         requests = [(str(number), text) for number, text in zip(numbers, texts, strict=True)]
-        programs = {name: functools.partial(bank.predict, requests) for name, bank in banks.items()}
+        local = {name: functools.partial(bank.predict, requests) for name, bank in banks.items()}
         shared = {"model": base, "requests": file, "precision": "f32", "grouped": False}
         peers = {name: shared | {"engine": name} for name in PEER_METHODS}
-        seconds = predict_beside(programs, peers, given.rounds, given.peers, given.clock)
+        seconds = predict_beside(local, peers, given.rounds, given.peers, given.clock)
         figures[str(count)] = {name: len(texts) / median(spent) for name, spent in seconds.items()}
         figures[str(count)] |= {f"{m} over {p}": ratio(seconds[p], seconds[m]) for p, m in PEER_METHODS.items()}
     return figures
