@@ -42,7 +42,7 @@ EXCEPTIONS = {
     ("cli/main.py", "PROGRAM"),  # `train`, beside the library
     ("cli/main.py", "_of_program"),
     ("data/packing.py", "first_fit"),  # the algorithm's name
-    ("encoders/dropout.py", "rate"),  # of dropout
+    ("encoders/ops/dropout.py", "rate"),  # of dropout
     ("onnx/operators.py", "_gather"),  # the operator of ONNX, and of XLA
     ("evaluation/plots.py", "scatter"),  # a scatter plot
     ("methods/subset.py", "BitFit"),  # the method's

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from adakron_jax.encoders.attention import Attention
-from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.module import Part, Stream, gelu, take
+from adakron_jax.encoders.ops.attention import Attention
+from adakron_jax.encoders.ops.dropout import Dropout
 from adakron_jax.splice import Site
 
 

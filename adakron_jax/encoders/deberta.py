@@ -17,12 +17,13 @@ from jax.lax import slice_in_dim
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders import attention, bert
-from adakron_jax.encoders.attention import Projection
-from adakron_jax.encoders.dropout import Dropout
+from adakron_jax.encoders import bert
 from adakron_jax.encoders.inputs import Packed, Places
-from adakron_jax.encoders.matmul import einsum, matmul
 from adakron_jax.encoders.module import Part, Stream, gelu, take
+from adakron_jax.encoders.ops import attention
+from adakron_jax.encoders.ops.attention import Projection
+from adakron_jax.encoders.ops.dropout import Dropout
+from adakron_jax.encoders.ops.matmul import einsum, matmul
 from adakron_jax.splice import Site
 
 

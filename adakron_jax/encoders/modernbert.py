@@ -11,10 +11,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from adakron_jax.encoders import attention
-from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.module import Part, Stream, gelu, take
+from adakron_jax.encoders.ops import attention
+from adakron_jax.encoders.ops.dropout import Dropout
 from adakron_jax.splice import Site
 
 

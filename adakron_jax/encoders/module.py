@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import dot_general
+from adakron_jax.encoders.ops.matmul import dot_general
 from adakron_jax.splice import Method, Site
 
 
@@ -58,7 +58,7 @@ class Part(nn.Module):
     """What the encoder's modules share: sizes, the method, and the precision they compute in.
 
     `dtype` None computes in the precision of parameters and inputs, float64 included. LayerNorm's statistics and the
-    softmax are never narrower than float32. `fused` computes attention in one kernel where it can (`encoders.fused`).
+    softmax are never narrower than float32. `fused` computes attention in one kernel where it can (`ops.fused`).
     """
 
     config: EncoderConfig

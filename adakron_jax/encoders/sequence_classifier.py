@@ -14,10 +14,10 @@ from adakron_jax.architectures.architecture import Form
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.folder import Pooling
 from adakron_jax.architectures.paths import CLASSIFIER, POOLER
-from adakron_jax.encoders.dropout import Dropout
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank, check
 from adakron_jax.encoders.module import Part, gelu
+from adakron_jax.encoders.ops.dropout import Dropout
 from adakron_jax.params import flatten, graft
 
 Reads = Literal["example", "token"]

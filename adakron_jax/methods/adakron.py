@@ -20,8 +20,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import dot_general, matmul
 from adakron_jax.encoders.module import gelu
+from adakron_jax.encoders.ops.matmul import dot_general, matmul
 from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require

@@ -20,7 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.adakron import AdaKron, KronAdapter
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register

@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.xla.precision import is_narrow
 
 # Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as LoRA's authors start A and linear layers of PyTorch start.

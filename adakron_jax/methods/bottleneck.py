@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import dot_general
+from adakron_jax.encoders.ops.matmul import dot_general
 from adakron_jax.methods.arithmetic import times
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.bottleneck import ACTIVATIONS, PLACES, Bottleneck, Bottlenecks
 from adakron_jax.methods.registry import register

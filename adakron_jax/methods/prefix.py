@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import dot_general
+from adakron_jax.encoders.ops.matmul import dot_general
 from adakron_jax.methods.arithmetic import kaiming_uniform
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import KeysValues, Leaves, Method, Site, Splice, path_of, path_of_shared, require

@@ -47,7 +47,7 @@ def is_narrow(dtype: DTypeLike | None) -> bool:
 
 
 def fuses(dtype: DTypeLike | None, devices: int = 1, platform: str = "") -> bool:
-    """Whether a model computes attention in one kernel (`encoders.fused`): in a narrow precision, on one GPU.
+    """Whether a model computes attention in one kernel (`encoders.ops.fused`): in a narrow precision, on one GPU.
 
     A compiler cannot divide the kernel among several devices.
     """

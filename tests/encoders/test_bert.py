@@ -12,10 +12,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.dropout import Dropout, parts_of_axis, parts_of_words, random_words
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.module import take
+from adakron_jax.encoders.ops.dropout import Dropout, parts_of_axis, parts_of_words, random_words
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
 from adakron_jax.params import unflatten

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders import fused
 from adakron_jax.encoders.inputs import Packed, padded
+from adakron_jax.encoders.ops import fused
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
 from adakron_jax.xla.precision import fuses

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders.matmul import dot_general, einsum, matmul
+from adakron_jax.encoders.ops.matmul import dot_general, einsum, matmul
 
 ROUNDING = 2.0**-8  # of bf16, relative to the largest number
 SCORES, CONTEXT = "rhqd,rhkd->rhqk", "rhqk,rhkd->rhqd"

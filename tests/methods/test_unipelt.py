@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adakron_jax.encoders.attention import Attention
 from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.module import Stream
+from adakron_jax.encoders.ops.attention import Attention
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import LoRA, Pfeiffer, UniPELT
 from adakron_jax.params import unflatten

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.registry import register
 from adakron_jax.methods.updates.lora import Sizes, Target, Update, sizes
 from adakron_jax.splice import Leaves, Splice, require

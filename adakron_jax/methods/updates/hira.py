@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Float
 
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register
 from adakron_jax.methods.updates.lora import Sizes, Target, Update

@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from adakron_jax.encoders.matmul import matmul
+from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.registry import register
 from adakron_jax.methods.updates.lora import Sizes, Target, Update
 from adakron_jax.splice import Leaves, require

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from adakron_jax.encoders import fused
-from adakron_jax.encoders.dropout import Dropout, dropped, words_like
 from adakron_jax.encoders.inputs import Places
-from adakron_jax.encoders.matmul import einsum
 from adakron_jax.encoders.module import Part, Stream
+from adakron_jax.encoders.ops import fused
+from adakron_jax.encoders.ops.dropout import Dropout, dropped, words_like
+from adakron_jax.encoders.ops.matmul import einsum
 from adakron_jax.splice import KeysValues, Site
 from adakron_jax.xla.arrays import apart
 

@@ -1,0 +1,1 @@
+"""What encoders compute with: matmuls, attention, its fused kernel, dropout."""
