@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.ops.matmul import dot_general
+from adakron_jax.encoders.ops.norm import LayerNorm
 from adakron_jax.splice import Method, Site
 
 
@@ -86,8 +87,7 @@ class Part(nn.Module):
         return project
 
     def norm(self, name: str = "norm", use_bias: bool = True) -> Callable[[Any], Array]:
-        eps = self.config.layer_norm_eps
-        return nn.LayerNorm(eps, dtype=self.dtype, use_bias=use_bias, use_fast_variance=False, name=name)
+        return LayerNorm(self.config.layer_norm_eps, use_bias, self.dtype, name=name)
 
     def table(self, rows: int, name: str) -> Callable[[Any], Array]:
         normal = nn.initializers.normal(self.config.initializer_range)

@@ -46,12 +46,16 @@ def is_narrow(dtype: DTypeLike | None) -> bool:
     return dtype is not None and jnp.dtype(dtype).itemsize < 4
 
 
-def fuses(dtype: DTypeLike | None, devices: int = 1, platform: str = "") -> bool:
+def fuses(dtype: DTypeLike | None, devices: int | None = None, platform: str = "") -> bool:
     """Whether a model computes attention in one kernel (`encoders.ops.fused`): in a narrow precision, on one GPU.
 
-    A compiler cannot divide the kernel among several devices.
+    Args:
+      devices: that share its arrays, which a compiler cannot divide for the kernel; by default all that JAX sees, as
+        whose program this is may divide arrays among them.
     """
-    return is_narrow(dtype) and devices == 1 and (platform or jax.default_backend()) in ("gpu", "cuda")
+    if not is_narrow(dtype) or (platform or jax.default_backend()) not in ("gpu", "cuda"):
+        return False
+    return (jax.device_count() if devices is None else devices) == 1
 
 
 def of_matmuls(dtype: DTypeLike | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head
 from adakron_jax.params import flatten
 from tests.support.architectures import MODERNBERT, TINY
+from train.engine.steps.sharding import make_shardings
+from train.options.mesh import MeshShape
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 BASES = sorted(path.name for path in ORACLES.glob("base-*") if path.name != "base-bert-legacy")
@@ -37,6 +40,15 @@ def random_leaves(config: EncoderConfig) -> Leaves:
 def assert_equal(leaves: Leaves, expected: Leaves) -> None:
     assert leaves.keys() == expected.keys()
     jax.tree.map(np.testing.assert_array_equal, leaves, expected)
+
+
+@ALL
+def test_a_mesh_divides_every_kernel_of_attention_and_of_the_feed_forward_block(config: EncoderConfig):
+    shardings = make_shardings(MeshShape(data=4, model=2), config)
+    kernels = flatten(shardings.of(SequenceClassifier(config, Head()).shapes()))
+    kernels = {path: leaf.spec for path, leaf in kernels.items() if re.search(r"/(attention|ffn)/.*/kernel$", path)}
+    assert len(kernels) >= 6 * config.num_layers
+    assert {path for path, spec in kernels.items() if "model" not in spec} == set()
 
 
 def test_there_is_a_tiny_encoder_and_an_oracle_of_every_type():

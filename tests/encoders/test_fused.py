@@ -12,6 +12,8 @@ from adakron_jax.encoders.inputs import Packed, padded
 from adakron_jax.encoders.ops import fused
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import AdaKron
+from adakron_jax.params import merge_params, split_params
+from adakron_jax.splice import is_trainable
 from adakron_jax.xla.precision import fuses
 from tests.support.architectures import BERT
 
@@ -109,7 +111,27 @@ def test_dropout_is_that_of_the_key_and_of_the_whole_batch(params):
     assert not np.allclose(logits(inputs, 0)[0], logits(inputs, 1)[0], atol=1e-3)
 
 
+def test_adapters_side_by_side_give_what_each_gives_alone(params):
+    """As a bank has them: one frozen tree, a trainable tree for each row."""
+    model, inputs = SequenceClassifier(CONFIG, AdaKron(), fused=True), jax.tree.map(lambda x: x[:, None], packed())
+    trainable, frozen = split_params(params, is_trainable(model.method))
+    adapters = [jax.tree.map(lambda x, scale=scale: scale * (x + 0.1), trainable) for scale in (1, 2)]
+
+    def logits(adapter: Any, inputs: Packed) -> Any:
+        return model.apply({"params": merge_params(adapter, frozen)}, inputs)
+
+    @jax.jit
+    def both() -> Any:
+        rows = (jax.tree.map(lambda x, row=row: x[row], inputs) for row in range(2))
+        alone = jnp.stack([logits(*one) for one in zip(adapters, rows, strict=True)])
+        return jax.vmap(logits)(jax.tree.map(lambda *x: jnp.stack(x), *adapters), inputs), alone
+
+    np.testing.assert_allclose(*both(), atol=1e-5)
+
+
 def test_one_gpu_in_a_narrow_precision_has_the_kernel():
     assert fuses(jnp.bfloat16, 1, "cuda")
     assert not any((fuses(jnp.float32, 1, "cuda"), fuses(jnp.bfloat16, 2, "cuda"), fuses(jnp.bfloat16, 1, "cpu")))
     assert not fuses(jnp.bfloat16)
+    assert jax.device_count() > 1  # among which a user's program may divide its arrays
+    assert not fuses(jnp.bfloat16, platform="cuda")

@@ -1,5 +1,6 @@
 """Multi-head attention within the segments of packed rows."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +91,7 @@ class Attention(Part):
         if attended.gate is not None:
             scores = scores * attended.gate
         scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores).astype(attended.values.dtype)
+        weights = _softmax(attended.values.dtype, scores)
         weights = Dropout(self.config.attention_dropout)(weights, deterministic)
         if attended.gate is not None:
             weights = weights * attended.gate.astype(weights.dtype)
@@ -125,3 +126,23 @@ class Attention(Part):
         """Which tokens a query attends to."""
         del layer
         return at_places.segments[:, :, None] == places.segments[:, None, :]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _softmax(dtype: Any, scores: Float[Array, "*batch keys"]) -> Float[Array, "*batch keys"]:
+    """The softmax in `dtype`, of which the backward pass reads nothing wider than that."""
+    return jax.nn.softmax(scores).astype(dtype)
+
+
+def _softmax_forward(dtype: Any, scores: Array) -> tuple[Array, tuple[Array, ...]]:
+    weights = _softmax(dtype, scores)
+    return weights, (weights, jnp.zeros((), scores.dtype))
+
+
+def _softmax_backward(dtype: Any, kept: tuple[Array, Array], cotangent: Array) -> tuple[Array]:
+    del dtype
+    weights, slope = (x.astype(kept[1].dtype) for x in (kept[0], cotangent))
+    return (weights * (slope - (weights * slope).sum(-1, keepdims=True)),)
+
+
+_softmax.defvjp(_softmax_forward, _softmax_backward)

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from adakron_jax.encoders.module import gelu
+from adakron_jax.encoders.ops.norm import LayerNorm
 from adakron_jax.interop.onnx.flat import Flat, Node, Value, flat
 
 Shapes = tuple[tuple[Any, ...], ...]
@@ -53,8 +53,7 @@ def patterns(epsilon: float) -> list[Pattern]:
 
     def norm(x: Any, scale: Any, bias: Any = None) -> Any:
         params = {"scale": scale} if bias is None else {"scale": scale, "bias": bias}
-        module = nn.LayerNorm(epsilon, use_bias=bias is not None, use_fast_variance=False)
-        return module.apply({"params": params}, x)
+        return LayerNorm(epsilon, bias is not None).apply({"params": params}, x)
 
     def of_norm(vectors: int) -> Callable[[Node], Shapes]:
         return lambda node: (node.outputs[0].shape, *[node.outputs[0].shape[-1:]] * vectors)
