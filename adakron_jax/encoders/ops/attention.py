@@ -91,7 +91,7 @@ class Attention(Part):
         if attended.gate is not None:
             scores = scores * attended.gate
         scores = jnp.where(attended.mask, scores, jnp.finfo(wide).min)
-        weights = _softmax(attended.values.dtype, scores)
+        weights: Any = _softmax(attended.values.dtype, scores)
         weights = Dropout(self.config.attention_dropout)(weights, deterministic)
         if attended.gate is not None:
             weights = weights * attended.gate.astype(weights.dtype)
@@ -129,19 +129,18 @@ class Attention(Part):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _softmax(dtype: Any, scores: Float[Array, "*batch keys"]) -> Float[Array, "*batch keys"]:
+def _softmax(dtype: Any, scores: Float[Array, "*batch keys"]) -> Any:
     """The softmax in `dtype`, of which the backward pass reads nothing wider than that."""
     return jax.nn.softmax(scores).astype(dtype)
 
 
-def _softmax_forward(dtype: Any, scores: Array) -> tuple[Array, tuple[Array, ...]]:
-    weights = _softmax(dtype, scores)
-    return weights, (weights, jnp.zeros((), scores.dtype))
+def _softmax_forward(dtype: Any, scores: Array) -> tuple[Array, Array]:
+    weights: Any = _softmax(dtype, scores)
+    return weights, weights
 
 
-def _softmax_backward(dtype: Any, kept: tuple[Array, Array], cotangent: Array) -> tuple[Array]:
-    del dtype
-    weights, slope = (x.astype(kept[1].dtype) for x in (kept[0], cotangent))
+def _softmax_backward(dtype: Any, kept: Array, cotangent: Array) -> tuple[Array]:
+    weights, slope = (x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (kept, cotangent))
     return (weights * (slope - (weights * slope).sum(-1, keepdims=True)),)
 
 

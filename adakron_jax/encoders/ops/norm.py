@@ -24,7 +24,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         of_all = (1,) * (x.ndim - 1) + scale.shape
-        y = _normed(self.eps, x, scale.reshape(of_all))
+        y: Any = _normed(self.eps, x, scale.reshape(of_all))
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, scale.shape).reshape(of_all)
         return y.astype(self.dtype or jnp.result_type(x, scale))
