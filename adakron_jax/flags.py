@@ -1,36 +1,21 @@
-"""Command-line flags: a parser, and those of a method, `--method adakron --method.factors 12 4`, for any program."""
+"""Command-line flags: those of a method, `--method adakron --method.factors 12 4`, for any program."""
 
 import argparse
 import dataclasses
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from adakron_jax.io.fields import from_words, hints_of
 from adakron_jax.io.messages import near
+from adakron_jax.io.parser import Parser
 from adakron_jax.methods import AdaKron
 from adakron_jax.methods.registry import METHODS, check_names, fields_of, find_method, known_names
 from adakron_jax.splice import Method
 from adakron_jax.xla.precision import AUTO, MEANING, PRECISIONS
 
 _METHOD = "--method."
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations, whose errors are a ValueError of one line."""
-
-    def __init__(self, **settings: Any):
-        super().__init__(**settings, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-    @property
-    def flags(self) -> list[str]:
-        """The long flags that `--help` shows."""
-        shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
-        return [flag for action in shown for flag in action.option_strings if flag.startswith("--")]
 
 
 def unknown_argument(argument: str, flags: Sequence[str], methods: Sequence[str] = ()) -> ValueError:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adakron_jax import __version__
-from adakron_jax.flags import Parser, import_named, unknown_argument
 from adakron_jax.io import memory, streams
-from adakron_jax.methods.outside import trust
+from adakron_jax.io.parser import Parser
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
@@ -46,15 +45,22 @@ def main(argv: Sequence[str]) -> int:
     commands |= {name: subparsers.add_parser(name, help=text) for name, text in COMMANDS.items()}
     try:
         if argv and argv[0] in COMMANDS:  # the others are not even imported
+            from adakron_jax.flags import import_named
+
             import_named(argv)
             _module(argv[0]).add_flags(commands[argv[0]])
         flags, unknown = parser.parse_known_args(argv)
         given = vars(flags)
         command = given.pop("command")
         if unknown:
+            from adakron_jax.flags import unknown_argument
+
             named = [given["method"]] if "method" in given else []
             raise unknown_argument(unknown[0], commands[command].flags, named)
-        trust(*given.pop("trust", ()))
+        if modules := given.pop("trust", ()):
+            from adakron_jax.methods.outside import trust
+
+            trust(*modules)
         return _module(command).run(given)
     except KeyboardInterrupt:
         return streams.complain("adakron", "stopped", 130)

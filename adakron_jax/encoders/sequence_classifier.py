@@ -97,7 +97,7 @@ class SequenceClassifier(Part):
 
     def shapes(self) -> dict[str, Any]:
         """The parameter tree as shapes, without computing anything."""
-        return jax.eval_shape(lambda key: _initial(self, key), jax.random.key(0))
+        return jax.eval_shape(lambda: _initial(self, jax.random.key(0)))
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
         """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""

@@ -58,6 +58,7 @@ import adakron_jax as ak
 seconds = time.process_time() - begun
 assert ak.__version__
 dir(ak)
+import adakron_jax.cli.main  # whose --help is as quick
 loaded = [name for name in ("jax", "flax", "numpy", "transformers") if name in sys.modules]
 ak.KronAdapter, ak.LoRA(r=4), ak.padded, ak.split_params, ak.from_pretrained, ak.TextClassifier
 import jax

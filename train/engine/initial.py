@@ -87,7 +87,9 @@ def initial_params(
       ValueError: the adapter it starts from does not fit.
     """
     leaves = base.leaves  # read before `start` traces, since reading makes a module of its own
-    fresh = model.start(jax.random.key(config.seed), leaves)
+    # As `jax.random.key`, which would load two executables for it.
+    key = jax.random.wrap_key_data(np.array([0, config.seed], np.uint32), impl="threefry2x32")
+    fresh = model.start(key, leaves)
     if (bias := problem.initial_bias(targets)) is not None:
         fresh |= {path: bias for path in OUTPUT_BIASES if path in fresh}
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))
@@ -97,7 +99,6 @@ def initial_state(config: RunConfig, params: Tree, data: Dataset, shardings: Sha
     """The state before the first step, on the devices."""
     trainable, _ = split_params(params, is_trainable(config.method))
     schedule = optim.linear_schedule(config.learning_rate, data.total_steps, config.warmup_ratio)
-    trainable = jax.tree.map(jnp.asarray, trainable)
     state = init_state(trainable, optim.adamw(config.weight_decay), schedule, config.seed)
     return hosts.put(state, shardings.of(state))
 

@@ -1,5 +1,6 @@
 """Dropout from cheap random bits."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 _PARITY = 0x1BD11BDA
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
     """32-bit words, those of `jax.random.bits`, whatever implementation the key is of.
 

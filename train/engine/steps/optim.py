@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.flatten_util import ravel_pytree
@@ -41,7 +42,7 @@ class LinearSchedule:
 
 def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSchedule:
     """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
-    return LinearSchedule(jnp.float32(peak), jnp.int32(steps), jnp.int32(math.ceil(warmup_ratio * steps)))
+    return LinearSchedule(np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
 
 
 def decays(params: Any) -> Any:

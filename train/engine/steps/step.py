@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, DTypeLike, Int, UInt32
@@ -51,7 +52,9 @@ class TrainState:
 def init_state(
     trainable: Tree, optimizer: optax.GradientTransformation, schedule: LinearSchedule, seed: int
 ) -> TrainState:
-    return TrainState(jnp.int32(0), jnp.uint32(seed), schedule, trainable, optimizer.init(trainable))
+    """The state before the first step, AdamW's zeros by NumPy: JAX would load an executable for each shape of them."""
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(optimizer.init, trainable))
+    return TrainState(np.int32(0), np.uint32(seed), schedule, trainable, zeros)
 
 
 def train_step(
