@@ -17,7 +17,7 @@ from adakron_jax.problems import KINDS
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("adakron_jax", "train") for path in (ROOT / package).rglob("*.py"))
 HEAVY = ["transformers", "datasets", "orbax", "sklearn", "scipy", "pyarrow", "torch", "tensorflow"]
-HEAVY += ["fastapi", "uvicorn"]
+HEAVY += ["fastapi", "uvicorn", "jax.experimental.pallas"]
 
 
 def name_of(path: Path) -> str:

@@ -10,8 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float, UInt32
 
 PARTS = 4  # bytes of a word
@@ -60,6 +58,9 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 def _call(kernel: Any, results: int, drop: int, mask: Array, words: Array | None, *by_head: Array) -> list[Array]:
     """Results like the first of `by_head`, which go to the kernel and come from it as projections have them."""
+    from jax.experimental import pallas as pl  # here, as only GPUs' programs need it
+    from jax.experimental.pallas import triton
+
     rows, heads, seq, width = by_head[0].shape
     block = pl.BlockSpec((None, seq, width), lambda row, head: (row, 0, head))
     specs = [pl.BlockSpec((None, seq, seq), lambda row, head: (row, 0, 0)), *[block] * len(by_head)]
@@ -103,6 +104,8 @@ def _scale(words: Any, part: Any, drop: int) -> Array:
 
 
 def _forward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, *rest: Any) -> None:
+    from jax.experimental import pallas as pl
+
     *words, context = rest
     size, k, v = keys.shape[0] // PARTS, keys[...], values[...]
 
@@ -117,6 +120,8 @@ def _forward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, *rest: 
 
 
 def _backward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, cotangent: Any, *rest: Any) -> None:
+    from jax.experimental import pallas as pl
+
     *words, of_queries, of_keys, of_values = rest
     size, k, v = keys.shape[0] // PARTS, keys[...], values[...]
 
