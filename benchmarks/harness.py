@@ -157,7 +157,7 @@ def predict_beside(
             work()  # compiles
             systems[name] = functools.partial(timed, work, clock)
         for name, differing in peers.items():
-            settings = {"threads": len(os.sched_getaffinity(0)), "batch_size": 64} | differing
+            settings = {"threads": len(os.sched_getaffinity(0)), "batch_size": 64, **differing}
             process = stack.enter_context(Process("benchmarks.peers.predict", settings, python.absolute()))
             systems[name] = lambda process=process: process.ask()[clock]
         return in_turn(systems, rounds, lambda system: system())

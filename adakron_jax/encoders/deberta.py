@@ -91,6 +91,12 @@ class Attention(attention.Attention):
         starts: Places | None,
         everywhere: dict[str, Any],
     ) -> Float[Array, "rows heads queries keys"]:
+        """What scores have of the offsets between tokens, by the stream's vectors of them.
+
+        Args:
+          projections: to queries and to keys.
+          starts: None, or where the queries are, if these are but the first tokens of examples.
+        """
         config, seq = self.config, keys.shape[2]
         # Of ones, so that the mask is the same for all rows of a batch, wherever they are.
         kept = Dropout(config.hidden_dropout)(jnp.ones(vectors.shape, vectors.dtype), everywhere["deterministic"])

@@ -23,7 +23,8 @@ from adakron_jax.splice import Method
 from tests.bank.test_bank import PROBLEMS, TAGS, write_adapter
 
 SCAN = 0.05  # seconds between looks at the folder
-TOKENS = 24  # of the longest text: a server starts the sooner, the fewer lengths it has to compile
+TOKENS = 16  # of the longest text: a server starts the sooner, the fewer lengths it has to compile
+TWO_LENGTHS = 24  # tokens of an adapter whose server has rows of two lengths
 
 
 @dataclasses.dataclass
@@ -79,9 +80,9 @@ def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
     thread.join()
 
 
-def write_tagger(folder: Path, base: Path, method: Method) -> None:
+def write_tagger(folder: Path, base: Path, method: Method, longest: int = TOKENS) -> None:
     """An adapter that finds several entities in a text."""
-    write_adapter(folder, base, method, TAGS, 1, TOKENS)
+    write_adapter(folder, base, method, TAGS, 1, longest)
     tree, card = adapter.load(folder)
     tree["classifier"]["kernel"] = 30 * tree["classifier"]["kernel"]  # so that words differ
     tree["classifier"]["bias"][0] = -1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adakron_jax.methods import AdaKron
 from benchmarks.load import CHURNED, Clients, Reply, churn, expected_replies, texts
-from tests.serving.conftest import serving, write_tagger
+from tests.serving.conftest import TWO_LENGTHS, serving, write_tagger
 
 
 def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
@@ -15,7 +15,7 @@ def test_no_answer_is_wrong_or_lost_while_adapters_change_and_clients_hang_up(
 ) -> None:
     folder = tmp_path / "adapters"
     shutil.copytree(shelf, folder, ignore=shutil.ignore_patterns("kron-3"))
-    write_tagger(folder / "tags", tiny, AdaKron((3, 2)))
+    write_tagger(folder / "tags", tiny, AdaKron((3, 2)), TWO_LENGTHS)
     names = sorted(path.name for path in folder.iterdir())
     kron = [names.index("kron-0"), names.index("kron-1")]
     asked = texts(6)

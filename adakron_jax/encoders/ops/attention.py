@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ class Attention(Part):
 
     biases: bool = True
     terms: int = 1
+    of_offsets: ClassVar[Callable[..., Array]]  # DeBERTa's alone, whose stream has vectors of offsets
 
     @nn.compact
     def __call__(
@@ -103,24 +104,6 @@ class Attention(Part):
         """Queries or keys, with their positions in them if that is where the architecture puts them."""
         del places, layer
         return x
-
-    def of_offsets(
-        self,
-        projections: tuple[Projection, Projection],
-        scaled: Float[Array, "rows heads queries head_dim"],
-        keys: Float[Array, "rows heads keys head_dim"],
-        vectors: Float[Array, "1 offsets hidden"],
-        places: Places,
-        starts: Places | None,
-        everywhere: dict[str, Any],
-    ) -> Float[Array, "rows heads queries keys"]:
-        """What scores have of the offsets between tokens, where the stream has vectors of them.
-
-        Args:
-          projections: to queries and to keys.
-          starts: None, or where the queries are, if these are but the first tokens of examples.
-        """
-        raise NotImplementedError
 
     def sees(self, at_places: Places, places: Places, layer: Any) -> Bool[Array, "rows queries keys"]:
         """Which tokens a query attends to."""
