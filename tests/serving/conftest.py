@@ -51,11 +51,11 @@ class Served:
         return self.client.post("/predict", json={"inputs": inputs, "adapter": name, **more})
 
 
-def wait_for(condition: Any, seconds: float = 240) -> None:
+def wait_for(condition: Any, seconds: float = 240, every: float = 0.02) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it took too long"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def serving(folder: Path, base: Path, **settings: Any) -> Iterator[Served]:
     with httpx2.Client(base_url=url, timeout=60) as client:
         served = Served(url, client, folder, engine, server)
         if wait:
-            wait_for(lambda: client.get("/health").status_code == 200)
+            wait_for(lambda: client.get("/health").status_code == 200, every=0.2)  # each look costs what compiles
         yield served
     server.should_exit = True
     thread.join()

@@ -37,7 +37,7 @@ def command(*flags: str, **variables: str) -> Iterator[tuple[str, subprocess.Pop
 
     with subprocess.Popen(words, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as server:
         try:
-            wait_for(is_ready)
+            wait_for(is_ready, every=0.2)
             yield url, server
         finally:
             server.kill()
