@@ -1,6 +1,7 @@
 """The encoder: packing changes nothing, attention stays in its segment, dropout is unbiased, precision a policy."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.encoder import Encoder
 from adakron_jax.encoders.inputs import Packed, blank
 from adakron_jax.encoders.module import take
+from adakron_jax.encoders.ops import norm
 from adakron_jax.encoders.ops.dropout import Dropout, parts_of_axis, parts_of_words, random_words
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Head
@@ -212,3 +214,14 @@ def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> No
 
 def count_all(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_a_tpu_s_layer_norm_and_its_gradients_are_those_of_the_two_passes() -> None:
+    of_x, of_scale, of_cotangent = jax.random.split(jax.random.key(0), 3)
+    x, cotangent = 3 * jax.random.normal(of_x, (2, 5, 64)) + 2, jax.random.normal(of_cotangent, (2, 5, 64))
+    scale = jax.random.normal(of_scale, (1, 1, 64))
+    y, pullback = jax.vjp(functools.partial(norm.two_passes, 1e-5), x, scale)
+    expected = y, *pullback(cotangent)
+    got = norm.one_pass(1e-5, x, scale), *norm.one_pass_backward(1e-5, x, scale, cotangent)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

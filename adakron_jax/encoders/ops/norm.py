@@ -1,4 +1,4 @@
-"""LayerNorm, whose backward pass reads what is large once."""
+"""LayerNorm, as each platform computes it fastest."""
 
 import functools
 from typing import Any
@@ -32,36 +32,51 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normed(eps: float, x: Array, scale: Array) -> Array:
-    return _forward(eps, x, scale)[0]
+    """Without the bias. On a TPU mean and variance come of one pass over x, and so do the backward pass's two sums; on
+    a CPU those sums as one pass would make a training step a third slower."""
+    one, two = functools.partial(one_pass, eps), functools.partial(two_passes, eps)
+    return jax.lax.platform_dependent(x, scale, tpu=one, default=two)
 
 
-def _forward(eps: float, x: Array, scale: Array) -> tuple[Array, tuple[Array, ...]]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = wide.mean(-1, keepdims=True)
-    inverse = jax.lax.rsqrt(_variance(wide, mean) + eps)
-    return (wide - mean) * (inverse * scale), (x, mean, inverse, scale)
+def two_passes(eps: float, x: Array, scale: Array) -> Array:
+    """The variance from differences to the mean."""
+    wide = _wide(x)
+    centred = wide - wide.mean(-1, keepdims=True)
+    return centred * (jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps) * scale)
 
 
-def _variance(x: Array, mean: Array) -> Array:
-    """By a second pass over x, except on a TPU, where mean and variance come of one."""
-
-    def of_squares(x: Array, mean: Array) -> Array:
-        return jnp.maximum(jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean), 0)
-
-    def of_differences(x: Array, mean: Array) -> Array:
-        return jnp.square(x - mean).mean(-1, keepdims=True)
-
-    return jax.lax.platform_dependent(x, mean, tpu=of_squares, default=of_differences)
+def one_pass(eps: float, x: Array, scale: Array) -> Array:
+    """The variance from the mean of squares."""
+    centred, inverse = _centred(eps, x)
+    return centred * (inverse * scale)
 
 
-def _backward(eps: float, kept: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array]:
-    del eps
-    x, mean, inverse, scale = kept
-    normed = (x.astype(mean.dtype) - mean) * inverse
-    slope = cotangent * scale
+def one_pass_backward(eps: float, x: Array, scale: Array, cotangent: Array) -> tuple[Array, Array]:
+    centred, inverse = _centred(eps, x)
+    normed, slope = centred * inverse, cotangent * scale
     of_x = slope - slope.mean(-1, keepdims=True) - normed * (slope * normed).mean(-1, keepdims=True)
     of_scale = (cotangent * normed).sum(tuple(range(x.ndim - 1)), keepdims=True)
     return (inverse * of_x).astype(x.dtype), of_scale.astype(scale.dtype)
 
 
-_normed.defvjp(_forward, _backward)
+def _centred(eps: float, x: Array) -> tuple[Array, Array]:
+    """x - mean, and 1 / sqrt(variance + eps)."""
+    wide = _wide(x)
+    mean = wide.mean(-1, keepdims=True)
+    variance = jnp.maximum(jnp.square(wide).mean(-1, keepdims=True) - jnp.square(mean), 0)
+    return wide - mean, jax.lax.rsqrt(variance + eps)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _backward(eps: float, kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    def of_two(x: Array, scale: Array, cotangent: Array) -> Any:
+        return jax.vjp(functools.partial(two_passes, eps), x, scale)[1](cotangent)
+
+    of_one = functools.partial(one_pass_backward, eps)
+    return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one, default=of_two)
+
+
+_normed.defvjp(lambda eps, x, scale: (_normed(eps, x, scale), (x, scale)), _backward)
