@@ -88,8 +88,8 @@ def initial_params(
     """
     leaves = base.leaves  # read before `start` traces, since reading makes a module of its own
     # As `jax.random.key`, which would load two executables for it.
-    key = jax.random.wrap_key_data(np.array([0, config.seed], np.uint32), impl="threefry2x32")
-    fresh = model.start(key, leaves)
+    words: Any = np.array([0, config.seed], np.uint32)
+    fresh = model.start(jax.random.wrap_key_data(words, impl="threefry2x32"), leaves)
     if (bias := problem.initial_bias(targets)) is not None:
         fresh |= {path: bias for path in OUTPUT_BIASES if path in fresh}
     return model.assemble(leaves, fresh | transferred(config, fresh, problem, base))

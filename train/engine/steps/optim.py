@@ -42,7 +42,8 @@ class LinearSchedule:
 
 def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSchedule:
     """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
-    return LinearSchedule(np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
+    numbers: Any = (np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
+    return LinearSchedule(*numbers)
 
 
 def decays(params: Any) -> Any:

@@ -54,7 +54,8 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, AdamW's zeros by NumPy: JAX would load an executable for each shape of them."""
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(optimizer.init, trainable))
-    return TrainState(np.int32(0), np.uint32(seed), schedule, trainable, zeros)
+    numbers: Any = (np.int32(0), np.uint32(seed))
+    return TrainState(*numbers, schedule, trainable, zeros)
 
 
 def train_step(
