@@ -42,7 +42,7 @@ class LinearSchedule:
 
 def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSchedule:
     """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
-    numbers: Any = (np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
+    numbers: tuple[Any, Any, Any] = (np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
     return LinearSchedule(*numbers)
 
 

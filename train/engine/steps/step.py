@@ -54,7 +54,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, AdamW's zeros by NumPy: JAX would load an executable for each shape of them."""
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(optimizer.init, trainable))
-    numbers: Any = (np.int32(0), np.uint32(seed))
+    numbers: tuple[Any, Any] = (np.int32(0), np.uint32(seed))
     return TrainState(*numbers, schedule, trainable, zeros)
 
 
