@@ -196,7 +196,7 @@ def test_dropout_of_a_batch_in_parts_is_that_of_the_whole_and_of_other_keys_is_a
 
 
 def test_remat_changes_gradients_by_no_more_than_rounding_and_keeps_less() -> None:
-    config = dataclasses.replace(BERT, num_layers=2)
+    config = dataclasses.replace(BERT, num_layers=3)
     params = make_setup(Head(), config).params
     inputs = jax.tree.map(lambda x: jnp.tile(x, (16, 1)), packed_pairs(config))  # more of them than of parameters
 
