@@ -88,7 +88,7 @@ def from_pretrained(
     )
     model = card.classifier(dtype=dtype)
     params = model.assemble(base, model.start(key, base))
-    return model, jax.tree.map(jnp.asarray, params)
+    return model, jax.device_put(params)
 
 
 def loss(
@@ -260,4 +260,4 @@ def attach(
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))
     model, params, card = adapter.attach(folder, leaves, name)
     model = model.clone(dtype=dtype)
-    return model, jax.tree.map(jnp.asarray, params), card
+    return model, jax.device_put(params), card
