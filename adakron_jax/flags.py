@@ -55,7 +55,7 @@ def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if
 
 
 def add_trust_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--trust`, whose modules go to `methods.outside.trust`."""
+    """Adds `--trust`, whose modules go to `methods.external.trust`."""
     said = "let an adapter from the hub import the code of its method from this installed module; may be repeated"
     parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=said)
 

@@ -20,7 +20,7 @@ from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import HeadForm, SequenceClassifier, readable
 from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.hub.models import absolute, locate
-from adakron_jax.methods import outside, registry
+from adakron_jax.methods import external, registry
 from adakron_jax.params import Tree, flatten, split_params, unflatten
 from adakron_jax.problems import Problem, of_labels
 from adakron_jax.splice import Method
@@ -253,7 +253,7 @@ def attach(
     run: str, base: str = "", dtype: Any = "auto", trust: str | Sequence[str] = ()
 ) -> tuple[SequenceClassifier, Tree, Card]:
     """As `load_adapter`, with what the adapter says of itself."""
-    outside.trust(*([trust] if isinstance(trust, str) else trust))
+    external.trust(*([trust] if isinstance(trust, str) else trust))
     dtype, folder = dtype_of(dtype), locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base
     encoder = locate(name)

@@ -28,8 +28,8 @@ import numpy as np
 from adakron_jax import adapter
 from adakron_jax.bank import AdapterBank
 from adakron_jax.methods.registry import make_method
-from adakron_jax.serving.labels import reply_of
 from adakron_jax.serving.messages import Parameters
+from adakron_jax.serving.responses import reply_of
 from benchmarks import shapes
 from benchmarks.peers.protocol import bytes_held
 from benchmarks.serving import write_adapters

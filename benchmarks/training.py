@@ -119,14 +119,14 @@ def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Pat
     from adakron_jax.architectures.config import EncoderConfig
     from adakron_jax.data.plan import plan
     from adakron_jax.tokenizer import Tokenizer
-    from train.data import tokens
+    from train.data import token_cache
 
     encoder, size = EncoderConfig.from_folder(folder), given.batch_size
     cut = Tokenizer(folder, encoder.vocab_size)
     if task == TOKENS:
         examples, outputs = tagged(given.conll, cut, padded_length(task))
     else:
-        examples = tokens.load(given.data, TASKS[task], "train", cut, padded_length(task))
+        examples = token_cache.load(given.data, TASKS[task], "train", cut, padded_length(task))
         outputs = TASKS[task].problem.outputs
     bins = plan(examples.lengths, size, seed=0).bins
     epochs = -(-(1 + given.rounds * given.steps) // -(-len(examples) // size))

@@ -152,7 +152,7 @@ def test_the_encoder_knows_no_method():
         ("ray", "train.grid.cluster"),
         ("fastapi", "adakron_jax.serving.app"),
         ("uvicorn", "adakron_jax.cli.serve"),
-        ("prometheus_client", "adakron_jax.serving.metrics"),
+        ("prometheus_client", "adakron_jax.serving.prometheus"),
         ("matplotlib", "adakron_jax.pages.drawing"),
         ("jinja2", "adakron_jax.pages.render"),
     ],

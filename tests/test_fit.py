@@ -24,7 +24,7 @@ from tests.engine.test_run import call
 from tests.support.frames import Polars
 from train import fit, signals, terminal
 from train.data.sources import MINI
-from train.output import selection
+from train.output import selection_file
 
 REVIEWS = MINI / "reviews.csv"
 SMALL: dict[str, Any] = {"batch_size": 32, "max_length": 64, "epochs": 1, "learning_rate": 1e-3}
@@ -82,7 +82,7 @@ def test_lists_of_learning_rates_and_seeds_are_a_grid_with_a_frame(train: Fit, t
 
 def test_a_list_of_learning_rates_is_selected_from_and_what_was_chosen_is_returned(train: Fit, tmp_path: Path):
     classifier = train(ROWS, method="head", learning_rate=[1e-3, 1e-2], select=True, select_grow=0)
-    (choice,) = selection.read(tmp_path / "run/selection.json")
+    (choice,) = selection_file.read(tmp_path / "run/selection_file.json")
     assert [candidate.values for candidate in choice.candidates] == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
     assert classifier.table["learning_rate"].to_list() == [choice.best.values["learning_rate"]]
     assert classifier.result.best_by == "last"

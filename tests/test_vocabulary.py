@@ -45,7 +45,7 @@ EXCEPTIONS = {
     ("encoders/ops/dropout.py", "rate"),  # of dropout
     ("onnx/operators.py", "_gather"),  # the operator of ONNX, and of XLA
     ("evaluation/plots.py", "scatter"),  # a scatter plot
-    ("methods/subset.py", "BitFit"),  # the method's
+    ("methods/selective.py", "BitFit"),  # the method's
     ("train/__init__.py", "fit"),  # the public contract's
     ("train/fitting.py", "fit"),
 }

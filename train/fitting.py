@@ -17,7 +17,7 @@ from adakron_jax.token_classifier import TokenClassifier, load
 from train import faults, signals
 from train.data.sources import ROWS
 from train.data.task import metric_of
-from train.data.tokens import content
+from train.data.token_cache import content
 from train.grid.cells import Cell
 from train.options.command import Command, command_of, typed_values
 from train.options.config import RunConfig, options

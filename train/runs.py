@@ -8,7 +8,7 @@ from train.engine import hosts, loop
 from train.engine.cache import Cache
 from train.engine.folder import finished, reached
 from train.grid.cells import Cell, show_scores
-from train.grid.schedule import train
+from train.grid.dispatch import train
 from train.grid.selection import grids
 from train.options.command import Command
 from train.output import screen

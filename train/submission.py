@@ -14,7 +14,7 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.encoders import pretrained
 from adakron_jax.io import files
 from adakron_jax.predictor import logits_of, on_device
-from train.data import sources, tokens
+from train.data import sources, token_cache
 from train.data.glue import BOUNDS, TASKS, Task
 from train.engine.steps.step import configure_jax
 from train.options.config import RunConfig
@@ -106,7 +106,7 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
     for run in runs.values():
         encoder = models(model or run.config.model)
         classify = classifier(run, encoder.leaves)
-        load = functools.partial(tokens.load, data_name or run.config.data, labelled=False)
+        load = functools.partial(token_cache.load, data_name or run.config.data, labelled=False)
         for sheet in (sheet for sheet in SHEETS if sheet.task is run.task):
             try:
                 examples = load(sheet.examples, sheet.split, encoder.tokenizer, run.config.max_length)

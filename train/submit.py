@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     from adakron_jax.flags import Parser, add_trust_flag
-    from adakron_jax.methods.outside import trust
+    from adakron_jax.methods.external import trust
 
     parser = Parser(prog="adakron submit", description="Writes a submission to the GLUE leaderboard.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from adakron_jax.architectures.tables import ARCHITECTURES, Architecture
+from adakron_jax.architectures.model_types import ARCHITECTURES, Architecture
 from adakron_jax.io.fields import hold_to_types
 from adakron_jax.io.files import read_object
 

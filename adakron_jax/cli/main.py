@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
             named = [given["method"]] if "method" in given else []
             raise unknown_argument(unknown[0], commands[command].flags, named)
         if modules := given.pop("trust", ()):
-            from adakron_jax.methods.outside import trust
+            from adakron_jax.methods.external import trust
 
             trust(*modules)
         return _module(command).run(given)

@@ -15,7 +15,7 @@ from adakron_jax.hub.cards import model_card
 from adakron_jax.hub.errors import complaints
 from adakron_jax.hub.models import hub_is_reachable
 from adakron_jax.io.files import MOST_JSON, write_whole
-from adakron_jax.methods import outside
+from adakron_jax.methods import external
 from adakron_jax.params import count
 
 _HEADER = 1 << 20  # bytes of the tensors' names, at most
@@ -126,7 +126,7 @@ def pull(repository: str, revision: str, out: Path) -> None:
     """Copies an adapter from the hub into a folder of one's own; ValueError as of `fetch_adapter`."""
     folder = fetch_adapter(repository, revision)
     out.mkdir(parents=True, exist_ok=True)
-    if outside.import_path(type(adapter.read_card(folder / CARD).method)):
-        write_whole(out / outside.PULLED, f"{repository}@{revision}\n".encode())  # before the files that it is about
+    if external.import_path(type(adapter.read_card(folder / CARD).method)):
+        write_whole(out / external.PULLED, f"{repository}@{revision}\n".encode())  # before the files that it is about
     for name in FILES:
         write_whole(out / name, (folder / name).read_bytes())

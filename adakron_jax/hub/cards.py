@@ -10,7 +10,7 @@ from adakron_jax.adapter import Card, portable_shapes
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import CLASSIFIER
 from adakron_jax.io.files import read_json
-from adakron_jax.methods import outside
+from adakron_jax.methods import external
 from adakron_jax.params import count
 
 LIBRARY = "adakron-jax"
@@ -69,7 +69,7 @@ def _text(card: Card, name: str, use: str, facts: dict[str, Any]) -> Iterable[st
         "Encoder": f"{card.base} ({card.encoder.model_type}, {card.encoder.num_layers} layers, fingerprint "
         f"{card.fingerprint[:12]})",
         "Method": card.method.name + "".join(f", {key} {_plain(value)}" for key, value in method.items()),
-        "Needs": outside.import_path(type(card.method)),
+        "Needs": external.import_path(type(card.method)),
         "Parameters": f"{count(trained) - head:,} of the adapter, {head:,} of the head",
         "Problem": card.problem.name,
         "Labels": ", ".join(card.problem.labels),

@@ -7,7 +7,7 @@ from adakron_jax.methods.compacter import Compacter, CompacterPlusPlus
 from adakron_jax.methods.loreft import LoReFT
 from adakron_jax.methods.prefix import Prefix
 from adakron_jax.methods.scaling import IA3, Hadamard
-from adakron_jax.methods.subset import BitFit, Full, Head, LNTuning
+from adakron_jax.methods.selective import BitFit, Full, Head, LNTuning
 from adakron_jax.methods.unipelt import UniPELT
 from adakron_jax.methods.updates.c3a import C3A
 from adakron_jax.methods.updates.decomposed import DoRA, PiSSA

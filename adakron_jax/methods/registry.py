@@ -9,7 +9,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import ALL_LAYERS
 from adakron_jax.architectures.paths import layer_of
 from adakron_jax.io.fields import typed_fields
-from adakron_jax.methods import outside
+from adakron_jax.methods import external
 from adakron_jax.splice import Leaves, Method, is_added
 
 METHODS: dict[str, type[Method]] = {}
@@ -39,10 +39,10 @@ def find_method(name: str, path: str = "", where: Path | None = None) -> type[Me
     """
     if name in METHODS:
         return METHODS[name]
-    path = path or (name if ":" in name else outside.entry_points().get(name, ""))
+    path = path or (name if ":" in name else external.entry_points().get(name, ""))
     if not path:
         raise ValueError(f"method is {name!r}; accepted: {', '.join(known_names())}, or package.module:Class")
-    method = outside.load(path, where)
+    method = external.load(path, where)
     if not (isinstance(method, type) and issubclass(method, Method) and isinstance(getattr(method, "name", 0), str)):
         raise ValueError(f"method is {path!r}, which is {method!r:.60}; accepted: a subclass of Method with a name")
     return register(method)
@@ -50,7 +50,7 @@ def find_method(name: str, path: str = "", where: Path | None = None) -> type[Me
 
 def known_names() -> list[str]:
     """Names of the methods that are known, and of those that installed packages offer."""
-    return sorted({*METHODS, *outside.entry_points()})
+    return sorted({*METHODS, *external.entry_points()})
 
 
 def make_method(name: str, fields: Mapping[str, Any]) -> Method:
@@ -60,7 +60,7 @@ def make_method(name: str, fields: Mapping[str, Any]) -> Method:
 
 def as_table(method: Method) -> dict[str, Any]:
     """A method as plain values: `name`, of one from outside `import`, and its fields."""
-    path = outside.import_path(type(method))
+    path = external.import_path(type(method))
     return {"name": method.name} | ({"import": path} if path else {}) | dataclasses.asdict(method)
 
 

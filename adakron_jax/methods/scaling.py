@@ -18,7 +18,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.paths import ATTENTION_NORM, without_layer
 from adakron_jax.methods.arithmetic import promote
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.subset import Head
+from adakron_jax.methods.selective import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, require
 
 Place = Literal["after_dense", "context"]

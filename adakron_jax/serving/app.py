@@ -33,7 +33,7 @@ from adakron_jax.serving.messages import (
     ToAny,
     complaint,
 )
-from adakron_jax.serving.metrics import CONTENT_TYPE, Measured, Metrics
+from adakron_jax.serving.prometheus import CONTENT_TYPE, Measured, Metrics
 from adakron_jax.serving.server import Server
 
 log = logging.getLogger("adakron.serving")

@@ -14,10 +14,10 @@ from adakron_jax.hub.adapters import locate_adapter
 from adakron_jax.serving.access import without_paths
 from adakron_jax.serving.engine import Busy, Engine
 from adakron_jax.serving.folders import Entry
-from adakron_jax.serving.labels import check_parameters, reply_of
 from adakron_jax.serving.limits import Limits
 from adakron_jax.serving.messages import Described, Parameters, Reply
-from adakron_jax.serving.metrics import Metrics
+from adakron_jax.serving.prometheus import Metrics
+from adakron_jax.serving.responses import check_parameters, reply_of
 
 
 @dataclasses.dataclass

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from adakron_jax.data.examples import Examples
 from adakron_jax.data.table import Table
 from adakron_jax.tokenizer import Tokenizer
-from train.data import sources, tokens
+from train.data import sources, token_cache
 from train.data.glue import BOUNDS, TASKS
 
 RTE, SST2, STSB = TASKS["rte"], TASKS["sst2"], TASKS["stsb"]
@@ -74,7 +74,7 @@ def write_bytes(path: Path, contents: bytes) -> Path:
 
 
 def load(folder: Path, tokenizer: Any, task=RTE, split: str = "train", max_length: int = 64) -> Examples:
-    return tokens.load(str(folder), task, split, tokenizer, max_length, cache=folder / "cache")
+    return token_cache.load(str(folder), task, split, tokenizer, max_length, cache=folder / "cache")
 
 
 def words(examples: Examples, i: int) -> list[str]:
@@ -254,13 +254,13 @@ def test_first_takes_whole_examples_from_the_front(tmp_path: Path, tokenizer: An
 @pytest.fixture
 def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry for every time that a split is tokenised rather than taken from the cache."""
-    tokenise, calls = tokens.Making.tokenise, []
+    tokenise, calls = token_cache.Making.tokenise, []
 
-    def counting(making: tokens.Making, rows: Table, split: str) -> Examples:
+    def counting(making: token_cache.Making, rows: Table, split: str) -> Examples:
         calls.append(split)
         return tokenise(making, rows, split)
 
-    monkeypatch.setattr(tokens.Making, "tokenise", counting)
+    monkeypatch.setattr(token_cache.Making, "tokenise", counting)
     return calls
 
 
@@ -353,7 +353,7 @@ def test_the_cache_lies_in_the_users_cache_folder_by_default(
 ):
     write(tmp_path / "rte/train.tsv", ROWS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tokens.load(str(tmp_path), RTE, "train", tokenizer, 64)
+    token_cache.load(str(tmp_path), RTE, "train", tokenizer, 64)
     assert [path.relative_to(tmp_path).parts[:2] for path in cached_files(tmp_path)] == [("cache", "adakron-jax")]
 
 
@@ -377,7 +377,7 @@ def test_mini_has_enough_good_rows_of_every_class_and_none_twice(tmp_path: Path,
     least = {True: (400, 100), False: (64, 32)}[name in ("sst2", "rte")]
     seen: set[tuple[str, ...]] = set()
     for split in ("train", *task.dev_splits):
-        examples = tokens.load("mini", task, split, tokenizer, 512, cache=tmp_path)
+        examples = token_cache.load("mini", task, split, tokenizer, 512, cache=tmp_path)
         table = sources.read("mini", task, split)
         rows = list(zip(*(table[name] for name in task.texts), strict=True))
         assert len(examples) == len(rows) >= least[split != "train"]

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from adakron_jax import adapter
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.architectures.tables import ARCHITECTURES
+from adakron_jax.architectures.model_types import ARCHITECTURES
 from adakron_jax.encoders import pretrained
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
 from adakron_jax.methods import Full, Head

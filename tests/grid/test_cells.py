@@ -25,7 +25,7 @@ from train.engine import loop
 from train.engine.cache import Cache
 from train.engine.lock import Lock
 from train.engine.run import RunGroup
-from train.grid import cells, schedule, worker
+from train.grid import cells, dispatch, worker
 from train.options.command import Command, parse, parse_command
 from train.options.config import RunConfig
 from train.options.recipes import RECIPES
@@ -445,7 +445,7 @@ def test_a_later_cell_takes_what_the_one_before_has_read_and_compiled(
         return result(0, 1.0)
 
     monkeypatch.setattr(loop, "conclude", conclude)
-    schedule.train(cells.survey(command.runs, cache := Cache(command.model)), cache, command.launch)
+    dispatch.train(cells.survey(command.runs, cache := Cache(command.model)), cache, command.launch)
     first, second = groups
     assert second.steps.train.executables is first.steps.train.executables
     assert (first.steps.evaluate.compilations, second.steps.evaluate.compilations) == (1, 0)

@@ -25,7 +25,7 @@ from train.options.command import Command, parse_command
 from train.options.config import RunConfig
 from train.options.flags import make_parser
 from train.options.recipes import RECIPES
-from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
+from train.output.selection_file import Candidate, Choice, best_of, edges_of, read, write
 
 SMALL = ["--data", "mini", "--batch-size", "32", "--limit-train", "64", "--limit-eval", "32", "--max-length", "64"]
 SMALL += ["--epochs", "2", "--method", "head", "--validation", "0.3"]

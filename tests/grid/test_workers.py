@@ -18,7 +18,7 @@ from tests.engine.test_run import call
 from tests.support.results import result_of
 from tests.support.runs import ROOT, differences, journal, outcome
 from train import signals
-from train.grid import local, schedule
+from train.grid import dispatch, local
 from train.grid.cells import Cell
 from train.grid.local import Place, places
 from train.grid.worker import Assignment, Done, Failed, Gone, Message, Ready, Said
@@ -308,7 +308,7 @@ def done(cells: int = 1) -> Done:
 
 
 def carry_out(cells: list[Cell], workers: Scripted, together: bool = False) -> Scripted:
-    schedule.Schedule(cells, together).run(workers)
+    dispatch.Schedule(cells, together).run(workers)
     return workers
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adakron_jax.architectures.config import BERT_BASE, NAMED, ROBERTA_LARGE, EncoderConfig
-from adakron_jax.architectures.tables import ARCHITECTURES
+from adakron_jax.architectures.model_types import ARCHITECTURES
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 BERT = json.loads((ORACLES / "base-bert" / "config.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 from adakron_jax.methods import AdaKron, Pfeiffer
 from tests.report.conftest import Report, records, write_run
 from tests.support.wellformed import Wellformed
-from train.output.selection import Candidate, Choice, best_of, edges_of, read, write
+from train.output.selection_file import Candidate, Choice, best_of, edges_of, read, write
 from train.report.runs import read_folder
 from train.report.tables import tabulate
 

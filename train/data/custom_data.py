@@ -15,7 +15,7 @@ from adakron_jax.io.messages import printable
 from adakron_jax.problems import infer
 from train.data import sources
 from train.data.task import Task
-from train.data.tokens import content
+from train.data.token_cache import content
 from train.terminal import Line, say
 
 

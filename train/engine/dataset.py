@@ -15,7 +15,7 @@ from adakron_jax.data.plan import SHAPES, Plan, plan
 from adakron_jax.data.table import Table
 from adakron_jax.io.messages import printable
 from adakron_jax.problems import Problem
-from train.data import custom_data, sources, tokens
+from train.data import custom_data, sources, token_cache
 from train.data.custom_data import CustomData
 from train.data.glue import TASKS
 from train.data.splits import SHARE, Drawing, Splits, draw_splits, share
@@ -162,14 +162,14 @@ class Loader:
         return task, {name: self._glue(config.data, task.name, split) for name, split in splits.items()}
 
     def _tokenise_glue(self, data: str, name: str, split: str, max_length: int) -> Examples:
-        examples = tokens.load(data, TASKS[name], split, self._model.tokenizer, max_length)
+        examples = token_cache.load(data, TASKS[name], split, self._model.tokenizer, max_length)
         if examples.empty_texts:
             say(f"warning: {examples.empty_texts} empty texts in {name} {split}, kept")
         return examples
 
     def _tokenise_custom(self, table: CustomData, split: str, max_length: int) -> Examples:
         task, rows = self._custom(table)
-        examples = tokens.of_table(rows[split], task, split, self._model.tokenizer, max_length)
+        examples = token_cache.of_table(rows[split], task, split, self._model.tokenizer, max_length)
         long = f"{task.problem.when_long} {max_length} tokens"
         for count, what in ((examples.empty_texts, "empty texts, kept"), (examples.cut, long)):
             if count:

@@ -18,8 +18,8 @@ from train.grid.stages import Values, choosing, scoring, value_of, with_values
 from train.options.command import Command, cell_name
 from train.options.config import RunConfig
 from train.options.launch import EPOCHS, OF_METHOD
-from train.output import journal, screen, selection
-from train.output.selection import Candidate, Choice, best_of, edges_of
+from train.output import journal, screen, selection_file
+from train.output.selection_file import Candidate, Choice, best_of, edges_of
 
 
 def grids(command: Command, cache: Cache) -> Iterator[list[Cell]]:
@@ -151,10 +151,10 @@ class Selection:
                 self._survey(group)
 
     def record(self) -> None:
-        """Writes `selection.json`, and prints what was chosen and from what."""
+        """Writes `selection_file.json`, and prints what was chosen and from what."""
         choices = [choice for group in self._groups if (choice := self._choice(group))]
         if choices:
-            selection.write(self._folder, choices)
+            selection_file.write(self._folder, choices)
             screen.show_choices(choices)
 
     def final(self) -> list[Cell]:
@@ -210,7 +210,7 @@ class Selection:
             config = with_values(run, values)
             parts = itertools.product(group.folds, self._launch.select_seed)
             configs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in parts]
-            group.cells.append(survey([self._below(config, selection.FOLDER) for config in configs], self._cache))
+            group.cells.append(survey([self._below(config, selection_file.FOLDER) for config in configs], self._cache))
 
     def _below(self, run: RunConfig, folder: str = "") -> RunConfig:
         """The run in its folder."""

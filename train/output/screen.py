@@ -12,7 +12,7 @@ from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import paper_scores
 from train.output.result import Evaluation, Parameters, Result, low_resource
-from train.output.selection import RULE, Choice
+from train.output.selection_file import RULE, Choice
 from train.terminal import say
 
 

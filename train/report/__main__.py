@@ -12,7 +12,7 @@ from pathlib import Path
 from adakron_jax.flags import add_trust_flag
 from adakron_jax.io import streams
 from adakron_jax.io.files import write_whole
-from adakron_jax.methods.outside import trust
+from adakron_jax.methods.external import trust
 from train.report import formats, words
 from train.report.differences import check_names
 from train.report.runs import Run, read_folder

@@ -6,7 +6,7 @@ from typing import Any
 
 from adakron_jax.pages.drawing import svg
 from train.data.task import metric_of
-from train.output.selection import CHOSEN, Candidate, Choice, in_words, is_number
+from train.output.selection_file import CHOSEN, Candidate, Choice, in_words, is_number
 from train.report.plots import look
 from train.report.tables import Row, Table
 from train.report.words import named, scored, signed

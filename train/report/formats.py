@@ -12,7 +12,7 @@ from adakron_jax.evaluation import page as evaluation
 from adakron_jax.evaluation.metrics import METRICS
 from adakron_jax.evaluation.page import CONFUSED, SCORE_HEADS, label_heads, label_rows, score_rows
 from adakron_jax.pages.render import render
-from train.output.selection import RULE
+from train.output.selection_file import RULE
 from train.report import chosen, words
 from train.report.paper import paper_rows
 from train.report.plots import plot

@@ -14,10 +14,10 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.evaluation import Assessment
 from adakron_jax.problems import from_json
 from train.options.config import RunConfig
-from train.output import predictions, result, selection
+from train.output import predictions, result, selection_file
 from train.output.predictions import Predicted
 from train.output.result import Result, read_evaluation, scored_by
-from train.output.selection import Choice
+from train.output.selection_file import Choice
 
 _WITHOUT = {
     "config.toml": "left out",
@@ -92,12 +92,12 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
     for root, folders, files in os.walk(folder, onerror=unreadable.append):
         path, name = Path(root), os.path.relpath(root, folder)
         folders.sort()
-        if selection.FILE in files:
-            folders[:] = [below for below in folders if below != selection.FOLDER]  # the runs that chose
+        if selection_file.FILE in files:
+            folders[:] = [below for below in folders if below != selection_file.FOLDER]  # the runs that chose
             try:
-                chosen[path] = {choice.cell: choice for choice in selection.read(path / selection.FILE)}
+                chosen[path] = {choice.cell: choice for choice in selection_file.read(path / selection_file.FILE)}
             except (OSError, ValueError):
-                problems[f"{selection.FILE} damaged, so the runs beside it are left out"].append(name)
+                problems[f"{selection_file.FILE} damaged, so the runs beside it are left out"].append(name)
                 folders.clear()
                 continue
         if marks := [file for file in ("config.toml", "result.json", "metrics.jsonl") if file in files]:
@@ -110,7 +110,7 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
         strays += [
             os.path.relpath(path / file, folder)
             for file in files
-            if not file.startswith((".", "report.", selection.FILE))
+            if not file.startswith((".", "report.", selection_file.FILE))
         ]
         if not folders and not files:
             problems["an empty folder"].append(name)
@@ -131,7 +131,7 @@ def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: Pro
         if choice := choices.get(Path(run.folder).name.rpartition("-seed")[0]):
             kept.append(dataclasses.replace(run, choice=choice))
         else:
-            problems[f"trained at values that {selection.FILE} does not name, so left out"].append(run.folder)
+            problems[f"trained at values that {selection_file.FILE} does not name, so left out"].append(run.folder)
     return kept
 
 

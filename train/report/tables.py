@@ -16,7 +16,7 @@ from train.data.glue import SUITES
 from train.data.task import metric_of
 from train.options.config import RunConfig
 from train.options.recipes import TABLE, family, paper_encoder, published_scores, read_recipe
-from train.output.selection import Choice
+from train.output.selection_file import Choice
 from train.report.runs import Column, Repeat, Run
 
 EIGHT = SUITES["glue"]

@@ -9,7 +9,7 @@ from train.data.glue import TASKS
 from train.data.sources import table_name
 from train.options.config import RunConfig
 from train.output.predictions import TEST
-from train.output.selection import in_words
+from train.output.selection_file import in_words
 from train.report.differences import CONFIDENCE, LEAST, Difference, differences
 from train.report.paper import PaperRow, paper_rows
 from train.report.runs import Column, Repeat

@@ -19,7 +19,7 @@ from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.methods.arithmetic import Scale, kaiming_uniform, promote, times, updated
 from adakron_jax.methods.registry import register
-from adakron_jax.methods.subset import Head
+from adakron_jax.methods.selective import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, path_of_shared, require
 
 Sizes = tuple[int, int]

@@ -18,7 +18,7 @@ from flax import linen as nn
 import adakron_jax as ak
 from adakron_jax import adapter, flags
 from adakron_jax.cli.main import main
-from adakron_jax.methods import outside, registry
+from adakron_jax.methods import external, registry
 from adakron_jax.methods.registry import find_method, make_method
 from adakron_jax.testing import ENCODERS, check_method
 from tests.engine.test_run import call
@@ -33,7 +33,7 @@ FLAGS = ["--data", MINI / "reviews.csv", "--text", "review", "--label", "sentime
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(outside, "_trusted", set())
+    monkeypatch.setattr(external, "_trusted", set())
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     forget()
@@ -115,7 +115,7 @@ def test_nothing_of_the_hub_is_imported_unless_it_is_trusted(
     for folder in (snapshot, here / "local", here / "pulled"):
         shutil.copytree(saved, folder)
     (here / "local/.cache/huggingface/download").mkdir(parents=True)
-    (here / "pulled" / outside.PULLED).touch()
+    (here / "pulled" / external.PULLED).touch()
     for folder in (snapshot, here / "local", here / "pulled"):
         with pytest.raises(ValueError, match="is code of the module mymethods, .*accepted: --trust mymethods"):
             adapter.read_card(folder / "adapter.json")
@@ -154,8 +154,8 @@ def test_a_report_imports_nothing_from_downloaded_runs_unless_it_is_trusted(
 
 @pytest.mark.usefixtures("here")
 def test_an_entry_point_offers_a_method_by_its_name(monkeypatch: pytest.MonkeyPatch):
-    point = importlib.metadata.EntryPoint("scale-hidden", "mymethods:ScaleHidden", outside.GROUP)
-    found = {outside.GROUP: importlib.metadata.EntryPoints([point])}
+    point = importlib.metadata.EntryPoint("scale-hidden", "mymethods:ScaleHidden", external.GROUP)
+    found = {external.GROUP: importlib.metadata.EntryPoints([point])}
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found.get(group, ()))
     assert "scale-hidden" in flags.choices()
     assert "mymethods" not in sys.modules
