@@ -32,10 +32,14 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normed(eps: float, x: Array, scale: Array) -> Array:
-    """Without the bias. On a TPU mean and variance come of one pass over x, and so do the backward pass's two sums; on
-    a CPU those sums as one pass would make a training step a third slower."""
-    one, two = functools.partial(one_pass, eps), functools.partial(two_passes, eps)
-    return jax.lax.platform_dependent(x, scale, tpu=one, default=two)
+    """Without the bias.
+
+    On a TPU mean and variance come of one pass over x, and so do the backward pass's two sums; on a CPU those sums as
+    one pass would make a training step a third slower.
+    """
+    return jax.lax.platform_dependent(
+        x, scale, tpu=functools.partial(one_pass, eps), default=functools.partial(two_passes, eps)
+    )
 
 
 def two_passes(eps: float, x: Array, scale: Array) -> Array:
@@ -72,11 +76,11 @@ def _wide(x: Array) -> Array:
 
 
 def _backward(eps: float, kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    def of_two(x: Array, scale: Array, cotangent: Array) -> Any:
+    def of_two_passes(x: Array, scale: Array, cotangent: Array) -> Any:
         return jax.vjp(functools.partial(two_passes, eps), x, scale)[1](cotangent)
 
-    of_one = functools.partial(one_pass_backward, eps)
-    return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one, default=of_two)
+    of_one_pass = functools.partial(one_pass_backward, eps)
+    return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one_pass, default=of_two_passes)
 
 
 _normed.defvjp(lambda eps, x, scale: (_normed(eps, x, scale), (x, scale)), _backward)
