@@ -23,6 +23,7 @@ from adakron_jax.predictor import logits_of, on_device
 from adakron_jax.problems import Prediction, Problem
 from adakron_jax.splice import is_added, is_trainable
 from adakron_jax.tokenizer import Tokenizer
+from adakron_jax.xla.precision import fuses
 
 WINDOW = 8192  # texts that are sorted and packed at a time
 CHARACTERS = 2**24  # of them at most, or one text
@@ -270,6 +271,7 @@ def loaded(
 ) -> tuple[SequenceClassifier, Tree, Card, Tokenizer]:
     """What a classifier is made of, as `Classifier.load` takes it."""
     model, params, card = attach(str(run), base, dtype, trust)
+    model = model.clone(fused=fuses(model.dtype, devices=1))  # whose parameters nobody divides
     return model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size)
 
 

@@ -30,7 +30,7 @@ from adakron_jax.predictor import in_order
 from adakron_jax.problems import Problem
 from adakron_jax.tokenizer import Tokenizer
 from adakron_jax.xla.compiled import PerShape
-from adakron_jax.xla.precision import dtype_of
+from adakron_jax.xla.precision import dtype_of, fuses
 
 Text = str | tuple[str, str]
 _Item = TypeVar("_Item")
@@ -150,7 +150,8 @@ class AdapterBank:
         self._prepared.add((model, card.max_length))
 
     def _model(self, card: Card) -> SequenceClassifier:
-        return card.classifier(dtype=self.dtype).clone(num_labels=padded_outputs(card.problem.outputs))
+        model = card.classifier(dtype=self.dtype)
+        return model.clone(num_labels=padded_outputs(card.problem.outputs), fused=fuses(self.dtype, devices=1))
 
     def _stack(self, card: Card) -> Stack:
         model = self._model(card)
