@@ -60,7 +60,7 @@ def filled(base: Path, folders: Sequence[Path], **more: Any) -> ak.AdapterBank:
 
 def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], given: Any) -> dict[str, Any]:
     """Sentences a second by how many adapters the texts draw from, relative to one adapter alone."""
-    rng, classifier = np.random.default_rng(0), ak.TextClassifier.load(folders[0])
+    rng, classifier = np.random.default_rng(0), ak.TextClassifier.load(folders[0], dtype=given.precision)
     runs: dict[str, Callable[[], Any]] = {"alone": lambda: classifier.predict(list(texts))}
     for count in sorted({count for count in (1, 8, 64, 512, len(folders)) if count <= len(folders)}):
         drawn = [(str(number), text) for number, text in zip(rng.integers(0, count, len(texts)), texts, strict=True)]
@@ -105,9 +105,10 @@ def over_one_text(base: Path, scratch: Path, method: str, rounds: int) -> dict[s
 
 
 def beside_peers(base: Path, scratch: Path, texts: Sequence[str], given: Any) -> dict[str, Any]:
-    """Sentences a second in turn with peft's and AdapterHub's mixed batches, and with one batch an adapter."""
+    """Sentences a second in turn with mixed batches of peft and AdapterHub, in float32, and with a batch an adapter."""
     methods = sorted(set(PEER_METHODS.values()))
-    banks = {name: filled(base, write_adapters(scratch / name, base, make_method(name, {}), 64)) for name in methods}
+    folders = {name: write_adapters(scratch / name, base, make_method(name, {}), 64) for name in methods}
+    banks = {name: filled(base, of_name, dtype=given.precision) for name, of_name in folders.items()}
     figures: dict[str, Any] = {}
     for count in (1, 8, 64):
         numbers = np.random.default_rng(0).integers(0, count, len(texts)).tolist()
@@ -129,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--method", choices=sorted(METHODS), default="adakron", help="(default: adakron)")
     parser.add_argument("--adapters", type=int, default=512, help="of --part mixed (default: 512)")
     parser.add_argument("--part", nargs="+", choices=("mixed", "peers", "text"), default=["mixed"])
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="ours, of mixed and peers")
     parser.add_argument("--texts", type=int, default=512, help="of --part peers (default: 512)")
     given = parser.parse_args(argv)
     runtime.keep_memory()  # as the server does
@@ -139,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
         texts = list(read(given.data, TASKS["sst2"], "validation").columns["sentence"])
         if "mixed" in given.part:
             folders = write_adapters(scratch / "adapters", base, make_method(given.method, {}), given.adapters)
-            bank = filled(base, folders)
+            bank = filled(base, folders, dtype=given.precision)
             figures["mixed"] = mixed(bank, folders, texts, given)
             figures["replacing"] = replacing(bank, folders, texts[0])
         if "peers" in given.part:
