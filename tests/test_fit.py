@@ -82,7 +82,7 @@ def test_lists_of_learning_rates_and_seeds_are_a_grid_with_a_frame(train: Fit, t
 
 def test_a_list_of_learning_rates_is_selected_from_and_what_was_chosen_is_returned(train: Fit, tmp_path: Path):
     classifier = train(ROWS, method="head", learning_rate=[1e-3, 1e-2], select=True, select_grow=0)
-    (choice,) = selection_file.read(tmp_path / "run/selection_file.json")
+    (choice,) = selection_file.read(tmp_path / "run/selection.json")
     assert [candidate.values for candidate in choice.candidates] == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
     assert classifier.table["learning_rate"].to_list() == [choice.best.values["learning_rate"]]
     assert classifier.result.best_by == "last"

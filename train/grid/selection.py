@@ -151,7 +151,7 @@ class Selection:
                 self._survey(group)
 
     def record(self) -> None:
-        """Writes `selection_file.json`, and prints what was chosen and from what."""
+        """Writes `selection.json`, and prints what was chosen and from what."""
         choices = [choice for group in self._groups if (choice := self._choice(group))]
         if choices:
             selection_file.write(self._folder, choices)
