@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import DTypeLike
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.architectures.layers import layers_without
@@ -214,7 +215,7 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
 
 
 def attach(
-    folder: Path, base: Mapping[str, np.ndarray], name: str = "the encoder given"
+    folder: Path, base: Mapping[str, np.ndarray], name: str = "the encoder given", dtype: DTypeLike | None = None
 ) -> tuple[SequenceClassifier, dict[str, Any], Card]:
     """Puts an adapter on its encoder.
 
@@ -222,6 +223,7 @@ def attach(
       folder: as `save` wrote it.
       base: the encoder's leaves, as `pretrained.read` gives them.
       name: what a message calls it.
+      dtype: the type that the model computes in; None: that of the parameters, float32.
 
     Returns:
       The `SequenceClassifier` that the card describes, all its parameters, and the card.
@@ -231,7 +233,7 @@ def attach(
     """
     tree, card = load(folder)
     card.check_encoder(pretrained.fingerprint(base), name, folder)
-    model = card.classifier()
+    model = card.classifier(dtype=dtype)
     return model, model.assemble(base, flatten(tree)), card
 
 

@@ -258,6 +258,5 @@ def attach(
     name = base or adapter.read_card(folder / "adapter.json").base
     encoder = locate(name)
     leaves = pretrained.read(encoder, EncoderConfig.from_folder(encoder))
-    model, params, card = adapter.attach(folder, leaves, name)
-    model = model.clone(dtype=dtype)
+    model, params, card = adapter.attach(folder, leaves, name, dtype)
     return model, jax.device_put(params), card

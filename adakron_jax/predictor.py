@@ -84,16 +84,17 @@ def by_batch(
     """
     under_way: deque[tuple[Layout, Future[Array]]] = deque()
     shapes: set[tuple[int, ...]] = set()
-    with ThreadPoolExecutor(max(1, threads())) as pool:
+    at_once = threads()
+    with ThreadPoolExecutor(max(1, at_once)) as pool:
         for batch, layout in packed:
             shape = batch.inputs.tokens.shape
-            if threads() and shape in shapes:
+            if at_once and shape in shapes:
                 logits = pool.submit(forward, batch.inputs, layout)
             else:
                 shapes.add(shape)
                 (logits := Future()).set_result(forward(batch.inputs, layout))
             under_way.append((layout, logits))
-            if len(under_way) > 1 + threads():
+            if len(under_way) > 1 + at_once:
                 yield _fetched(*under_way.popleft())
         while under_way:
             yield _fetched(*under_way.popleft())

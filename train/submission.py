@@ -124,11 +124,10 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
     """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
-    model, params, card = adapter.attach(run.folder / "adapter", base)
+    model, params, card = adapter.attach(run.folder / "adapter", base, dtype=run.config.dtype)
     problem = run.task.problem  # of a regression without the unit that a run found
     if (card.task, card.problem.name, card.problem.labels) != (run.task.name, problem.name, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
-    model = model.clone(dtype=run.config.dtype)
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(model.dtype)

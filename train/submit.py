@@ -24,7 +24,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    from adakron_jax.flags import Parser, add_trust_flag
+    from adakron_jax.flags import add_trust_flag
+    from adakron_jax.io.parser import Parser
     from adakron_jax.methods.external import trust
 
     parser = Parser(prog="adakron submit", description="Writes a submission to the GLUE leaderboard.")

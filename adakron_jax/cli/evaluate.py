@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax.cli.reading import add_adapter_flags, problem_of
-from adakron_jax.flags import Parser
 from adakron_jax.io.files import check_writable, write_whole
+from adakron_jax.io.parser import Parser
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card

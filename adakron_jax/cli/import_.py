@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser
+from adakron_jax.io.parser import Parser
 from adakron_jax.problems import KINDS
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from adakron_jax.architectures.config import NAMED, EncoderConfig
 from adakron_jax.encoders.sequence_classifier import SequenceClassifier
-from adakron_jax.flags import Parser, add_method_flags, take_method
+from adakron_jax.flags import add_method_flags, take_method
+from adakron_jax.io.parser import Parser
 from adakron_jax.methods.registry import make_method
 from adakron_jax.paper import sizes
 from adakron_jax.params import budget

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_trust_flag
+from adakron_jax.flags import add_trust_flag
 from adakron_jax.hub.adapters import split_revision
+from adakron_jax.io.parser import Parser
 
 
 def add_flags(parser: Parser) -> None:

@@ -4,7 +4,8 @@ import os
 import sys
 from typing import Any
 
-from adakron_jax.flags import Parser, add_trust_flag
+from adakron_jax.flags import add_trust_flag
+from adakron_jax.io.parser import Parser
 
 
 def add_flags(parser: Parser) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
+from adakron_jax.flags import add_model_flag, add_precision_flag, add_trust_flag
 from adakron_jax.io import streams
+from adakron_jax.io.parser import Parser
 
 if TYPE_CHECKING:
     from adakron_jax.adapter import Card

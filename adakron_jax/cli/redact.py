@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adakron_jax.cli.reading import STDIN, add_reading_flags, check_source, parts, problem_of, progress
-from adakron_jax.flags import Parser
 from adakron_jax.io import streams
+from adakron_jax.io.parser import Parser
 
 if TYPE_CHECKING:
     from adakron_jax.data.table import Table

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adakron_jax.flags import Parser, add_model_flag, add_precision_flag, add_trust_flag
+from adakron_jax.flags import add_model_flag, add_precision_flag, add_trust_flag
+from adakron_jax.io.parser import Parser
 
 
 def add_flags(parser: Parser) -> None:

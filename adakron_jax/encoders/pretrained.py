@@ -119,8 +119,8 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
     """
     tensors, parts = Leaves(), collections.Counter[str]()
     for path, leaf in leaves.items():
-        stored, name = table(config)[path], published_name(path, config)
-        tensor = tensors.setdefault(name, np.zeros(stored.stored_shape, np.float32))
+        leaf, stored, name = np.asarray(leaf), table(config)[path], published_name(path, config)
+        tensor = tensors.setdefault(name, np.zeros(stored.stored_shape, leaf.dtype))
         stored.within(tensor)[...] = leaf
         parts[name] += 1
     whole = {published_name(path, config): table(config)[path].of for path in leaves}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,6 +10,7 @@ import pytest
 
 from adakron_jax.params import flatten, unflatten
 from train.engine.steps.optim import MAX_GRAD_NORM, adamw, decays, linear_schedule
+from train.engine.steps.step import init_state
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 RATE, DECAY = 0.25, 0.5
@@ -107,6 +109,16 @@ def test_the_rate_of_a_traced_step_is_that_of_a_number():
 
 def test_biases_and_layer_norms_do_not_decay():
     assert flatten(decays(tree(leaves(0)))) == MASK
+
+
+def test_a_run_s_first_state_is_the_optimizer_s_own():
+    trainable, optimizer = {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}, adamw(0.1)
+    state = init_state(trainable, optimizer, linear_schedule(1e-3, 10, 0.1), seed=7)
+    for leaf, expected in zip(
+        jax.tree.leaves(state.opt_state), jax.tree.leaves(optimizer.init(trainable)), strict=True
+    ):
+        assert leaf.dtype == expected.dtype
+        np.testing.assert_array_equal(leaf, expected)
 
 
 def test_a_step_is_adamw_s():

@@ -20,6 +20,7 @@ from adakron_jax.encoders.inputs import Packed
 from adakron_jax.params import flatten
 from adakron_jax.problems import Regression
 from adakron_jax.splice import is_trainable
+from adakron_jax.xla.precision import is_narrow
 
 KEY = jax.random.key(0)
 METHOD = ak.AdaKron((3, 2))
@@ -109,6 +110,17 @@ def test_optax_over_the_whole_tree_moves_what_trains_as_the_small_tree_does(made
         assert not np.array_equal(leaf, flatten(trainable)[path]), path
     for path, leaf in flatten(frozen).items():
         np.testing.assert_array_equal(flatten(still)[path], leaf, err_msg=path)
+
+
+def test_a_loaded_adapter_has_the_kernel_where_a_fresh_one_has_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("adakron_jax.adapter.fuses", is_narrow)  # as on one GPU
+    model, params = ak.from_pretrained(str(tiny), METHOD, dtype="bf16", key=KEY)
+    ak.save_adapter(tmp_path, model, params, base=str(tiny))
+    for dtype, expected in (("bf16", True), ("f32", False)):
+        assert ak.load_adapter(tmp_path, dtype=dtype)[0].fused is expected
+    assert model.fused
 
 
 @pytest.mark.parametrize("method", [METHOD, ak.VeRA(r=4), ak.BitFit()], ids=str)

@@ -6,7 +6,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from adakron_jax.flags import Parser, add_method_fields, choices, method_help
+from adakron_jax.flags import add_method_fields, choices, method_help
+from adakron_jax.io.parser import Parser
 from adakron_jax.splice import Method
 from train.options.config import RunConfig
 from train.options.launch import Launch

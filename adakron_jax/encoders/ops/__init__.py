@@ -1,1 +1,1 @@
-"""What encoders compute with: matmuls, attention, its fused kernel, dropout."""
+"""What encoders compute with: matmuls, attention, its fused kernel, dropout, LayerNorm."""
