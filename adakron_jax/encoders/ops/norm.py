@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from adakron_jax.xla.arrays import apart
+
 
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * scale + bias of each vector, in float32 or wider.
@@ -80,6 +82,7 @@ def _backward(eps: float, kept: tuple[Array, Array], cotangent: Array) -> tuple[
         return jax.vjp(functools.partial(two_passes, eps), x, scale)[1](cotangent)
 
     of_one_pass = functools.partial(one_pass_backward, eps)
+    kept = apart(*kept)  # a mean shared with the forward pass would be a kernel of its own there
     return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one_pass, default=of_two_passes)
 
 
