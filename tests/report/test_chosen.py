@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adakron_jax.methods import AdaKron, Pfeiffer
+from adakron_jax.methods import AdaKron, BitFit, Pfeiffer
 from tests.report.conftest import Report, records, write_run
 from tests.support.wellformed import Wellformed
 from train.output.selection_file import Candidate, Choice, best_of, edges_of, read, write
@@ -16,11 +16,11 @@ from train.report.tables import tabulate
 RATES = (5e-4, 1e-3, 2e-3)
 
 
-def choice(method: str, scores: tuple[float, ...], task: str = "rte") -> Choice:
-    """The choice among RATES by these scores, and in the folder's order of names."""
+def choice(method: str, scores: tuple[float, ...], task: str = "rte", rates: tuple[float, ...] = RATES) -> Choice:
+    """The choice among rates by these scores, and in the folder's order of names."""
     candidates = tuple(
         Candidate({"learning_rate": rate}, (score, score + 0.02), 5, grown=rate == 2e-3)
-        for rate, score in zip(RATES, scores, strict=True)
+        for rate, score in zip(rates, scores, strict=True)
     )
     best = best_of(candidates, "accuracy")
     assert best is not None
@@ -59,6 +59,19 @@ def test_what_was_chosen_stands_with_what_was_tried(tuned: Path, report: Report)
     assert files["md"].count("###") == files["md"].count("### What was chosen") + 2
     (cell,) = records(files["csv"], method="adakron 12x4", task="rte")
     assert (cell["selected"], cell["epoch"]) == ("learning rate 0.002", "best")
+
+
+def test_gains_are_over_the_value_that_most_methods_tried(tuned: Path, report: Report):
+    chosen = [choice("adakron", (0.5, 0.6, 0.7)), choice("pfeiffer", (0.5, 0.6, 0.55))]
+    write(tuned, [*chosen, choice("bitfit", (0.6, 0.8, 0.7), rates=(2e-3, 4e-3, 8e-3))])
+    for seed in (1, 2, 3):
+        known: dict[str, Any] = {"seed": seed, "learning_rate": 4e-3, "epochs": 5, "evaluate_once": 5}
+        write_run(tuned / f"rte-bitfit-lr0.004-seed{seed}", [0.7], BitFit(), **known)
+    gains = "adakron 12x4 0.0, bitfit +20.0, pfeiffer 48 +5.0"
+    assert f"gain over learning rate 0.002, the best for all: {gains}\n" in report(tuned)[0]["md"]
+    write(tuned, [*chosen, choice("bitfit", (0.8, 0.7, 0.6), rates=(4e-3, 8e-3, 16e-3))])
+    gains = "adakron 12x4 0.0, pfeiffer 48 +5.0"
+    assert f"gain over learning rate 0.002, the best that 2 methods tried: {gains}\n" in report(tuned)[0]["md"]
 
 
 def test_the_page_draws_a_curve_of_each_task_that_says_what_was_chosen(tuned: Path, report: Report):

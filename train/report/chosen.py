@@ -51,18 +51,24 @@ def _tried(choice: Choice, candidate: Candidate) -> str:
 
 
 def gains(table: Table) -> Iterator[str]:
-    """Of each task, by how much the values chosen for the methods score above those that are best for all of them."""
+    """Of each task, by how much the values chosen for the methods score above those that most methods tried."""
     for pairs in choices(table).values():
         first, metric = pairs[0][1], metric_of(pairs[0][1].metric)
         means = [{tuple(c.values.items()): c.mean for c in choice.candidates if c.scores} for _, choice in pairs]
-        common = [values for values in means[0] if values and all(values in known for known in means)]
-        if len(pairs) > 1 and common:
-            best = max(common, key=lambda values: metric.merit(statistics.fmean(known[values] for known in means)))
+        tried: dict[Any, list[float]] = {}
+        for values, mean in (pair for known in means for pair in known.items() if pair[0]):
+            tried.setdefault(values, []).append(mean)
+        most = max(map(len, tried.values()), default=0)
+        if most > 1:
+            common = [values for values, scores in tried.items() if len(scores) == most]
+            best = max(common, key=lambda values: metric.merit(statistics.fmean(tried[values])))
             gained = (
                 f"{named(row)} {signed(metric.scale * (choice.best.mean - known[best]))}"
                 for (row, choice), known in zip(pairs, means, strict=True)
+                if best in known
             )
-            yield f"{_scored(first)}, gain over {in_words(dict(best))}, the best for all: {', '.join(gained)}"
+            whose = "the best for all" if most == len(pairs) else f"the best that {most} methods tried"
+            yield f"{_scored(first)}, gain over {in_words(dict(best))}, {whose}: {', '.join(gained)}"
 
 
 def curves(table: Table, salt: str) -> Iterator[str]:
