@@ -15,6 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8
 INK = "#010203"  # becomes the page's own text colour
 INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
 LETTERS = 5  # of a legend's entry, an inch of the figure, so that two entries go side by side
+ROWS, ENTRY = 2, 0.21  # of a legend that a figure has room for, and the inches that each one more adds
 STYLE: Any = {
     "svg.fonttype": "none",
     "figure.facecolor": "none",
@@ -49,7 +50,7 @@ def svg(
       draw: draws on matplotlib's axes.
       salt: begins its ids, and so must differ from any other's on the page.
       caution: what stands above it, if anything.
-      size: of the figure, in inches at a font size of 10 points.
+      size: of the figure, in inches at a font size of 10 points; a long legend adds to its height.
     """
     import matplotlib as mpl
     from markupsafe import Markup, escape
@@ -67,6 +68,8 @@ def svg(
             axes.set_title(caution, fontsize=9, loc="left", wrap=True)
         if labels := axes.get_legend_handles_labels()[1]:
             columns = 2 if max(map(len, labels)) < LETTERS * size[0] else 1
+            rows = -(-len(labels) // columns)
+            figure.set_figheight(size[1] + ENTRY * max(0, rows - ROWS))
             figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
         drawn = io.StringIO()
         FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})

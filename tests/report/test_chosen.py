@@ -1,6 +1,7 @@
 """The report of a selection: what was chosen and from what, apart from runs at other values."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ def test_the_page_draws_a_curve_of_each_task_that_says_what_was_chosen(tuned: Pa
     assert "RTE accuracy on held-out rows by learning rate" in page
     assert "Chosen: adakron 12x4: learning rate 0.002; pfeiffer 48: learning rate 0.001" in page
     assert "A circle marks the chosen value, a square one at an edge of those tried." in page
+
+
+def test_a_curve_of_many_rates_has_ticks_at_powers_of_ten_and_grows_with_its_legend(tuned: Path, report: Report):
+    few = report(tuned)[0]["html"]
+    rates = tuple(3e-5 * 2**n for n in range(8))
+    more = [choice(f"method{n}", (0.5,) * 7 + (0.6,), rates=rates) for n in range(6)]
+    write(tuned, [choice("adakron", (0.5, 0.6, 0.7)), *more])
+    for n in range(6):
+        for seed in (1, 2, 3):
+            known: dict[str, Any] = {"seed": seed, "learning_rate": rates[-1], "epochs": 5, "evaluate_once": 5}
+            write_run(tuned / f"rte-method{n}-lr{rates[-1]:g}-seed{seed}", [0.7], AdaKron((8, n + 1)), **known)
+    many = report(tuned)[0]["html"]
+    assert ">0.0005</text>" in few
+    assert ">0.0005</text>" not in many
+    assert ">0.0001</text>" in many
+    assert ">0.001</text>" in many
+    heights = [float(re.findall(r'viewBox="0 0 259.2 ([0-9.]+)"', page)[-1]) for page in (few, many)]
+    assert heights[1] > heights[0]
 
 
 def test_runs_at_selected_values_and_others_are_never_in_one_table(tuned: Path, report: Report):

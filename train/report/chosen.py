@@ -1,5 +1,6 @@
 """What was chosen for the runs of a table, and from what: a line for each task and method, gains, and small curves."""
 
+import math
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from train.report.tables import Row, Table
 from train.report.words import named, scored, signed
 
 SIZE = (3.6, 2.6)  # inches of a curve
+TICKS = 6  # values that have one each; of more, powers of ten
 Pairs = list[tuple[Row, Choice]]
 
 
@@ -104,6 +106,10 @@ def _drawing(series: list[tuple[int, Row, Choice, dict[int | float, Candidate]]]
         values = sorted({value for *_, points in series for value in points})
         if values[0] > 0:
             axes.set_xscale("log")
+        if values[0] > 0 and len(values) > TICKS:
+            decades = range(math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1])) + 1)
+            within = [10.0**decade for decade in decades if values[0] <= 10.0**decade <= values[-1]]
+            values = within if len(within) > 1 else [values[0], values[-1]]
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.set_xticks([], minor=True)
         axes.margins(x=0.1, y=0.2)
