@@ -19,7 +19,7 @@ from train.options.config import RunConfig
 from train.options.flags import make_parser
 from train.options.recipes import RECIPES, TABLE
 
-GRIDS = {"table1", "table2", "ablation_table3", "study"}  # whose tests are those of grids
+GRIDS = {"table1", "table2", "ablation_table3", "study", "study-sst2"}  # whose tests are those of grids
 FILES = sorted(path for path in RECIPES.rglob("*.toml") if path.stem not in (*GRIDS, TABLE))
 
 
