@@ -92,13 +92,13 @@ def shades(opacity: np.ndarray) -> np.ndarray:
     return np.dstack([np.broadcast_to(colour, (*opacity.shape, 3)), opacity])
 
 
-def logarithmic(axis: Any, values: Sequence[float | int]) -> None:
-    """Ticks of a logarithmic axis with these values, written as 20 k, which stay readable over a narrow range."""
+def logarithmic(axis: Any, values: Sequence[float | int], form: str = "") -> None:
+    """Ticks of a logarithmic axis with these values, which stay readable over a narrow range; in `form`, or as 20 k."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     wide = LogLocator(subs=(1, 2, 5) if max(values) < 20 * min(values) else (1,))
     axis.set_major_locator(wide if max(values) > 5 * min(values) else MaxNLocator(5))
-    axis.set_major_formatter(EngFormatter())
+    axis.set_major_formatter(form or EngFormatter())
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -205,6 +205,16 @@ def test_the_paper_s_tables_have_its_systems_in_its_order(
     assert {run.folder.parent for run in command.runs} == {Path("runs") / name}
 
 
+def test_the_study_on_sst2_offers_eleven_methods_three_rates_each(tiny: Path):
+    command = parse_command(["--grid", str(RECIPES / "study-sst2.toml"), "--model", str(tiny)])
+    offered = {
+        method: {run.learning_rate for run in command.runs if run.method == method}
+        for method in {run.method for run in command.runs}
+    }
+    assert len(command.runs) == 11 * 3 * 3
+    assert [len(rates) for rates in offered.values()] == [3] * 11
+
+
 # --- what a grid costs
 
 

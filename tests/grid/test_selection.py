@@ -240,12 +240,6 @@ def test_the_study_is_of_all_tasks_and_fits_both_of_the_paper_s_encoders(name: s
         check_compatible(run, NAMED[name])
 
 
-def test_the_study_on_sst2_offers_eleven_methods_three_rates_each(tiny: Path):
-    command = parse_command(["--grid", str(RECIPES / "study-sst2.toml"), "--model", str(tiny)])
-    assert len(command.runs) == 11 * 3 * 3
-    assert {len(values) for values in groups(command).values()} == {3}
-
-
 def test_gpu_hours_are_estimated_by_the_stated_throughput(tiny: Path):
     command = parse_command(
         ["--task", "sst2", "mrpc", "--data", "mini", "--method", "full", "--max-length", "64", "--model", str(tiny)]

@@ -1,11 +1,10 @@
 """What was chosen for the runs of a table, and from what: a line for each task and method, gains, and small curves."""
 
-import math
 import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from adakron_jax.pages.drawing import svg
+from adakron_jax.pages.drawing import logarithmic, svg
 from train.data.task import metric_of
 from train.output.selection_file import CHOSEN, Candidate, Choice, in_words, is_number
 from train.report.plots import look
@@ -13,7 +12,7 @@ from train.report.tables import Row, Table
 from train.report.words import named, scored, signed
 
 SIZE = (3.6, 2.6)  # inches of a curve
-TICKS = 6  # values that have one each; of more, powers of ten
+TICKS = 6  # values that have one each; of more, those of a logarithmic axis
 Pairs = list[tuple[Row, Choice]]
 
 
@@ -56,10 +55,13 @@ def gains(table: Table) -> Iterator[str]:
     """Of each task, by how much the values chosen for the methods score above those that most methods tried."""
     for pairs in choices(table).values():
         first, metric = pairs[0][1], metric_of(pairs[0][1].metric)
-        means = [{tuple(c.values.items()): c.mean for c in choice.candidates if c.scores} for _, choice in pairs]
+        means = [
+            {tuple(c.values.items()): c.mean for c in choice.candidates if c.scores and c.values} for _, choice in pairs
+        ]
         tried: dict[Any, list[float]] = {}
-        for values, mean in (pair for known in means for pair in known.items() if pair[0]):
-            tried.setdefault(values, []).append(mean)
+        for known in means:
+            for values, mean in known.items():
+                tried.setdefault(values, []).append(mean)
         most = max(map(len, tried.values()), default=0)
         if most > 1:
             common = [values for values, scores in tried.items() if len(scores) == most]
@@ -107,11 +109,10 @@ def _drawing(series: list[tuple[int, Row, Choice, dict[int | float, Candidate]]]
         if values[0] > 0:
             axes.set_xscale("log")
         if values[0] > 0 and len(values) > TICKS:
-            decades = range(math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1])) + 1)
-            within = [10.0**decade for decade in decades if values[0] <= 10.0**decade <= values[-1]]
-            values = within if len(within) > 1 else [values[0], values[-1]]
-        axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.set_xticks([], minor=True)
+            logarithmic(axes.xaxis, values, "{x:g}")
+        else:
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+            axes.set_xticks([], minor=True)
         axes.margins(x=0.1, y=0.2)
         axes.set_xlabel(field.replace("_", " "))
         axes.set_ylabel(metric)

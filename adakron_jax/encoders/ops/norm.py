@@ -82,7 +82,7 @@ def _backward(eps: float, kept: tuple[Array, Array], cotangent: Array) -> tuple[
         return jax.vjp(functools.partial(two_passes, eps), x, scale)[1](cotangent)
 
     of_one_pass = functools.partial(one_pass_backward, eps)
-    kept = apart(*kept)  # a mean shared with the forward pass would be a kernel of its own there
+    kept = apart(*kept)  # on a GPU a mean that both passes share would be a kernel of its own
     return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one_pass, default=of_two_passes)
 
 
