@@ -59,7 +59,7 @@ def test_the_demo_is_told_alike():
 
 
 def test_the_readme_tells_the_demos_size_as_it_is():
-    said = re.search(r"trains ([\d,]+) sentences for (\d+) epochs", text("docs/installation.md"))
+    said = re.search(r"trains on ([\d,]+) sentences for (\d+) epochs", text("docs/installation.md"))
     assert said is not None
     rows, validation = (len(read_rows(split)) for split in ("train", "validation"))
     recipe: dict[str, Any] = tomllib.loads(read("configs/demo.toml"))
