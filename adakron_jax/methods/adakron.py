@@ -33,12 +33,12 @@ Place = Literal["sequential", "pfeiffer"]
 @register
 @dataclasses.dataclass(frozen=True)
 class AdaKron(Method):
-    """One AdaKron adapter a layer, in the feed-forward block.
+    """One AdaKron adapter per layer, in the feed-forward block.
 
     Attributes:
       factors: widths of the down-projections, (r1, r2, ...) = (r/a, a); their product is the bottleneck r. A single
         factor is a plain GELU bottleneck.
-      place: `sequential`, as the authors' code has it: h + adapter(h) on the raw output of the block's last dense;
+      place: `sequential`, as in the authors' code: h + adapter(h) on the raw output of the block's last dense layer;
         dropout, residual and LayerNorm follow. `pfeiffer`, as the paper draws it: h + adapter(LN(h + residual)) after
         dropout.
     """
@@ -61,7 +61,7 @@ def _check_factors(factors: tuple[int, ...]) -> None:
 
 
 class KronAdapter(nn.Module):
-    """The adapter itself, which works in any Flax model: called on h [..., d], it returns h + adapter(h).
+    """The adapter as a module for any Flax model: called on h [..., d], it returns h + adapter(h).
 
     >>> import jax, jax.numpy as jnp
     >>> adapter = KronAdapter(factors=(12, 4))
@@ -71,13 +71,13 @@ class KronAdapter(nn.Module):
     (8, 128, 768)
 
     Attributes:
-      factors: as `AdaKron` has them.
-      place: `sequential` reads h alone; `pfeiffer` is called with two more arguments, the `residual` of h's shape and
-        the module `norm`, and reads norm(h + residual).
-      dtype: the precision it computes in; None: that of its input and parameters.
+      factors: as in `AdaKron`.
+      place: `sequential` reads h alone; `pfeiffer` takes two more arguments, the `residual` of h's shape and the module
+        `norm`, and reads norm(h + residual).
+      dtype: the precision that it computes in; None: that of its input and parameters.
 
     Raises:
-      ValueError: a factor is less than 1, or there is none.
+      ValueError: a factor is less than 1, or there are no factors.
     """
 
     factors: tuple[int, ...] = (12, 4)
@@ -93,7 +93,7 @@ class KronAdapter(nn.Module):
         h = stored(h)
         x = h if self.place == "sequential" else context["norm"](h + context["residual"])
         first, *others = self.down(x, context)
-        # Its gradient by itself too, which the sums over the factors' short axes would each compute anew.
+        # The barrier covers the gradient too, which the sums over the factors' short axes would each recompute.
         z = by_itself(functools.reduce(kron, others, first))
         return self.dense(h.shape[-1], "up")(gelu(z)) + h
 
@@ -102,7 +102,7 @@ class KronAdapter(nn.Module):
         return nn.Dense(features, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
     def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
-        """The factors, by one matmul for all: its backward pass reads and writes what is large once."""
+        """Computes all factors in one matmul, so that the backward pass reads and writes the large arrays once."""
         del context
         parameters = []
         for number, width in enumerate(self.factors, start=1):
@@ -113,5 +113,5 @@ class KronAdapter(nn.Module):
 
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:
-    """y ⊗ x = [y_1 x, ..., y_m x] (the paper's equation 1), for each vector of a batch."""
+    """Returns y ⊗ x = [y_1 x, ..., y_m x] (the paper's equation 1) for each vector of a batch."""
     return (y[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], -1)

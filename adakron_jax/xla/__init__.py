@@ -1,1 +1,1 @@
-"""What XLA is told: precision, executables by shape, caches and memory."""
+"""Settings that XLA is given: precision, one executable per shape, caches and memory."""

@@ -1,4 +1,4 @@
-"""A jitted function, compiled ahead of time, of which it is known what and how long it compiled."""
+"""Ahead-of-time compilation of a jitted function, with a record of what was compiled and how long it took."""
 
 import time
 from typing import Any
@@ -10,9 +10,9 @@ class PerShape:
     """A jitted function, compiled ahead of time once for each shape of its last argument.
 
     Attributes:
-      seconds: spent compiling.
-      compilations: how often it compiled.
-      executables: by shapes and types.
+      seconds: time spent compiling.
+      compilations: number of compilations.
+      executables: the executables by their arguments' shapes and types.
     """
 
     def __init__(self, jitted: jax.stages.Wrapped):
@@ -22,7 +22,7 @@ class PerShape:
         self.executables: dict[tuple, jax.stages.Compiled] = {}
 
     def anew(self) -> "PerShape":
-        """The same function with the same executables; seconds and compilations count from 0."""
+        """Returns the same function with the same executables; seconds and compilations start at 0."""
         other = PerShape(self.jitted)
         other.executables = self.executables
         return other
@@ -31,7 +31,7 @@ class PerShape:
         return self.compiled(*args)(*args)
 
     def compiled(self, *args: Any) -> jax.stages.Compiled:
-        """The executable for arguments of these shapes; these themselves may be `jax.ShapeDtypeStruct`s."""
+        """Returns the executable for arguments of these shapes; the arguments may be `jax.ShapeDtypeStruct`s."""
         shape = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
         if shape not in self.executables:
             start = time.perf_counter()

@@ -1,6 +1,6 @@
-"""The precision that a model computes in, by name: one meaning for every command and for Python.
+"""The precision that a model computes in, by name, with one meaning for every command and for Python.
 
-Parameters are float32; softmax, LayerNorm's statistics and the loss are computed in it whatever the precision.
+Parameters are float32; softmax, LayerNorm's statistics and the loss are computed in float32 at every precision.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ MEANING = "auto (bf16 on an accelerator, f32 on a CPU), f32 or bf16"
 
 
 def name_here(precision: str) -> str:
-    """`f32` or `bf16`: what `auto` is on this machine, or what was said. Asks JAX for its devices."""
+    """Returns `f32` or `bf16`: the name given, or what `auto` means on this machine. Asks JAX for its devices."""
     return precision if precision != AUTO else F32 if jax.default_backend() == "cpu" else BF16
 
 
 def dtype_of(precision: Any) -> DTypeLike | None:
-    """The type that a model computes in.
+    """Returns the type that a model computes in.
 
     Args:
-      precision: `auto`, `f32`, `bf16`, or a floating type of JAX; None: that of the parameters, float32.
+      precision: `auto`, `f32`, `bf16`, or a floating type of JAX; None: the parameters' type, float32.
 
     Raises:
-      ValueError: it is none of these.
+      ValueError: the precision is none of these.
     """
     if precision is None:
         return None
@@ -42,16 +42,16 @@ def dtype_of(precision: Any) -> DTypeLike | None:
 
 
 def is_narrow(dtype: DTypeLike | None) -> bool:
-    """Whether matmuls in this precision are summed in a wider one; None is float32."""
+    """Returns whether matmuls in this precision are summed in a wider one; None is float32."""
     return dtype is not None and jnp.dtype(dtype).itemsize < 4
 
 
 def fuses(dtype: DTypeLike | None, devices: int | None = None, platform: str = "") -> bool:
-    """Whether a model computes attention in one kernel (`encoders.ops.fused`): in a narrow precision, on one GPU.
+    """Returns whether attention is computed in one kernel (`encoders.ops.fused`): in a narrow precision, on one GPU.
 
     Args:
-      devices: that share its arrays, which a compiler cannot divide for the kernel; by default all that JAX sees, as
-        whose program this is may divide arrays among them.
+      devices: number of devices that share the model's arrays, which a compiler cannot shard for the kernel; by default
+        all devices that JAX sees, because the calling program may shard arrays over them.
     """
     if not is_narrow(dtype) or (platform or jax.default_backend()) not in ("gpu", "cuda"):
         return False
@@ -59,13 +59,13 @@ def fuses(dtype: DTypeLike | None, devices: int | None = None, platform: str = "
 
 
 def of_matmuls(dtype: DTypeLike | None) -> str | None:
-    """JAX's setting `default_matmul_precision` for a model: GPUs and TPUs narrow the matmuls of float32 by default.
+    """Returns JAX's `default_matmul_precision` for a model.
 
-    Here float32 means float32.
+    GPUs and TPUs narrow the matmuls of float32 by default; here float32 means float32.
     """
     return None if is_narrow(dtype) else "float32"
 
 
 def exact(dtype: DTypeLike | None) -> contextlib.AbstractContextManager[Any]:
-    """Where a model of this precision is applied; a caller's setting stands for narrow ones."""
+    """Returns the context to apply a model of this precision in; for narrow ones the caller's setting stands."""
     return contextlib.nullcontext() if is_narrow(dtype) else jax.default_matmul_precision("float32")

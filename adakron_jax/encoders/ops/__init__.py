@@ -1,1 +1,1 @@
-"""What encoders compute with: matmuls, attention, its fused kernel, dropout, LayerNorm."""
+"""The operations of encoders: matmuls, attention, its fused kernel, dropout, LayerNorm."""

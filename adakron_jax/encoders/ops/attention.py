@@ -18,20 +18,20 @@ from adakron_jax.encoders.ops.matmul import einsum
 from adakron_jax.splice import KeysValues, Site
 from adakron_jax.xla.arrays import apart
 
-Projection = Callable[[Array, Array], Float[Array, "rows seq hidden"]]  # of vectors and their segments
+Projection = Callable[[Array, Array], Float[Array, "rows seq hidden"]]  # takes vectors and their segments
 
 
 class Attention(Part):
-    """Attention of some tokens to all of their example; residual and LayerNorm are the layer's.
+    """Attention of some tokens to all tokens of their example; the layer adds residual and LayerNorm.
 
     Attributes:
-      biases: whether the dense layers have them.
-      terms: matmuls that a score is the sum of.
+      biases: whether the dense layers have biases.
+      terms: number of matmuls that a score is the sum of.
     """
 
     biases: bool = True
     terms: int = 1
-    of_offsets: ClassVar[Callable[..., Array]]  # DeBERTa's alone, whose stream has vectors of offsets
+    of_offsets: ClassVar[Callable[..., Array]]  # only DeBERTa, whose stream has vectors of offsets, defines it
 
     @nn.compact
     def __call__(
@@ -75,7 +75,7 @@ class Attention(Part):
         return projection(Site.ATTENTION_DENSE, "dense")(context, at_places.segments)
 
     def at_once(self, scaled: Array, attended: KeysValues, deterministic: bool) -> Array:
-        """The context, in one kernel."""
+        """Computes the context in one kernel."""
         drop, words = dropped(self.config.attention_dropout), None
         if drop and not deterministic:
             like = jnp.broadcast_to(attended.mask[:, :, :: fused.PARTS], fused.words_shape(scaled))
@@ -83,11 +83,11 @@ class Attention(Part):
         return fused.attend(drop, scaled, attended.keys, attended.values, attended.mask, words)
 
     def by_steps(self, scaled: Array, attended: KeysValues, of_offsets: Array | None, deterministic: bool) -> Array:
-        """The context, by way of scores and weights."""
+        """Computes the context through scores and weights."""
         wide = jnp.promote_types(scaled.dtype, jnp.float32)
         scores = einsum("rhqd,rhkd->rhqk", scaled, attended.keys, wide=True)
         if of_offsets is not None:
-            before = attended.keys.shape[2] - of_offsets.shape[-1]  # keys of a method's, which stand nowhere
+            before = attended.keys.shape[2] - of_offsets.shape[-1]  # keys that a method added, which have no position
             scores = scores + jnp.pad(of_offsets, ((0, 0), (0, 0), (0, 0), (before, 0)))
         if attended.gate is not None:
             scores = scores * attended.gate
@@ -101,19 +101,19 @@ class Attention(Part):
     def turn(
         self, x: Float[Array, "rows heads seq head_dim"], places: Places, layer: Any
     ) -> Float[Array, "rows heads seq head_dim"]:
-        """Queries or keys, with their positions in them if that is where the architecture puts them."""
+        """Returns queries or keys, with positions applied if the architecture applies them here."""
         del places, layer
         return x
 
     def sees(self, at_places: Places, places: Places, layer: Any) -> Bool[Array, "rows queries keys"]:
-        """Which tokens a query attends to."""
+        """Returns a mask, true where a query attends to a key."""
         del layer
         return at_places.segments[:, :, None] == places.segments[:, None, :]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _softmax(dtype: Any, scores: Float[Array, "*batch keys"]) -> Any:
-    """The softmax in `dtype`, of which the backward pass reads nothing wider than that."""
+    """Computes the softmax in `dtype`; its backward pass reads no wider array."""
     return jax.nn.softmax(scores).astype(dtype)
 
 
@@ -122,8 +122,8 @@ def _softmax_forward(dtype: Any, scores: Array) -> tuple[Array, Array]:
     return weights, weights
 
 
-def _softmax_backward(dtype: Any, kept: Array, cotangent: Array) -> tuple[Array]:
-    weights, slope = (x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (kept, cotangent))
+def _softmax_backward(dtype: Any, weights: Array, cotangent: Array) -> tuple[Array]:
+    weights, slope = (x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (weights, cotangent))
     return (weights * (slope - (weights * slope).sum(-1, keepdims=True)),)
 
 

@@ -1,4 +1,4 @@
-"""Dropout from cheap random bits."""
+"""Dropout that draws cheap random bits."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt
 
 from adakron_jax.xla.arrays import by_itself
 
-_WORD_BITS = 8  # of a random number that decides on one element of a mask
+_WORD_BITS = 8  # bits of a random number that decide on one element of a mask
 _PARTS = 32 // _WORD_BITS
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 _PARITY = 0x1BD11BDA
@@ -20,10 +20,10 @@ _PARITY = 0x1BD11BDA
 
 @functools.partial(jax.jit, static_argnums=1)
 def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
-    """32-bit words, those of `jax.random.bits`, whatever implementation the key is of.
+    """Returns 32-bit words, those of `jax.random.bits`, whatever the key's implementation.
 
-    Of a Threefry key: the 20 rounds of Threefry-2x32 (Salmon et al. 2011) on each word's number, written out: jax keeps
-    them in a loop on a CPU, which takes three times as long and cannot become one program with what uses the words.
+    For a Threefry key, the 20 rounds of Threefry-2x32 (Salmon et al. 2011) on each word's number are written out: on a
+    CPU, JAX keeps them in a loop, which takes three times as long and cannot be fused with what uses the words.
     """
     if str(jax.random.key_impl(key)) != "threefry2x32":
         return jax.random.bits(key, shape, jnp.uint32)
@@ -40,19 +40,19 @@ def random_words(key: Array, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
 
 
 def dropped(rate: float) -> int:
-    """Of the 256 values of a word of the mask, those that drop an element at this rate."""
+    """Returns how many of the 256 values of a mask's word drop an element at this rate."""
     return round(rate * 2**_WORD_BITS)
 
 
 @jax.custom_batching.custom_vmap
 def words_like(key: Array, like: Array) -> Array:
-    """Random words in the shape of an array, which may be a part of a batch."""
+    """Returns random words in the shape of `like`, which may be a part of a batch."""
     return random_words(key, like.shape)
 
 
 @words_like.def_vmap
 def _words_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> tuple[Array, bool]:
-    """Parts of a batch under one key have the words of the whole batch; under keys of their own, each its own."""
+    """Gives parts of a batch under one key the whole batch's words; parts under separate keys get separate words."""
     del size
     of_key, of_like = (0 if is_batched else None for is_batched in batched)
     if of_key is None:
@@ -63,10 +63,10 @@ def _words_of_parts(size: int, batched: list[bool], key: Array, like: Array) -> 
 class Dropout(nn.Module):
     """Inverted dropout.
 
-    Bernoulli draws through float32 cost a quarter of a training step on CPU. Here each element is decided by a word
-    of few bits, and the scale uses the rate that such words really give, so that the expectation is exact. The mask
-    of a row does not depend on how many rows there are, nor on how they are sharded, nor on a vmap over parts of them;
-    by keys of other implementations than Threefry, such as `rbg`, it may.
+    Bernoulli draws through float32 cost a quarter of a training step on a CPU. Here a word of few bits decides on each
+    element, and the scale uses the rate that such words really give, so that the expectation is exact. The mask of a
+    row does not depend on the number of rows, on how they are sharded, or on a vmap over parts of them; with keys of
+    other implementations than Threefry, such as `rbg`, it may.
     """
 
     rate: float
@@ -77,25 +77,25 @@ class Dropout(nn.Module):
         if deterministic or drop == 0:
             return x
 
-        def kept(parts: Callable[[Array, Array], Array]) -> Any:
+        def compared(parts: Callable[[Array, Array], Array]) -> Any:
             return lambda key, x: parts(key, x) >= drop
 
         key, like = self.make_rng("dropout"), jax.lax.stop_gradient(x)
-        mask = jax.lax.platform_dependent(key, like, tpu=kept(parts_of_axis), default=kept(parts_of_words))
+        mask = jax.lax.platform_dependent(key, like, tpu=compared(parts_of_axis), default=compared(parts_of_words))
         return jnp.where(mask, x / (1 - drop / 2**_WORD_BITS), jnp.zeros_like(x))
 
 
 def parts_of_words(key: Array, x: Array) -> Array:
-    """A random byte for each element: the words' bytes as they lie in memory."""
-    words: Any = by_itself(words_like(key, x[..., ::_PARTS]))  # else each byte is drawn by rounds of its own
+    """Returns a random byte for each element: the words' bytes as they lie in memory."""
+    words: Any = by_itself(words_like(key, x[..., ::_PARTS]))  # else XLA repeats the rounds for each byte
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
 
 
 def parts_of_axis(key: Array, x: Array) -> Array:
-    """The same for a TPU, whose registers keep a word together: its bytes go to four parts of the second axis."""
+    """Does the same for a TPU, whose registers keep a word together: its bytes go to four parts of the second axis."""
     rows, size, *others = x.shape
     shifts = jax.lax.broadcasted_iota(jnp.uint32, (1, _PARTS, *(1 for _ in x.shape[1:])), 1) * _WORD_BITS
-    # Each array has shifts to itself, as masks that share them would all be drawn at once.
+    # Each array has its own shifts, since masks that shared them would all be drawn at once.
     words, shifts = jax.lax.optimization_barrier((words_like(key, x[:, ::_PARTS]), shifts))
     parts = words[:, None] >> shifts & (2**_WORD_BITS - 1)
     return parts.reshape(rows, -1, *others)[:, :size]

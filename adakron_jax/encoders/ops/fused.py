@@ -1,7 +1,7 @@
-"""Attention as one kernel, for GPUs and short rows: scores, softmax, dropout and context of a row and a head.
+"""Attention as one kernel, for GPUs and short rows: scores, softmax, dropout and context of one row and head.
 
-What lies between queries and context never leaves the chip; the backward pass computes it again. A row's queries pass
-in four parts, one for each byte of the random words that decide what dropout keeps.
+The values between queries and context never leave the chip; the backward pass recomputes them. A row's queries are
+processed in four parts, one for each byte of the random words that decide what dropout keeps.
 """
 
 import functools
@@ -13,18 +13,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
 PARTS = 4  # bytes of a word
-LONGEST = 128  # tokens of a row: one head's keys, values and their gradients lie on the chip
+LONGEST = 128  # tokens of a row, so that one head's keys, values and their gradients fit on the chip
 
 
 def supports(queries: Any, keys: Any) -> bool:
-    """Whether the kernel takes arrays of these shapes [rows, heads, seq, head_dim]."""
+    """Returns whether the kernel takes arrays of these shapes [rows, heads, seq, head_dim]."""
     seq, width = queries.shape[-2:]
     powers = all(size & (size - 1) == 0 for size in (seq, width))
     return queries.shape == keys.shape and powers and 16 * PARTS <= seq <= LONGEST and width >= 16
 
 
 def words_shape(queries: Any) -> tuple[int, ...]:
-    """That of the words which decide on the weights of these queries."""
+    """Returns the shape of the words that decide which weights of these queries are dropped."""
     rows, heads, seq, _ = queries.shape
     return rows, heads, seq // PARTS, seq
 
@@ -38,7 +38,7 @@ def attend(
     mask: Bool[Array, "rows 1 seq seq"],
     words: UInt32[Array, "rows heads part seq"] | None,
 ) -> Float[Array, "rows heads seq head_dim"]:
-    """softmax(queries keys^T, where the mask is true) values; without the weights that `words` drop."""
+    """Computes softmax(queries keys^T, where the mask is true) values, without the weights that `words` drop."""
     (context,) = _call(_forward, 1, drop, mask, words, queries, keys, values)
     return context
 
@@ -57,8 +57,8 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _call(kernel: Any, results: int, drop: int, mask: Array, words: Array | None, *by_head: Array) -> list[Array]:
-    """Results like the first of `by_head`, which go to the kernel and come from it as projections have them."""
-    from jax.experimental import pallas as pl  # here, as only GPUs' programs need it
+    """Returns results shaped like the first of `by_head`; all enter and leave the kernel laid out as by projections."""
+    from jax.experimental import pallas as pl  # here, since only GPUs need it
     from jax.experimental.pallas import triton
 
     rows, heads, seq, width = by_head[0].shape
@@ -99,7 +99,7 @@ def _weights(queries: Array, keys: Array, mask: Array) -> Array:
 
 
 def _scale(words: Any, part: Any, drop: int) -> Array:
-    """0 for weights that are dropped."""
+    """Returns the scale of each weight: 0 if it is dropped."""
     return jnp.where((words[...] >> (8 * part).astype(jnp.uint32) & 255) >= drop, 256 / (256 - drop), 0.0)
 
 

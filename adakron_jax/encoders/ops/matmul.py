@@ -1,8 +1,8 @@
 """Matmuls of narrow operands that accumulate in float32, in the backward pass too.
 
-A CPU with instructions for bfloat16 uses them only where the result is asked for in float32; that is twice as fast as
-a matmul that gives bfloat16. JAX's own derivative of such a matmul multiplies a float32 cotangent with narrow operands,
-as slowly as in float32; here the cotangent is cast first. Operands of float32 and wider take JAX's own path.
+A CPU with bfloat16 instructions uses them only where the result is requested in float32, which is twice as fast as
+a matmul that returns bfloat16. JAX's derivative of such a matmul multiplies a float32 cotangent by narrow operands, as
+slowly as in float32; here the cotangent is cast first. Operands of float32 and wider take JAX's standard path.
 """
 
 import functools
@@ -18,10 +18,10 @@ from adakron_jax.xla.precision import is_narrow
 
 
 def einsum(subscripts: str, x: Array, y: Array, wide: bool = False) -> Array:
-    """`jnp.einsum` of two operands, of which each index is in two of operands and result.
+    """Computes `jnp.einsum` of two operands, where each index occurs in two of operands and result.
 
     Args:
-      wide: gives float32 even of narrow operands.
+      wide: returns float32 even for narrow operands.
     """
     out = jnp.promote_types(x.dtype, jnp.float32) if wide else jnp.result_type(x, y)
     if x.dtype != y.dtype or not is_narrow(x.dtype):
@@ -30,14 +30,14 @@ def einsum(subscripts: str, x: Array, y: Array, wide: bool = False) -> Array:
 
 
 def matmul(x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs"]) -> Float[Array, "*batch outputs"]:
-    """x @ kernel."""
+    """Returns x @ kernel."""
     if x.dtype != kernel.dtype or not is_narrow(x.dtype):
         return x @ kernel
     return _accumulated(_of_dense(x.ndim), x.dtype, x, kernel)
 
 
 def dot_general(x: Array, kernel: Array, dimension_numbers: Any, **settings: Any) -> Array:
-    """What a dense layer takes in place of `jax.lax.dot_general`."""
+    """Replaces `jax.lax.dot_general` in a dense layer."""
     if x.dtype != kernel.dtype or not is_narrow(x.dtype):
         return jax.lax.dot_general(x, kernel, dimension_numbers, **settings)
     if dimension_numbers != (((x.ndim - 1,), (0,)), ((), ())) or kernel.ndim != 2:
@@ -81,10 +81,10 @@ def _backward(subscripts: str, out: Any, operands: tuple[Array, Array], cotangen
 
 
 def _summed_last(of_x: str, of_y: str, of_result: str, x: Array, y: Array) -> Array:
-    """A matmul whose first operand, the smaller, gets the axes last that are summed over.
+    """Computes a matmul whose first operand, the smaller, has the summed axes moved last.
 
-    XLA on a CPU has narrow matmuls for no other order of the first operand, nor of the result. Whether it falls back to
-    float32 it decides before it takes transposes into the matmul, so that both are in memory in that order.
+    XLA on a CPU has narrow matmuls for no other axis order of the first operand or of the result. It decides whether to
+    fall back to float32 before it folds transposes into the matmul, so both are stored in that order.
     """
     turned = "".join(sorted(of_x, key=lambda axis: axis not in of_result))
     free = (axis for axis in of_y if axis in of_result and axis not in of_x)

@@ -1,4 +1,4 @@
-"""LayerNorm, as each platform computes it fastest."""
+"""LayerNorm, in the form that is fastest on each platform."""
 
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * scale + bias of each vector, in float32 or wider.
 
     Attributes:
-      dtype: of the result; None: that of x and parameters.
+      dtype: the result's type; None: that of x and the parameters.
     """
 
     eps: float
@@ -34,10 +34,10 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normed(eps: float, x: Array, scale: Array) -> Array:
-    """Without the bias.
+    """Computes LayerNorm without the bias.
 
-    On a TPU mean and variance come of one pass over x, and so do the backward pass's two sums; on a CPU those sums as
-    one pass would make a training step a third slower.
+    On a TPU, mean and variance come from one pass over x, and so do the backward pass's two sums; on a CPU, computing
+    those sums in one pass would make a training step a third slower.
     """
     return jax.lax.platform_dependent(
         x, scale, tpu=functools.partial(one_pass, eps), default=functools.partial(two_passes, eps)
@@ -45,14 +45,14 @@ def _normed(eps: float, x: Array, scale: Array) -> Array:
 
 
 def two_passes(eps: float, x: Array, scale: Array) -> Array:
-    """The variance from differences to the mean."""
+    """Takes the variance from differences to the mean."""
     wide = _wide(x)
     centred = wide - wide.mean(-1, keepdims=True)
     return centred * (jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps) * scale)
 
 
 def one_pass(eps: float, x: Array, scale: Array) -> Array:
-    """The variance from the mean of squares."""
+    """Takes the variance from the mean of squares."""
     centred, inverse = _centred(eps, x)
     return centred * (inverse * scale)
 
@@ -66,7 +66,7 @@ def one_pass_backward(eps: float, x: Array, scale: Array, cotangent: Array) -> t
 
 
 def _centred(eps: float, x: Array) -> tuple[Array, Array]:
-    """x - mean, and 1 / sqrt(variance + eps)."""
+    """Returns x - mean, and 1 / sqrt(variance + eps)."""
     wide = _wide(x)
     mean = wide.mean(-1, keepdims=True)
     variance = jnp.maximum(jnp.square(wide).mean(-1, keepdims=True) - jnp.square(mean), 0)
@@ -77,13 +77,13 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _backward(eps: float, kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def _backward(eps: float, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     def of_two_passes(x: Array, scale: Array, cotangent: Array) -> Any:
         return jax.vjp(functools.partial(two_passes, eps), x, scale)[1](cotangent)
 
     of_one_pass = functools.partial(one_pass_backward, eps)
-    kept = apart(*kept)  # on a GPU a mean that both passes share would be a kernel of its own
-    return jax.lax.platform_dependent(*kept, cotangent, tpu=of_one_pass, default=of_two_passes)
+    x, scale = apart(*residuals)  # on a GPU, a mean that both passes share would be computed in a separate kernel
+    return jax.lax.platform_dependent(x, scale, cotangent, tpu=of_one_pass, default=of_two_passes)
 
 
 _normed.defvjp(lambda eps, x, scale: (_normed(eps, x, scale), (x, scale)), _backward)
