@@ -1,6 +1,6 @@
-"""AdaKron-JAX: encoders in JAX, and what is trained of them instead of all.
+"""AdaKron-JAX: encoders in JAX, and methods that train a few parameters in place of all of them.
 
-`import adakron_jax as ak` gives the names below; each is imported when it is first used.
+`import adakron_jax as ak` gives the names below; each is imported on first use.
 """
 
 import importlib
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from adakron_jax.token_classifier import load as load
     from adakron_jax.tokenizer import Tokenizer as Tokenizer
 
-# Module -> the names it has here. The same as above, where type checkers look.
+# Module -> the names taken from it. They repeat the imports above, which only type checkers read.
 _HOMES = {
     "adapter": ("Card",),
     "bank": ("AdapterBank",),

@@ -1,8 +1,8 @@
-"""The portable adapter: what was trained, as a folder of two files that any program can read.
+"""The portable adapter: the trained parameters, as a folder of two files that any program can read.
 
 `adapter.safetensors` holds its tensors in canonical names: `layer.{i}.{label}.{leaf}` for the method's parts,
-`classifier....` for the head (kernels [in, out]), and published names and layouts for trained tensors of the encoder;
-what a method added and keeps frozen (VeRA's projections) is there too. `adapter.json` says what they are.
+`classifier....` for the head (kernels [in, out]), and published names and layouts for trained tensors of the encoder.
+Frozen tensors that a method added (VeRA's projections) are there too. `adapter.json` describes the adapter.
 """
 
 import copy
@@ -32,25 +32,25 @@ from adakron_jax.xla.precision import fuses
 
 FORMAT = 2
 FILES = CARD, TENSORS = "adapter.json", "adapter.safetensors"
-# What no encoder exceeds, so that a stranger's description cannot ask for more than there is.
+# Upper bounds that no encoder exceeds, so that a stranger's description cannot request more memory than there is.
 _MOST, _MOST_OTHERS = {"num_layers": 1000}, 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What `adapter.json` says.
+    """The contents of `adapter.json`.
 
     Attributes:
       method: the method with its fields.
       task: the name of what it was trained on.
       problem: what the head predicts.
-      pooling, head: what the head reads and is, as `SequenceClassifier` has it.
-      max_length: tokens at which an example is cut.
+      pooling, head: what the head reads and its form, as in `SequenceClassifier`.
+      max_length: number of tokens at which an example is cut.
       base, fingerprint: the encoder's name, and `pretrained.fingerprint` of the weights it was trained on.
       encoder: the encoder's sizes.
       scores: metric -> value on the development set.
-      texts, label: names of the one or two columns that held the texts, and of those that held the labels; none if they
-        had no names.
+      texts, label: names of the one or two columns that held the texts, and of those that held the labels; empty if
+        they had no names.
     """
 
     method: Method = dataclasses.field(metadata={"accepted": "a method, such as AdaKron()"})
@@ -72,11 +72,11 @@ class Card:
             raise ValueError(f"max_length is {self.max_length}; accepted: 1 to {most}, the encoder's")
 
     def check_encoder(self, fingerprint: str, name: str, where: object) -> None:
-        """ValueError unless an encoder of this fingerprint is the one that the adapter was trained on.
+        """Raises ValueError unless an encoder of this fingerprint is the one that the adapter was trained on.
 
         Args:
-          name: what the message calls the encoder.
-          where: the adapter is, for the message.
+          name: the encoder's name in the message.
+          where: the adapter's location, for the message.
         """
         if fingerprint != self.fingerprint:
             raise ValueError(
@@ -85,7 +85,7 @@ class Card:
             )
 
     def classifier(self, **settings: Any) -> SequenceClassifier:
-        """The model that the card describes, which carries it; `settings` are further fields, such as its `dtype`."""
+        """Returns the model that the card describes, with the card; `settings` are further fields, such as `dtype`."""
         return SequenceClassifier(
             self.encoder,
             self.method,
@@ -100,7 +100,7 @@ class Card:
 
 
 def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> dict[str, str]:
-    """Our path -> name in `adapter.safetensors`."""
+    """Maps our paths to names in `adapter.safetensors`."""
     base, seen = pretrained.table(config), method.seen_of(config)
     parts = {f"{site}@{method.name}": part for site, part in method.splices(seen).items()}
     if shared := method.shared(seen):
@@ -122,7 +122,7 @@ def canonical(paths: Sequence[str], method: Method, config: EncoderConfig) -> di
 
 
 def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig) -> dict[str, np.ndarray]:
-    """Path -> leaf, as canonical name -> float32 tensor."""
+    """Converts path -> leaf to canonical name -> float32 tensor."""
     base = {path: leaf for path, leaf in leaves.items() if path in pretrained.table(config)}
     tensors = pretrained.to_checkpoint(base, config)
     for path, name in canonical([p for p in leaves if p not in base], method, config).items():
@@ -133,7 +133,7 @@ def to_tensors(leaves: Mapping[str, Any], method: Method, config: EncoderConfig)
 def from_tensors(
     tensors: Mapping[str, np.ndarray], paths: Sequence[str], method: Method, config: EncoderConfig
 ) -> dict[str, np.ndarray]:
-    """The inverse: the leaves at `paths` that the tensors hold.
+    """Inverts `to_tensors`: returns the leaves at `paths` that the tensors hold.
 
     Raises:
       ValueError: a tensor belongs to no path, or does not divide into the leaves that it holds.
@@ -155,13 +155,13 @@ def from_tensors(
 
 
 def is_portable(method: Method) -> Callable[[str], bool]:
-    """The rule for the leaves of a portable adapter: all that is trained, and all that the method added."""
+    """Returns the rule for the leaves of a portable adapter: all that train, and all that the method added."""
     trains = is_trainable(method)
     return lambda path: trains(path) or is_added(path)
 
 
 def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
-    """Writes the adapter's folder from its portable leaves; each file appears whole."""
+    """Writes the adapter's folder from its portable leaves; each file is written whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
     said = {"format": FORMAT, **dataclasses.asdict(card), "method": as_table(card.method), **card.problem.as_json()}
@@ -172,7 +172,7 @@ def save(folder: Path, tree: Mapping[str, Any], card: Card) -> None:
 
 
 def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
-    """SHA-256 of all that decides predictions: the tensors, and `adapter.json` less its names and scores."""
+    """Returns the SHA-256 of all that decides predictions: the tensors, and `adapter.json` less names and scores."""
     deciding = {key: value for key, value in said.items() if key not in ("task", "base", "scores", "texts", "label")}
     digest = hashlib.sha256(json_digest(deciding).encode())
     for name in sorted(tensors):
@@ -181,14 +181,14 @@ def _digest(tensors: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
 
 
 def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Card]:
-    """Reads an adapter's folder: the tree of its portable leaves, and the card.
+    """Reads an adapter's folder and returns the tree of its portable leaves, and the card.
 
     Args:
-      folder: as `save` wrote it.
-      expected: the tree's shapes; by default those that the card's method has on the card's encoder.
+      folder: a folder that `save` wrote.
+      expected: the tree's shapes; by default those of the card's method on the card's encoder.
 
     Raises:
-      ValueError: a file is missing, damaged, of another format version, has unknown keys, or the tensors do not fit.
+      ValueError: a file is missing, damaged, of another format version, has unknown keys, or has misshapen tensors.
     """
     description, path = folder / CARD, folder / TENSORS
     said = read_json(description)
@@ -200,11 +200,11 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
             raise ValueError(f"{description}: no model has such sizes ({error})") from None
     try:
         size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
-        if size is not None and size < least:  # seen before anything of what is described is made
+        if size is not None and size < least:  # checked before anything described is allocated
             raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
         tensors, metadata = read_described(path)
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
-        # They differ too where another adapter took this one's place between the two readings.
+        # They also differ if another adapter replaced this one between the two reads.
         if metadata.get("sha256") not in (None, _digest(tensors, said)):
             raise ValueError(
                 "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
@@ -220,16 +220,16 @@ def attach(
     """Puts an adapter on its encoder.
 
     Args:
-      folder: as `save` wrote it.
-      base: the encoder's leaves, as `pretrained.read` gives them.
-      name: what a message calls it.
-      dtype: the type that the model computes in; None: that of the parameters, float32.
+      folder: a folder that `save` wrote.
+      base: the encoder's leaves, from `pretrained.read`.
+      name: the encoder's name in messages.
+      dtype: the type that the model computes in; None: the parameters' type, float32.
 
     Returns:
       The `SequenceClassifier` that the card describes, all its parameters, and the card.
 
     Raises:
-      ValueError: the adapter cannot be loaded, or was trained on another encoder than this.
+      ValueError: the adapter cannot be loaded, or was trained on another encoder.
     """
     tree, card = load(folder)
     card.check_encoder(pretrained.fingerprint(base), name, folder)
@@ -238,7 +238,7 @@ def attach(
 
 
 def portable_shapes(card: Card) -> dict[str, Any]:
-    """The shapes of what the card's method trains and adds on the card's encoder."""
+    """Returns the shapes of what the card's method trains and adds on the card's encoder."""
     return _portable_shapes(card.classifier())  # pyright: ignore[reportArgumentType]
 
 
@@ -253,7 +253,7 @@ def read_card(path: Path) -> Card:
 
 
 def _card_of(description: Mapping[str, Any], path: Path) -> Card:
-    """What the object in an `adapter.json` says."""
+    """Builds the card from the object in an `adapter.json`."""
     said = copy.deepcopy(dict(description))
     try:
         if "format" not in said:
@@ -265,7 +265,7 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
             if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
                 raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")
         said["encoder"] = EncoderConfig(**said["encoder"])
-        if missing := fields.pop("leave_out", ()):  # what a prefix once said instead of `layers`
+        if missing := fields.pop("leave_out", ()):  # a prefix's earlier form of `layers`
             fields["layers"] = layers_without(missing, said["encoder"].num_layers)
         said["method"] = from_table(fields, path.parent)
         said["problem"] = from_json({key: said.pop(key) for key in ("problem", "labels", "targets")})

@@ -1,4 +1,4 @@
-"""`TextClassifier`: texts in, predictions out; and what it shares with `TokenClassifier`."""
+"""`TextClassifier`, which predicts from texts, and the base class that it shares with `TokenClassifier`."""
 
 import abc
 import dataclasses
@@ -26,21 +26,21 @@ from adakron_jax.tokenizer import Tokenizer
 from adakron_jax.xla.precision import fuses
 
 WINDOW = 8192  # texts that are sorted and packed at a time
-CHARACTERS = 2**24  # of them at most, or one text
-Text = str | tuple[str, str] | list[str]  # a text, a pair, or the words of one
-Columns = Sequence[Sequence[Any]]  # the texts of examples, or their first and their second texts
+CHARACTERS = 2**24  # characters beyond which a window ends
+Text = str | tuple[str, str] | list[str]  # a text, a pair, or the words of one text
+Columns = Sequence[Sequence[Any]]  # the texts of examples, or the first and the second texts of pairs
 
 _Kind = TypeVar("_Kind", bound="Classifier")
 
 
 class Classifier(abc.ABC):
-    """What every kind of classifier has. Several threads may use one at once.
+    """The base class of classifiers. Several threads may use one at once.
 
     Attributes:
-      model, params: as `from_pretrained` gives them.
-      card: what the adapter says of itself: labels, problem, method, scores.
+      model, params: as returned by `from_pretrained`.
+      card: the adapter's description: labels, problem, method, scores.
       tokenizer: the encoder's.
-      result, table: of one that `train.fit` gave: the record of its run, and a frame of the grid's cells.
+      result, table: set by `train.fit`: the record of its run, and a frame of the grid's cells.
     """
 
     result: Any = None
@@ -59,12 +59,12 @@ class Classifier(abc.ABC):
     def load(
         cls: type[_Kind], run: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
     ) -> _Kind:
-        """The classifier of a run's folder, or of an adapter's.
+        """Loads the classifier of a run or an adapter.
 
         Args:
           run: the folder.
           base: the encoder; by default the one that the adapter names.
-          dtype: the precision it computes in, as `from_pretrained` takes it.
+          dtype: the precision to compute in, as in `from_pretrained`.
           trust: modules from which an adapter of the hub may import the code of its method.
 
         Raises:
@@ -99,22 +99,22 @@ class Classifier(abc.ABC):
             yield from problem.predictions(self.logits(columns), with_logits)
 
     def _examples(self, given: Any) -> Iterator[Any]:
-        """The examples of what `predict` is given, of a frame its text columns."""
+        """Returns the examples given to `predict`; of a frame, its text columns."""
         if is_frame(given):
             columns = self._columns(given)
             return iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
         if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
             raise ValueError(f"texts are {given!r:.60}; accepted: a text, a pair, an iterable of them, or a frame")
-        cells = getattr(given, "to_pylist", None)  # pyarrow's cells are no texts
+        cells = getattr(given, "to_pylist", None)  # pyarrow's cells are not texts
         return iter(cells() if cells else given)
 
     def _columns(self, frame: Any) -> Columns:
-        """The text columns of a frame, by the names that the adapter has for them."""
+        """Returns a frame's text columns, under the names that the adapter has for them."""
         names = self.card.texts or ("text",)
         return self.problem.read(of_frame(frame, names), names)
 
     def encode(self, columns: Columns) -> Examples:
-        """The texts of examples, or their first and their second texts, as the model reads them."""
+        """Encodes the texts of examples, or the first and second texts of pairs, for the model."""
         if (count := len(self.card.texts)) and len(columns) != count:
             raise ValueError(
                 f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
@@ -123,16 +123,16 @@ class Classifier(abc.ABC):
         return self.problem.encode(self.tokenizer, columns, self.card.max_length)
 
     def logits(self, columns: Columns) -> Any:
-        """Logits of all examples, a window of them at a time: an array [examples, outputs], or of words `Ragged`."""
+        """Computes logits of all examples, window by window: an array [examples, outputs], or `Ragged` for words."""
         windows = [[column[i : i + WINDOW] for column in columns] for i in range(0, max(1, len(columns[0])), WINDOW)]
         return self.problem.joined([self.logits_of(self.encode(window)) for window in windows])
 
     def logits_of(self, examples: Examples) -> Any:
-        """Logits of what `encode` gave."""
+        """Computes the logits of what `encode` returned."""
         return self.problem.arranged(examples, logits_of(self.model, self._placed, examples))
 
     def assess(self, columns: Columns, targets: Any, problem: Problem | None = None) -> Assessment:
-        """Holds predictions of examples against their targets, as `Problem.targets` gives them."""
+        """Compares predictions of examples with their targets, as returned by `Problem.targets`."""
         texts = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         return assess(problem or self.problem, targets, self.logits(columns), texts)
 
@@ -154,10 +154,10 @@ class Classifier(abc.ABC):
         return self.assess(columns, targets, problem)
 
     def fuse(self: _Kind) -> _Kind:
-        """The same with the method fused into the encoder, which then costs nothing more than a plain one.
+        """Returns the classifier with the method fused into the encoder, which then costs no more than a plain one.
 
         Raises:
-          ValueError: the method does not fuse; those that do are named.
+          ValueError: the method does not fuse; the message lists those that do.
         """
         model, params = fuse(self.model, self.params)
         before, trains = flatten(self.params), is_trainable(model.method)
@@ -165,7 +165,7 @@ class Classifier(abc.ABC):
             path for path, leaf in flatten(params).items() if not is_added(path) and leaf is not before.get(path)
         )
         if not all(map(trains, changed)):
-            model = model.clone(method=Full())  # as an adapter that is all of the encoder, it can still be saved
+            model = model.clone(method=Full())  # so that it can still be saved, as an adapter of the whole encoder
         return type(self)(model, params, dataclasses.replace(self.card, method=model.method), self.tokenizer)
 
     def save(self, folder: str | Path) -> None:
@@ -175,7 +175,7 @@ class Classifier(abc.ABC):
         adapter.save(Path(folder), tree, self.card)
 
     def _windows(self, texts: Iterator[Any]) -> Iterator[list[list[Any]]]:
-        """Windows of texts, as `logits` takes them; the last text of one may be beyond the limit of characters."""
+        """Yields windows of texts for `logits`; the last text of a window may exceed the limit of characters."""
         numbered, like = enumerate(texts), None
         while True:
             window, characters = [], 0
@@ -196,11 +196,11 @@ class Classifier(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def parts(text: Any) -> Sequence[Any] | None:
-        """The one or two cells of an example; None if it is none."""
+        """Returns the one or two cells of an example; None if it is not an example."""
 
 
 class TextClassifier(Classifier):
-    """A trained adapter on its encoder, and the tokenizer. Several threads may use one at once.
+    """A trained adapter on its encoder, with the tokenizer. Several threads may use one at once.
 
     >>> import adakron_jax as ak
     >>> classifier = ak.TextClassifier.load("runs/reviews")
@@ -210,10 +210,10 @@ class TextClassifier(Classifier):
     [1.0, 1.0]
 
     Attributes:
-      model, params: as `from_pretrained` gives them.
-      card: what the adapter says of itself: labels, problem, method, scores.
+      model, params: as returned by `from_pretrained`.
+      card: the adapter's description: labels, problem, method, scores.
       tokenizer: the encoder's.
-      result, table: of one that `train.fit` gave: the record of its run, and a frame of the grid's cells.
+      result, table: set by `train.fit`: the record of its run, and a frame of the grid's cells.
     """
 
     reads = "example"
@@ -229,17 +229,17 @@ class TextClassifier(Classifier):
     @overload
     def predict(self, texts: Any, *, with_logits: bool = False, probabilities: bool = False) -> Any: ...
     def predict(self, texts: Any, *, with_logits: bool = False, probabilities: bool = False) -> Any:
-        """The prediction of one text, or those of many in their order.
+        """Returns the prediction for one text, or the predictions for several in their order.
 
-        Texts are taken a window at a time, sorted by length and packed within it.
+        Texts are processed a window at a time; each window is sorted by length and packed.
 
         Args:
-          texts: a text, or a tuple of two texts that are read together; any iterable of texts or pairs, for a list; an
-            iterator of them, for an iterator that reads on only as it is read; or a frame of pandas, polars, pyarrow
-            or `datasets`, whose columns are those that the adapter names, for a frame of the same library, with the
-            same index if it has one, of the columns `prediction` and `score`.
-          with_logits: give logits too.
-          probabilities: of a frame a column of each label's probability too.
+          texts: a text, or a tuple of two texts that are read together; any iterable of texts or pairs, which gives a
+            list; an iterator of them, which gives an iterator that reads on only as it is read; or a frame of pandas,
+            polars, pyarrow or `datasets` with the columns that the adapter names, which gives a frame of the same
+            library, with the same index if it has one, and the columns `prediction` and `score`.
+          with_logits: return logits too.
+          probabilities: for a frame, add a column with each label's probability.
 
         Raises:
           ValueError: something is neither a text nor a pair of texts, or pairs and single texts are mixed.
@@ -247,15 +247,15 @@ class TextClassifier(Classifier):
         return self._predict(texts, self.problem, with_logits, probabilities)
 
     def evaluate(self, texts: Iterable[Text] | Any, labels: Iterable[Any] | None = None) -> Assessment:
-        """Every metric of the problem, with its interval, and where predictions go wrong.
+        """Computes every metric of the problem, with its interval, and where predictions go wrong.
 
         Args:
-          texts: as `predict` takes several, or a frame.
-          labels: an iterable, or a frame's column: of each text its label, of a multilabel problem a list of labels, of
-            a regression a number. By default those of the frame, in the columns that were trained on.
+          texts: several texts as in `predict`, or a frame.
+          labels: an iterable, or a frame's column: for each text its label, for a multilabel problem a list of labels,
+            for a regression a number. By default the frame's labels, in the columns that were trained on.
 
         Raises:
-          ValueError: there is no text, not one label for each, or one that the problem does not have.
+          ValueError: there is no text, there is not one label for each, or the problem does not have a label.
         """
         return self._evaluate(texts, labels, self.problem)
 
@@ -269,12 +269,12 @@ class TextClassifier(Classifier):
 def loaded(
     run: str | Path, base: str, dtype: Any, trust: str | Sequence[str]
 ) -> tuple[SequenceClassifier, Tree, Card, Tokenizer]:
-    """What a classifier is made of, as `Classifier.load` takes it."""
+    """Loads the parts of a classifier, from the arguments of `Classifier.load`."""
     model, params, card = attach(str(run), base, dtype, trust)
-    model = model.clone(fused=fuses(model.dtype, devices=1))  # whose parameters nobody divides
+    model = model.clone(fused=fuses(model.dtype, devices=1))  # since its parameters are not sharded
     return model, params, card, Tokenizer(locate(base or card.base), model.config.vocab_size)
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is a text that UTF-8 can spell."""
+    """Returns whether the value is a text that UTF-8 can encode."""
     return isinstance(value, str) and not SURROGATE.search(value)

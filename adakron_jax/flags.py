@@ -1,4 +1,4 @@
-"""Command-line flags: those of a method, `--method adakron --method.factors 12 4`, for any program."""
+"""Command-line flags of a method, `--method adakron --method.factors 12 4`, for any program."""
 
 import argparse
 import dataclasses
@@ -19,10 +19,10 @@ _METHOD = "--method."
 
 
 def unknown_argument(argument: str, flags: Sequence[str], methods: Sequence[str] = ()) -> ValueError:
-    """What to raise for an argument that no flag takes: those that it may have meant, or else the first few.
+    """Returns the error for an argument that no flag takes; it names similar flags, or else the first few.
 
     Args:
-      methods: names of those whose fields it may have meant.
+      methods: names of methods whose fields may have been meant.
     """
     word = argument.partition("=")[0]
     if word.startswith(_METHOD):
@@ -49,13 +49,13 @@ def _initials(flag: str) -> str:
 
 
 def add_model_flag(parser: argparse.ArgumentParser, text: str = "the encoder, if not where the adapter says") -> None:
-    """Adds `--model`; by its earlier name `--base` too, which `--help` no longer shows."""
+    """Adds `--model`, and its earlier name `--base`, which `--help` no longer shows."""
     parser.add_argument("--model", metavar="MODEL", help=f"{text}: a folder, pkg:NAME or a hub id")
     parser.add_argument("--base", dest="model", help=argparse.SUPPRESS)
 
 
 def add_trust_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--trust`, whose modules go to `methods.external.trust`."""
+    """Adds `--trust`, whose modules are passed to `methods.external.trust`."""
     said = "let an adapter from the hub import the code of its method from this installed module; may be repeated"
     parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=said)
 
@@ -73,12 +73,12 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def choices() -> str:
-    """What `--help` says of `--method`."""
+    """Returns the `--help` text of `--method`."""
     return f"how to fine-tune: {', '.join(known_names())}, or package.module:Class of one from outside"
 
 
 def import_named(argv: Sequence[str]) -> None:
-    """Imports the methods from outside that a command line names, so that their fields are flags too."""
+    """Imports the methods of other packages that a command line names, so that their fields become flags too."""
     parser = Parser(add_help=False)
     parser.add_argument("--method", nargs="*")
     for name in vars(parser.parse_known_args(argv)[0]).get("method", ()):
@@ -87,7 +87,7 @@ def import_named(argv: Sequence[str]) -> None:
 
 
 def add_method_fields(parser: Any) -> None:
-    """Adds `--method.FIELD` for every field of every registered method to a parser or a group of one."""
+    """Adds `--method.FIELD` for every field of every registered method to a parser or an argument group."""
     common = [field.name for field in dataclasses.fields(Method)]
     methods_of: dict[str, list[str]] = {}
     for name, method in sorted(METHODS.items()):
@@ -101,7 +101,7 @@ def add_method_fields(parser: Any) -> None:
 
 
 def method_help(name: str) -> str:
-    """What `--help METHOD` prints: the method in a sentence, its flags, and what its docstring says of each field."""
+    """Returns what `--help METHOD` prints: the method in a sentence, its flags, and its docstring on each field."""
     method = find_method(name)
     usage = f"adakron train --method {name} [--method.FIELD VALUE ...]"
     parser = Parser(add_help=False, usage=usage, description=_percent((inspect.getdoc(method) or "").split("\n\n")[0]))
@@ -115,7 +115,7 @@ def method_help(name: str) -> str:
 
 
 def attributes_of(kind: type) -> dict[str, str]:
-    """Field -> what the lines under `Attributes:` say of it, in a class's docstring and in those of its bases."""
+    """Maps a class's fields to their text under `Attributes:`, in its docstring and in those of its bases."""
     said: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
@@ -126,7 +126,7 @@ def attributes_of(kind: type) -> dict[str, str]:
 
 
 def _percent(text: str) -> str:
-    """A text as argparse prints it unchanged."""
+    """Escapes a text so that argparse prints it unchanged."""
     return text.replace("%", "%%")
 
 
@@ -134,7 +134,7 @@ def take_method(given: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
     """Takes the method's flags out of the parsed ones: its class, and the fields that were given.
 
     Raises:
-      ValueError: there is no such method, or a field is not of the type it is declared with.
+      ValueError: there is no such method, or a field is not of its declared type.
     """
     name = given.pop("method", AdaKron.name)
     return read_method(name, take_words(given))
@@ -146,7 +146,7 @@ def take_words(given: dict[str, Any]) -> dict[str, Sequence[str]]:
 
 
 def read_method(name: str, fields: Mapping[str, Sequence[str]]) -> tuple[type[Method], dict[str, Any]]:
-    """A method's class, and its fields from their words as `take_method` has them."""
+    """Returns a method's class, and its fields parsed from the words of `take_words`."""
     method = find_method(name)
     check_names(method, fields)
     hints = hints_of(method)

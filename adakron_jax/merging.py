@@ -1,13 +1,13 @@
-"""Several adapters of one method and one encoder made into one.
+"""Merging of several adapters of one method and one encoder into one.
 
-Additive updates, W + ΔW, and trained leaves of the encoder, θ + δ, are combined by any of the ways below. All else, and
-the head, is averaged leaf by leaf.
+Additive updates, W + ΔW, and trained leaves of the encoder, θ + δ, are combined in any of the ways below. All other
+leaves, and the head, are averaged leaf by leaf.
 
 linear   Σ w ΔW
-svd      the best approximation of it of LoRA's rank
-ties     (Yadav et al. 2023) of each ΔW only its largest entries; then, of every entry, the mean over those adapters
-         whose sign is the sum's
-dare     (Yu et al. 2024) of each ΔW random entries, the others scaled up for them; then the sum
+svd      the best approximation of that sum at LoRA's rank
+ties     (Yadav et al. 2023) keeps only the largest entries of each ΔW; then, for every entry, takes the mean over the
+         adapters whose sign is the sum's
+dare     (Yu et al. 2024) keeps random entries of each ΔW, scaled up to make up for the others; then takes the sum
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from adakron_jax.splice import Method, Site, is_added, is_trainable, path_of, pa
 
 WAYS = ("linear", "ties", "dare", "svd")
 Leaves = Mapping[str, np.ndarray]
-_LINEAR = (C3A, FourierFT, MiSS)  # ΔW is linear in the leaves, which then are combined themselves
+_LINEAR = (C3A, FourierFT, MiSS)  # ΔW is linear in the leaves, so the leaves themselves are combined
 
 
 @dataclasses.dataclass
@@ -42,9 +42,9 @@ class Way:
 
     Attributes:
       how: one of WAYS.
-      weights: one of each adapter.
+      weights: one weight per adapter.
       density: the share of each tensor's entries that `ties` and `dare` keep.
-      seed: of the entries that `dare` keeps.
+      seed: the seed that decides which entries `dare` keeps.
     """
 
     how: str
@@ -62,8 +62,8 @@ class Way:
         self._rng = np.random.default_rng(self.seed)
 
     def combined(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
-        """One tensor of several, float64. Copies of one give it back, times the sum of the weights, by `linear` and
-        `svd`, and by the others at density 1."""
+        """Combines several tensors into one, float64. Copies of one tensor give that tensor times the sum of the
+        weights, with `linear` and `svd`, and with the others at density 1."""
         kept, count = [np.asarray(x, np.float64) for x in tensors], 1
         if self.how == "dare" and self.density < 1:
             kept = [np.where(self._rng.random(x.shape) < self.density, x / self.density, 0) for x in kept]
@@ -75,10 +75,10 @@ class Way:
         return np.asarray(sum(w * x for w, x in zip(self.weights, kept, strict=True)) / count)
 
     def averaged(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
-        """Their mean by the weights, which are taken as shares of their sum.
+        """Returns the tensors' mean by the weights, which are taken as shares of their sum.
 
         Raises:
-          ValueError: the sum is none to take shares of.
+          ValueError: the sum of the weights is not above 0.
         """
         if (whole := sum(self.weights)) <= 0:
             raise ValueError(f"weights is {self.weights}; accepted where leaves are averaged: a sum above 0")
@@ -88,7 +88,7 @@ class Way:
 
 
 def _largest(x: np.ndarray, density: float) -> np.ndarray:
-    """x with zeros for all but its largest entries."""
+    """Returns x with all but its largest entries set to zero."""
     flat = x.ravel().copy()
     flat[np.argsort(-np.abs(flat), kind="stable")[int(density * x.size) :]] = 0
     return flat.reshape(x.shape)
@@ -105,7 +105,7 @@ def merge_adapters(
     rank: int = 0,
     seed: int = 0,
 ) -> Card:
-    """Makes one adapter of several, writes it, and returns what it says of itself.
+    """Merges several adapters into one, writes it, and returns its card.
 
     >>> import adakron_jax as ak
     >>> for seed in (0, 1):
@@ -118,18 +118,18 @@ def merge_adapters(
     Args:
       adapters: folders of adapters or runs, or `hub:OWNER/NAME`.
       out: the folder to write.
-      weights: one of each; by default all are 1 over their number. Additive updates are added with them as they are;
-        what is averaged takes them as shares of their sum.
+      weights: one weight per adapter; by default each is 1 over their number. Additive updates are summed with these
+        weights; leaves that are averaged take them as shares of their sum.
       how: `linear`, `ties`, `dare` or `svd`; all but `linear` are for additive updates and the encoder's own leaves.
-      head: the adapter, as `adapters` has it, whose head is taken; by default heads are averaged, if they predict the
+      head: the adapter, as named in `adapters`, whose head is taken; by default heads are averaged, if they predict the
         same.
       density: the share of each update's entries that `ties` and `dare` keep.
-      rank: of the LoRA that comes of updates that are not linear in what is trained. By default, of LoRA's, the sum of
-        all ranks by `linear`, which is exact, else the largest.
-      seed: of the entries that `dare` keeps.
+      rank: the rank of the LoRA that results from updates that are not linear in the trained leaves. For LoRA the
+        default is the sum of all ranks with `linear`, which is exact, else the largest rank.
+      seed: the seed that decides which entries `dare` keeps.
 
     Raises:
-      ValueError: an adapter cannot be read, they do not go together, or an argument is not for them.
+      ValueError: an adapter cannot be read, the adapters are not compatible, or an argument is not valid for them.
     """
     names = [str(name) for name in adapters]
     if len(names) < 2:
@@ -155,7 +155,7 @@ def merge_adapters(
 
 
 def _check_alike(names: Sequence[str], cards: Sequence[Card]) -> None:
-    """ValueError unless all are of one encoder and one method."""
+    """Raises ValueError unless all adapters are of one encoder and one method."""
     first = cards[0]
     for name, card in zip(names[1:], cards[1:], strict=True):
         card.check_encoder(first.fingerprint, f"{first.base}, as {names[0]}", name)
@@ -164,15 +164,15 @@ def _check_alike(names: Sequence[str], cards: Sequence[Card]) -> None:
 
 
 def _what(method: Method) -> object:
-    """What has to be the same of a method; other ranks and scales of a LoRA are other ways to say an update."""
+    """Returns what must agree between methods; LoRAs of other ranks and scales are other forms of one update."""
     return (method.targets, method.layers) if type(method) is LoRA else method
 
 
 def _head_of(names: Sequence[str], cards: Sequence[Card], head: str) -> int:
-    """The number of the adapter that says what the head is.
+    """Returns the number of the adapter that decides what the head is.
 
     Raises:
-      ValueError: heads differ, and none is chosen; or what is chosen is not among them.
+      ValueError: heads differ and none is chosen, or the chosen one is not among the adapters.
     """
     if head:
         if head not in names:
@@ -192,7 +192,7 @@ def _head_of(names: Sequence[str], cards: Sequence[Card], head: str) -> int:
 def _merged(
     cards: Sequence[Card], leaves: Sequence[Leaves], way: Way, rank: int
 ) -> tuple[Method, dict[str, np.ndarray]]:
-    """The method, and all leaves but the head's."""
+    """Returns the merged method, and all leaves but the head's."""
     method, config = cards[0].method, cards[0].encoder
     linear = isinstance(method, _LINEAR) and not rank and way.how != "svd"
     updates = [card.method for card in cards if _is_additive(card.method)]
@@ -221,7 +221,7 @@ def _merged(
 
 
 def _is_additive(method: Method) -> TypeGuard[Update]:
-    """Whether it adds a matrix to a kernel, whatever the kernel is."""
+    """Returns whether the method adds a matrix to a kernel that does not depend on the kernel."""
     if not isinstance(method, Update):
         return False
     return type(method).update is not Update.update and type(method).fused is Update.fused
@@ -230,7 +230,7 @@ def _is_additive(method: Method) -> TypeGuard[Update]:
 def _as_lora(
     methods: Sequence[Update], leaves: Sequence[Leaves], way: Way, rank: int, config: EncoderConfig
 ) -> tuple[Method, dict[str, np.ndarray]]:
-    """A LoRA of the combined updates, and its leaves."""
+    """Returns a LoRA of the combined updates, and its leaves."""
     first = methods[0]
     ranks = [method.r for method in methods if isinstance(method, LoRA)]
     if not ranks and not rank:

@@ -1,4 +1,4 @@
-"""A classifier on a pretrained encoder, from its name to a saved adapter: what one's own training loop needs."""
+"""A classifier on a pretrained encoder, from its name to a saved adapter: the parts of a custom training loop."""
 
 import dataclasses
 import warnings
@@ -42,27 +42,28 @@ def from_pretrained(
     texts: Sequence[str] = (),
     dtype: Any = "auto",
 ) -> tuple[SequenceClassifier, Tree]:
-    """A pretrained encoder with a method's modules and a classification head, and all its parameters.
+    """Returns a pretrained encoder with a method's modules and a classification head, and all its parameters.
 
     >>> import adakron_jax as ak
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), labels=3, key=jax.random.key(0))
     >>> inputs = ak.padded(np.array([[2, 7, 3]]), np.array([[1, 1, 1]]))
-    >>> model.apply({"params": params}, inputs).shape  # rows, examples of a row, labels
+    >>> model.apply({"params": params}, inputs).shape  # rows, examples per row, labels
     (1, 1, 3)
 
     Args:
       name: a hub id, a folder, or `pkg:NAME`, a model inside an installed package.
-      labels: how many, or their names, which travel with the model; 1 of a regression; of tokens kinds or tags.
-      key: of the initial values of head and method.
-      problem: `classification`, `multilabel`, `regression` or `tokens`, or a problem with its labels and unit.
-      pooling: what the head reads; `auto`: what the encoder's folder says it was trained with, else the architecture's.
-      head: its form, as `SequenceClassifier` has it; a pooler that the checkpoint lacks trains anew in it, and warns.
-      max_length: tokens at which a text is cut; by default 128, or what the encoder takes.
+      labels: their number, or their names, which are saved with the model; 1 for a regression; entity kinds or tags for
+        tokens.
+      key: the random key for initial values of head and method.
+      problem: `classification`, `multilabel`, `regression` or `tokens`, or a `Problem` with its labels and unit.
+      pooling: what the head reads; `auto` is the encoder's own pooling if its folder names it, else the architecture's.
+      head: its form, as in `SequenceClassifier`; a pooler missing from the checkpoint is trained in it, with a warning.
+      max_length: number of tokens at which a text is cut; by default 128, or the encoder's limit if that is lower.
       texts: names of the one or two columns that hold the texts.
-      dtype: what it computes in: `auto` (bf16 on an accelerator, f32 on a CPU), `f32`, `bf16`, or a type of JAX.
+      dtype: the precision: `auto` (bf16 on an accelerator, f32 on a CPU), `f32`, `bf16`, or a type of JAX.
 
     Raises:
-      ValueError: there is no such model, or an argument is not for it.
+      ValueError: there is no such model, or an argument is not valid for it.
     """
     dtype, asked = dtype_of(dtype), problem if isinstance(problem, Problem) else of_labels(labels, problem)
     folder = locate(name)
@@ -97,7 +98,7 @@ def loss(
     batch: Batch,
     again: Callable[[], Float[Array, "rows places outputs"]] | None = None,
 ) -> Float[Array, ""]:
-    """The mean of a batch's losses, each example's by its weight: what the program minimises.
+    """Returns the mean of a batch's losses, weighted by example: the loss that the training program minimises.
 
     >>> import adakron_jax as ak
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), ["bad", "good"], key=jax.random.key(0))
@@ -107,9 +108,9 @@ def loss(
     True
 
     Args:
-      model: one of `from_pretrained` or `load_adapter`, which knows its problem.
-      batch: as `pack` gives it.
-      again: gives the logits of another pass with other random numbers, where the method's loss compares two.
+      model: a model from `from_pretrained` or `load_adapter`, which carries its problem.
+      batch: a batch from `pack`.
+      again: returns the logits of another pass with other random numbers, for methods whose loss compares two passes.
 
     Raises:
       ValueError: the model carries no card, or its method needs `again`.
@@ -129,14 +130,14 @@ def _carried(model: SequenceClassifier) -> Card:
 
 
 def check_finite(params: Mapping[str, Any]) -> None:
-    """ValueError names the parameters that are not all numbers."""
+    """Raises ValueError that names the parameters with values that are not finite."""
     if wrong := [path for path, leaf in flatten(params).items() if not np.isfinite(np.asarray(leaf)).all()]:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"{', '.join(wrong[:3])}{more}: not finite; accepted: numbers")
 
 
 def _check_frozen(frozen: Mapping[str, Any], leaves: pretrained.Leaves, base: str) -> None:
-    """ValueError names a frozen parameter that is not the base's."""
+    """Raises ValueError that names a frozen parameter that differs from the base's."""
     for path, leaf in flatten(frozen).items():
         if path not in leaves or not np.array_equal(np.asarray(leaf), leaves[path].astype(leaf.dtype)):
             raise ValueError(f"{path} is frozen, and is not what {base} has; accepted: the base's, or the method Full")
@@ -147,7 +148,7 @@ def _columns(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[SequenceClassifier, Tree]:
-    """A model without the method's modules, or with simpler ones, and the parameters with which it computes the same.
+    """Returns a model without the method's modules, or with simpler ones, and parameters that make it compute the same.
 
     >>> import adakron_jax as ak
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.LoRA(r=4), key=jax.random.key(0))
@@ -156,7 +157,7 @@ def fuse(model: SequenceClassifier, params: Mapping[str, Any]) -> tuple[Sequence
     'head'
 
     Raises:
-      ValueError: nothing simpler computes the same; the methods that fuse are named.
+      ValueError: no simpler model computes the same; the message lists the methods that fuse.
     """
     method, leaves = registry.fuse(model.method, flatten(params), model.config)
     return model.clone(method=method), unflatten(leaves)
@@ -175,9 +176,9 @@ def save_adapter(
     task: str | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Writes what was trained, and what the method added, as a portable adapter: a folder of two files.
+    """Writes the trained parameters, and those that the method added, as a portable adapter: a folder of two files.
 
-    What the adapter says of itself is what the model carries, unless it is said here.
+    The adapter's description is taken from the model, except where an argument overrides it.
 
     >>> import adakron_jax as ak
     >>> labels = ["negative", "positive"]
@@ -187,14 +188,14 @@ def save_adapter(
     True
 
     Args:
-      base: the encoder's name, as `from_pretrained` took it.
-      labels, problem, max_length, texts: likewise.
+      base: the encoder's name, as in `from_pretrained`.
+      labels, problem, max_length, texts: as in `from_pretrained`.
       task: a name for what it was trained on.
       scores: metric -> value on a development set.
 
     Raises:
-      ValueError: the labels are not as many as the model's, a parameter is no number, or a frozen parameter is not the
-        base's.
+      ValueError: the number of labels is not the model's, a parameter is not a finite number, or a frozen parameter is
+        not the base's.
     """
     carried = _carried(model)
     said = carried.problem
@@ -227,7 +228,7 @@ def save_adapter(
 def load_adapter(
     folder: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
 ) -> tuple[SequenceClassifier, Tree]:
-    """A saved adapter on its encoder: what `from_pretrained` gives, with the trained values.
+    """Returns a saved adapter on its encoder: the result of `from_pretrained`, with the trained values.
 
     >>> import adakron_jax as ak
     >>> model, params = ak.from_pretrained("bert-base-uncased", ak.AdaKron(), key=jax.random.key(0))
@@ -237,9 +238,9 @@ def load_adapter(
     True
 
     Args:
-      folder: an adapter's, or a run's.
+      folder: the folder of an adapter or a run.
       base: the encoder; by default the one that the adapter names.
-      dtype: as `from_pretrained` takes it.
+      dtype: as in `from_pretrained`.
       trust: modules from which an adapter of the hub may import the code of its method.
 
     Raises:
@@ -252,7 +253,7 @@ def load_adapter(
 def attach(
     run: str, base: str = "", dtype: Any = "auto", trust: str | Sequence[str] = ()
 ) -> tuple[SequenceClassifier, Tree, Card]:
-    """As `load_adapter`, with what the adapter says of itself."""
+    """Does the same as `load_adapter`, and returns the adapter's card too."""
     external.trust(*([trust] if isinstance(trust, str) else trust))
     dtype, folder = dtype_of(dtype), locate_adapter(run)
     name = base or adapter.read_card(folder / "adapter.json").base

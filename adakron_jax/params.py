@@ -10,23 +10,23 @@ from flax import traverse_util
 from adakron_jax.splice import Method, is_added, is_trainable
 
 Tree = dict[str, Any]
-_TOP = re.compile(r"^(?:[^/]+/)*?(?=(?:encoder|pooler|classifier)/)")  # what stands before a classifier's tree
-# Which leaves train: those that a method trains, or those whose path satisfies a predicate.
+_TOP = re.compile(r"^(?:[^/]+/)*?(?=(?:encoder|pooler|classifier)/)")  # what precedes a classifier's tree
+# Which leaves train: those of a method, or those whose path satisfies a predicate.
 Rule = Method | Callable[[str], bool]
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Path -> leaf."""
+    """Converts a tree to path -> leaf."""
     return traverse_util.flatten_dict(tree, sep="/")
 
 
 def unflatten(leaves: Mapping[str, Any]) -> Tree:
-    """The inverse of `flatten`."""
+    """Inverts `flatten`."""
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
 def split_params(params: Mapping[str, Any], rule: Rule) -> tuple[Tree, Tree]:
-    """Parts a tree into (trainable, frozen); `merge_params` is its inverse.
+    """Splits a tree into (trainable, frozen); `merge_params` is its inverse.
 
     >>> trainable, frozen = split_params({"dense": {"kernel": 1, "bias": 2}}, lambda path: path.endswith("bias"))
     >>> trainable
@@ -35,7 +35,7 @@ def split_params(params: Mapping[str, Any], rule: Rule) -> tuple[Tree, Tree]:
     {'dense': {'kernel': 1}}
 
     Args:
-      rule: a method, or whether the leaf at a path trains.
+      rule: a method, or a predicate that says whether the leaf at a path trains.
     """
     trains = predicate(rule)
     trainable, frozen = {}, {}
@@ -45,7 +45,7 @@ def split_params(params: Mapping[str, Any], rule: Rule) -> tuple[Tree, Tree]:
 
 
 def predicate(rule: Rule) -> Callable[[str], bool]:
-    """Whether the leaf at a path trains; a method's rule looks at the path from the encoder or the head on."""
+    """Returns a function that says whether the leaf at a path trains; a method's rule reads paths in a classifier."""
     if not isinstance(rule, Method):
         return rule
     trains = is_trainable(rule)
@@ -53,17 +53,17 @@ def predicate(rule: Rule) -> Callable[[str], bool]:
 
 
 def param_labels(params: Mapping[str, Any], rule: Rule) -> Tree:
-    """The tree with `trainable` or `frozen` for every leaf, as `optax.multi_transform` takes it.
+    """Returns the tree with `trainable` or `frozen` for every leaf, as `optax.multi_transform` takes it.
 
     >>> param_labels({"dense": {"kernel": 1, "bias": 2}}, lambda path: path.endswith("bias"))
     {'dense': {'kernel': 'frozen', 'bias': 'trainable'}}
 
-    The program itself differentiates the trainable tree alone, since a gradient of the whole tree would be computed and
+    The training program differentiates the trainable tree alone. A gradient of the whole tree would be computed and
     kept for every frozen matrix, only to be thrown away: two thirds of the backward pass's work, and as much memory as
     the encoder's weights.
 
     Args:
-      rule: a method, or whether the leaf at a path trains.
+      rule: a method, or a predicate that says whether the leaf at a path trains.
     """
     trains = predicate(rule)
     return unflatten({path: "trainable" if trains(path) else "frozen" for path in flatten(params)})
@@ -85,7 +85,7 @@ def merge_params(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tre
 
 
 def _branches(leaves: Iterable[str]) -> set[str]:
-    """Every path above the leaves'."""
+    """Returns every path above the leaves' paths."""
     return {path[:end] for path in leaves for end, letter in enumerate(path) if letter == "/"}
 
 
@@ -93,7 +93,7 @@ def graft(expected: Mapping[str, Any], leaves: Mapping[str, Any]) -> Tree:
     """Builds the tree `expected` (of arrays or their shapes) from `leaves`, a dict of path -> array.
 
     Raises:
-      ValueError: a leaf is missing, unexpected or of another shape; all of them are listed.
+      ValueError: leaves are missing, unexpected or of another shape; all of them are listed.
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
     problems = [f"missing {path} {shapes[path]}" for path in sorted(shapes.keys() - leaves.keys())]
@@ -108,21 +108,21 @@ def graft(expected: Mapping[str, Any], leaves: Mapping[str, Any]) -> Tree:
 
 
 def refuse(problems: Iterable[str], where: object = "") -> None:
-    """Raises ValueError with all problems, if there are any; `where` is the file that has them."""
+    """Raises ValueError with all problems, if there are any; `where` is the file that they are in."""
     if problems := list(problems):
         raise ValueError(f"{f'{where}: ' if where else ''}the parameters do not fit: {'; '.join(problems)}")
 
 
 def count(tree: Mapping[str, Any]) -> int:
-    """Number of parameters of a tree of arrays or of their shapes."""
+    """Returns the number of parameters of a tree of arrays or of shapes."""
     return sum(math.prod(leaf.shape) for leaf in flatten(tree).values())
 
 
 def budget(params: Mapping[str, Any], trains: Callable[[str], bool]) -> dict[str, Any]:
-    """Parameters by role: {method, head, base, percent}.
+    """Counts parameters by role: {method, head, base, percent}.
 
-    `method` is what is trained besides the head, `base` the pretrained encoder, `percent` the first as a share of the
-    second: the convention of the paper's Tables 1 and 3.
+    `method` is what is trained besides the head, `base` is the pretrained encoder, and `percent` is `method` as a share
+    of `base`, the convention of the paper's Tables 1 and 3.
     """
     leaves = flatten(params)
     head = {path: leaf for path, leaf in leaves.items() if path.startswith("classifier/")}

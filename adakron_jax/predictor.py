@@ -1,4 +1,4 @@
-"""The predictor: batches in, logits out, with the examples in their own order."""
+"""The predictor, which takes batches and returns logits in the examples' original order."""
 
 import functools
 import os
@@ -21,13 +21,13 @@ from adakron_jax.params import Tree, merge_params, split_params
 from adakron_jax.xla.precision import exact
 
 POSITIONS = {"cpu": 2048}  # tokens and padding of a batch; a CPU's caches hold no more
-WIDE_POSITIONS = 32768  # of an accelerator's
+WIDE_POSITIONS = 32768  # the same for an accelerator
 
-Forward = Callable[[Packed, Layout], Array]  # of a batch, the logits [rows, slots, outputs], or [rows, seq, outputs]
+Forward = Callable[[Packed, Layout], Array]  # returns a batch's logits [rows, slots, outputs], or [rows, seq, outputs]
 
 
 def positions() -> int:
-    """Tokens and padding of a full batch here."""
+    """Returns the number of tokens and padding in a full batch on this machine."""
     return POSITIONS.get(jax.default_backend(), WIDE_POSITIONS)
 
 
@@ -37,10 +37,10 @@ def logits_of(
     examples: Examples,
     done: Callable[[int], None] = lambda examples: None,
 ) -> Float[np.ndarray, "examples outputs"]:
-    """Logits of examples, or of their labelled tokens, by few compilations; several threads may call it at once.
+    """Computes logits of examples, or of their labelled tokens, with few compilations; several threads may call it.
 
     Args:
-      done: told how many examples are done, now and then.
+      done: called now and then with the number of examples done.
     """
     if not len(examples):
         return np.zeros((0, model.num_labels), np.float32)
@@ -54,10 +54,10 @@ def in_order(
     examples: Examples,
     done: Callable[[int], None] = lambda examples: None,
 ) -> Float[np.ndarray, "examples outputs"]:
-    """The logits of examples in their order, or of their labelled tokens, from batches in which each is once.
+    """Returns logits in the order of the examples, or of their labelled tokens; the batches hold each example once.
 
     Args:
-      done: as `logits_of` takes it.
+      done: as in `logits_of`.
     """
     labelled = examples.labels >= 0 if examples.of_tokens else np.ones(len(examples), bool)
     finished, logits, number = 0, np.zeros((labelled.sum(), 0), np.float32), np.cumsum(labelled) - 1
@@ -78,9 +78,9 @@ def in_order(
 def by_batch(
     forward: Forward, packed: Iterable[tuple[Batch, Layout]]
 ) -> Iterator[tuple[Layout, Float[np.ndarray, "rows places outputs"]]]:
-    """Each batch's layout, and its logits; a batch is fetched when the next ones are under way.
+    """Yields each batch's layout and logits; a batch is fetched once the next ones are running.
 
-    The first batch of each shape is called for here, so that a shape is compiled once; a CPU's others by `threads()`.
+    This thread runs the first batch of each shape, so that a shape is compiled once; a CPU's `threads()` run the rest.
     """
     under_way: deque[tuple[Layout, Future[Array]]] = deque()
     shapes: set[tuple[int, ...]] = set()
@@ -105,10 +105,10 @@ def _fetched(layout: Layout, logits: "Future[Array]") -> tuple[Layout, np.ndarra
 
 
 def threads() -> int:
-    """How many threads call for batches, of which a CPU then computes as many at once; 0: only the caller does.
+    """Returns the number of threads that run batches, each its own batch at the same time; 0 if only the caller does.
 
-    Cores wait for each other at every operation of a batch: two cores predict 1.2 times as fast with two at once.
-    Several devices compute one batch at a time, as they exchange parts of it.
+    Cores wait for each other at every operation of a batch, so two cores predict 1.2 times as fast with two batches at
+    once. Several devices compute one batch at a time, because they exchange parts of it.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     alone = cores == 1 or jax.default_backend() != "cpu" or jax.device_count() > 1
@@ -116,7 +116,7 @@ def threads() -> int:
 
 
 def on_device(params: Tree, model: SequenceClassifier) -> Tree:
-    """The parameters on the device, frozen ones in the precision that the model computes in."""
+    """Puts the parameters on the device, frozen ones in the precision that the model computes in."""
     trainable, frozen = split_params(params, model.method)
     return jax.device_put(merge_params(trainable, jax.tree.map(lambda x: jnp.asarray(x, model.dtype), frozen)))
 

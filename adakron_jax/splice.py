@@ -1,13 +1,13 @@
-"""Where a method may enter the encoder, and what a method is.
+"""The sites where a method may enter the encoder, and the base class of methods.
 
-The encoder offers its intermediate values at named sites. A method answers, for each site it wants, with the module
-that is to replace the value; everywhere else the value passes untouched and owns no parameters:
+The encoder offers its intermediate values at named sites. For each site that it wants, a method supplies the module
+that replaces the value; everywhere else the value passes unchanged and adds no parameters:
 
     without a method      layers/3/ffn/dense/{kernel, bias}
     with AdaKron          layers/3/ffn/dense/{kernel, bias}
                           layers/3/ffn/ffn_dense@adakron/{down_1, down_2, up}/{kernel, bias}
 
-so a base parameter never changes its name, and a name holds an `@` exactly when a method put it there.
+so a base parameter never changes its name, and a name holds an `@` exactly when a method added the parameter.
 """
 
 import dataclasses
@@ -31,45 +31,45 @@ Leaves = dict[str, Any]
 
 
 class Site(enum.StrEnum):
-    """A named value of the encoder, with what a module placed there is given besides it.
+    """A named value of the encoder; the comments say what else a module placed there is given.
 
     Every module is called as `module(value, segments=..., deterministic=..., shared=..., layer=..., **context)`:
-    segments [rows, seq] of the tokens that the value is of; what the method's `shared` module returned; the number
-    of the layer, from 0. In the last layer only the tokens that the head reads pass the sites of queries and
-    outputs, unless the method is not `pointwise`.
+    `segments` [rows, seq] are those of the value's tokens, `shared` is what the method's `shared` module returned, and
+    `layer` is the number of the layer, from 0. In the last layer only the tokens that the head reads pass the sites of
+    queries and outputs, unless the method is not `pointwise`.
     """
 
     EMBEDDINGS = "embeddings"  # after LayerNorm and dropout [rows, seq, hidden]
     # The projection's output [rows, seq, hidden]; context: inputs, and dense, the projection's parameters by name:
     # kernel [in, out], and bias where it has one. A module that computes another value from both costs no more than one
-    # that adds to this: what nobody reads is never computed.
+    # that adds to this value, because unread values are never computed.
     QUERY = "query"
     KEY = "key"
     VALUE = "value"
     KEYS_VALUES = "keys_values"  # a KeysValues; context: inputs
-    ATTENTION_CONTEXT = "attention_context"  # the heads' results, side by side [rows, seq, hidden]
+    ATTENTION_CONTEXT = "attention_context"  # the heads' results, concatenated [rows, seq, hidden]
     ATTENTION_DENSE = "attention_dense"  # before dropout [rows, seq, hidden]; context: as QUERY
     # After dropout, before residual and LayerNorm; context: residual, and norm, the LayerNorm that comes next, or the
-    # identity where none does before the next layers read the sum.
+    # identity where no LayerNorm comes before the next layers read the sum.
     ATTENTION_OUTPUT = "attention_output"
-    FFN_INNER = "ffn_inner"  # what goes through the GELU [rows, seq, intermediate]; context: as QUERY
-    FFN_HIDDEN = "ffn_hidden"  # what the block's last dense reads [rows, seq, intermediate]
+    FFN_INNER = "ffn_inner"  # what the GELU reads [rows, seq, intermediate]; context: as QUERY
+    FFN_HIDDEN = "ffn_hidden"  # what the block's last dense layer reads [rows, seq, intermediate]
     FFN_DENSE = "ffn_dense"  # as ATTENTION_DENSE
     FFN_OUTPUT = "ffn_output"  # as ATTENTION_OUTPUT
-    # What the next layers read or add to [rows, seq, hidden]; context: positions [rows, seq], of the tokens in their
+    # What the next layers read or add to [rows, seq, hidden]; context: positions [rows, seq] of the tokens in their
     # examples, and all_segments, the segments of all tokens of the rows.
     LAYER_OUTPUT = "layer_output"
 
 
-@typing.no_type_check  # jax builds it of shapes too
+@typing.no_type_check  # jax also builds it from shapes
 @struct.dataclass
 class KeysValues:
-    """What queries attend to.
+    """The keys and values that queries attend to.
 
     Attributes:
       keys, values: by head [rows, heads, keys, head_dim].
       mask: true where a query sees a key [rows, 1, queries, keys].
-      gate: None, or a factor on scores and on attention weights [rows, 1, queries, keys]: as if key and value were
+      gate: None, or a factor on scores and on attention weights [rows, 1, queries, keys], as if key and value were
         scaled anew for every query.
     """
 
@@ -81,12 +81,12 @@ class KeysValues:
 
 @dataclasses.dataclass(frozen=True)
 class Splice:
-    """What a method puts at one site.
+    """The module that a method puts at one site.
 
     Attributes:
       module: builds the Flax module, called as `module(name=...)`.
-      label: the part's name in a portable adapter, `layer.{i}.{label}.{leaf}`.
-      renamed: a submodule's name -> what stands for `{label}.{submodule}` in its leaves' names.
+      label: the module's name in a portable adapter, `layer.{i}.{label}.{leaf}`.
+      renamed: a submodule's name -> what replaces `{label}.{submodule}` in its leaves' names.
     """
 
     module: Callable[..., nn.Module]
@@ -96,13 +96,13 @@ class Splice:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to fine-tune: which modules go where, and which leaves train.
+    """A way to fine-tune: which modules are placed where, and which leaves train.
 
     A subclass is a frozen dataclass whose fields are its hyper-parameters; they are checked on construction.
 
     Attributes:
-      layers: which layers its modules are in, `all` or their numbers, `6-11` or `0-3,8`; the first is 0. The method is
-        asked about an encoder of these layers alone, which it counts from 0.
+      layers: which layers its modules are in, `all` or their numbers, `6-11` or `0-3,8`; the first is 0. The method's
+        functions see an encoder of these layers alone, counted from 0.
     """
 
     name: ClassVar[str]
@@ -111,11 +111,11 @@ class Method:
     )
     # Whether every module computes a token's value from that token alone (keys and values aside).
     pointwise: ClassVar[bool] = True
-    # The smallest value of a field that is a number.
+    # The smallest accepted value of each numeric field.
     least: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls, **settings: Any):
-        """Every method's fields are held to their types and `least`, before the method looks at them itself."""
+        """Makes every method check its fields' types and `least` before the method's own checks."""
         super().__init_subclass__(**settings)
         if check_ranges := cls.__dict__.get("__post_init__"):
 
@@ -132,34 +132,34 @@ class Method:
 
     @property
     def first_position(self) -> int:
-        """The position of an example's first token: how many positions the method takes for itself."""
+        """The position of an example's first token, which is the number of positions that the method takes."""
         return 0
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
-        """The modules by site; `dtype` is the precision they compute in (None: that of their arguments).
+        """Returns the modules by site; `dtype` is the precision they compute in (None: that of their arguments).
 
         Raises:
-          ValueError: a field does not fit this encoder.
+          ValueError: a field is not valid for this encoder.
         """
         del config, dtype
         return {}
 
     def shared(self, config: EncoderConfig, dtype: Any = None) -> Splice | None:
-        """A module that all layers share, called without arguments once a pass; its result is given to every site."""
+        """Returns a module that all layers share, called without arguments once a pass; every site gets its result."""
         del config, dtype
         return None
 
     def trains(self, path: str) -> bool:
-        """Whether the encoder's leaf at `path` is trained; by default those the method added. The head always is."""
+        """Returns whether the encoder's leaf at `path` trains; by default added leaves do. The head always trains."""
         return is_added(path)
 
     def initial(self, base: Leaves, config: EncoderConfig) -> Leaves:
-        """Initial values of added leaves that follow from the encoder's [path -> array]; the others are drawn."""
+        """Returns initial values of added leaves that depend on the encoder's [path -> array]; the others are drawn."""
         del base, config
         return {}
 
     def layer_numbers(self, config: EncoderConfig) -> tuple[int, ...]:
-        """The layers that its modules are in, ascending.
+        """Returns the layers that its modules are in, ascending.
 
         Raises:
           ValueError: the encoder has no such layers, or the method trains leaves of the encoder in every layer.
@@ -167,12 +167,12 @@ class Method:
         return _layer_numbers(self, config)
 
     def seen_of(self, config: EncoderConfig) -> EncoderConfig:
-        """The encoder of its layers alone, about which the method is asked."""
+        """Returns the config of an encoder of its layers alone, which the method's functions are given."""
         chosen = self.layer_numbers(config)
         return config if len(chosen) == config.num_layers else dataclasses.replace(config, num_layers=len(chosen))
 
     def counted(self, layer: Any, config: EncoderConfig) -> Any:
-        """The number of one of its layers, which may be traced, among its layers alone."""
+        """Returns the index of a layer, which may be traced, among the method's layers."""
         if self.layers == ALL_LAYERS:
             return layer
         return jnp.searchsorted(jnp.asarray(self.layer_numbers(config)), layer)
@@ -180,16 +180,16 @@ class Method:
     def extra_losses(
         self, logits: Float[Array, "*batch labels"], again: Callable[[], Float[Array, "*batch labels"]]
     ) -> Float[Array, " *batch"] | float:
-        """What training adds to each example's loss; `again` is another pass with other random numbers."""
+        """Returns what training adds to each example's loss; `again` is another pass with other random numbers."""
         del logits, again
         return 0.0
 
     def fuse(self, leaves: Leaves, config: EncoderConfig) -> tuple["Method", Leaves]:
-        """A simpler method, and the leaves [path -> array] with which it computes the same.
+        """Returns a simpler method, and the leaves [path -> array] with which it computes the same.
 
         Args:
-          leaves: all of the encoder's, at paths that begin with `encoder/`; others pass untouched. Those of the method
-            are in the layers that it is in.
+          leaves: all leaves of the encoder, at paths that begin with `encoder/`; others pass unchanged. The method's
+            leaves are in the layers that it is in.
 
         Raises:
           ValueError: there is no simpler method.
@@ -213,23 +213,23 @@ def _layer_numbers(method: Method, config: EncoderConfig) -> tuple[int, ...]:
 
 
 def require(valid: bool, field: str, value: Any, accepted: str) -> None:
-    """Refuses a method's field by name, with what is accepted."""
+    """Raises ValueError that names a method's field and what is accepted, unless the value is valid."""
     if not valid:
         raise ValueError(f"method.{field} is {value!r}; accepted: {accepted}")
 
 
 def is_trainable(method: Method) -> Callable[[str], bool]:
-    """The rule that parts a classifier's leaves into trainable and frozen."""
+    """Returns the rule that splits a classifier's leaves into trainable and frozen."""
     return lambda path: path.startswith("classifier/") or method.trains(path)
 
 
 def is_added(path: str) -> bool:
-    """Whether a method put the leaf there, trainable or not."""
+    """Returns whether a method added the leaf, trainable or not."""
     return "@" in path
 
 
 def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
-    """All modules of several parts of a method; ValueError if two claim one site."""
+    """Joins the modules of several parts of a method; ValueError if two parts claim one site."""
     joined: dict[Site, Splice] = {}
     for part in parts:
         if claimed := joined.keys() & part.keys():
@@ -238,13 +238,13 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
     return joined
 
 
-# Of every kind, one leaf of a layer that a method may train.
+# One leaf of each kind that a layer has and a method may train.
 _LAYER_LEAVES = (
     *(f"{paths.ATTENTION_NORM}/scale".format(i=0), f"{paths.FFN_NORM}/scale".format(i=0)),
     *(f"{paths.QUERY}/bias".format(i=0), f"{paths.FFN_DENSE}/kernel".format(i=0)),
 )
 
-# The dense whose output passes a site: the path, with `{i}` for the layer, of its kernel and bias.
+# The dense layer whose output passes a site: the path, with `{i}` for the layer, of its kernel and bias.
 DENSES = {
     Site.QUERY: paths.QUERY,
     Site.KEY: paths.KEY,
@@ -265,10 +265,10 @@ _MODULES = {
 
 
 def path_of(site: Site, method: str) -> str:
-    """The path, with `{i}` for the layer and a slash at its end, of the leaves of a method of this name at a site."""
+    """Returns the path prefix, with `{i}` for the layer, of the leaves that a method of this name has at a site."""
     return f"{_MODULES.get(site, paths.ATTENTION)}/{site}@{method}/"
 
 
 def path_of_shared(method: str) -> str:
-    """Likewise, of the module that all layers share."""
+    """Returns the path prefix of the leaves of a method's shared module."""
     return f"{paths.ENCODER}/shared@{method}/"

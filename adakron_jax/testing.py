@@ -1,12 +1,12 @@
-"""The contract of methods, for anybody's own: `check_method(MyMethod())` in a test of any framework.
+"""The contract of methods, to test your own: `check_method(MyMethod())` in a test of any framework.
 
     from adakron_jax.testing import check_method
 
     def test_my_method():
         check_method(MyMethod())
 
-What encoders, batches and adapters' files rely on is checked on tiny encoders; an AssertionError says what does not
-hold. It takes about half a minute, most of it compiling.
+The checks use tiny encoders and cover what encoders, batches and adapters' files rely on; an AssertionError says what
+does not hold. They take about half a minute, most of it compiling.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ from adakron_jax.splice import Method, is_added, is_trainable
 
 LENGTHS = (5, 9, 3, 7)  # tokens of the four examples
 LABELS = jnp.array([0, 2, 1, 2])
-STEPS = 40  # of training
-CLOSE = 1e-5  # by how much logits, losses and gradients may differ
+STEPS = 40  # training steps
+CLOSE = 1e-5  # largest accepted difference of logits, losses and gradients
 _BERT = dataclasses.replace(
     BERT_BASE, vocab_size=50, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=64,
     max_position_embeddings=32, initializer_range=0.1,
@@ -49,7 +49,7 @@ ENCODERS = (_BERT, dataclasses.replace(_BERT, model_type="distilbert", type_voca
 
 
 class Setup(NamedTuple):
-    """A method's model on an encoder, and parameters."""
+    """A method's model on an encoder, with parameters."""
 
     method: Method
     model: SequenceClassifier
@@ -57,10 +57,10 @@ class Setup(NamedTuple):
 
 
 def check_method(method: Method, encoders: Sequence[EncoderConfig] = ENCODERS) -> None:
-    """Holds a method to the contract of all methods, on every encoder that it accepts.
+    """Checks the contract of all methods on every encoder that a method accepts.
 
     Args:
-      encoders: small ones, since all of each is computed many times.
+      encoders: small encoders, since everything is computed many times on each.
 
     Raises:
       AssertionError: something does not hold; the message says what.
@@ -81,7 +81,7 @@ def check_method(method: Method, encoders: Sequence[EncoderConfig] = ENCODERS) -
 
 
 def refusal(method: Method, config: EncoderConfig) -> str:
-    """Why a method cannot be had on an encoder; empty if it can."""
+    """Returns why an encoder cannot take a method; empty if it can."""
     try:
         method.splices(config)
     except ValueError as error:
@@ -90,20 +90,20 @@ def refusal(method: Method, config: EncoderConfig) -> str:
 
 
 def make_setup(method: Method, config: EncoderConfig) -> Setup:
-    """Any numbers for parameters, so that no term is zero."""
+    """Draws all parameters at random, so that no term is zero."""
     model, rng = SequenceClassifier(config, method, num_labels=3), np.random.default_rng(0)
     leaves = {path: rng.normal(0, 0.1, leaf.shape) for path, leaf in sorted(flatten(model.shapes()).items())}
     return Setup(method, model, unflatten({path: jnp.asarray(leaf, jnp.float32) for path, leaf in leaves.items()}))
 
 
 def make_fresh(method: Method, config: EncoderConfig) -> Setup:
-    """The parameters that training starts from."""
+    """Returns the parameters that training starts from."""
     model = SequenceClassifier(config, method, num_labels=3)
     return Setup(method, model, jax.jit(model.init)(jax.random.key(0), blank(1, 4, 1))["params"])
 
 
 def check_description(method: Method) -> None:
-    """A method is a frozen dataclass that its name and its fields describe, as in runs and adapters."""
+    """Checks that a method is a frozen dataclass described by its name and fields, as in runs and adapters."""
     kind = type(method)
     assert dataclasses.is_dataclass(kind), f"{kind.__name__} is no dataclass"
     assert kind.__hash__, f"{kind.__name__} is no frozen dataclass"
@@ -111,7 +111,7 @@ def check_description(method: Method) -> None:
 
 
 def check_names(setup: Setup) -> None:
-    """Every added leaf carries the method's name, every other is the encoder's, and in a file each has its own."""
+    """Checks that added leaves carry the method's name, others are the encoder's, and names in a file are unique."""
     plain = set(flatten(SequenceClassifier(setup.model.config, Method(), num_labels=3).shapes()))
     paths = set(flatten(setup.params))
     assert plain <= paths, f"{setup.method.name} removes {sorted(plain - paths)}"
@@ -121,7 +121,7 @@ def check_names(setup: Setup) -> None:
 
 
 def check_split(setup: Setup) -> None:
-    """The head is trainable, the split loses nothing, and counts follow it."""
+    """Checks that the head is trainable, the split loses nothing, and counts agree with it."""
     rule = is_trainable(setup.method)
     trainable, frozen = split_params(setup.params, rule)
     assert {path for path in flatten(setup.params) if path.startswith("classifier/")} <= set(flatten(trainable))
@@ -131,7 +131,7 @@ def check_split(setup: Setup) -> None:
 
 
 def check_packing(setup: Setup) -> None:
-    """Loss and gradients of an example do not depend on what else is in its row."""
+    """Checks that loss and gradients of an example do not depend on the rest of its row."""
     trainable, frozen = split_params(setup.params, is_trainable(setup.method))
 
     @jax.jit
@@ -149,7 +149,7 @@ def check_packing(setup: Setup) -> None:
 
 
 def check_pointwise(setup: Setup) -> None:
-    """The last layer computes the tokens that the head reads as it computes all of them."""
+    """Checks that the last layer gives the same for the tokens that the head reads as for all tokens."""
     encoder = Encoder(setup.model.config, setup.method)
     inputs, _, _ = as_batch(setup.model.config, 2)
     run = jax.jit(lambda starts: encoder.apply({"params": setup.params["encoder"]}, inputs, True, starts))
@@ -159,12 +159,12 @@ def check_pointwise(setup: Setup) -> None:
 
 
 def check_fuse(setup: Setup) -> None:
-    """What it fuses into computes the same."""
+    """Checks that the fused model computes the same."""
     if type(setup.method).fuse is Method.fuse:
         return
     try:
         method, leaves = registry.fuse(setup.method, flatten(setup.params), setup.model.config)
-    except ValueError:  # not on this encoder, or not with these fields
+    except ValueError:  # it does not fuse on this encoder, or with these fields
         return
     inputs, _, _ = as_batch(setup.model.config, 2)
     logits = [
@@ -175,7 +175,7 @@ def check_fuse(setup: Setup) -> None:
 
 
 def check_layers(method: Method, config: EncoderConfig) -> None:
-    """In the last layer alone it adds nothing to the others, or it says that it trains the layers themselves."""
+    """Checks that in the last layer alone it adds nothing to the others, unless it trains the layers themselves."""
     last = dataclasses.replace(method, layers=str(config.num_layers - 1))
     try:
         last.layer_numbers(config)
@@ -187,7 +187,7 @@ def check_layers(method: Method, config: EncoderConfig) -> None:
 
 
 def check_round_trip(setup: Setup) -> None:
-    """A saved adapter is read back bit by bit."""
+    """Checks that a saved adapter is read back bit by bit."""
     config, problem = setup.model.config, make("classification", ("a", "b", "c"))
     card = Card(setup.method, "", problem, "", "", config, {}, config.max_length)
     tree, _ = split_params(setup.params, adapter.is_portable(setup.method))
@@ -199,7 +199,7 @@ def check_round_trip(setup: Setup) -> None:
 
 
 def check_training(setup: Setup) -> None:
-    """Four examples are soon learned, and every trainable leaf has a part in it."""
+    """Checks that four examples are soon learned, and that every trainable leaf takes part."""
     config = dataclasses.replace(
         setup.model.config, hidden_dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0, embedding_dropout=0.0
     )
@@ -227,7 +227,7 @@ def check_training(setup: Setup) -> None:
 
 
 def check_moved(before: Tree, after: Tree, losses: Sequence[float]) -> None:
-    """Every trainable leaf has moved, and the loss is a fifth lower at least."""
+    """Checks that every trainable leaf has moved, and that the loss is at least a fifth lower."""
     leaves = flatten(before)
     for path, leaf in flatten(after).items():
         assert not np.array_equal(leaf, leaves[path]), f"{path} is trainable, and training does not move it"
@@ -236,7 +236,7 @@ def check_moved(before: Tree, after: Tree, losses: Sequence[float]) -> None:
 
 
 def examples(config: EncoderConfig) -> tuple[Int[np.ndarray, "4 9"], Int[np.ndarray, "4 9"]]:
-    """Padded token ids and attention mask of four examples of different lengths."""
+    """Returns padded token ids and the attention mask of four examples of different lengths."""
     rng = np.random.default_rng(0)
     ids = np.full((len(LENGTHS), max(LENGTHS)), config.pad_id, np.int32)
     for row, length in enumerate(LENGTHS):
@@ -245,7 +245,7 @@ def examples(config: EncoderConfig) -> tuple[Int[np.ndarray, "4 9"], Int[np.ndar
 
 
 def as_batch(config: EncoderConfig, per_row: int) -> tuple[Packed, Int[Array, "4 2"], Float[Array, "4 2"]]:
-    """The four examples, `per_row` to a row of 16 tokens, in four rows with two slots: inputs, labels, weights."""
+    """Packs the examples, `per_row` to a row of 16 tokens, in four rows with two slots: inputs, labels, weights."""
     ids, _ = examples(config)
     arrays = {name: np.zeros((4, 16), np.int32) for name in ("tokens", "token_types", "segments", "positions")}
     starts, labels, weights = np.zeros((4, 2), np.int32), np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32)

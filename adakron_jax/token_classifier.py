@@ -1,4 +1,4 @@
-"""`TokenClassifier`: texts in, entities out; and `load`, which gives the classifier that an adapter is for."""
+"""`TokenClassifier`, which finds entities in texts, and `load`, which returns the right classifier for an adapter."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from adakron_jax.problems import Problem
 
 
 class TokenClassifier(Classifier):
-    """A trained adapter that finds entities, on its encoder, and the tokenizer. Several threads may use one at once.
+    """A trained adapter that finds entities, on its encoder, with the tokenizer. Several threads may use one at once.
 
     >>> import adakron_jax as ak
     >>> finder = ak.TokenClassifier.load("runs/people")
@@ -22,7 +22,7 @@ class TokenClassifier(Classifier):
     True
 
     Attributes:
-      model, params, card, tokenizer: as `TextClassifier` has them.
+      model, params, card, tokenizer: as in `TextClassifier`.
     """
 
     reads = "token"
@@ -38,36 +38,36 @@ class TokenClassifier(Classifier):
     @overload
     def predict(self, texts: Any, *, decode: Decode = ...) -> Any: ...
     def predict(self, texts: Any, *, decode: str = "viterbi") -> Any:
-        """The entities of one text, or those of many in their order.
+        """Returns the entities of one text, or those of several in their order.
 
-        A text of more tokens than the model reads is cut into windows that overlap, and nothing of it is lost. Offsets
-        are characters of the text as it is given; of a list of words, of these with a space between.
+        A text of more tokens than the model reads is cut into overlapping windows, so that nothing is lost. Offsets
+        count characters of the text as given; for a list of words, of the words joined by spaces.
 
         Args:
-          texts: a text; any iterable of texts, or of lists of words, for a list; an iterator of them, for an iterator
-            that reads on only as it is read; or a frame, for one of a column `entities`, as `TextClassifier.predict`
-            takes it.
-          decode: `viterbi` takes the most probable tags of those sequences that are valid; `argmax` the most probable
-            tag of each word, of which one inside of an entity that nothing began begins one.
+          texts: a text; any iterable of texts, or of lists of words, which gives a list; an iterator of them, which
+            gives an iterator that reads on only as it is read; or a frame, which gives a frame with a column
+            `entities`, as in `TextClassifier.predict`.
+          decode: `viterbi` takes the most probable valid sequence of tags; `argmax` takes the most probable tag of each
+            word, where an inside tag that nothing began starts an entity.
 
         Raises:
-          ValueError: something is neither a text nor a list of words, or both are mixed.
+          ValueError: an item is neither a text nor a list of words, or both are mixed.
         """
         return self._predict(texts, self._decoding(decode))
 
     def evaluate(
         self, texts: Iterable[str | list[str]] | Any, labels: Iterable[Any] | None = None, *, decode: str = "viterbi"
     ) -> Assessment:
-        """Entity precision, recall and F1 with their intervals, and which errors there are.
+        """Computes entity precision, recall and F1 with their intervals, and counts the errors by kind.
 
         Args:
-          texts: as `predict` takes several, or a frame.
-          labels: of each text a list of tags, one a word, or a list of spans `{"start", "end", "label"}`; by default
-            those of the frame, in the column that was trained on.
-          decode: as `predict` takes it.
+          texts: several texts as in `predict`, or a frame.
+          labels: for each text a list of tags, one per word, or a list of spans `{"start", "end", "label"}`; by default
+            the frame's labels, in the column that was trained on.
+          decode: as in `predict`.
 
         Raises:
-          ValueError: there is no text, not one list for each, or one with a kind that the adapter does not have.
+          ValueError: there is no text, not one list for each text, or a kind that the adapter does not have.
         """
         return self._evaluate(texts, labels, self._decoding(decode))
 
@@ -83,17 +83,17 @@ class TokenClassifier(Classifier):
 def load(
     run: str | Path, base: str = "", *, dtype: Any = "auto", trust: str | Sequence[str] = ()
 ) -> TextClassifier | TokenClassifier:
-    """The classifier of a run's folder, or of an adapter's: of whichever kind it is, as its card says.
+    """Loads the classifier of a run or an adapter, of the kind that its card names.
 
     >>> import adakron_jax as ak
     >>> type(ak.load("runs/reviews")).__name__, type(ak.load("runs/people")).__name__
     ('TextClassifier', 'TokenClassifier')
 
     Args:
-      run, base, dtype, trust: as `TextClassifier.load` takes them.
+      run, base, dtype, trust: as in `TextClassifier.load`.
 
     Raises:
-      ValueError: as there.
+      ValueError: as in `TextClassifier.load`.
     """
     parts = loaded(run, base, dtype, trust)
     return (TokenClassifier if parts[0].reads == "token" else TextClassifier)(*parts)

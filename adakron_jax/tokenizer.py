@@ -1,4 +1,4 @@
-"""Texts to ids: a model folder's tokenizer."""
+"""The tokenizer of a model folder, which turns texts into ids."""
 
 import copy
 import dataclasses
@@ -19,13 +19,13 @@ from adakron_jax.architectures.folder import TOKENIZER_FILES
 from adakron_jax.data.examples import ENCODED_AT_ONCE, Examples, ignore
 from adakron_jax.hub.models import locate
 
-CHARACTERS_AT_ONCE = 2**22  # of them, roughly: a tokenizer takes a hundred bytes for each before it cuts
+CHARACTERS_AT_ONCE = 2**22  # roughly; before it cuts, a tokenizer uses a hundred bytes for each
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A model folder's tokenizer, read when it is first used: what is in the cache needs only its fingerprint.
+    """A model folder's tokenizer, read on first use: data that is in the cache needs only its fingerprint.
 
     >>> import adakron_jax as ak
     >>> tokenizer = ak.Tokenizer.from_pretrained("bert-base-uncased")
@@ -34,21 +34,21 @@ class Tokenizer:
     (2, [1, 0])
 
     Raises:
-      ValueError: the folder has no tokenizer; on first use also: it cannot be read, or its vocabulary is larger than
-        the encoder's.
+      ValueError: the folder has no tokenizer; on first use also if it cannot be read, or if its vocabulary is larger
+        than the encoder's.
     """
 
     folder: Path
     vocab_size: int
 
     def __post_init__(self):
-        # Where there is none, transformers makes one up to which every word is unknown.
+        # Without a vocabulary, transformers makes up a tokenizer to which every word is unknown.
         if not any((self.folder / file).is_file() for file in _VOCABULARIES):
             raise ValueError(f"{self.folder}: no usable tokenizer; accepted: {', '.join(_VOCABULARIES)}")
 
     @functools.cached_property
     def fast(self) -> Any:
-        """The tokenizer itself, as `transformers` has it."""
+        """The tokenizer of `transformers`."""
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -58,10 +58,10 @@ class Tokenizer:
             if sentencepiece.has(self.folder):
                 tokenizer, special = sentencepiece.read(self.folder)
                 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-            else:  # not left unsaid: of a folder that names code of its own, transformers would ask on the terminal
+            else:  # stated, because transformers would ask on the terminal about a folder that names custom code
                 fast = AutoTokenizer.from_pretrained(self.folder, use_fast=True, trust_remote_code=False)
-            fast("\N{SNOWMAN}")  # without its unknown token, a vocabulary fails where it first needs one
-        except Exception as error:  # both libraries raise whatever their parsers do
+            fast("\N{SNOWMAN}")  # a vocabulary without its unknown token fails only where it first needs one
+        except Exception as error:  # both libraries raise whatever their parsers raise
             raise ValueError(f"{self.folder}: no usable tokenizer ({' '.join(str(error).split())[:200]})") from None
         if len(fast) > self.vocab_size:
             raise ValueError(f"{self.folder}: the tokenizer has {len(fast)} tokens, the encoder only {self.vocab_size}")
@@ -69,7 +69,7 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, base: str) -> "Tokenizer":
-        """The tokenizer of an encoder: a folder, `pkg:NAME`, or a hub id.
+        """Returns the tokenizer of an encoder: a folder, `pkg:NAME`, or a hub id.
 
         Raises:
           ValueError: there is no such encoder, or it has no tokenizer.
@@ -85,14 +85,13 @@ class Tokenizer:
         *,
         labels: Sequence[Any] | Num[np.ndarray, "examples ..."] | None = None,
     ) -> Examples:
-        """Texts as ids with special tokens, on all cores.
+        """Encodes texts as ids with special tokens, on all cores.
 
         Args:
-          texts: the texts, or columns of them: one, or two of pairs.
-          max_length: tokens at which an example is cut, the longer text of a pair first.
-          done: told how many examples are done, every now and then.
-          labels: a code or a number for each example, or for each label of a multilabel problem whether it holds; None:
-            all 0.
+          texts: the texts, or columns of them: one column, or two for pairs.
+          max_length: number of tokens at which an example is cut, the longer text of a pair first.
+          done: called now and then with the number of examples done.
+          labels: a code or a number per example, or for a multilabel problem whether each label holds; None: all 0.
 
         Raises:
           ValueError: there is not one label for each example.
@@ -124,14 +123,14 @@ class Tokenizer:
         )
 
     def decode(self, ids: Sequence[int]) -> tuple[str, ...]:
-        """The one or two texts of an example's ids, as far as its tokens keep them."""
+        """Returns the one or two texts of an example's ids, as far as the tokens preserve them."""
         edges = {self.fast.cls_token_id, self.fast.sep_token_id}
         parts = (list(part) for edge, part in itertools.groupby(ids, edges.__contains__) if not edge)
         return tuple(self.fast.decode(part) for part in parts)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides how texts are cut: its files, and the versions of what reads them."""
+        """The SHA-256 of all that decides how texts are tokenized: its files, and the versions of the libraries."""
         digest = hashlib.sha256(f"{self.vocab_size}".encode())
         for name in ("transformers", "tokenizers"):
             digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
@@ -142,7 +141,7 @@ class Tokenizer:
 
 
 def _bounds(texts: Sequence[Sequence[str]]) -> list[int]:
-    """Where the groups of examples begin that are encoded at once, and where the last one ends."""
+    """Returns the starts of the groups of examples that are encoded at once, and the end of the last group."""
     rows = len(texts[0])
     characters = np.cumsum(sum(np.fromiter(map(len, column), np.int64, rows) for column in texts))
     groups = np.arange(rows) // ENCODED_AT_ONCE + characters // CHARACTERS_AT_ONCE
@@ -151,7 +150,7 @@ def _bounds(texts: Sequence[Sequence[str]]) -> list[int]:
 
 @functools.lru_cache(maxsize=8)
 def _cutting(tokenizer: Tokenizer, max_length: int) -> Any:
-    """A copy that cuts to `max_length`, and is never set again, so that threads can share it."""
+    """Returns a copy that cuts at `max_length` and is never changed again, so that threads can share it."""
     cutting = copy.deepcopy(tokenizer.fast.backend_tokenizer)
     cutting.no_padding()
     cutting.enable_truncation(max_length, strategy="longest_first")
