@@ -1,4 +1,4 @@
-"""BERT and its kin: learned positions, LayerNorm after each residual, a plain GELU block."""
+"""BERT and its kin: trained positions, LayerNorm after each residual, a plain GELU block."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from adakron_jax.splice import Site
 
 
 class Embeddings(Part):
-    """The sum of word, position and token type embeddings, normalised; of another width, projected to the layers'."""
+    """The normalised sum of word, position and token type embeddings, projected to the layers' width if it differs."""
 
     @nn.compact
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
@@ -44,7 +44,7 @@ class FeedForward(Part):
 
 
 class Layer(Part):
-    """One transformer layer; of all tokens, or only of those at `starts`."""
+    """One transformer layer, computed for all tokens or only for those at `starts`."""
 
     attend: ClassVar[type[Attention]] = Attention
 

@@ -1,8 +1,8 @@
-"""DeBERTa-v2 and v3 (He et al. 2021): no positions in the tokens, but vectors of the offsets between them in attention.
+"""DeBERTa-v2 and v3 (He et al. 2021): positions enter attention alone, as vectors of the offsets between tokens.
 
 A score is the sum of three matmuls: query and key, query and the offset's key, key and the offset's query. Every layer
-makes an offset's query and key of the same vectors, by the projections that make those of tokens. Nearby offsets have a
-vector to themselves; further ones share it, the more the further.
+computes an offset's query and key from the same vectors, with the projections that it uses for tokens. Each nearby
+offset has its own vector; farther ones share vectors, the more the farther they are.
 """
 
 import functools
@@ -29,7 +29,7 @@ from adakron_jax.splice import Site
 
 @functools.cache
 def _rows(config: EncoderConfig) -> Int[np.ndarray, " offsets"]:
-    """The row of the table for every offset from -reach to reach, beyond which all are as there."""
+    """Returns the table's row for every offset from -reach to reach; offsets beyond these share the last rows."""
     size, reach = config.position_buckets, config.relative_reach
     near, offsets = size // 2, np.arange(-reach, reach + 1)
     far = np.log(np.maximum(np.abs(offsets), near) / near) / math.log((reach - 1) / near)
@@ -38,13 +38,13 @@ def _rows(config: EncoderConfig) -> Int[np.ndarray, " offsets"]:
 
 
 def _reached(seq: int, config: EncoderConfig) -> tuple[int, int]:
-    """The first and the last row that offsets between so many tokens have."""
+    """Returns the first and the last row that offsets within this number of tokens use."""
     reach, most = config.relative_reach, min(seq - 1, config.relative_reach)
     return int(_rows(config)[reach - most]), int(_rows(config)[reach + most])
 
 
 def _of_offsets(vectors: Float[Array, "rows *rest"], offsets: Any, seq: Any, config: EncoderConfig) -> Array:
-    """The vectors of some offsets, from those of all rows or of the rows that are reached."""
+    """Returns the vectors of some offsets, from those of all rows or of the rows that are reached."""
     reach, whole = config.relative_reach, 2 * config.position_buckets
     rows = _rows(config) - (0 if len(vectors) == whole else _reached(seq, config)[0])
     at = offsets.clip(-reach, reach) + reach
@@ -53,14 +53,14 @@ def _of_offsets(vectors: Float[Array, "rows *rest"], offsets: Any, seq: Any, con
 
 
 def _skewed(x: Float[Array, "rows heads seq offsets"]) -> Float[Array, "rows heads seq seq"]:
-    """Column seq - i + j of row i as column j: no gather, and no scatter in the backward pass."""
+    """Moves column seq - i + j of row i to column j without a gather, and without a scatter in the backward pass."""
     *batch, seq, columns = x.shape
     moved = slice_in_dim(x.reshape(*batch, columns, seq), 1, columns, axis=-2)
     return slice_in_dim(moved.reshape(*batch, seq, columns - 1), 0, seq, axis=-1)
 
 
 class Embeddings(Part):
-    """Word embeddings, normalised, and the vectors of the offsets, normalised too."""
+    """Normalised word embeddings, and the normalised vectors of the offsets."""
 
     @nn.compact
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
@@ -69,7 +69,7 @@ class Embeddings(Part):
         x = Dropout(config.hidden_dropout)(x, everywhere["deterministic"])
         x = self.splice(Site.EMBEDDINGS, x, segments=inputs.segments, **everywhere)
         seq, first, last = inputs.tokens.shape[1], 0, 2 * config.position_buckets - 1
-        # What a method makes of some vectors may depend on the others; a length may be known only when it runs.
+        # A method's result for some vectors may depend on the others, and a traced length is known only at run time.
         if isinstance(seq, int) and self.method.pointwise:
             first, last = _reached(seq, config)
         offsets = self.table(2 * config.position_buckets, "offset")(np.arange(first, last + 1))
@@ -77,7 +77,7 @@ class Embeddings(Part):
 
 
 class Attention(attention.Attention):
-    """Attention that knows the offset between query and key; a method's own keys stand nowhere."""
+    """Attention that adds scores of the offset between query and key; keys that a method added have no offset."""
 
     terms: int = 3
 
@@ -91,43 +91,43 @@ class Attention(attention.Attention):
         starts: Places | None,
         everywhere: dict[str, Any],
     ) -> Float[Array, "rows heads queries keys"]:
-        """What scores have of the offsets between tokens, by the stream's vectors of them.
+        """Computes the part of the scores that depends on offsets between tokens, from the stream's offset vectors.
 
         Args:
           projections: to queries and to keys.
-          starts: None, or where the queries are, if these are but the first tokens of examples.
+          starts: None, or the places of the queries if these are only the first tokens of examples.
         """
         config, seq = self.config, keys.shape[2]
-        # Of ones, so that the mask is the same for all rows of a batch, wherever they are.
-        kept = Dropout(config.hidden_dropout)(jnp.ones(vectors.shape, vectors.dtype), everywhere["deterministic"])
-        vectors, segments = vectors * kept, jnp.ones(vectors.shape[:2], jnp.int32)
+        # The mask is drawn on ones, so that it is the same for all rows of a batch, wherever they are.
+        mask = Dropout(config.hidden_dropout)(jnp.ones(vectors.shape, vectors.dtype), everywhere["deterministic"])
+        vectors, segments = vectors * mask, jnp.ones(vectors.shape[:2], jnp.int32)
         heads = (config.num_heads, config.head_dim)
         of_queries, of_keys = (project(vectors, segments).reshape(-1, *heads) for project in projections)
         of_queries = of_queries / math.sqrt(self.terms * config.head_dim)
         numbers = np.arange if isinstance(seq, int) else jnp.arange
-        if starts is not None:  # a key has one offset to them, that to the start of its example
+        if starts is not None:  # a key has one offset to these queries: to the start of its example
             of_queries, of_keys = (
                 jnp.take(_of_offsets(x, -numbers(seq), seq, config), places.positions, axis=0)
                 for x in (of_queries, of_keys)
             )
             from_queries = einsum("rhqd,rkhd->rhqk", scaled, of_keys)
             return from_queries + jnp.einsum("rhkd,rkhd->rhk", keys, of_queries)[:, :, None]
-        offsets = seq - numbers(2 * seq)  # of query to key, in the order of `_skewed`, which does not read the first
+        offsets = seq - numbers(2 * seq)  # of query to key, in the order of `_skewed`, which ignores the first
         from_queries = einsum("rhqd,ohd->rhqo", scaled, _of_offsets(of_keys, offsets, seq, config))
         from_keys = einsum("rhkd,ohd->rhko", keys, _of_offsets(of_queries, -offsets, seq, config))
         return _skewed(from_queries) + _skewed(from_keys).swapaxes(2, 3)
 
 
 class Layer(bert.Layer):
-    """BERT's layer with this attention."""
+    """BERT's layer with DeBERTa's attention."""
 
     attend: ClassVar[type[attention.Attention]] = Attention
 
 
 class Convolution(Part):
-    """What is added to the first layer's output, then normalised: a convolution of the embeddings, and GELU.
+    """The convolution of the embeddings, with GELU, that is added to the first layer's output, then normalised.
 
-    Of v2's largest. A token sees neighbours of its own example.
+    Only the largest v2 models have it. A token sees neighbours of its example alone.
     """
 
     @nn.compact

@@ -1,7 +1,7 @@
 """An encoder of any architecture: its embeddings, and its layers by number.
 
-Sequences come packed: a row holds one or several examples end to end, told apart by their segment number (0 is
-padding). Attention stays within a segment. A padded batch is the case of one example a row.
+Sequences come packed: a row holds one or several examples end to end, distinguished by segment number (0 is padding).
+Attention stays within a segment. A padded batch is the case of one example per row.
 """
 
 import functools
@@ -19,15 +19,15 @@ from adakron_jax.encoders.inputs import Packed, Places
 from adakron_jax.encoders.module import Part, Stream, take
 from adakron_jax.splice import Method
 
-# Each file has `Embeddings` and `Layer`, and DeBERTa's `Convolution`, which follows the first layer.
+# Each file has `Embeddings` and `Layer`; DeBERTa's also has `Convolution`, which follows the first layer.
 FILES: dict[str, Any] = {"bert": bert, "modernbert": modernbert, "deberta": deberta}
 
 
 class Encoder(Part):
     """Embeddings and layers, `embeddings/...` and `layers/0/...`, `layers/1/...`.
 
-    With `remat` the backward pass computes each layer a second time from the layer's input, which is then all that is
-    kept of it. Results are the same.
+    With `remat` the backward pass recomputes each layer from its input, which is all that is kept of the layer. Results
+    are the same.
     """
 
     remat: bool = False
@@ -39,7 +39,7 @@ class Encoder(Part):
         deterministic: bool = True,
         starts: Int[Array, "rows slots"] | None = None,
     ) -> Float[Array, "rows out hidden"]:
-        """The last hidden states, of all tokens or of those at `starts`."""
+        """Returns the last hidden states of all tokens, or of those at `starts`."""
         everywhere = {"deterministic": deterministic, "shared": self.shared()}
         file = FILES[self.config.architecture.encoder]
         stream = file.Embeddings(*self.parts, name="embeddings")(inputs, everywhere | {"layer": 0})
@@ -57,10 +57,10 @@ class Encoder(Part):
 class Layers(Part):
     """The layers.
 
-    Each is a pure function of its variables, jitted, so that layers alike are traced once for all of them. Where more
-    than parameters may be written, they are submodules, so that Linen's own tools (`init`, `nn.tabulate`,
-    `capture_intermediates`, `sow`) see what is in them, with the same values and the same draws. An `init` that may
-    write nothing but parameters makes them and computes nothing with them.
+    Each is a pure, jitted function of its variables, so that equal layers are traced once. Where more than parameters
+    may be written, the layers are submodules, so that Linen's tools (`init`, `nn.tabulate`, `capture_intermediates`,
+    `sow`) see their contents, with the same values and the same draws. An `init` that may write only parameters creates
+    them without computing anything from them.
     """
 
     remat: bool = False
@@ -75,7 +75,7 @@ class Layers(Part):
         starts: Int[Array, "rows slots"] | None,
         after_first: Callable[[Stream, Array | None], Stream] | None = None,
     ) -> Float[Array, "rows out hidden"]:
-        """The last hidden states; `keys` are each layer's, of its initial values or of its dropout."""
+        """Returns the last hidden states; `keys` holds a key per layer, for its initial values or its dropout."""
         layers, chosen = self.config.num_layers, self.method.layer_numbers(self.config)
         written = False if self.scope is None else self.scope.mutable
         if self.is_initializing() and written == "params":
@@ -87,13 +87,13 @@ class Layers(Part):
         run = {inside: self.traced_once(inside, everywhere) for inside in (False, True)}
         whole = True
         for number in range(layers):
-            # Of the last layer only the tokens that are asked for are computed.
+            # The last layer is computed only for the tokens that are asked for.
             inside = number in chosen
             whole = starts is None or number < layers - 1 or (inside and not self.method.pointwise)
             given = None if whole else starts
             if written:
                 layer: Any = self.layer(inside, name=str(number))
-                if keys is not None:  # as if the layer stood alone
+                if keys is not None:  # as if the layer were applied alone
                     layer.scope.rngs = {**layer.scope.rngs, drawn: LazyRng.create(keys[number])}
                 stream = layer(stream, places, everywhere | {"layer": number}, given)
             else:
@@ -104,12 +104,12 @@ class Layers(Part):
         return take(stream.x, starts) if starts is not None and whole else stream.x
 
     def layer(self, inside: bool, **place: Any) -> nn.Module:
-        """A layer, with the method's modules or without."""
+        """Returns a layer, with the method's modules or without."""
         file = FILES[self.config.architecture.encoder]
         return file.Layer(self.config, self.method if inside else Method(), self.dtype, self.fused, **place)
 
     def traced_once(self, inside: bool, everywhere: dict[str, Any]) -> Any:
-        """A layer as a function of its variables."""
+        """Returns a layer as a jitted function of its variables."""
         layer = self.layer(inside, parent=None)
 
         def run(variables: Any, stream: Stream, places: Places, number: Any, key: Any, starts: Any) -> Any:
@@ -120,7 +120,7 @@ class Layers(Part):
         return jax.jit(jax.checkpoint(run) if self.remat else run)
 
     def initial(self, keys: Any, stream: Stream, everywhere: dict[str, Any]) -> list[Any]:
-        """Fresh parameters of every layer, from a key each."""
+        """Returns fresh parameters of every layer, each from its key."""
         token = jax.tree.map(lambda x: jnp.zeros((1, 1, x.shape[-1])), stream)
         places = Places(jnp.ones((1, 1), jnp.int32), jnp.zeros((1, 1), jnp.int32))
         context = everywhere | {"deterministic": True, "layer": 0}

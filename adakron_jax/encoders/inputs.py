@@ -1,4 +1,4 @@
-"""What an encoder reads: packed rows of token ids."""
+"""The input of an encoder: packed rows of token ids."""
 
 import typing
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Shaped
 from adakron_jax.architectures.config import EncoderConfig
 
 
-@typing.no_type_check  # jax builds it of shapes and shardings too
+@typing.no_type_check  # jax also builds it from shapes and shardings
 @struct.dataclass
 class Packed:
     """Rows of fixed length that hold several examples end to end.
@@ -21,7 +21,7 @@ class Packed:
       tokens, token_types: ids [rows, seq].
       segments: number of the example within its row, from 1; 0 at padding [rows, seq].
       positions: index of the token within its example, from 0 [rows, seq].
-      starts: where each example of the row begins; 0 in slots without an example. Slot s holds segment s + 1.
+      starts: index at which each example of the row begins; 0 in slots without an example. Slot s holds segment s + 1.
         [rows, slots]
     """
 
@@ -34,17 +34,17 @@ class Packed:
 
 @struct.dataclass
 class Places:
-    """Where tokens stand: their segments and positions, as `Packed` has them."""
+    """The places of tokens: their segments and positions, as in `Packed`."""
 
     segments: Any
     positions: Any
 
     def at(self, starts: Int[Array, "rows slots"]) -> "Places":
-        """Those of some tokens of each row."""
+        """Returns the places of some tokens of each row."""
         return Places(*(jnp.take_along_axis(x, starts, axis=1) for x in (self.segments, self.positions)))
 
     def context(self, places: "Places") -> dict[str, Any]:
-        """What `Site.LAYER_OUTPUT` is given of some tokens among those at `places`."""
+        """Returns the context of `Site.LAYER_OUTPUT` for these tokens, which are among those at `places`."""
         return {"segments": self.segments, "positions": self.positions, "all_segments": places.segments}
 
 
@@ -53,7 +53,7 @@ def padded(
     attention_mask: Shaped[Array | np.ndarray, "..."],
     token_type_ids: Int[Array | np.ndarray, "..."] | None = None,
 ) -> Packed:
-    """A padded batch, as tokenizers make it, in packed form: one example a row, with its padding on either side.
+    """Converts a padded batch, as tokenizers return it, to packed form: one example per row, padding on either side.
 
     >>> inputs = padded(np.array([[101, 7592, 102], [101, 102, 0]]), np.array([[1, 1, 1], [1, 1, 0]]))
     >>> inputs.tokens.shape
@@ -64,7 +64,7 @@ def padded(
       token_type_ids: by default 0 everywhere.
 
     Raises:
-      ValueError: they are of several shapes.
+      ValueError: the arrays differ in shape.
     """
     for name, array in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
         if array is not None and array.shape != input_ids.shape:
@@ -80,20 +80,20 @@ def padded(
 
 
 def check(inputs: Packed, config: EncoderConfig) -> None:
-    """ValueError where concrete input asks for rows that the encoder's tables do not have; traced input is not seen."""
+    """Raises ValueError if concrete input needs rows that the encoder's tables lack; traced input is not checked."""
     rows = {"tokens": config.vocab_size, "positions": config.max_length, "token_types": config.type_vocab_size}
-    if config.architecture.positions == "offsets":  # those that are too far are alike
+    if config.architecture.positions == "offsets":  # far offsets share rows
         del rows["positions"]
     for name, count in rows.items():
         array = getattr(inputs, name)
         if count and not isinstance(array, Tracer) and array.size:
-            known = np.asarray(array)  # within a trace too, which would take its methods for its own
+            known = np.asarray(array)  # NumPy, since a surrounding trace would also trace jax's methods
             low, high = int(known.min()), int(known.max())
             if low < 0 or high >= count:
                 raise ValueError(f"{name} hold {low if low < 0 else high}; accepted: 0 to {count - 1}")
 
 
 def blank(rows: int, seq: int, slots: int) -> Packed:
-    """Rows of nothing but padding."""
+    """Returns rows of padding alone."""
     zeros = jnp.zeros((rows, seq), jnp.int32)
     return Packed(zeros, zeros, zeros, zeros, jnp.zeros((rows, slots), jnp.int32))

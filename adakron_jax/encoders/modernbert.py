@@ -1,7 +1,7 @@
-"""ModernBERT (Warner et al. 2024): rotary positions, local and global attention in turn, GeGLU, no biases.
+"""ModernBERT (Warner et al. 2024): rotary positions, alternating local and global attention, GeGLU, no biases.
 
-LayerNorm stands before each block. Here it is computed after the residual of the block before, where BERT has its
-own: so every layer has two, and the last one's second is the encoder's final LayerNorm.
+LayerNorm precedes each block. Here it is computed after the residual of the previous block, where BERT's LayerNorm
+is, so every layer has two, and the last layer's second is the encoder's final LayerNorm.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from adakron_jax.splice import Site
 
 
 class Embeddings(Part):
-    """Word embeddings, normalised; positions are the attention's."""
+    """Normalised word embeddings; attention applies the positions."""
 
     @nn.compact
     def __call__(self, inputs: Packed, everywhere: dict[str, Any]) -> Stream:
@@ -30,7 +30,7 @@ class Embeddings(Part):
 
 
 class Attention(attention.Attention):
-    """Of the layers 0, g, 2 g, ... to the whole example, of the others to a window; each kind has its angles."""
+    """Attention to the whole example in layers 0, g, 2 g, ..., to a window in the others; each kind has its angles."""
 
     biases: bool = False
 
@@ -40,7 +40,7 @@ class Attention(attention.Attention):
     def turn(
         self, x: Float[Array, "rows heads seq head_dim"], places: Places, layer: Any
     ) -> Float[Array, "rows heads seq head_dim"]:
-        """Turns the pair (j, j + head_dim / 2) of every head by position * theta^(-2 j / head_dim)."""
+        """Rotates the pair (j, j + head_dim / 2) of every head by position * theta^(-2 j / head_dim)."""
         config, wide = self.config, jnp.promote_types(x.dtype, jnp.float32)
         exponents = -np.arange(0, config.head_dim, 2) / config.head_dim
         of_global, of_local = (
@@ -59,7 +59,7 @@ class Attention(attention.Attention):
 
 
 class FeedForward(Part):
-    """GELU of one half of the hidden units times the other half, dense."""
+    """GELU of one half of the hidden units times the other half, then a dense layer."""
 
     @nn.compact
     def __call__(
@@ -74,7 +74,7 @@ class FeedForward(Part):
 
 
 class Layer(Part):
-    """One transformer layer; of all tokens, or only of those at `starts`."""
+    """One transformer layer, computed for all tokens or only for those at `starts`."""
 
     @nn.compact
     def __call__(

@@ -1,4 +1,4 @@
-"""What the encoders share."""
+"""What the encoders share: the stream between layers, GELU, and the base class of their modules."""
 
 import math
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from adakron_jax.splice import Method, Site
 
 @struct.dataclass
 class Stream:
-    """What goes from layer to layer.
+    """The values that pass from layer to layer.
 
     Attributes:
       x: what the next layer reads, normalised [rows, seq, hidden].
-      residual: what it adds to, where that is another; else None.
-      offsets: vectors of the offsets between tokens [1, offsets, hidden], of which attention makes keys and queries,
-        where the architecture has such; else None.
+      residual: what the next layer adds to, if that is another value; else None.
+      offsets: vectors of the offsets between tokens [1, offsets, hidden], from which attention computes keys and
+        queries, if the architecture has them; else None.
     """
 
     x: Any
@@ -34,9 +34,9 @@ class Stream:
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The exact GELU, x Φ(x), by erf, of which a CPU makes faster programs than of jax.nn's erfc.
+    """Computes the exact GELU, x Φ(x), by erf, which a CPU computes faster than jax.nn's erfc.
 
-    The backward pass keeps x alone, and computes Φ again.
+    The backward pass keeps x alone and recomputes Φ.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (wide * _normal_cdf(wide)).astype(x.dtype)
@@ -56,10 +56,10 @@ gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class Part(nn.Module):
-    """What the encoder's modules share: sizes, the method, and the precision they compute in.
+    """The base class of the encoders' modules: sizes, the method, and the precision they compute in.
 
-    `dtype` None computes in the precision of parameters and inputs, float64 included. LayerNorm's statistics and the
-    softmax are never narrower than float32. `fused` computes attention in one kernel where it can (`ops.fused`).
+    With `dtype` None they compute in the precision of parameters and inputs, float64 included. LayerNorm's statistics
+    and the softmax are never narrower than float32. `fused` computes attention in one kernel if it can (`ops.fused`).
     """
 
     config: EncoderConfig
@@ -69,7 +69,7 @@ class Part(nn.Module):
 
     @property
     def parts(self) -> tuple[EncoderConfig, Method, Any, bool]:
-        """What a part of this part is made of."""
+        """The arguments of a part's own parts."""
         return self.config, self.method, self.dtype, self.fused
 
     def dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
@@ -77,7 +77,7 @@ class Part(nn.Module):
         return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
 
     def projection(self, site: Site, features: int, name: str, use_bias: bool = True) -> Callable[..., Array]:
-        """A dense and the site that its output passes, as a function of what the dense reads."""
+        """Returns a dense layer and the site of its output, as a function of what the dense layer reads."""
         dense, splice = self.dense(features, name, use_bias), self.spliced(site)
 
         def project(x: Array, **context: Any) -> Array:
@@ -99,7 +99,7 @@ class Part(nn.Module):
         return self.spliced(site)(value, **context)
 
     def spliced(self, site: Site) -> Callable[..., Any]:
-        """The same as a function, which passes several values through one module."""
+        """Does the same as `splice`, as a function that passes several values through one module."""
         part = self.method.splices(self.method.seen_of(self.config), self.dtype).get(site)
         module = None if part is None else part.module(name=f"{site}@{self.method.name}")
 
@@ -111,11 +111,11 @@ class Part(nn.Module):
         return splice
 
     def shared(self) -> Any:
-        """What the method's shared module returns."""
+        """Calls the method's shared module; None if it has none."""
         part = self.method.shared(self.method.seen_of(self.config), self.dtype)
         return None if part is None else part.module(name=f"shared@{self.method.name}")()
 
 
 def take(x: Float[Array, "rows seq hidden"], at: Int[Array, "rows slots"]) -> Float[Array, "rows slots hidden"]:
-    """The vectors at given positions of each row."""
+    """Returns the vectors at given positions of each row."""
     return jnp.take_along_axis(x, at[:, :, None], axis=1)

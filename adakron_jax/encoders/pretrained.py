@@ -1,7 +1,7 @@
-"""Pretrained encoders: found by hub id, folder or `pkg:NAME`, and read into our tree.
+"""Pretrained encoders: read from a model's folder into our tree.
 
-One table a model type, in `architectures.py`, says where each tensor of a checkpoint goes. It is read both ways:
-`from_checkpoint` brings tensors in, `to_checkpoint` gives our leaves their published names and layouts back.
+One table per model type, in `architectures`, says where each tensor of a checkpoint goes. It is read both ways:
+`from_checkpoint` reads tensors, and `to_checkpoint` gives our leaves their published names and layouts back.
 """
 
 import collections
@@ -24,7 +24,7 @@ from adakron_jax.splice import Method
 Leaves = dict[str, np.ndarray]
 
 _POOLER = (f"{POOLER}/kernel", f"{POOLER}/bias")
-# A LayerNorm's names of other times, brought to today's before the table is read.
+# Earlier names of a LayerNorm's leaves, renamed before the table is read.
 _RENAMES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 
 
@@ -37,7 +37,7 @@ def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
 
 @functools.cache
 def table(config: EncoderConfig) -> Mapping[str, Stored]:
-    """Our leaves of the pretrained part, each with its place in a checkpoint."""
+    """Returns the leaves of the pretrained part, each with its place in a checkpoint."""
     layers = config.num_layers
     known = {
         path.format(i=i): (stored, i)
@@ -49,18 +49,18 @@ def table(config: EncoderConfig) -> Mapping[str, Stored]:
 
 
 def published_name(path: str, config: EncoderConfig) -> str:
-    """The name, prefix included, of the tensor that holds the base leaf at `path`."""
+    """Returns the name, prefix included, of the tensor that holds the base leaf at `path`."""
     return config.architecture.prefix + table(config)[path].name
 
 
 def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: object = "") -> Leaves:
-    """Maps the tensors of a checkpoint to path -> array, kernels laid [in, out].
+    """Maps the tensors of a checkpoint to path -> array, with kernels laid out [in, out].
 
-    Where an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), they are
-    among the leaves: a new head begins with them. A pooler may be missing, as masked-language training saves none.
+    If an architecture's checkpoints hold parts of a head that was trained with the encoder (ModernBERT's), the leaves
+    include them, and a new head starts from them. A pooler may be missing, since masked-language training saves none.
 
     Args:
-      where: the file, as a message names it.
+      where: the file's name in messages.
 
     Raises:
       ValueError: tensors are missing, unexpected, doubled or misshapen; all of them are listed.
@@ -86,7 +86,7 @@ def from_checkpoint(tensors: Mapping[str, np.ndarray], config: EncoderConfig, wh
 
 
 def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> tuple[Leaves, list[str]]:
-    """The encoder's tensors by their names without prefix, and what is said twice."""
+    """Returns the encoder's tensors by their names without prefix, and a list of those that occur twice."""
     architecture, named, problems = config.architecture, {}, []
     for name, tensor in tensors.items():
         short = name.removeprefix(architecture.prefix)
@@ -101,7 +101,7 @@ def _without_foreign(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -
 
 
 def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> Leaves:
-    """What there is of a pretrained head, of the shape that ours has."""
+    """Returns those leaves of a pretrained head that are of the shape of ours."""
     leaves = {}
     for path in config.architecture.pretrained_head:
         stored = config.architecture.head[path]._replace(shape=_shapes(config)[path])
@@ -112,10 +112,10 @@ def _pretrained_head(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -
 
 
 def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
-    """The inverse of `from_checkpoint`, for any of its leaves: published name with prefix -> array.
+    """Inverts `from_checkpoint` for any of its leaves: published name with prefix -> array.
 
     Raises:
-      ValueError: of a tensor that holds several leaves, only some are given.
+      ValueError: only some of the leaves that one tensor holds are given.
     """
     tensors, parts = Leaves(), collections.Counter[str]()
     for path, leaf in leaves.items():
@@ -129,10 +129,10 @@ def to_checkpoint(leaves: Mapping[str, Any], config: EncoderConfig) -> Leaves:
 
 
 def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from.
+    """Computes the SHA-256 of the encoder's leaves' names, shapes and float32 values, whatever file they came from.
 
-    A leaf of the layers counts as one array of all of them, one after another along a first axis and named without
-    number: so adapters in the world name their encoders.
+    The leaves of one kind in all layers count as one array, concatenated along a first axis and named without a number:
+    existing adapters identify their encoders by this form.
     """
     digest, alike = hashlib.sha256(), collections.defaultdict(list)
     for path in sorted(leaves, key=lambda path: layer_of(path) or 0):
@@ -147,7 +147,7 @@ def fingerprint(leaves: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-# What flax raises of bytes that hold no parameters, besides ValueError.
+# What flax raises for bytes that hold no parameters, besides ValueError.
 _NO_TREE = (TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
@@ -155,7 +155,7 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
     """Reads a model folder's weights into path -> float32 array.
 
     Raises:
-      ValueError: there are no weights, they are damaged, or they do not fit; the file is named.
+      ValueError: there are no weights, they are damaged, or they are not the encoder's; the file is named.
     """
     path = next((path for file in (*WEIGHTS, *PICKLED) if (path := folder / file).is_file()), None)
     if path is None:
@@ -169,7 +169,7 @@ def read(folder: Path, config: EncoderConfig) -> Leaves:
 
 
 def _flax_tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """A checkpoint of the Flax classes that transformers once had, brought to names and layouts of the others."""
+    """Yields a checkpoint of transformers' former Flax classes in the names and layouts of other checkpoints."""
     from flax.serialization import msgpack_restore
 
     tree: Any = msgpack_restore(path.read_bytes())

@@ -1,4 +1,4 @@
-"""An encoder and a head on examples, or on tokens, as one Flax module."""
+"""An encoder with a head on examples, or on tokens, as one Flax module."""
 
 import dataclasses
 import functools
@@ -21,13 +21,13 @@ from adakron_jax.encoders.ops.dropout import Dropout
 from adakron_jax.params import flatten, graft
 
 Reads = Literal["example", "token"]
-OUTPUT_BIASES = (f"{CLASSIFIER}/bias", f"{CLASSIFIER}/out_proj/bias")  # of a head's logits, by its form
+OUTPUT_BIASES = (f"{CLASSIFIER}/bias", f"{CLASSIFIER}/out_proj/bias")  # of a head's logits, by the head's form
 HeadForm = Literal["own", "linear", "tanh", "relu", "gelu"]
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": gelu}
 
 
 class Head(Part):
-    """Dense, activation, perhaps LayerNorm, projection: of encoders that come without a pretrained pooler."""
+    """Dense, activation, optional LayerNorm, projection, for encoders that have no pretrained pooler."""
 
     num_labels: int = 2
     form: Form = Form("tanh")
@@ -44,21 +44,21 @@ class Head(Part):
 
 
 class SequenceClassifier(Part):
-    """An encoder and a head on one vector of each example, or on the last hidden state of every token.
+    """An encoder with a head on one vector of each example, or on the last hidden state of every token.
 
     The parameters are `encoder/...`, for BERT `pooler/...`, and the head `classifier/...`.
 
     Attributes:
-      num_labels: logits of an example, or of a token; a regression has one.
+      num_labels: number of logits of an example, or of a token; a regression has one.
       pooling: the vector the head reads: `pooler` is what the architecture itself gives its head (BERT's pretrained
         pooler on the first token; what ModernBERT's configuration says; else the first token), `first` the first
         token's last hidden state, `mean` the mean over the example's tokens.
       head: `own` is the architecture's own head (BERT: `linear`; RoBERTa: `tanh`); `linear` one projection; else a
-        dense of the hidden size with that activation, and the projection.
-      reads: `token` for logits of every token, by the architecture's own head of that kind; `pooling` plays no part.
-      remat: as the encoder has it.
-      card: what an adapter of this model says of itself: problem, labels, base. It computes nothing: models that differ
-        in it alone are equal, and share what is compiled.
+        dense layer of the hidden size with that activation, and the projection.
+      reads: `token` for logits of every token, by the architecture's own head for tokens; `pooling` is then ignored.
+      remat: as in `Encoder`.
+      card: an adapter's description of this model: problem, labels, base. It computes nothing: models that differ in it
+        alone are equal, and share what is compiled.
     """
 
     num_labels: int = 2
@@ -72,7 +72,7 @@ class SequenceClassifier(Part):
     def __call__(
         self, inputs: Packed, deterministic: bool = True
     ) -> Float[Array, "rows slots labels"] | Float[Array, "rows seq labels"]:
-        """Logits of the example in each slot, or of each token."""
+        """Computes logits of the example in each slot, or of each token."""
         check(inputs, self.config)
         encoder = Encoder(*self.parts, remat=self.remat, name="encoder")
         architecture = self.config.architecture
@@ -96,11 +96,11 @@ class SequenceClassifier(Part):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def shapes(self) -> dict[str, Any]:
-        """The parameter tree as shapes, without computing anything."""
+        """Returns the parameter tree as shapes, without computing anything."""
         return jax.eval_shape(lambda: _initial(self, jax.random.key(0)))
 
     def fresh(self, key: Array, wanted: Any) -> dict[str, Array]:
-        """Initial values of the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
+        """Draws the leaves whose path satisfies `wanted`: path -> array. The others are never computed."""
 
         @jax.jit
         def initial(key: Array) -> dict[str, Array]:
@@ -110,13 +110,13 @@ class SequenceClassifier(Part):
         return initial(key)
 
     def start(self, key: Array, base: Mapping[str, Any]) -> dict[str, Any]:
-        """Initial values of all leaves but the pretrained ones, `base`: path -> array."""
+        """Returns initial values of all leaves but the pretrained ones, `base`: path -> array."""
         return self.fresh(key, lambda path: path not in base) | self.method.initial(dict(base), self.config)
 
     def assemble(self, base: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, from the pretrained leaves and the others, both path -> array.
+        """Builds all parameters from the pretrained leaves and the others, both path -> array.
 
-        A pretrained pooler or part of a head that this model does not have is left out.
+        Pretrained leaves of a pooler or head that this model does not have are left out.
 
         Raises:
           ValueError: leaves are missing, unexpected or misshapen; all of them are listed.
@@ -130,17 +130,17 @@ class SequenceClassifier(Part):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _initial(model: SequenceClassifier, key: Array) -> Any:
-    """All parameters anew; jitted, so that models alike are traced once."""
+    """Draws all parameters; jitted, so that equal models are traced once."""
     return model.init(key, blank(1, 1, 1), mutable="params")["params"]
 
 
 def readable(
     pooling: Pooling, head: HeadForm, config: EncoderConfig, base: Collection[str], reads: Reads = "example"
 ) -> tuple[Pooling, HeadForm]:
-    """What a new head reads and is on pretrained leaves of these paths; of tokens it has no pooling.
+    """Returns the pooling and form of a new head on pretrained leaves at these paths; a head on tokens has no pooling.
 
-    Where they lack a pooler that it was to read, as after masked-language training, the pooler is new and trains: it is
-    then the first dense of a head of the form `tanh` on the first token, which computes what both would.
+    If the leaves lack the pooler that the head would read, as after masked-language training, the pooler is new and
+    trains: it is then the first dense layer of a `tanh` head on the first token, which computes the same as both.
     """
     if reads == "token":
         return "pooler", head
@@ -150,7 +150,7 @@ def readable(
 
 
 def segment_means(x: Float[Array, "rows seq hidden"], inputs: Packed) -> Float[Array, "rows slots hidden"]:
-    """The mean over each example's tokens; zeros in slots without an example."""
+    """Computes the mean over each example's tokens; zeros in slots without an example."""
     slots = jnp.arange(1, inputs.starts.shape[1] + 1)[None, :, None]
     inside = (inputs.segments[:, None, :] == slots).astype(x.dtype)
     return jnp.einsum("rst,rth->rsh", inside, x) / jnp.maximum(inside.sum(-1, keepdims=True), 1)

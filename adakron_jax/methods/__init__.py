@@ -1,4 +1,4 @@
-"""The methods. Importing this package makes all of them known by name in `registry.METHODS`."""
+"""The methods. Importing this package registers all of them by name in `registry.METHODS`."""
 
 from adakron_jax.methods.adakron import AdaKron
 from adakron_jax.methods.adamix import AdaMix, MAdaKron

@@ -1,7 +1,7 @@
 """AdaMix (Wang et al. 2022) and MAdaKron (the AdaKron authors' repository): mixtures of down-projections.
 
-Some down-projections of an adapter hold E experts. In training each layer draws one of them for the whole batch at
-every pass, and a second pass with other draws keeps the predictions p1 and p2 alike:
+Some down-projections of an adapter hold E experts. In training, every pass draws one expert per layer for the whole
+batch, and a second pass with other draws keeps the predictions p1 and p2 alike:
 
     loss = CE(p1) + ½ [KL(p̄2 ‖ p1) + KL(p̄1 ‖ p2)]         p̄ is held constant
 
@@ -30,7 +30,7 @@ Mixture = Literal["full", "partial"]
 
 
 def draw(key: Array, experts: int) -> Array:
-    """The number of the expert that serves a pass."""
+    """Draws the number of the expert that serves a pass."""
     return jax.random.randint(key, (), 0, experts)
 
 
@@ -78,7 +78,7 @@ class MixedAdapter(KronAdapter):
 
 @dataclasses.dataclass(frozen=True)
 class _Mixed(Method):
-    """What the two have in common.
+    """The base class of AdaMix and MAdaKron.
 
     Attributes:
       experts: E.
@@ -90,11 +90,11 @@ class _Mixed(Method):
     consistency: bool = True
 
     def plain(self) -> AdaKron:
-        """The adapter that the mixture fuses into."""
+        """Returns the adapter that the mixture fuses into."""
         raise NotImplementedError
 
     def mixed(self) -> tuple[int, ...]:
-        """Numbers of the factors that hold experts, from 1."""
+        """Returns the numbers of the factors that hold experts, from 1."""
         raise NotImplementedError
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -128,7 +128,7 @@ class _Mixed(Method):
 
 
 def _divergence(target: Float[Array, "*batch labels"], given: Float[Array, "*batch labels"]) -> Float[Array, " *batch"]:
-    """KL(target ‖ given) of log-probabilities, the target held constant."""
+    """Computes KL(target ‖ given) of log-probabilities, with the target held constant."""
     target = jax.lax.stop_gradient(target)
     return jnp.sum(jnp.exp(target) * (target - given), axis=-1)
 
@@ -139,7 +139,7 @@ class AdaMix(_Mixed):
     """A GELU bottleneck at AdaKron's place, with experts in its down-projection.
 
     Attributes:
-      r: its width.
+      r: width of the bottleneck.
     """
 
     name: ClassVar[str] = "adamix"
@@ -159,7 +159,7 @@ class MAdaKron(_Mixed):
     """AdaKron with experts.
 
     Attributes:
-      factors: as AdaKron's.
+      factors: as in AdaKron.
       mixture: `full`, experts in every down-projection, or `partial`, in the last one alone, of width a.
     """
 

@@ -1,4 +1,4 @@
-"""What modules with plain arrays as parameters share: how they start, and in what precision they compute."""
+"""Initial values and precision of modules whose parameters are plain arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 from adakron_jax.encoders.ops.matmul import matmul
 from adakron_jax.xla.precision import is_narrow
 
-# Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as LoRA's authors start A and linear layers of PyTorch start.
+# Uniform within ±1/√(inputs): Kaiming's rule with a = √5, as in LoRA's A by its authors and PyTorch's linear layers.
 kaiming_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Parameters(nn.Module):
-    """Parameters and nothing else, as a tuple; `leaves`: name, start and shape of each."""
+    """Parameters alone, as a tuple; `leaves` holds the name, initialiser and shape of each."""
 
     leaves: tuple[tuple[str, nn.initializers.Initializer, tuple[int, ...]], ...]
 
@@ -26,7 +26,7 @@ class Parameters(nn.Module):
 
 
 def promote(x: Array, *params: Array, dtype: Any) -> list[Array]:
-    """x and parameters in one precision (`dtype`, or None: the widest of theirs); vectors get as many axes as x."""
+    """Casts x and parameters to one precision (`dtype`; None: their widest type); vectors get as many axes as x."""
     x, *others = promote_dtype(x, *params, dtype=dtype)
     return [x, *(y.reshape((1,) * (x.ndim - 1) + y.shape) if y.ndim == 1 else y for y in others)]
 
@@ -35,7 +35,7 @@ Scale = float | tuple[float, ...]
 
 
 def times(scale: Scale, x: Array, layer: Any) -> Array:
-    """x times a number, or times the layer's own of one for every layer."""
+    """Multiplies x by a number, or by the layer's number from a tuple with one for each layer."""
     return (jnp.asarray(scale, x.dtype)[layer] if isinstance(scale, tuple) else scale) * x
 
 
@@ -46,10 +46,10 @@ def updated(
     dense: Mapping[str, Array],
     dtype: Any,
 ) -> Float[Array, "*batch out"]:
-    """y + x ΔW, y being the output of a dense that reads x.
+    """Returns y + x ΔW, where y is the output of a dense layer that reads x.
 
-    It is x (W + ΔW) + b where that loses nothing, as nothing is then computed of y. In a narrow sum the small changes
-    at the beginning of training would be rounded away.
+    Computes x (W + ΔW) + b where that loses nothing, since y itself is then never computed. In a narrow precision the
+    sum would round away the small changes at the beginning of training.
     """
     x, kernel, update = promote(x, dense["kernel"], update, dtype=dtype)
     if is_narrow(x.dtype):
@@ -59,5 +59,5 @@ def updated(
 
 
 def biases(dense: Mapping[str, Array]) -> list[Array]:
-    """The bias of a dense, if it has one."""
+    """Returns a dense layer's bias in a list, which is empty if it has none."""
     return [dense["bias"]] if "bias" in dense else []

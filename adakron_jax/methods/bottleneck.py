@@ -1,7 +1,7 @@
 """Bottleneck adapters: h + f(x W_down + b_down) W_up + b_up, with W_down [d, r] and W_up [r, d].
 
-Pfeiffer et al. 2021:  one a layer, x = LN(h + residual), f = ReLU; the sub-layer's own frozen LayerNorm, used twice.
-Houlsby et al. 2019:   two a layer, x = h, f = GELU.
+Pfeiffer et al. 2021:  one per layer, x = LN(h + residual), f = ReLU; the sub-layer's own frozen LayerNorm, used twice.
+Houlsby et al. 2019:   two per layer, x = h, f = GELU.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
       activation: f.
       normed: whether x is LN(h + residual), or h itself.
       gate: builds a module that is called as `gate(x, segments)`; its result multiplies what is added to h.
-      scales: factors on what is added to h, one a layer; none is 1 everywhere.
+      scales: factors on what is added to h, one per layer; empty for 1 everywhere.
     """
 
     width: int
@@ -66,10 +66,10 @@ class Bottleneck(nn.Module):
 
 
 class Bottlenecks(Method):
-    """What methods have in common whose modules are bottlenecks.
+    """The base class of methods whose modules are bottlenecks.
 
     Attributes:
-      places: the sub-layers that have one.
+      places: the sub-layers that have a bottleneck.
       scales: a factor on what the adapters of each layer add; by default 1 everywhere.
     """
 
@@ -82,7 +82,7 @@ class Bottlenecks(Method):
         require(all(map(math.isfinite, self.scales)), "scales", self.scales, "finite numbers")
 
     def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
-        """Builds the module, the same at every place."""
+        """Returns a function that builds the module, the same at every place."""
         raise NotImplementedError
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -95,11 +95,11 @@ class Bottlenecks(Method):
 @register
 @dataclasses.dataclass(frozen=True)
 class Pfeiffer(Bottlenecks):
-    """One ReLU bottleneck a layer, in the feed-forward block; AdapterHub's `seq_bn`.
+    """One ReLU bottleneck per layer, in the feed-forward block; AdapterHub's `seq_bn`.
 
     Attributes:
-      r: its width.
-      places: the sub-layers that have one.
+      r: width of the bottleneck.
+      places: the sub-layers that have a bottleneck.
       activation: f.
       scales: a factor on what the adapter of each layer adds; by default 1 everywhere.
     """
@@ -119,13 +119,13 @@ class Pfeiffer(Bottlenecks):
 @register
 @dataclasses.dataclass(frozen=True)
 class Houlsby(Bottlenecks):
-    """Two bottlenecks a layer, after the attention's and the feed-forward block's dense and dropout.
+    """Two bottlenecks per layer, after the dense layer and dropout of the attention and of the feed-forward block.
 
     Attributes:
-      r: their width.
-      form: `google`, the authors' code: GELU in its tanh form, truncated normal start of deviation 1e-3, all LayerNorms
-        train. `adapterhub`, its `double_seq_bn`: SiLU, N(0, 0.02), LayerNorms frozen.
-      places, scales: as Pfeiffer's.
+      r: width of the bottlenecks.
+      form: `google`, the authors' code: GELU in its tanh form, initial values from a truncated normal of deviation
+        1e-3, all LayerNorms train. `adapterhub`, its `double_seq_bn`: SiLU, N(0, 0.02), LayerNorms frozen.
+      places, scales: as in Pfeiffer.
       activation: f; `own` is the form's.
     """
 

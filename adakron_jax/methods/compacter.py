@@ -25,7 +25,7 @@ from adakron_jax.splice import Splice, require
 
 
 class HypercomplexDense(nn.Module):
-    """x W + b; W is put together first, which costs next to nothing beside the product with x.
+    """x W + b; W is computed first, which costs next to nothing beside its matmul with x.
 
     Attributes:
       rule: the shared matrices A.
@@ -49,7 +49,7 @@ class HypercomplexDense(nn.Module):
 
 
 class HypercomplexBottleneck(Bottleneck):
-    """The bottleneck with such kernels."""
+    """The bottleneck with hypercomplex kernels."""
 
     rank: int = 1
 
@@ -61,13 +61,13 @@ class HypercomplexBottleneck(Bottleneck):
 @register
 @dataclasses.dataclass(frozen=True)
 class Compacter(Bottlenecks):
-    """Two such bottlenecks a layer, at Houlsby's places; LayerNorms frozen, as in AdapterHub.
+    """Two hypercomplex bottlenecks per layer, at Houlsby's places; LayerNorms are frozen, as in AdapterHub.
 
     Attributes:
       reduction: hidden size over the bottleneck's width.
       phm_dim: n, a divisor of hidden size and width.
-      phm_rank: of s_i t_i.
-      scales: as Pfeiffer's.
+      phm_rank: the rank of s_i t_i.
+      scales: as in Pfeiffer.
     """
 
     name: ClassVar[str] = "compacter"
@@ -103,7 +103,7 @@ class Compacter(Bottlenecks):
 @register
 @dataclasses.dataclass(frozen=True)
 class CompacterPlusPlus(Compacter):
-    """One a layer, at Pfeiffer's place."""
+    """One hypercomplex bottleneck per layer, at Pfeiffer's place."""
 
     name: ClassVar[str] = "compacter++"
     places: ClassVar[tuple[str, ...]] = ("ffn",)

@@ -1,7 +1,7 @@
 """Methods of other packages, found by import path or entry point.
 
-Importing a module runs its code. It is done where the user names the method, where an adapter or a run that lies on
-this machine does, and for what came from the hub only if the user trusts the module by its name.
+Importing a module runs its code. A module is imported if the user names the method, or if an adapter or a run on this
+machine does; for an adapter from the hub, only if the user trusts the module by name.
 """
 
 import importlib
@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-GROUP = "adakron_jax.methods"  # of entry points
-PULLED = ".from-hub"  # the file by which a folder that `pull` wrote is known
+GROUP = "adakron_jax.methods"  # the group of entry points
+PULLED = ".from-hub"  # the file that marks a folder that `pull` wrote
 _trusted: set[str] = set()
 
 
 def trust(*modules: str) -> None:
-    """Lets adapters from the hub name methods of these modules, or packages, from now on in this process."""
+    """Lets adapters from the hub name methods of these modules or packages, for the rest of this process."""
     for module in modules:
         if not all(part.isidentifier() for part in module.split(".")):
             raise ValueError(f"trust is {module!r}; accepted: a module's name, such as mymethods")
@@ -26,21 +26,21 @@ def trust(*modules: str) -> None:
 
 
 def import_path(method: type) -> str:
-    """`package.module:Class`; empty of a method of this library."""
+    """Returns `package.module:Class`; empty for a method of this library."""
     module = method.__module__
     return "" if module.partition(".")[0] == __name__.partition(".")[0] else f"{module}:{method.__qualname__}"
 
 
 def entry_points() -> dict[str, str]:
-    """The methods that installed packages offer, none of them imported: name -> import path."""
+    """Returns the methods that installed packages offer, name -> import path, without importing them."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
 
 
 def load(path: str, where: Path | None = None) -> Any:
-    """The object at an import path.
+    """Returns the object at an import path.
 
     Args:
-      where: the folder of the adapter or run that names it; None: the user does.
+      where: the folder of the adapter or run that names it; None if the user does.
 
     Raises:
       ValueError: the user has to trust the module first, it is not installed, or importing it fails.
@@ -60,8 +60,8 @@ def load(path: str, where: Path | None = None) -> Any:
 
 
 def _check(module: str, path: str, where: Path | None) -> None:
-    """ValueError unless a module may be imported for a folder: it is trusted, or the folder is neither from the hub
-    nor where the module's own file lies."""
+    """Raises ValueError unless a module may be imported for a folder: it is trusted, or the folder is not from the hub
+    and does not contain the module's file."""
     package = module.partition(".")[0]
     if where is None or any(module == name or module.startswith(f"{name}.") for name in _trusted):
         return
@@ -77,7 +77,7 @@ def _check(module: str, path: str, where: Path | None) -> None:
 
 
 def is_downloaded(folder: Path) -> bool:
-    """Whether a folder came from the hub: in the cache of its client, downloaded by it, or written by `pull`."""
+    """Returns whether a folder is from the hub: in its client's cache, downloaded by it, or written by `pull`."""
     parts = {*folder.absolute().parts, *folder.resolve().parts}
     cached = "snapshots" in parts and any(part.startswith("models--") for part in parts)
     marks = (Path(PULLED), Path(".cache/huggingface/download"))
@@ -85,7 +85,7 @@ def is_downloaded(folder: Path) -> bool:
 
 
 def _look_here() -> None:
-    """Lets modules of the working directory be found, after all others, so that they can take nobody's place."""
+    """Lets modules of the working directory be found, after all others, so that they cannot shadow other modules."""
     if (directory := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(directory)
 
@@ -101,5 +101,5 @@ def _import(module: str, path: str) -> None:
             f"method {path}: there is no module {error.name} here; accepted: install the package that has it, or work "
             f"in the folder of {error.name.partition('.')[0]}.py"
         ) from None
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # whatever the other package's code raises
         raise ValueError(f"method {path}: importing {module} raised {type(error).__name__}: {error}") from None

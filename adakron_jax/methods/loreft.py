@@ -2,8 +2,8 @@
 
     h + (h S + s - h P) Pᵀ         S, P [d, r], P with orthonormal columns
 
-P = B G, as AdapterHub has it: B is orthonormal and frozen, G the first columns of a product of Householder reflections
-whose vectors train.
+P = B G, as in AdapterHub: B is orthonormal and frozen, and G is the first columns of a product of Householder
+reflections whose vectors train.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ class LoReFT(Method):
 
     Attributes:
       r: the dimension of the subspace.
-      prefix_positions: first tokens of an example that are changed.
-      suffix_positions: last tokens, with parameters apart; a token that is both is changed as one of the last.
+      prefix_positions: number of first tokens of an example that are changed.
+      suffix_positions: number of last tokens, with separate parameters; a token that is both counts as one of the last.
     """
 
     name: ClassVar[str] = "loreft"
@@ -46,7 +46,7 @@ class LoReFT(Method):
 
     @property
     def positions(self) -> dict[str, int]:
-        """How many tokens each of its units changes, by the unit's name."""
+        """Number of tokens that each unit changes, by the unit's name."""
         positions = {"prefix": self.prefix_positions, "suffix": self.suffix_positions}
         return {unit: count for unit, count in positions.items() if count}
 
@@ -60,7 +60,7 @@ class LoReFT(Method):
 
 
 class Intervention(nn.Module):
-    """What the units make of the tokens that they change; the others pass."""
+    """The units' outputs at the tokens that they change; other tokens pass unchanged."""
 
     r: int
     positions: tuple[tuple[str, int], ...]
@@ -84,7 +84,7 @@ class Intervention(nn.Module):
 
 
 class Unit(nn.Module):
-    """h + (h S + s - h P) Pᵀ of every token."""
+    """h + (h S + s - h P) Pᵀ for every token."""
 
     r: int
     dtype: Any = None
@@ -98,7 +98,7 @@ class Unit(nn.Module):
 
 
 class Orthonormal(nn.Module):
-    """P, at first the first columns of B: the vectors start as unit vectors, whose reflections only change signs."""
+    """P, at first B's first columns: the vectors start as unit vectors, whose reflections only change signs."""
 
     r: int
 
@@ -106,7 +106,7 @@ class Orthonormal(nn.Module):
     def __call__(self, d: int) -> Float[Array, "d r"]:
         base = self.param("base", nn.initializers.orthogonal(), (d, d))
         original = self.param("original", lambda key, shape: -jnp.eye(*shape), (d, self.r))
-        # A vector is 0 above its own entry, which is 1. Column j of G has the factor -1.
+        # Vector j is 0 above entry j, which is 1. Column j of G has the factor -1.
         vectors = jnp.tril(original, -1) + jnp.eye(d, self.r)
         g = -jnp.eye(d, self.r, dtype=vectors.dtype)
         for j in reversed(range(self.r)):

@@ -1,7 +1,7 @@
 """Prefix-tuning (Li and Liang 2021), in the form of UniPELT's authors.
 
-In every layer, `length` trained keys and values stand before the real ones and are seen by every query. They are
-trained directly, or through
+In every layer, `length` trained keys and values precede the real ones, and every query sees them. They are trained
+directly, or through
 
     P = tanh(E W1 + b1) W2 + b2        E [length, d], W1 [d, mid], W2 [mid, 2 L d]
 
@@ -31,11 +31,11 @@ class Prefix(Method):
     """Prefix-tuning.
 
     Attributes:
-      length: vectors of a prefix.
-      mlp: whether they are trained through the MLP.
-      mid: its hidden width.
-      shift_positions: whether the prefix takes the first `length` positions, so that the real tokens' begin after it,
-        as in peft.
+      length: number of vectors in a prefix.
+      mlp: whether the vectors are trained through the MLP.
+      mid: hidden width of the MLP.
+      shift_positions: whether the prefix takes the first `length` positions, so that the real tokens' positions begin
+        after it, as in peft.
     """
 
     name: ClassVar[str] = "prefix"
@@ -65,7 +65,7 @@ class Prefix(Method):
 
 
 def without_mlp(leaves: Leaves, method: str, layers: Sequence[int]) -> Leaves:
-    """Puts the prefixes that the MLP gives to some layers in its place."""
+    """Replaces the MLP by the prefixes that it gives to these layers."""
     shared, site = path_of_shared(method), path_of(Site.KEYS_VALUES, method)
     names = ("embedding", "mlp_1/kernel", "mlp_1/bias", "mlp_2/kernel", "mlp_2/bias")
     embedding, w1, b1, w2, b2 = (np.asarray(leaves[shared + name]) for name in names)
@@ -77,12 +77,12 @@ def without_mlp(leaves: Leaves, method: str, layers: Sequence[int]) -> Leaves:
 
 
 def by_layer(prefixes: Float[Array | np.ndarray, "length all"], layers: int) -> Any:
-    """The prefixes [layers, 2, length, d]: keys of layer i are the MLP's outputs 2 i, its values 2 i + 1."""
+    """Returns the prefixes [layers, 2, length, d]; layer i's keys are the MLP's outputs 2 i, its values 2 i + 1."""
     return prefixes.reshape(len(prefixes), layers, 2, -1).transpose(1, 2, 0, 3)
 
 
 class Generator(nn.Module):
-    """The MLP: prefixes of all layers."""
+    """The MLP, which generates the prefixes of all layers."""
 
     length: int
     mid: int
@@ -104,7 +104,7 @@ class Prepend(nn.Module):
     """Puts the prefix before keys and values.
 
     Attributes:
-      direct: whether the prefix is a parameter of the module, or the generator gives it.
+      direct: whether the prefix is a parameter of the module; otherwise the generator supplies it.
       gate: builds a module called as `gate(x, segments)` [rows, seq, 1]. For each query, it scales the prefix's keys
         and values by the gate of the query's example.
     """

@@ -1,4 +1,4 @@
-"""Methods by name: for the command line, saved adapters and tests."""
+"""Methods by name, for the command line, saved adapters and tests."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ _M = TypeVar("_M", bound=type[Method])
 
 
 def register(method: _M) -> _M:
-    """Class decorator: makes a method known by its name, to the command line, saved adapters and the tests."""
+    """Registers a method by its name, as a class decorator; ValueError if another method has the name."""
     known = METHODS.setdefault(method.name, method)
-    # A notebook's cell, run again, defines its class again.
+    # Running a notebook's cell again defines its class again.
     if known is not method and (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):
         raise ValueError(f"two methods claim the name {method.name!r}")
     METHODS[method.name] = method
@@ -27,11 +27,11 @@ def register(method: _M) -> _M:
 
 
 def find_method(name: str, path: str = "", where: Path | None = None) -> type[Method]:
-    """A method's class by its name; one that is not known yet is imported.
+    """Returns a method's class by its name; a method that is not registered yet is imported.
 
     Args:
-      name: a known one, that of an entry point, or `package.module:Class`.
-      path: `package.module:Class`, if an adapter or a run says it.
+      name: the name of a registered method or of an entry point, or `package.module:Class`.
+      path: `package.module:Class`, if an adapter or a run names it.
       where: the folder of that adapter or run; None where the user names the method.
 
     Raises:
@@ -49,26 +49,26 @@ def find_method(name: str, path: str = "", where: Path | None = None) -> type[Me
 
 
 def known_names() -> list[str]:
-    """Names of the methods that are known, and of those that installed packages offer."""
+    """Returns the names of the registered methods, and of those that installed packages offer."""
     return sorted({*METHODS, *external.entry_points()})
 
 
 def make_method(name: str, fields: Mapping[str, Any]) -> Method:
-    """A method from what `find_method` takes for its name, and its fields; ValueError names what is wrong."""
+    """Makes a method from a name as `find_method` takes it, and its fields; ValueError names what is wrong."""
     return _made(find_method(name), fields)
 
 
 def as_table(method: Method) -> dict[str, Any]:
-    """A method as plain values: `name`, of one from outside `import`, and its fields."""
+    """Returns a method as plain values: `name`, `import` if it is another package's, and its fields."""
     path = external.import_path(type(method))
     return {"name": method.name} | ({"import": path} if path else {}) | dataclasses.asdict(method)
 
 
 def from_table(table: Mapping[str, Any], where: Path | None = None) -> Method:
-    """The method of which `as_table` gave the values.
+    """Makes a method from the values that `as_table` returned.
 
     Args:
-      where: the folder that says them.
+      where: the folder that holds the values.
 
     Raises:
       ValueError: there is no such method or field, or it may not be imported for this folder.
@@ -82,7 +82,7 @@ def from_table(table: Mapping[str, Any], where: Path | None = None) -> Method:
 
 
 def check_names(method: type[Method], names: Iterable[str]) -> None:
-    """ValueError if one of the names is no field of the method."""
+    """Raises ValueError if one of the names is not a field of the method."""
     accepted = [field.name for field in fields_of(method)]
     if unknown := sorted(set(names) - set(accepted)):
         raise ValueError(f"method {method.name} has no field {unknown[0]:.60}; accepted: {', '.join(accepted)}")
@@ -94,21 +94,21 @@ def _made(method: type[Method], fields: Mapping[str, Any]) -> Method:
 
 
 def fields_of(method: type[Method] | Method) -> list[dataclasses.Field]:
-    """A method's fields, those that every method has last."""
+    """Returns a method's fields, with those that every method has last."""
     common = {field.name for field in dataclasses.fields(Method)}
     return sorted(dataclasses.fields(method), key=lambda field: field.name in common)
 
 
 def fusable() -> list[str]:
-    """Names of the methods that fuse into the encoder or into a simpler method."""
+    """Returns the names of the methods that fuse into the encoder or into a simpler method."""
     return sorted(name for name, method in METHODS.items() if method.fuse is not Method.fuse)
 
 
 def fuse(method: Method, leaves: Leaves, config: EncoderConfig) -> tuple[Method, Leaves]:
-    """`method.fuse`; what has modules left has them in the same layers.
+    """Calls `method.fuse`; a simpler method that still has modules has them in the same layers.
 
     Raises:
-      ValueError: there is no simpler method; those that fuse are named.
+      ValueError: there is no simpler method; the message lists the methods that fuse.
     """
     if type(method).fuse is Method.fuse:
         raise ValueError(f"method {method.name} cannot be fused; accepted: {', '.join(fusable())}")

@@ -22,15 +22,15 @@ from adakron_jax.methods.selective import Head
 from adakron_jax.splice import DENSES, Leaves, Method, Site, Splice, path_of, require
 
 Place = Literal["after_dense", "context"]
-# Values that are no projection's output -> the site of the projection that reads them.
+# Values that are not a projection's output -> the site of the projection that reads them.
 SCALED_INPUTS = {Site.ATTENTION_CONTEXT: Site.ATTENTION_DENSE, Site.FFN_HIDDEN: Site.FFN_DENSE}
 
 
 class Scale(nn.Module):
-    """w ⊙ x, w starting at 1.
+    """w ⊙ x, with w starting at 1.
 
     Attributes:
-      leaf: w's name.
+      leaf: the name of w.
     """
 
     leaf: str
@@ -48,8 +48,8 @@ class IA3(Method):
     """(IA)³: Infused Adapter by Inhibiting and Amplifying Inner Activations.
 
     Attributes:
-      targets: the values that are scaled: outputs of projections, or what `SCALED_INPUTS` names. AdapterHub's form has
-        `ffn_inner`, before the activation, in place of `ffn_hidden`.
+      targets: the values that are scaled: outputs of projections, or the sites in `SCALED_INPUTS`. AdapterHub's form
+        has `ffn_inner`, before the activation, in place of `ffn_hidden`.
     """
 
     name: ClassVar[str] = "ia3"
@@ -61,7 +61,7 @@ class IA3(Method):
         require(valid, "targets", self.targets, f"one or more of {', '.join(accepted)}")
 
     def leaf(self, target: str) -> str:
-        """The name of a target's vector."""
+        """Returns the name of a target's vector."""
         return "ffn" if target == Site.FFN_HIDDEN else target
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -83,7 +83,7 @@ class IA3(Method):
 
 
 class Affine(nn.Module):
-    """w ⊙ x + b, starting at x."""
+    """w ⊙ x + b, which starts as x."""
 
     dtype: Any = None
 
@@ -101,8 +101,8 @@ class Hadamard(Method):
     """The Hadamard adapter; the LayerNorm after it trains too.
 
     Attributes:
-      place: `after_dense`, on the output of the attention's dense, or `context`, on its input. The publication admits
-        both.
+      place: `after_dense`, on the output of the attention's dense layer, or `context`, on its input. The publication
+        allows both.
     """
 
     name: ClassVar[str] = "hadamard"
@@ -137,7 +137,7 @@ class Hadamard(Method):
 
 
 def _scale_outputs(leaves: Leaves, dense: str, scale: np.ndarray) -> None:
-    """Scales the outputs of a dense, with or without a bias."""
+    """Scales the outputs of a dense layer, with or without a bias."""
     kernel, bias = f"{dense}/kernel", f"{dense}/bias"
     leaves[kernel] = leaves[kernel] * scale[None]
     if bias in leaves:

@@ -1,4 +1,4 @@
-"""Methods that add nothing and train a part of what is there."""
+"""Methods that add nothing and train a part of the encoder."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
 """UniPELT (Mao et al. 2022): an adapter, a prefix and low-rank updates at once, each behind a gate.
 
-A gate is one number an example, the mean over its tokens of σ(x w + b), and multiplies
+A gate is one number per example, the mean over its tokens of σ(x w + b). It multiplies
 
-    the adapter     what it adds; x is the adapter's input
+    the adapter     what the adapter adds; x is the adapter's input
     the prefix      its keys and values; x is the attention's input
-    LoRA            its update, in place of α/r; x is the attention's input, one gate for each projection
+    LoRA            its update, in place of α/r; x is the attention's input, with one gate for each projection
 
-The authors average over padding too, so that results depend on the padded length; here a gate is its example's alone.
+The authors average over padding too, so that results depend on the padded length; here a gate sees its example alone.
 """
 
 import dataclasses
@@ -46,12 +46,12 @@ class Gate(nn.Module):
 @register
 @dataclasses.dataclass(frozen=True)
 class UniPELT(Method):
-    """UniPELT.
+    """An adapter, a prefix and LoRA at once, each behind a gate.
 
     Attributes:
       parts: `adapter`, `prefix`, `lora`: the first two are the publication's AP, all three its APL.
       r: width of the adapter, which is Pfeiffer's.
-      length, mlp, mid: as prefix-tuning's.
+      length, mlp, mid: as in `Prefix`.
       lora_r: rank of the updates.
       targets: the projections that LoRA updates.
     """
@@ -73,7 +73,7 @@ class UniPELT(Method):
         self.members()
 
     def members(self) -> list[tuple[str, Method]]:
-        """The parts as methods of their own."""
+        """Returns the parts as separate methods."""
         known = {
             "adapter": Pfeiffer(self.r),
             "prefix": Prefix(self.length, self.mlp, self.mid),

@@ -1,1 +1,1 @@
-"""Methods that update frozen matrices, y = x (W + ΔW) + b, and so fuse into them. `lora.py` has what all share."""
+"""Methods that update frozen matrices, y = x (W + ΔW) + b, and fuse into them; `lora.py` holds the shared base."""

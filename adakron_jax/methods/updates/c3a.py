@@ -44,7 +44,7 @@ class C3A(Update):
 
 
 def block_circulant(c: Float[Array, "s m b"]) -> Float[Array, "in out"]:
-    """The matrix of these blocks. Repeated and cut into rows of 2 b - 1, a vector moves by one with every row."""
+    """Builds the matrix of these blocks. Repeated and cut into rows of 2 b - 1, a vector shifts by one per row."""
     s, m, b = c.shape
     rows = jnp.tile(c, 2 * b)[..., : b * (2 * b - 1)].reshape(s, m, b, 2 * b - 1)
     return rows[..., :b].transpose(0, 3, 1, 2).reshape(s * b, m * b)

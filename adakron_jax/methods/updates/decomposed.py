@@ -1,9 +1,9 @@
-"""LoRA on frozen kernels that are decomposed first; both fuse into them exactly.
+"""LoRA on frozen kernels that are decomposed first; both methods fuse into the kernels exactly.
 
 DoRA (Liu et al. 2024)      y = (m / n) ⊙ x (W + s A B) + b, n the norms of the columns of W + s A B, m trained
-PiSSA (Meng et al. 2024)    y = x (W - W_r + s A B) + b, W_r the best approximation of W of rank r; s A B starts there
+PiSSA (Meng et al. 2024)    y = x (W - W_r + s A B) + b, W_r the best rank-r approximation of W, where s A B starts
 
-DoRA's n is a constant in the gradient, as its authors have it: computed anew in every pass, never differentiated.
+DoRA's n is a constant in the gradient, as in its authors' code: recomputed in every pass, never differentiated.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from adakron_jax.splice import Leaves, require
 
 
 class Decomposing(LoRA):
-    """What both have in common: initial values that follow from the kernels."""
+    """The base class of both, whose initial values depend on the kernels."""
 
     def of_kernel(self, kernel: np.ndarray, scale: float) -> dict[str, np.ndarray]:
-        """Initial values of the leaves of one kernel, by name, where they follow from it."""
+        """Returns the initial values, by name, of those leaves of one kernel that depend on it."""
         raise NotImplementedError
 
     def initial(self, base: Leaves, config: EncoderConfig) -> Leaves:
@@ -47,7 +47,7 @@ class DoRA(Decomposing):
     name: ClassVar[str] = "dora"
 
     def outputs(self, target: Target) -> Float[Array, "*batch out"]:
-        """(m / n) ⊙ x (W + s A B) + b, from y = x W + b."""
+        """Computes (m / n) ⊙ x (W + s A B) + b from y = x W + b."""
         a, b = target.factors("lora", self.r)
         norms = jax.lax.stop_gradient(jnp.linalg.norm(target.dense["kernel"] + target.scaled(a @ b), axis=0))
         excess = target.param("magnitude", lambda _: norms) / norms - 1
@@ -66,9 +66,9 @@ class DoRA(Decomposing):
 @register
 @dataclasses.dataclass(frozen=True)
 class PiSSA(Decomposing):
-    """Principal singular values and vectors adaptation: LoRA in place of the best approximation of the kernel.
+    """Principal singular values and vectors adaptation: LoRA in place of the kernel's best low-rank approximation.
 
-    What it takes the place of is kept beside it, frozen: as a factor for each side, each the sum of two numbers, as
+    The approximation is kept beside the kernel, frozen, as two factors. Each factor is the sum of two numbers, because
     the difference of a kernel and its approximation needs more digits than float32 has.
     """
 
@@ -79,7 +79,7 @@ class PiSSA(Decomposing):
         require(min(self.scales, default=1.0) > 0, "scales", self.scales, "above 0")
 
     def outputs(self, target: Target) -> Float[Array, "*batch out"]:
-        """x (W - W_r + s A B) + b, from y = x W + b."""
+        """Computes x (W - W_r + s A B) + b from y = x W + b."""
         a, b = target.factors("lora", self.r)
         principal_a = target.param("principal_a", nn.initializers.zeros, (2, *a.shape)).sum(axis=0)
         principal_b = target.param("principal_b", nn.initializers.zeros, (2, *b.shape)).sum(axis=0)
@@ -106,6 +106,6 @@ class PiSSA(Decomposing):
 
 
 def _in_two(x: np.ndarray) -> np.ndarray:
-    """float64 as the sum of two numbers of float32 [2, ...]."""
+    """Splits float64 into the sum of two float32 numbers [2, ...]."""
     high = x.astype(np.float32)
     return np.stack([high, (x - high).astype(np.float32)])

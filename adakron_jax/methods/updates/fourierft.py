@@ -1,10 +1,10 @@
 """FourierFT (Gao et al. 2024): updates of frozen matrices by a few coefficients of their spectrum.
 
-ΔW = s Re(ifft2(S)), where S is zero but at n places, which are the same in all layers:
+ΔW = s Re(ifft2(S)), where S is zero except at n places, which are the same in all layers:
 
     ΔW[p, q] = s / (in out) Σ_j c_j cos(2π (p k_j / in + q l_j / out))
 
-The cosine of a sum is two matmuls' worth of cosines and sines, which all layers share; no transform is computed.
+The cosine of a sum splits into two matmuls of cosines and sines, which all layers share; no transform is computed.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class FourierFT(Update):
     """Updates by coefficients of their Fourier transform.
 
     Attributes:
-      n_frequency: coefficients of a target.
+      n_frequency: number of coefficients per target.
       scaling: s.
-      seed: of the places of the coefficients, which are peft's of the same `random_loc_seed`.
+      seed: the seed for the places of the coefficients, which are peft's with the same `random_loc_seed`.
     """
 
     name: ClassVar[str] = "fourierft"
@@ -61,7 +61,7 @@ class FourierFT(Update):
         require(self.n_frequency <= most, "n_frequency", self.n_frequency, f"at most inputs times outputs, {most}")
 
     def added(self, target: Target) -> Float[Array, "*batch out"]:
-        """ΔW is formed unless there are so few tokens that going through its factors is less work."""
+        """Computes x ΔW; forms ΔW unless there are so few tokens that going through its factors is less work."""
         c = target.param("spectrum", nn.initializers.normal(1.0), (self.n_frequency,))
         left, right = target.shared[target.sizes]
         size = math.prod(target.sizes)
@@ -79,10 +79,10 @@ class FourierFT(Update):
 
 @functools.cache
 def places(sizes: Sizes, count: int, seed: int) -> Int[np.ndarray, "2 count"]:
-    """Where the coefficients stand: row 0 along the inputs, row 1 along the outputs.
+    """Returns the places of the coefficients: row 0 along the inputs, row 1 along the outputs.
 
-    They begin a random permutation of all places, as torch draws it: entry i and entry i + (the next 32 bits of MT19937
-    modulo what is left) are exchanged, i = 0, 1, ...
+    They are the start of a random permutation of all places, as torch draws it: for i = 0, 1, ... entry i is swapped
+    with entry i + (the next 32 bits of MT19937 modulo the number of entries left).
     """
     inputs, outputs = sizes
     bits = np.random.RandomState(seed).randint(0, SEEDS, count, dtype=np.uint32)  # noqa: NPY002  # torch's generator
@@ -96,7 +96,7 @@ def places(sizes: Sizes, count: int, seed: int) -> Int[np.ndarray, "2 count"]:
 
 
 class Bases(nn.Module):
-    """Of each pair of sizes, two matrices L and R with ΔW = L diag(c, c) R / (in out)."""
+    """For each pair of sizes, two matrices L and R with ΔW = L diag(c, c) R / (in out)."""
 
     of_sizes: tuple[Sizes, ...]
     n_frequency: int
@@ -114,6 +114,6 @@ class Bases(nn.Module):
 
 
 def _angles(size: int, frequencies: Int[np.ndarray, " n"]) -> Float[Array, "size n"]:
-    """2π p k / size, less whole turns, so that float32 has them exactly enough."""
+    """Computes 2π p k / size less whole turns, so that float32 is exact enough."""
     turns = jnp.arange(size)[:, None] * jnp.asarray(frequencies)[None] % size
     return turns * (2 * math.pi / size)

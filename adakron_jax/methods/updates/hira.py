@@ -1,4 +1,4 @@
-"""HiRA (Huang et al. 2025), Hadamard high-rank updates of frozen matrices: ΔW = W ⊙ (A B), A B being of low rank."""
+"""HiRA (Huang et al. 2025), Hadamard high-rank updates of frozen matrices: ΔW = W ⊙ (A B), with A B of low rank."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,7 +16,7 @@ from adakron_jax.splice import Leaves, require
 @register
 @dataclasses.dataclass(frozen=True)
 class HiRA(Update):
-    """Updates that are the kernel itself, entry by entry times a matrix of low rank.
+    """Updates that multiply the kernel, entry by entry, by a low-rank matrix.
 
     Attributes:
       r: the rank of that matrix.

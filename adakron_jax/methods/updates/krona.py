@@ -1,6 +1,6 @@
 """KronA (Edalati et al. 2022), updates of frozen matrices that are Kronecker products: ΔW = A ⊗ B.
 
-With ranks A or B is itself a product of two narrow matrices: LyCORIS' LoKr.
+With ranks, A or B is itself a product of two narrow matrices, as in LyCORIS' LoKr.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ class KronA(Update):
     """Kronecker products as updates.
 
     Attributes:
-      a_shape: of A, divisors of the target's inputs and outputs; B has the quotients. Two numbers, or two for each
-        target in turn.
+      a_shape: the shape of A, divisors of the target's inputs and outputs; B has the quotients. Two numbers, or two for
+        each target in turn.
       scale: s.
-      ranks: of A and of B, 0 for one that is no product. Two numbers, or two for each target in turn; by default
-        neither is.
+      ranks: the ranks of A and of B, 0 for a matrix that is not a product. Two numbers, or two for each target in turn;
+        by default neither is a product.
     """
 
     name: ClassVar[str] = "krona"
@@ -49,11 +49,11 @@ class KronA(Update):
         return self.scale
 
     def shape_of(self, target: str) -> Sizes:
-        """The shape of a target's A."""
+        """Returns the shape of a target's A."""
         return self._of(target, self.a_shape)
 
     def ranks_of(self, target: str) -> Sizes:
-        """The ranks of a target's A and B."""
+        """Returns the ranks of a target's A and B."""
         return self._of(target, self.ranks or (0, 0))
 
     def _of(self, target: str, pairs: tuple[int, ...]) -> Sizes:
@@ -65,7 +65,7 @@ class KronA(Update):
         require(valid, "a_shape", self.a_shape, f"divisors of {sizes[0]} and {sizes[1]}")
 
     def added(self, target: Target) -> Float[Array, "*batch out"]:
-        """x (A ⊗ B), without forming the product."""
+        """Computes x (A ⊗ B) without forming the product."""
         (inputs, outputs), (rows, columns), ranks = target.sizes, self.shape_of(target.name), self.ranks_of(target.name)
         a = _factor(target, "kron_a", (rows, columns), ranks[0], kaiming_uniform)
         b = _factor(target, "kron_b", (inputs // rows, outputs // columns), ranks[1], nn.initializers.zeros)
@@ -82,7 +82,7 @@ class KronA(Update):
 
 
 def _factor(target: Target, name: str, shape: Sizes, rank: int, init: nn.initializers.Initializer) -> Array:
-    """A or B, or the two whose product it is."""
+    """Makes A or B, or the two matrices whose product it is."""
     if not rank:
         return target.param(name, init, shape)
     left = target.param(f"{name}_1", kaiming_uniform, (shape[0], rank))

@@ -1,7 +1,7 @@
-"""LoRA and its kin: trained updates of frozen matrices, y = x W + b + s x ΔW; all fuse into W exactly.
+"""LoRA and its kin: trained updates of frozen matrices, y = x W + b + s x ΔW, which all fuse into W exactly.
 
 LoRA (Hu et al. 2022):      ΔW = A B, s = α/r          A [in, r], B [r, out]
-its rank-stabilised scale (Kalajdzievski 2023):   s = α/√r
+rank-stabilised scale (Kalajdzievski 2023):   s = α/√r
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ Sizes = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A dense at work, for the method that updates it.
+    """A dense layer during a pass, for the method that updates it.
 
     Attributes:
-      name: as `targets` has it.
-      y, x: what the dense gives, and what it reads.
+      name: the name in `targets`.
+      y, x: the output and the input of the dense layer.
       dense: its parameters by name.
       shared: what the method's shared module returned.
       param: makes a leaf, as a Flax module's `param` does.
@@ -50,31 +50,31 @@ class Target:
 
     @property
     def sizes(self) -> Sizes:
-        """Numbers that the dense reads and gives, a token."""
+        """Numbers that the dense layer reads and returns per token."""
         return self.x.shape[-1], self.y.shape[-1]
 
     def factors(self, name: str, r: int) -> tuple[Float[Array, "d r"], Float[Array, "r out"]]:
-        """The leaves A and B of a low-rank product, which is zero at first."""
+        """Makes the leaves A and B of a low-rank product, which is zero at first."""
         inputs, outputs = self.sizes
         a = self.param(f"{name}_a", kaiming_uniform, (inputs, r))
         return a, self.param(f"{name}_b", nn.initializers.zeros, (r, outputs))
 
     def promoted(self, *arrays: Array) -> list[Array]:
-        """x and others in the precision to compute in."""
+        """Casts x and other arrays to the precision to compute in."""
         return promote(self.x, *arrays, dtype=self.dtype)
 
     def updated(self, update: Float[Array, "d out"]) -> Float[Array, "*batch out"]:
-        """The outputs y + s x ΔW, of a ΔW that is formed anyway."""
+        """Returns the outputs y + s x ΔW, for a ΔW that has to be formed in any case."""
         return updated(self.y, self.x, self.scaled(update), self.dense, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Update(Method):
-    """What they have in common: a subclass says what the outputs of a target become, and what stands for its kernel.
+    """The base class of these methods: a subclass defines a target's outputs, and the kernel that it fuses into.
 
     Attributes:
       targets: the projections that are updated.
-      scales: s of every target of the first layer, then of the second, and so on. By default s is the method's own
+      scales: s of every target of the first layer, then of the second, and so on. By default s is the method's default
         everywhere.
     """
 
@@ -89,33 +89,33 @@ class Update(Method):
 
     @property
     def default_scale(self) -> float:
-        """s where `scales` does not say another."""
+        """The value of s if `scales` is empty."""
         return 1.0
 
     def scale_of(self, target: str) -> Scale:
-        """s of a target: one number, or one for every layer."""
+        """Returns s of a target: one number, or one for every layer."""
         if not self.scales:
             return self.default_scale
         return self.scales[self.targets.index(target) :: len(self.targets)]
 
     def check(self, target: str, sizes: Sizes) -> None:
-        """ValueError if a target that reads and gives so many numbers a token cannot have such an update."""
+        """Raises ValueError if a target with these numbers of inputs and outputs cannot have such an update."""
         del target, sizes
 
     def added(self, target: Target) -> Float[Array, "*batch out"]:
-        """x ΔW, from the leaves that `target.param` makes."""
+        """Computes x ΔW from the leaves that `target.param` makes."""
         raise NotImplementedError
 
     def outputs(self, target: Target) -> Float[Array, "*batch out"]:
-        """What stands for the target's outputs y, with or without bias."""
+        """Computes what replaces the target's outputs y, with or without bias."""
         return target.y + target.scaled(self.added(target))
 
     def update(self, leaves: Leaves, shared: Leaves, sizes: Sizes) -> np.ndarray:
-        """ΔW [in, out] of one layer, from its leaves by name and the shared ones."""
+        """Computes ΔW [in, out] of one layer from its leaves by name and the shared ones."""
         raise NotImplementedError
 
     def fused(self, kernel: np.ndarray, scale: np.float32, leaves: Leaves, shared: Leaves) -> np.ndarray:
-        """What stands for the kernel W [in, out] of one layer when the update is in it."""
+        """Computes the kernel [in, out] of one layer with the update fused into it."""
         return kernel + scale * self.update(leaves, shared, kernel.shape)
 
     def splices(self, config: EncoderConfig, dtype: Any = None) -> Mapping[Site, Splice]:
@@ -127,7 +127,7 @@ class Update(Method):
         return {Site(target): Splice(module, label=target) for target, module in modules.items()}
 
     def kernels(self, config: EncoderConfig) -> Iterator[tuple[str, str, float]]:
-        """Of every kernel that is updated: its path, what the paths of its update's leaves begin with, and s."""
+        """Yields, for every updated kernel, its path, the path prefix of its update's leaves, and s."""
         chosen = self.layer_numbers(config)
         for site in map(Site, self.targets):
             for layer, scale in zip(chosen, np.broadcast_to(self.scale_of(site), len(chosen)), strict=True):
@@ -143,7 +143,7 @@ class Update(Method):
 
 
 class Updated(nn.Module):
-    """A target's outputs with a method's update; a gate, called as `gate(x, segments)`, stands in place of s."""
+    """A target's outputs with a method's update; a gate, called as `gate(x, segments)`, replaces s."""
 
     method: Update
     target: str
@@ -169,20 +169,20 @@ class Updated(nn.Module):
 
 
 def sizes(target: str, config: EncoderConfig) -> Sizes:
-    """Numbers that a dense reads and gives, a token."""
+    """Returns the numbers that a dense layer reads and returns per token."""
     inner = config.intermediate_size
     known = {Site.FFN_INNER: (config.hidden_size, inner), Site.FFN_DENSE: (inner, config.hidden_size)}
     return known.get(Site(target), (config.hidden_size, config.hidden_size))
 
 
 def largest(targets: Iterable[str], config: EncoderConfig) -> Sizes:
-    """The most numbers that any of these targets reads, and gives."""
+    """Returns the most numbers that any of these targets reads, and the most that any returns."""
     inputs, outputs = zip(*(sizes(target, config) for target in targets), strict=True)
     return max(inputs), max(outputs)
 
 
 def below(leaves: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """The leaves at paths that begin so, by the rest of their paths."""
+    """Returns the leaves at paths with this prefix, by the rest of their paths."""
     return {path.removeprefix(prefix): np.asarray(x) for path, x in leaves.items() if path.startswith(prefix)}
 
 
@@ -192,9 +192,9 @@ class LoRA(Update):
     """Low-rank updates.
 
     Attributes:
-      r: their rank.
+      r: the rank of the updates.
       alpha: α; s is α/r.
-      rank_stabilised: s is α/√r instead, so that updates of high rank learn as fast as those of low.
+      rank_stabilised: whether s is α/√r instead, so that updates of high rank train as fast as those of low rank.
     """
 
     name: ClassVar[str] = "lora"

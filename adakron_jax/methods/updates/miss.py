@@ -29,7 +29,7 @@ class MiSS(Update):
     """Matrix shard sharing.
 
     Attributes:
-      r: trained rows; need not divide the inputs. Of the form `bat` the size of a block, which divides both sides.
+      r: trained rows; need not divide the inputs. With the form `bat`, the size of a block, which divides both sides.
       form: `plain`, or peft's `mini` and `bat`.
       mini_r: trained columns of the form `mini`, a divisor of the outputs.
     """
@@ -46,7 +46,7 @@ class MiSS(Update):
         require(valid, "mini_r", self.mini_r, "1, or more with the form mini")
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
-        """D's, for a target of so many inputs and outputs."""
+        """Returns the shape of D for a target of these inputs and outputs."""
         match self.form:
             case "mini":
                 return self.r, self.mini_r
@@ -79,7 +79,7 @@ class MiSS(Update):
 
 
 def of_blocks(kernel: Any, blocks: Any) -> Float[Array, "in out"]:
-    """ΔW of the form `bat`."""
+    """Computes ΔW of the form `bat`."""
     outer, r, _ = blocks.shape
     cut = kernel.reshape(-1, r, outer, r)
     update = jnp.einsum("ibok,obc->icok", cut, blocks) + blocks.transpose(2, 0, 1)[None]

@@ -1,10 +1,10 @@
-"""OFT (Qiu et al. 2023): the inputs of a frozen matrix turned, y = x R W + b, R = blockdiag(R_1, R_2, ...).
+"""OFT (Qiu et al. 2023): rotations of a frozen matrix's inputs, y = x R W + b, R = blockdiag(R_1, R_2, ...).
 
-Each block is made of a skew-symmetric Q [b, b], whose entries above the diagonal train:
+Each block is made from a skew-symmetric Q [b, b], whose entries above the diagonal train:
 
     exact     (I - Q) (I + Q)⁻¹, Cayley's transform, orthogonal
     neumann   I + 2 Q + 2 Q² + ... + 2 Qᵗ⁻² + Qᵗ⁻¹, t terms of the series of (I + Q) (I - Q)⁻¹: nearly orthogonal, and
-              turning the other way
+              a rotation in the opposite direction
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class OFT(Update):
 
     Attributes:
       block_size: b, a divisor of every target's inputs.
-      cayley: how R is made of Q; `neumann` is peft's default.
-      neumann_terms: t. As in peft, 3 are 4.
+      cayley: how R is made from Q; `neumann` is peft's default.
+      neumann_terms: t. As in peft, 3 gives the same as 4.
       scales: factors on Q, by default 1.
     """
 
@@ -44,7 +44,7 @@ class OFT(Update):
 
     @property
     def terms(self) -> int:
-        """Terms of the series; 0 for the exact form."""
+        """Number of terms of the series; 0 for the exact form."""
         return self.neumann_terms if self.cayley == "neumann" else 0
 
     def check(self, target: str, sizes: Sizes) -> None:
@@ -65,7 +65,7 @@ class OFT(Update):
 
 
 def rotations(entries: Float[Array, "n entries"], size: int, terms: int) -> Float[Array, "n size size"]:
-    """R of every block from the entries of Q above the diagonal, row by row; by a series if it has terms."""
+    """Builds R of every block from Q's entries above the diagonal, row by row; as a series if it has terms."""
     rows, columns = np.triu_indices(size, 1)
     upper = jnp.zeros((len(entries), size, size), entries.dtype).at[:, rows, columns].set(entries)
     q, identity = upper - upper.swapaxes(1, 2), jnp.eye(size, dtype=entries.dtype)[None]

@@ -1,11 +1,11 @@
-"""Updates through random matrices that are frozen and shared by all layers, and a few trained numbers for each.
+"""Updates through frozen random matrices that all layers share, and a few trained numbers for each target.
 
 VeRA (Kopiczko et al. 2024):      ΔW = A Λ_d B Λ_b        A [in, r], B [r, out]
 RandLoRA (Albert et al. 2025):    ΔW = Uᵀ V, or its transpose, on the smaller and the larger side of W
                                   U [r n, smaller] the rows λ[k, g] A[k] ⊙ γ[g], V [r n, larger] the rows B[:, g, k]
 
-RandLoRA has n bases of rank r, so many that ΔW has full rank. peft counts the rows of U by k and then g, those of V by
-g and then k, so that the pairs are not those of the publication's sum; its adapters, and so this, go by peft's.
+RandLoRA has n bases of rank r, enough for ΔW to have full rank. peft numbers the rows of U by k and then g, those of V
+by g and then k, so its pairs are not those of the publication's sum; this file follows peft, as its adapters do.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from adakron_jax.splice import Leaves, Splice, require
 
 
 class Projecting(Update):
-    """What both have in common: projections that all layers share stay frozen."""
+    """The base class of both, which keeps the projections that all layers share frozen."""
 
     def trains(self, path: str) -> bool:
         return super().trains(path) and "shared@" not in path
@@ -34,10 +34,10 @@ class Projecting(Update):
 @register
 @dataclasses.dataclass(frozen=True)
 class VeRA(Projecting):
-    """Updates through two frozen random matrices; only two vectors a target are trained.
+    """Updates through two frozen random matrices; only two vectors per target are trained.
 
     Attributes:
-      r: columns of A, rows of B. Both are as large as the largest target needs; the others use their first rows of A
+      r: columns of A, rows of B. Both are as large as the largest target needs; other targets use the first rows of A
         and columns of B.
     """
 
@@ -66,10 +66,10 @@ class VeRA(Projecting):
 @register
 @dataclasses.dataclass(frozen=True)
 class RandLoRA(Projecting):
-    """Updates of full rank: sums of frozen random matrices of rank r, whose weights are trained.
+    """Full-rank updates: sums of frozen random matrices of rank r, with trained weights.
 
     Attributes:
-      r: the rank of each; so many are summed that the ranks add up to the smaller side of the target.
+      r: the rank of each matrix; the number of matrices is such that the ranks add up to the target's smaller side.
       alpha: α; s is α/r.
     """
 
@@ -93,7 +93,7 @@ class RandLoRA(Projecting):
         return Splice(functools.partial(Parameters, (a, b)), label="frozen")
 
     def sides(self, config: EncoderConfig) -> Sizes:
-        """The smaller and the larger side of the shared bases, from the most inputs and outputs of any target."""
+        """Returns the smaller and the larger side of the shared bases, from any target's most inputs and outputs."""
         most = largest(self.targets, config)
         return min(most), max(most)
 
@@ -116,7 +116,7 @@ class RandLoRA(Projecting):
 
 
 def factors(a: Any, b: Any, lambda_: Any, gamma: Any, sizes: Sizes) -> tuple[Any, Any]:
-    """[in, r n] and [r n, out], whose product is RandLoRA's ΔW; of arrays of NumPy or of JAX."""
+    """Returns [in, r n] and [r n, out], whose product is RandLoRA's ΔW, for arrays of NumPy or JAX."""
     smaller, larger = min(sizes), max(sizes)
     u = (lambda_[:, :, None] * a[:, None, :smaller] * gamma[None]).reshape(-1, smaller)
     v = b[:larger, : len(gamma)].reshape(larger, -1)
@@ -124,5 +124,5 @@ def factors(a: Any, b: Any, lambda_: Any, gamma: Any, sizes: Sizes) -> tuple[Any
 
 
 def count(size: int, r: int) -> int:
-    """How many matrices of rank r make up a full rank."""
+    """Returns how many matrices of rank r add up to full rank."""
     return -(-size // r)

@@ -1,7 +1,7 @@
-"""VB-LoRA (Li et al. 2024): LoRA whose columns of A and rows of B are put together from one bank of vectors.
+"""VB-LoRA (Li et al. 2024): LoRA whose columns of A and rows of B are assembled from one bank of vectors.
 
-ΔW = A B, each piece of v numbers of a column of A or of a row of B being Σ_j p_j bank[i_j]: i are the places of the
-largest k of the piece's logits, p the softmax of these alone.
+ΔW = A B. Each piece of v numbers of a column of A or a row of B is Σ_j p_j bank[i_j], where i are the indices of the
+piece's k largest logits, and p is the softmax of these alone.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ class VBLoRA(Update):
     """Low-rank updates whose vectors are shared by all layers and targets.
 
     Attributes:
-      r: their rank.
-      vectors, vector_length: of the bank; v divides every target's inputs and outputs.
+      r: the rank of the updates.
+      vectors, vector_length: size of the bank; v divides every target's inputs and outputs.
       topk: vectors that are mixed in a piece.
-      form: `logits`, or `topk`: which vectors are mixed is fixed, and what is trained are all their weights but the
-        last, which is what is missing to 1. An adapter that peft saved without its logits has this form.
+      form: `logits`, or `topk`: the vectors that are mixed are fixed, and all their weights are trained but the last,
+        which makes their sum 1. An adapter that peft saved without its logits has this form.
     """
 
     name: ClassVar[str] = "vblora"
@@ -80,14 +80,14 @@ class VBLoRA(Update):
         return a @ b
 
     def matrices(self, leaves: Mapping[str, Any], bank: Any) -> tuple[Float[Array, "d r"], Float[Array, "r out"]]:
-        """A and B, from a target's leaves."""
+        """Builds A and B from a target's leaves."""
         a, b = (pieces(leaves, side, bank, self.topk) for side in ("a", "b"))
         return a.reshape(self.r, -1).T, b.swapaxes(0, 1).reshape(self.r, -1)
 
 
 def pieces(leaves: Mapping[str, Any], name: str, bank: Any, topk: int) -> Float[Array, "i j v"]:
-    """All pieces of a matrix, from its leaves: `logits_{name}` [i, j, vectors], or `order_{name}`, which is largest
-    where the first vector stands, and `weights_{name}` [i, j, k - 1]."""
+    """Computes all pieces of a matrix from its leaves: `logits_{name}` [i, j, vectors], or `order_{name}`, which is
+    largest at the index of the first vector, and `weights_{name}` [i, j, k - 1]."""
     of_logits = f"logits_{name}" in leaves
     largest, at = jax.lax.top_k(leaves[f"logits_{name}" if of_logits else f"order_{name}"], topk)
     if of_logits:
@@ -103,6 +103,6 @@ def _uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "vectors v"]:
 
 
 def _first(topk: int, key: Array, shape: tuple[int, ...]) -> Float[Array, "i j vectors"]:
-    """An order that begins with the first vectors."""
+    """Returns an order that begins with the first vectors."""
     del key
     return jnp.broadcast_to(jnp.maximum(topk - jnp.arange(shape[-1], dtype=jnp.float32), 0), shape)
