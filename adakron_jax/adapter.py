@@ -198,11 +198,12 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
             expected = portable_shapes(card)
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{description}: no model has such sizes ({error})") from None
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; accepted: both files of an adapter, {' and '.join(FILES)}")
+    if (size := path.stat().st_size) < (least := 4 * count(expected)):  # checked before anything is allocated
+        raise ValueError(f"{path}: {size:,} bytes, of the {least:,} that the adapter described takes")
+    tensors, metadata = read_described(path)
     try:
-        size, least = path.stat().st_size if path.is_file() else None, 4 * count(expected)
-        if size is not None and size < least:  # checked before anything described is allocated
-            raise ValueError(f"{size:,} bytes, of the {least:,} that the adapter described takes")
-        tensors, metadata = read_described(path)
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
         # They also differ if another adapter replaced this one between the two reads.
         if metadata.get("sha256") not in (None, _digest(tensors, said)):

@@ -125,8 +125,9 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Returns the one or two texts of an example's ids, as far as the tokens preserve them."""
         edges = {self.fast.cls_token_id, self.fast.sep_token_id}
-        parts = (list(part) for edge, part in itertools.groupby(ids, edges.__contains__) if not edge)
-        return tuple(self.fast.decode(part) for part in parts)
+        at = [i for i, token in enumerate(ids) if token in edges]
+        texts = [self.fast.decode(ids[start + 1 : end]) for start, end in itertools.pairwise(at)]
+        return (*texts[:1], *filter(None, texts[1:-1]), *texts[1:][-1:])  # some have two edges between a pair
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -48,8 +48,9 @@ def run(given: dict[str, Any]) -> int:
         write = stack.enter_context(writing(given["out"], quoted)) if "out" in given else None
         classifier = load(given["run"], given.get("model", ""), dtype=given["precision"])
         card, problem = classifier.card, problem_of(classifier.card, given)
-        if probabilities and problem.reads == "token":
-            raise ValueError("--probabilities is given, and entities have none; accepted: of an adapter of labels")
+        if probabilities and (problem.reads == "token" or not problem.labels):
+            said = f"--probabilities is given, and {given['run']} predicts {problem.described()}"
+            raise ValueError(f"{said}; accepted: of an adapter for classification or multilabel")
         columns = given.get("text") or card.texts or ("text",)
         show = stack.enter_context(progress(file, "predicting"))
         for part in parts(file, source, columns, card, quoted):

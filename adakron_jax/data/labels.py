@@ -15,6 +15,7 @@ from adakron_jax.data.table import Table
 
 _DECIMAL = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)  # no zero in front: 007 is a name
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+LARGEST = float(np.finfo(np.float32).max)
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell and UTF-8 cannot
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[+-]?\d+(?:\.\d*)?|True|False|None"""
 _PRINTED = re.compile(rf"\s*\[\s*(?:(?:{_ITEM})(?:\s*,\s*|\s+|(?=\])))*\]\s*", re.DOTALL)  # a list, or NumPy's array
@@ -91,13 +92,17 @@ def as_list(cell: Any) -> list[Any] | None:
 
 
 def as_number(cell: Any) -> float | None:
-    """A finite number, or a text that spells one."""
+    """A number that float32 has room for, or a text that spells one."""
     cell = plain(cell)
     if isinstance(cell, str):
-        return float(cell) if _NUMBER.fullmatch(cell.strip()) else None
-    if isinstance(cell, bool) or not isinstance(cell, int | float | Decimal):
+        spelled = _NUMBER.fullmatch(cell.strip())
+    else:
+        spelled = isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
+    try:
+        number = float(cell) if spelled else math.nan
+    except OverflowError:  # of an integer that no float has room for
         return None
-    return float(cell) if math.isfinite(cell) else None
+    return number if abs(number) <= LARGEST else None
 
 
 def name_of(cell: Any) -> str:
@@ -105,8 +110,8 @@ def name_of(cell: Any) -> str:
     cell = plain(cell)
     if isinstance(cell, str) and cell.strip() and not SURROGATE.search(cell):
         return cell
-    if isinstance(cell, bool):
-        return json.dumps(cell)
+    if isinstance(cell, int):
+        return json.dumps(cell)  # a boolean as JSON spells it
     if as_number(cell) is None:
         raise ValueError(f"{short(cell)}; accepted: a text or a number")
     return str(cell)

@@ -44,6 +44,8 @@ def lines(stream: int, columns: Sequence[str], size: int) -> Iterator[Table]:
             rows.append(_fields(_decoded(line, at), len(columns), at))
         yield Table("stdin", numbers, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
         number += len(group)
+    if number == 1:
+        yield Table("stdin", [], {name: [] for name in columns})
 
 
 def lines_of(path: Path, columns: Sequence[str], size: int) -> Iterator[Table]:
@@ -55,6 +57,8 @@ def lines_of(path: Path, columns: Sequence[str], size: int) -> Iterator[Table]:
             numbers, cells = zip(*group, strict=True)
             yield Table(str(path), numbers, dict(zip(columns, map(list, zip(*cells, strict=True)), strict=True)),
                         share=lines.share)  # fmt: skip
+        if not lines.number:
+            yield Table(str(path), [], {name: [] for name in columns})
 
 
 def _arrived(stream: int, size: int) -> Iterator[list[bytes]]:

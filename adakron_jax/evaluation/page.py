@@ -101,8 +101,7 @@ def pieces(text: str, marks: Sequence[Mark], room: int = TEXT) -> list[Piece]:
 
 def mistake_row(mistake: Mistake) -> tuple[list[list[Piece]], str, str, str]:
     """(pieces of its texts, target, prediction, weight) in words."""
-    first, *others = mistake.texts
-    cut = [pieces(first, mistake.marks), *(pieces(text, ()) for text in others)]
+    cut = [pieces(text, () if number else mistake.marks) for number, text in enumerate(mistake.texts)]
     return cut, in_words(mistake.target), in_words(mistake.predicted), f"{mistake.weight:.4g}"
 
 

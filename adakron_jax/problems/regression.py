@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from adakron_jax.data.examples import Texts
-from adakron_jax.data.labels import as_number, read_cells, short
+from adakron_jax.data.labels import LARGEST, as_number, read_cells, short
 from adakron_jax.data.table import Table
 from adakron_jax.evaluation.assessment import Assessment, mistakes
 from adakron_jax.evaluation.plots import scatter
@@ -87,8 +86,8 @@ class Regression(Problem):
 
         def read(cell: Any) -> float:
             number = as_number(cell)
-            if number is None or not math.isfinite(number):
-                raise ValueError(f"{short(cell)}; accepted: a number")
+            if number is None:
+                raise ValueError(f"{short(cell)}; accepted: a number from -{LARGEST:.4g} to {LARGEST:.4g}")
             return number
 
         return np.fromiter(read_cells(table, columns[0], read), np.float64, len(table))

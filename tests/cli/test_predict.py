@@ -54,6 +54,14 @@ def test_a_table_keeps_its_columns_and_gains_two(run: Path, tmp_path: Path, suff
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, out.name]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_without_lines_gives_a_table_without_rows(run: Path, tmp_path: Path, suffix: str):
+    (tmp_path / "in.txt").touch()
+    out = tmp_path / f"out{suffix}"
+    assert cli.main(["predict", str(run), str(tmp_path / "in.txt"), "--out", str(out)]) == 0
+    assert table.read(out).columns == {"review": [], "prediction": [], "score": []}
+
+
 def test_every_class_has_a_column_if_asked_for(run: Path, tmp_path: Path):
     source, out = write(tmp_path / "in.csv"), tmp_path / "out.jsonl"
     assert cli.main(["predict", str(run), str(source), "--out", str(out), "--probabilities"]) == 0
@@ -114,6 +122,9 @@ def test_other_problems_have_lines_of_their_own(
         assert cli.main(["predict", str(run), str(source), *flags, "--out", str(tmp_path / f"out{suffix}")]) == 0
     after = table.read(tmp_path / "out.parquet")
     assert isinstance(after["prediction"][0], list if kind == "multilabel" else float)
+    if kind == "regression":
+        assert cli.main(["predict", str(run), str(source), *flags, "--probabilities"]) == 2
+        assert "--probabilities is given, and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_the_guide_s_commands_run(tiny: Path):
             "--decode is 'argmax', and other predicts classification",
         ),
         (["predict", "run", "in.csv", "--decode", "beam"], "decode is 'beam'; accepted: viterbi, argmax"),
-        (["predict", "run", "in.csv", "--probabilities"], "--probabilities is given, and entities have none"),
+        (["predict", "run", "in.csv", "--probabilities"], "--probabilities is given, and run predicts tokens"),
         (["predict", "run", "in.csv", "--text", "id", "text"], "text is id text; accepted: one column"),
         (["predict", "run", "one.conll"], "one.conll, row 2: 1 column in 'b'; accepted: 2 as in the lines before"),
         (["evaluate", "run", "in.csv", "--label", "id"], "in.csv, row 2: id is '0'; accepted: a list of tags, or of"),

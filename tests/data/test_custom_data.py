@@ -9,7 +9,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.writer import writing
 from adakron_jax.problems import make
 from train.data.custom_data import CustomData, load
-from train.data.sources import MINI, read_hub, repository, split_named, table_name
+from train.data.sources import MINI, read_hub, repository, split_named, table_name, unused_files
 from train.data.splits import share
 
 REVIEWS = MINI / "reviews.csv"
@@ -44,6 +44,9 @@ def test_a_folder_has_splits_of_any_format(tmp_path: Path, suffix: str):
     assert split_named(str(tmp_path), "dev") == "dev"
     assert split_named(str(tmp_path), "validation") == "dev"
     assert not split_named(str(tmp_path), "test")
+    write(tmp_path / "train.ndjson", ["other"], ["a"])
+    unused = "train.ndjson" if suffix == ".parquet" else f"train{suffix}"
+    assert unused_files(tmp_path, ("train", "dev")) == [unused]
 
 
 def test_another_file_may_take_the_place_of_a_split(tmp_path: Path):

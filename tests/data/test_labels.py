@@ -104,6 +104,8 @@ def test_cells_that_pose_no_problem_are_refused(cells, kind, message):
         ("a", make("multilabel", ("a",)), "row 2: label is 'a'; accepted: a list of labels"),
         ("high", make("regression"), "row 2: label is 'high'; accepted: a number"),
         (True, make("regression"), "row 2: label is True; accepted: a number"),
+        ("1e300", make("regression"), r"row 2: label is '1e300'; accepted: a number from -3.403e\+38"),
+        (10**400, make("regression"), r"row 2: label is 1000.*\.\.\.; accepted: a number"),
         ("z", make("classification", tuple(map(str, range(30)))), "accepted: 0, 1, .* and 10 more"),
     ],
 )

@@ -155,6 +155,7 @@ def test_balanced_weights_make_classes_count_the_same():
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "validation: no row of 3 falls to it; accepted: a share"),
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "and labels that repeat: there are 3 in 3 rows$"),
         (make("classification", ("0,5", "1,5")), [0, 1], Drawing(folds=2), "rows, and numbers with a point for the"),
+        (make("regression"), [1, 2], Drawing(folds=3, fold=3), "no row of 2 falls to it; accepted: fewer folds$"),
         (make("regression"), [2.5, 2.5], Drawing(), "every training target is 2.5; accepted: at least two"),
     ],
 )

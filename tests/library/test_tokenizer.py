@@ -41,6 +41,13 @@ def test_pieces_are_read_without_sentencepiece(tmp_path: Path, model_type: str, 
     assert encoded["token_type_ids"] == [[0] * 8]
 
 
+@pytest.mark.parametrize("texts", [("a film", "b"), ("", "b"), ("b", ""), ("b",), ("",)])
+def test_texts_are_read_back_empty_ones_too(tmp_path: Path, texts: tuple[str, ...]):
+    write_tokenizer(tmp_path, "xlm-roberta", "XLMRobertaTokenizer")  # which has two marks between a pair
+    tokenizer = Tokenizer(tmp_path, 20)
+    assert tokenizer.decode(tokenizer.encode([[text] for text in texts], 16).tokens.tolist()) == texts
+
+
 # A small unigram, and what SentencePiece's library and transformers 4 make of some texts with it.
 SPM = Path(__file__).parent / "spm"
 

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +94,21 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
 def unused_files(folder: Path, splits: Sequence[str]) -> list[str]:
     """Names of a folder's files that look like splits and are none of these."""
-    taken = {path for split in splits for path in present_files(folder, split)}
+    taken = {path.name for split in splits for path in present_files(folder, split)}
     likely = ("train", "test", *SPELLINGS["validation"])
-    return sorted({path.name for split in likely for path in present_files(folder, split)} - {p.name for p in taken})
+    return sorted({path.name for split in likely for paths in _candidates(folder, split) for path in paths} - taken)
 
 
 def present_files(folder: Path, split: str) -> list[Path]:
     """The file of a split in a folder, or its shards as the hub names them, of the first format that there are any."""
+    return next(_candidates(folder, split), [])
+
+
+def _candidates(folder: Path, split: str) -> Iterator[list[Path]]:
     for suffix in SUFFIXES[::-1]:
         for pattern in (f"{glob.escape(split)}{suffix}", f"{glob.escape(split)}-[0-9]*-of-[0-9]*{suffix}"):
             if paths := sorted(folder.glob(pattern)):
-                return paths
-    return []
+                yield paths
 
 
 def refuse_rows(data: str) -> None:

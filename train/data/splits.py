@@ -108,7 +108,8 @@ def draw_splits(
         rows[name], left = left[mask], left[~mask]
     for name, taken in rows.items():
         if not len(taken):
-            least = f"a share that takes at least one{task.problem.undrawn(targets)}"
+            least = "a share that takes at least one" if drawing.folds == 1 else "fewer folds"
+            least += task.problem.undrawn(targets)
             raise ValueError(f"{name}: no row of {whole.count} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
     draw = bool(task.fingerprint)  # whether rows may stand in any order, sorted by label too
