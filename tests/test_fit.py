@@ -64,7 +64,7 @@ def test_rows_of_every_kind_give_the_numbers_of_the_command_and_one_folder(
     with pytest.raises(ValueError, match="holds a run on other rows than rows:"):
         train(ROWS[:-1])
     ended = call("--data", "rows:12", *flags, "--out", tmp_path / "other")
-    assert ended.err == "train: rows:12 are rows that train.fit was given; accepted: train.fit with them, or a file\n"
+    assert ended.err == "train: rows:12 stands for rows given to train.fit; accepted: train.fit with them, or a file\n"
 
 
 def test_lists_of_learning_rates_and_seeds_are_a_grid_with_a_frame(train: Fit, tmp_path: Path):

@@ -198,14 +198,14 @@ def test_a_task_without_a_run_gets_the_training_sets_most_frequent_answer_and_is
     found, said = answers(submission[0]), submission[1]
     assert set(found["SST-2.tsv"]) == {"1"}
     assert set(found["QNLI.tsv"]) == {"not_entailment"}
-    assert "SST-2: no run, so the most frequent answer, 1, 1,821 times" in said
-    assert "QNLI: no run, so the most frequent answer, not_entailment, 5,463 times" in said
+    assert "SST-2: no run; the most frequent label, 1, for all 1,821 examples" in said
+    assert "QNLI: no run; the most frequent label, not_entailment, for all 5,463 examples" in said
 
 
 def test_without_a_training_set_the_answer_is_the_first_label_which_is_said(submission: tuple[Path, str]):
     found, said = answers(submission[0]), submission[1]
     assert set(found["QQP.tsv"]) == set(found["WNLI.tsv"]) == {"0"}
-    assert "no training set of wnli tells its most frequent label, so 0 is taken: " in said
+    assert "wnli: no training set to take the most frequent label from, so it is 0: " in said
 
 
 def test_a_similarity_without_a_run_is_the_training_sets_mean(tmp_path: Path):
@@ -229,7 +229,7 @@ def test_of_several_runs_of_a_task_the_best_on_the_development_set_answers(
         save_run(tmp_path / name, tiny, TASKS["mrpc"], score)
     found = find([str(tmp_path), str(tmp_path / "a")])
     assert {name: run.folder for name, run in found.items()} == {"mrpc": tmp_path / "deep/b"}
-    said = f"mrpc: of 3 runs {tmp_path / 'deep/b'}, the best on the development set with f1 0.7500"
+    said = f"mrpc: {tmp_path / 'deep/b'}, the best of 3 runs on the development set, with f1 0.7500"
     assert " ".join(capsys.readouterr().out.split()) == said
 
 
@@ -276,7 +276,7 @@ def test_a_missing_diagnostic_set_is_warned_of_and_gets_the_most_frequent_answer
     assert submit.main(argv) == 0
     said = capsys.readouterr().out
     assert "warning: AX: data " in said
-    assert "AX: no test set, so the most frequent answer, entailment, 1,104 times" in said
+    assert "AX: no test set; the most frequent label, entailment, for all 1,104 examples" in said
     assert answers(tmp_path / "glue.zip")["AX.tsv"] == ["entailment"] * 1104
 
 
@@ -316,7 +316,7 @@ def test_answers_that_are_not_finite_are_refused(
     tree, card = adapter.load(run / "adapter")
     tree["classifier"]["bias"] = np.array([0, np.nan], np.float32)
     adapter.save(run / "adapter", tree, card)
-    assert "its answers are not finite" in refused(capsys, tmp_path / "glue.zip", run, "--data", glue)
+    assert "its logits are not finite" in refused(capsys, tmp_path / "glue.zip", run, "--data", glue)
 
 
 def test_a_folder_without_a_finished_run_is_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""The program: `python -m train --task rte`; in Python, `from train import fit`."""
+"""The training program: `python -m train --task rte` on the command line, `from train import fit` in Python."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,6 @@
-"""`python -m train --task rte`: fine-tunes, and says how it went by its exit code.
+"""`python -m train --task rte`: fine-tunes an encoder, and reports the outcome by its exit code.
 
-0 done; 2 bad input, in one line; 130 stopped by the user, resumable; 1 anything else.
+0 is done; 2 bad input, named in one line; 130 stopped by the user, resumable; 1 anything else.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], config: "RunConfig | None" = None) -> int:
-    """Runs, and says in a line how it was stopped, what the machine refuses, and whether a run can go on."""
+    """Calls `run`; reports a stop, or a refusal by the machine, in a line that says whether the run can continue."""
     try:
         return run()
     except signals.Stopped as stop:
@@ -62,7 +62,7 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         return hosts.carry_out(command.launch.hosts, lambda: _guarded(lambda: _run_one(command), command.runs[0]))
-    except ValueError as error:  # there are no such hosts
+    except ValueError as error:  # the hosts cannot be joined
         return streams.complain("train", error, 2)
 
 

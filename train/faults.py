@@ -1,29 +1,29 @@
-"""What a machine may refuse a run: no mistake of the program's, and said in one line."""
+"""What a machine may refuse a run, such as disk space or memory: not a bug, so it is reported in one line."""
 
 import errno
 import re
 import resource
 
-FILES = 64  # that a run must be able to have open; about 40 are, and orbax may wait long where one more is refused
+FILES = 64  # that a run must be able to open; it opens about 40, and orbax may hang for long where it is refused one
 _REFUSED = {
     errno.ENOSPC: "no room on disk",
     errno.EDQUOT: "no room on disk",
-    errno.EROFS: "the disk takes no writes",
+    errno.EROFS: "the disk is read-only",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
-    errno.EIO: "the disk fails",
+    errno.EIO: "the disk reports an error",
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files",
     errno.ENOMEM: "out of memory",
-    errno.ENAMETOOLONG: "too long a name",
-    errno.ELOOP: "links in a circle",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "a loop of symbolic links",
 }
-# jax's, of an accelerator's memory as of the host's; Python's, where there is none for a thread's stack.
+# JAX's message for device and host memory alike, and Python's where a thread's stack cannot be allocated.
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|can't start new thread")
 
 
 def refused(error: BaseException) -> str:
-    """What the machine has refused, in a line; empty if the error is of another kind."""
+    """Returns a line that says what the machine refused; empty if the error is of another kind."""
     if isinstance(error, OSError):
         what = _REFUSED.get(error.errno or 0, "")
     else:
@@ -33,7 +33,7 @@ def refused(error: BaseException) -> str:
 
 
 def demand_files() -> None:
-    """Lets this process open FILES files at once; ValueError if it may not."""
+    """Lets this process open at least FILES files at once; ValueError if the system does not allow it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < FILES:
         soft = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)

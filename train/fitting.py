@@ -1,4 +1,4 @@
-"""`fit`: the program as a function."""
+"""`fit`: the training program as a function."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from train.options.config import RunConfig, options
 from train.options.launch import VARIED, Launch
 from train.runs import failures, run_grid, run_one
 
-OPTIONAL = ("text", "label", "out")  # of the arguments
-COMMAND_ONLY = ("hosts", "dry_run")  # of the flags
+OPTIONAL = ("text", "label", "out")  # arguments that may be left empty
+COMMAND_ONLY = ("hosts", "dry_run")  # flags that `fit` does not take
 
 
 def fit(
@@ -38,35 +38,35 @@ def fit(
     out: str | os.PathLike[str] = "",
     **flags: Any,
 ) -> TextClassifier | TokenClassifier:
-    """Fine-tunes an encoder as `adakron train` does, and gives the classifier of the best evaluation.
+    """Fine-tunes an encoder as `adakron train` does, and returns the classifier of the best evaluation.
 
         from train import fit
 
         classifier = fit(frame, text="review", label="sentiment", model="bert-base-uncased", out="runs/reviews")
         classifier.result.best.scores, classifier.predict("a fine film").label
 
-    The run's folder is the command's: the same call continues or reads it, and `adakron predict`, `serve` and `report`
-    take it. Rows that are in no file are known there by their hash. Ctrl-C saves a checkpoint first.
+    The run's folder is like the command's: the same call continues the run or reads its result, and `adakron predict`,
+    `serve` and `report` accept it. Rows in memory are recorded there by their hash. Ctrl-C saves a checkpoint first.
 
     Args:
-      data: a path or whatever else `--data` takes; a frame of pandas, polars, pyarrow or `datasets`; or a list of
-        dicts. `validation` and `test` may be such rows too.
-      text, label: columns.
+      data: a path or anything else that `--data` takes; a frame of pandas, polars, pyarrow or `datasets`; or a list of
+        dicts. `validation` and `test` may be frames or lists too.
+      text, label: the columns of the texts and of the labels.
       model: a hub id, a folder, or `pkg:NAME`.
       method: a method, or its name.
       out: the run's folder; by default `runs/TASK-METHOD-seedN`.
-      **flags: every other flag of the command by its name, such as `epochs=5`. Lists of methods, learning rates or
-        seeds make a grid. `select=True` chooses from lists of values on held-out rows, as `--select` does of the fields
+      **flags: any other flag of the command, by name, such as `epochs=5`. Lists of methods, learning rates or seeds
+        make a grid. `select=True` chooses from lists of values on held-out rows, as `--select` does for the fields
         that it names.
 
     Returns:
-      The classifier, with the run's record as its `result`; of a grid the one that its evaluations rank first, with a
-      frame of all cells as its `table`.
+      The classifier, with the run's record as its `result`; for a grid, that of the cell with the best evaluation, with
+      a frame of all cells as its `table`.
 
     Raises:
-      ValueError: an argument, a row or a label is not accepted; the line says what is.
+      ValueError: an argument, a row or a label is not accepted; the message says what is.
       KeyboardInterrupt: the run was stopped; its checkpoint is kept.
-      Diverged: the loss is no longer a number.
+      Diverged: the loss is no longer a finite number.
     """
     values = {"data": data, "text": text, "label": label, "model": model, "method": method, "out": out, **flags}
     values = {name: value for name, value in values.items() if name not in OPTIONAL or value not in ("", ())}
@@ -86,7 +86,7 @@ def fit(
 
 
 def _take_rows(values: dict[str, Any]) -> dict[str, Table]:
-    """Puts names in the place of rows among the values, and gives the tables of these names."""
+    """Replaces the rows among the values by names, and returns the tables by these names."""
     columns = [name for key in ("text", "label") for name in _listed(values.get(key, getattr(RunConfig, key)))]
     rows = {}
     for name in ("data", "validation", "test"):
@@ -112,7 +112,7 @@ def _listed(columns: str | Sequence[str]) -> Sequence[str]:
 
 
 def _command(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Command:
-    """What the arguments ask for; ValueError as `parse_command`."""
+    """Returns the command that the arguments describe; ValueError as `parse_command`."""
     of_run, of_launch = options(RunConfig), options(Launch)
     for name in values:
         if name not in of_run and name not in of_launch:
@@ -132,7 +132,7 @@ def _command(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Command:
 
 
 def _plain(value: Any) -> Any:
-    """A value without paths, NumPy's types and sequences of other kinds than lists."""
+    """Returns a value with paths as strings, NumPy's numbers as Python's, and other sequences as lists."""
     if isinstance(value, list | tuple | range):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else plain(value)
@@ -156,14 +156,14 @@ def _fitted_grid(command: Command, rows: Mapping[str, Table]) -> TextClassifier 
 
 
 def _merit(cell: Cell) -> float:
-    """By how much the headline of a cell's best evaluation is better than none."""
+    """Returns the headline score of a cell's best evaluation, signed so that higher is better."""
     assert cell.result is not None
     metric, score = next(iter(cell.result.best.scores.items()))
     return metric_of(metric).merit(score)
 
 
 def _table(cells: Sequence[Cell]) -> Any:
-    """A pandas frame with a row for each cell: what varies, scores of the best evaluation and of the test part."""
+    """Returns a pandas frame with a row per cell: what varies, and the scores of the best evaluation and the test."""
     records = []
     for cell in cells:
         config, result = cell.config, cell.result

@@ -1,4 +1,4 @@
-"""A command carried out in this process: one run, or the cells of a grid."""
+"""Carries out a command in this process: one run, or the cells of a grid."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,10 @@ from train.output.result import Result
 
 
 def run_one(command: Command, rows: Mapping[str, Table] = {}) -> Result:
-    """Trains the one run of a command, or reads the result that it has.
+    """Trains the single run of a command, or returns its result if it has ended.
 
     Args:
-      rows: tables by the names that stand for them in the place of files.
+      rows: tables in memory, by the names that stand for them in place of files.
 
     Raises:
       BadInput, Stopped, Diverged, Damaged: as `loop.train_and_evaluate`.
@@ -43,13 +43,13 @@ def run_one(command: Command, rows: Mapping[str, Table] = {}) -> Result:
 
 
 def run_grid(command: Command, rows: Mapping[str, Table] = {}) -> list[Cell]:
-    """Trains the open cells of a command's grid, of a selection those that choose and then the chosen ones.
+    """Trains the unfinished cells of a command's grid; of a selection, first the cells that choose, then the chosen.
 
     Returns:
-      The cells of the grid, or the chosen ones; none of a command that only asks what they cost.
+      The cells of the grid, or the chosen ones; an empty list for a dry run.
 
     Raises:
-      ValueError, Stopped, OSError: as `survey` and `schedule.train`.
+      ValueError, Stopped, OSError: as `survey` and `dispatch.train`.
     """
     cache, cells = Cache(command.model, rows), []
     try:
@@ -62,6 +62,6 @@ def run_grid(command: Command, rows: Mapping[str, Table] = {}) -> list[Cell]:
 
 
 def failures(cells: list[Cell]) -> str:
-    """Which cells failed and why, in a line; empty if none did."""
+    """Returns a line that names the failed cells and says why; empty if none failed."""
     failed = [f"{cell.name}: {cell.error}" for cell in cells if cell.error]
     return f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed)}" if failed else ""

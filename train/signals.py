@@ -15,9 +15,9 @@ class Stopped(Exception):
 
 
 def listen() -> None:
-    """Lets both signals interrupt the program from now on, and be remembered.
+    """Makes both signals interrupt the program from now on, and records them.
 
-    An interrupt alone may be lost: Python drops what is raised while an object's finaliser runs.
+    The interrupt alone may be lost: Python drops an exception that is raised while an object's finaliser runs.
     """
     _received.clear()
     for number in _BOTH:
@@ -30,15 +30,15 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def came() -> bool:
-    """Whether a signal has come in spite of which the program goes on: it is held, or its interrupt was lost."""
+    """Returns whether a signal came that did not end the program: it is held, or its interrupt was lost."""
     return bool(_received)
 
 
 @contextmanager
 def held() -> Iterator[list[int]]:
-    """Collects signals, and those that were lost before, so that a step is never cut in two; a second acts at once.
+    """Holds signals back, so that no step is cut in two, and yields their list; a second signal acts at once.
 
-    Another thread than the main one, which alone may, collects none.
+    The list starts with those that were lost before. Outside the main thread, which alone may, it collects no others.
     """
     lost, received = list(_received), list(_received)
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""A submission to the GLUE leaderboard: test sets answered by the best run of each task, as a zip."""
+"""A submission to the GLUE leaderboard: a zip of the predictions of each task's best run on the test set."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ class Trained:
     """A finished run.
 
     Attributes:
-      score: of the best epoch on the development set, by the task's first metric.
+      score: the task's first metric on the development set, after the best epoch.
     """
 
     folder: Path
@@ -43,14 +43,14 @@ class Trained:
 
 
 def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = "") -> None:
-    """Writes the zip of all tasks' answers, those of tasks without a run being the most frequent one.
+    """Writes the zip of predictions for all tasks; a task without a run gets its most frequent label throughout.
 
     Raises:
-      ValueError: no run, a damaged one, another encoder than a run's, or no test set for one.
+      ValueError: a folder has no run, a run is damaged or of another encoder, or its test set is missing.
     """
     files.check_writable(out)
     runs = find(roots)
-    ready = prepare(runs, data_name, model)  # all is read before the first answer, so that a mistake shows at once
+    ready = prepare(runs, data_name, model)  # all is read before the first prediction, to fail early
     missing = {sheet.task.name for sheet in SHEETS if sheet.name not in ready}
     source = data_name or next(iter(runs.values())).config.data
     majorities = {name: majority(task, source) for name, task in TASKS.items() if name in missing}
@@ -58,24 +58,24 @@ def submit(roots: Sequence[str], out: Path, data_name: str = "", model: str = ""
     for sheet in SHEETS:
         if sheet.name in ready:
             classify, examples = ready[sheet.name]
-            say(f"{sheet.name}: {len(examples):,} answers by {runs[sheet.task.name].folder}")
+            say(f"{sheet.name}: {len(examples):,} predictions by {runs[sheet.task.name].folder}")
             words_by_sheet[sheet.name] = sheet.words(classify(sheet.name, examples))
         else:
             words_by_sheet[sheet.name] = words = sheet.words(np.full(sheet.size, majorities[sheet.task.name]))
             why = "no test set" if sheet.task.name in runs else "no run"
-            say(f"{sheet.name}: {why}, so the most frequent answer, {words[0]}, {sheet.size:,} times")
+            say(f"{sheet.name}: {why}; the most frequent label, {words[0]}, for all {sheet.size:,} examples")
     files.write_whole(out, pack(words_by_sheet))
     say(f"wrote {out}")
 
 
 def find(roots: Sequence[str]) -> dict[str, Trained]:
-    """The best run of each task among the folders and all folders in them; ValueError if one has none."""
+    """Returns the best run of each task in the folders and below them; ValueError if a folder has none."""
     claims: dict[str, dict[Path, Trained]] = {}
     for root in roots:
         results = sorted(Path(root).rglob("result.json"))
         finished = [path.parent for path in results if path.with_name("adapter").is_dir()]
         if not finished:
-            raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or above such")
+            raise ValueError(f"{root}: no finished run; accepted: a folder with adapter and result.json, or one above")
         for run in map(read_run, finished):
             claims.setdefault(run.task.name, {})[run.folder.resolve()] = run
     best = {}
@@ -83,12 +83,12 @@ def find(roots: Sequence[str]) -> dict[str, Trained]:
         best[name] = max(runs.values(), key=lambda run: run.score)
         if len(runs) > 1:
             score = f"{best[name].task.metrics[0]} {best[name].score:.4f}"
-            say(f"{name}: of {len(runs)} runs {best[name].folder}, the best on the development set with {score}")
+            say(f"{name}: {best[name].folder}, the best of {len(runs)} runs on the development set, with {score}")
     return best
 
 
 def read_run(folder: Path) -> Trained:
-    """A finished run's folder; ValueError says what is damaged."""
+    """Reads a finished run's folder; ValueError says what is damaged."""
     try:
         config = RunConfig.loads((folder / "config.toml").read_text(encoding="utf-8"), folder)
         result = parse_result((folder / "result.json").read_text(encoding="utf-8"), config)
@@ -100,7 +100,7 @@ def read_run(folder: Path) -> Trained:
 
 
 def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str, tuple[Classify, Examples]]:
-    """What answers each sheet of the runs' tasks, and its examples."""
+    """Returns the classifier and the examples of each sheet of the runs' tasks, by the sheet's name."""
 
     ready, models = {}, functools.cache(Pretrained)
     for run in runs.values():
@@ -113,7 +113,7 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
             except ValueError as error:
                 if not sheet.source:
                     raise ValueError(f"the test set of {run.task.name}: {error}") from None
-                # The diagnostic set is in few copies of GLUE, and does not count in its score.
+                # Few copies of GLUE have the diagnostic set, and it does not count in the score.
                 say(f"warning: {sheet.name}: {error}")
                 continue
             ready[sheet.name] = classify, examples
@@ -123,41 +123,41 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
-    """A function from a name to show and examples to what the run's best adapter predicts: label codes or values."""
+    """Returns a function of a name to show and examples: the label codes or values that the run's adapter predicts."""
     model, params, card = adapter.attach(run.folder / "adapter", base, dtype=run.config.dtype)
-    problem = run.task.problem  # of a regression without the unit that a run found
+    problem = run.task.problem  # a regression's lacks the unit that the run computed
     if (card.task, card.problem.name, card.problem.labels) != (run.task.name, problem.name, problem.labels):
         raise ValueError(f"{run.folder}: its adapter is for {card.task} {card.problem.labels}, not {run.task.name}")
 
     def classify(name: str, examples: Examples) -> np.ndarray:
         configure_jax(model.dtype)
-        placed = on_device(params, model)  # here, so that one run's are on the device at a time
+        placed = on_device(params, model)  # here, so that only one run's are on the device at a time
         with Line(name, len(examples)) as line:
             logits = logits_of(model, placed, examples, lambda done: line.show(done, line.per_second(done)))
         if not np.isfinite(logits).all():
-            raise ValueError(f"{run.folder}: its answers are not finite")
+            raise ValueError(f"{run.folder}: its logits are not finite")
         return card.problem.predict(logits)
 
     return classify
 
 
 def majority(task: Task, data_name: str) -> int | float:
-    """The most frequent label of the training set, or a regression's mean; 0, which is said, where there is no set."""
+    """Returns the training set's most frequent label, or a regression's mean; warns and returns 0 without a set."""
     try:
         targets = task.problem.targets(sources.read(data_name, task, "train"), task.label)
     except ValueError as error:
-        say(f"warning: no training set of {task.name} tells its most frequent label, so 0 is taken: {error}")
+        say(f"warning: {task.name}: no training set to take the most frequent label from, so it is 0: {error}")
         return 0
     return task.problem.constant(targets)
 
 
 def pack(words_by_sheet: Mapping[str, Sequence[str]]) -> bytes:
-    """The zip with a file for each entry; the same answers give the same bytes."""
+    """Returns the bytes of a zip with a file per entry; the same predictions give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, words in words_by_sheet.items():
             lines = ["index\tprediction", *(f"{i}\t{word}" for i, word in enumerate(words))]
-            info = zipfile.ZipInfo(f"{name}.tsv")  # of 1980, unless told otherwise
+            info = zipfile.ZipInfo(f"{name}.tsv")  # dated 1980 by default
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(info, "\n".join(lines) + "\n")
     return buffer.getvalue()
@@ -165,15 +165,15 @@ def pack(words_by_sheet: Mapping[str, Sequence[str]]) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One file of answers, as the leaderboard at gluebenchmark.com wants it.
+    """One file of predictions, as the leaderboard at gluebenchmark.com requires it.
 
     Attributes:
-      name: of the file, before `.tsv`.
-      task: the one whose model answers.
-      size: examples of the official test set.
-      split: of the data.
-      spelled: whether labels are given by their names rather than their codes.
-      source: where the data have the examples, if not at the task's name.
+      name: the file's name without `.tsv`.
+      task: the task whose model predicts.
+      size: the number of examples in the official test set.
+      split: the split of the data.
+      spelled: whether labels are written as names rather than codes.
+      source: the name under which the data have the examples, if not the task's.
     """
 
     name: str
@@ -189,7 +189,7 @@ class Sheet:
         return dataclasses.replace(self.task, name=self.source or self.task.name)
 
     def words(self, predictions: np.ndarray) -> list[str]:
-        """Label codes, or a regression's values, as the site reads them."""
+        """Returns label codes, or a regression's values, as the site reads them."""
         if bounds := BOUNDS.get(self.task.name):
             return [f"{value:.3f}" for value in np.clip(predictions, *bounds)]
         return [self.task.labels[code] if self.spelled else str(code) for code in predictions]

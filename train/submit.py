@@ -1,6 +1,6 @@
-"""`python -m train.submit RUN [RUN ...] --out glue.zip`: answers GLUE's test sets for the leaderboard.
+"""`python -m train.submit RUN [RUN ...] --out glue.zip`: predicts GLUE's test sets for the leaderboard.
 
-0 done; 2 bad input, in one line; 130 stopped by the user. But for 0, nothing is written.
+Exit codes: 0 done; 2 bad input, named in one line; 130 stopped by the user. Unless it is 0, nothing is written.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The terminal: what is said there, and how far a long piece of work is: a live line, or else a line now and then."""
+"""Output on the terminal: lines, tables, and the progress of long work, live or as a line now and then."""
 
 import html
 import math
@@ -14,8 +14,8 @@ from rich.text import Text
 from adakron_jax.io import streams
 
 PLAIN_SECONDS = 15.0  # between two progress lines where there is no terminal
-CELL_SECONDS = 0.3  # between two states of a notebook's bar
-LOOK_SECONDS = 1.0  # between two looks at what else there is to do
+CELL_SECONDS = 0.3  # between two updates of a notebook's bar
+LOOK_SECONDS = 1.0  # between two updates of the line below the bar
 
 console = Console(highlight=False)
 
@@ -32,18 +32,18 @@ _say: Callable[[str], None] = _print
 
 
 def say_to(listener: Callable[[str], None]) -> None:
-    """From now on what is said goes to a listener alone; tables and progress go nowhere."""
+    """Sends all further lines to a listener alone; tables and progress are shown nowhere."""
     global _say
     _say, console.quiet = listener, True
 
 
 def show(table: Table) -> None:
-    """Prints a table; of what does not go to a terminal nothing is cut."""
+    """Prints a table; nothing is cut if the output is not a terminal."""
     streams.print_table(console, table)
 
 
 def table(*columns: str, right: Container[str] = ()) -> Table:
-    """A table without lines; `right`: the columns of numbers, which are never broken."""
+    """Returns a table without rules; the columns in `right` hold numbers, which are never wrapped."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         number = column in right
@@ -52,7 +52,7 @@ def table(*columns: str, right: Container[str] = ()) -> Table:
 
 
 class _Shown(TextColumn):
-    """A text that is cut where the others have no room."""
+    """A text that is cut where the columns have no room for it."""
 
     def __init__(self) -> None:
         super().__init__("{task.fields[shown]}", table_column=Column(overflow="ellipsis"))
@@ -64,7 +64,7 @@ class _Shown(TextColumn):
 
 
 class _Bar(Progress):
-    """A bar, and a line below it."""
+    """A progress bar with a line below it."""
 
     below = ""
 
@@ -75,7 +75,7 @@ class _Bar(Progress):
 
 
 class _Cell:
-    """A bar in the output of a notebook's cell, which is gone when it stops."""
+    """A progress bar in the output of a notebook's cell, removed when it stops."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -101,7 +101,7 @@ class _Cell:
 
 
 class Line:
-    """How much of a total is done, and time left: live on a terminal and in a notebook, else a line now and then."""
+    """Progress towards a total, and the time left: live on a terminal and in a notebook, else a line now and then."""
 
     def __init__(self, name: str, total: int, start: int = 0):
         self._bar = _Bar(
@@ -130,11 +130,11 @@ class Line:
             self._cell.stop()
 
     def per_second(self, done: int) -> float:
-        """How many a second since the start."""
+        """Returns how many were done a second since the start."""
         return (done - self._start) / max(time.monotonic() - self._begun, 1e-9)
 
     def show(self, done: int, per_second: float, text: str = "", below: str = "") -> None:
-        """Shows it, with the time left at a rate of so many a second, 0 for none known."""
+        """Shows that `done` are done, and the time left at a pace of `per_second`, or none if that is 0."""
         self._bar.below = below
         self._bar.update(self._task, completed=done, shown=text)
         if console.is_terminal or console.quiet:
@@ -150,7 +150,7 @@ class Line:
 
 
 class ProgressLine(Line):
-    """Of a run: loss, learning rate and examples a second; below it what `overview` says of step and that pace."""
+    """The progress of a run: loss, learning rate, examples a second, and below it `overview` of step and that pace."""
 
     def __init__(self, total: int, start: int, batch_size: int, overview: Callable[[int, float], str]):
         super().__init__("step", total, start)
@@ -161,7 +161,7 @@ class ProgressLine(Line):
         self._steps, self._seconds = 0, 0.0
 
     def update(self, step: int, epoch: int, metrics: Mapping[str, float], paused: float) -> None:
-        """Shows the state after `step` steps; `paused`: seconds so far that went to other things than training."""
+        """Shows the state after `step` steps; `paused`: the seconds so far that were not spent on training."""
         per_second = self._pace(step, paused)
         if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
             self._looked, self._below = now, self._overview(step, per_second * self._batch_size)
@@ -171,13 +171,13 @@ class ProgressLine(Line):
         self.show(step, per_second, shown, self._below)
 
     def note(self, text: str) -> None:
-        """Says on a terminal's line, or in a notebook's cell, what is done instead of steps."""
+        """Shows on a terminal's line, or in a notebook's cell, what is being done between steps."""
         self._bar.update(self._task, shown=text)
         if self._cell:
             self._cell.show(int(self._bar.tasks[self._task].completed), self._total, text)
 
     def _pace(self, step: int, paused: float) -> float:
-        """Steps a second, 0 while unknown: of those alone that no pause fell among, since it overlaps with a step."""
+        """Returns steps a second, 0 while unknown; leaves out steps with a pause among them, since the two overlap."""
         now, last = time.monotonic(), self._last
         self._last = step, now, paused
         if last is not None and paused == last[2]:

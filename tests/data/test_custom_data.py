@@ -84,7 +84,7 @@ def test_a_share_is_more_than_none_and_less_than_all():
     assert share("0.25") == 0.25
     assert share("validation") == share("a.csv") == 0
     for said in ("0", "1", "-0.1", "nan", "10"):
-        with pytest.raises(ValueError, match=f"'{said}' is no share of the rows; accepted: more than 0, less than 1"):
+        with pytest.raises(ValueError, match=f"'{said}' is not a share; accepted: more than 0, less than 1"):
             share(said)
 
 

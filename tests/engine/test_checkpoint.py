@@ -78,7 +78,7 @@ def test_a_process_that_may_open_few_files_is_told_at_once():
             "no room on disk: [Errno 28] a checkpoint could not be written, No space left on device",
         ),
         (PermissionError(errno.EACCES, "Permission denied"), "no permission: [Errno 13] Permission denied"),
-        (OSError(errno.EROFS, "Read-only file system"), "the disk takes no writes: [Errno 30] Read-only file system"),
+        (OSError(errno.EROFS, "Read-only file system"), "the disk is read-only: [Errno 30] Read-only file system"),
         (MemoryError(), "out of memory"),
         (RuntimeError("can't start new thread"), "out of memory: can't start new thread"),
     ],

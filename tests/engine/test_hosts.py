@@ -328,8 +328,8 @@ def test_hosts_that_do_not_share_the_run_s_folder_say_so_and_end(lost: Group, wo
         ("node1,2,0", "hosts is 'node1,2,0'; accepted: auto, or COORDINATOR:PORT"),
         ("node1:99,2", "hosts is 'node1:99,2'; accepted: auto, or COORDINATOR:PORT"),
         ("node1:99,2,-1", "hosts is 'node1:99,2,-1'; accepted: auto, or COORDINATOR:PORT"),
-        ("node1:99,2,2", "hosts is 'node1:99,2,2', of 2 hosts; accepted: an index from 0 to 1"),
-        ("node1:99999,2,0", "hosts is 'node1:99999,2,0', of port 99999; accepted: 1 to 65535"),
+        ("node1:99,2,2", "hosts is 'node1:99,2,2', with 2 hosts; accepted: an index from 0 to 1"),
+        ("node1:99999,2,0", "hosts is 'node1:99999,2,0', with port 99999; accepted: 1 to 65535"),
     ],
 )
 def test_what_names_no_hosts_is_refused_in_one_line(words: Words, tmp_path: Path, given: str, told: str):
@@ -342,8 +342,8 @@ def test_what_names_no_hosts_is_refused_in_one_line(words: Words, tmp_path: Path
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--seed", "0", "1"], "hosts is 'auto', and a grid; accepted: one task, method, learning rate and seed"),
-        (["--mesh", "data=1"], "mesh is 'data=1', and hosts; accepted: no --mesh, or one of all their devices"),
+        (["--seed", "0", "1"], "hosts is 'auto', with a grid; accepted: one task, method, learning rate and seed"),
+        (["--mesh", "data=1"], "mesh is 'data=1', with hosts; accepted: no --mesh, or one of all their devices"),
     ],
 )
 def test_what_does_not_go_with_hosts_is_refused(words: Words, tmp_path: Path, more: list[str], told: str):

@@ -225,7 +225,7 @@ def test_a_result_that_no_such_run_wrote_is_refused_in_one_line(
     path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
     ended = call(*whole.flags, "--out", folder)
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
-    assert ended.err.startswith(f"train: {path}: damaged or of no such run (")
+    assert ended.err.startswith(f"train: {path}: damaged, or not of this run (")
     assert told in ended.err
 
 

@@ -117,8 +117,8 @@ def test_stopped_together_they_go_on_together(
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        (["--method", "adakron"], "together, and one run; accepted: several seeds or learning rates"),
-        (["--seed", "0", "1", "--patience", "1"], "patience is above 0, and together; accepted: one of them"),
+        (["--method", "adakron"], "together, with one run; accepted: several seeds or learning rates"),
+        (["--seed", "0", "1", "--patience", "1"], "patience is above 0, with together; accepted: one of them"),
     ],
 )
 def test_what_cannot_go_together_is_refused(flags: list[str], tmp_path: Path, more: list[str], complaint: str):

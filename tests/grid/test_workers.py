@@ -179,7 +179,7 @@ def test_workers_whose_parent_is_killed_save_and_end(
         (["--seed", "0", "1", "--workers", "many"], "workers is 'many'; accepted: local, local:N, ray, ray:ADDRESS"),
         (["--seed", "0", "1", "--workers", "local:0"], "workers is 'local:0'; accepted: local, local:N"),
         (["--seed", "0", "1", "--workers", "ray:"], "workers is 'ray:'; accepted"),
-        (["--workers", "local"], "workers is 'local', and one run; accepted: a grid"),
+        (["--workers", "local"], "workers is 'local', with one run; accepted: a grid"),
         (["--seed", "0", "1", "--devices-per-run", "2"], "devices_per_run is 2, without workers; accepted: with --wor"),
         (
             ["--seed", "0", "1", "--workers", "local", "--devices-per-run", "0"],

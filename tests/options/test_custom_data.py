@@ -115,7 +115,7 @@ def test_a_grids_file_may_say_the_columns(tiny: Path, tmp_path: Path):
         (("--data", REVIEWS, *COLUMNS, "--folds", "3", "--validation", "0.2"), "validation is '0.2'; accepted: auto"),
         (("--data", REVIEWS, *COLUMNS, "--folds", "3", "--fold", "4"), "fold is 4; accepted: 1 to 3"),
         (("--task", "rte", "--validation", "dev.csv"), "validation is 'dev.csv'; accepted: auto, or a share"),
-        (("--task", "rte", "--validation", "1.5"), "'1.5' is no share of the rows"),
+        (("--task", "rte", "--validation", "1.5"), "'1.5' is not a share; accepted"),
         (("--task", "rte", "--test", "0.1"), "test is '0.1'; accepted: none, but for a table of one's own"),
     ],
 )

@@ -174,7 +174,7 @@ def test_every_file_of_recipes_has_the_sections_of_a_task_or_is_a_recipe_itself(
         ({"eval_every": 0}, "eval_every is 0; accepted: epoch, or at least 1"),
         ({"patience": -1}, "patience is -1; accepted: at least 0"),
         ({"patience": 2, "best_by": "last"}, "patience is 2; accepted: 0, since best_by is 'last'"),
-        ({"mesh": "model"}, "mesh is 'model'; accepted: such as data=8 or data=4,model=2"),
+        ({"mesh": "model"}, "mesh is 'model'; accepted: axes such as data=8 or data=4,model=2"),
         ({"mesh": "data=0"}, "mesh is 'data=0'; accepted"),
         ({"mesh": "rows=2"}, "mesh is 'rows=2'; accepted"),
         ({"mesh": "data=2,model=x"}, "mesh is 'data=2,model=x'; accepted"),

@@ -21,17 +21,17 @@ from train.terminal import Line, say
 
 @dataclasses.dataclass(frozen=True)
 class CustomData:
-    """Which table it is, and what its columns are for.
+    """Which table to train on, and what its columns are for.
 
     Attributes:
-      name: of the task.
+      name: the task's name.
       data: a file, a folder with `train.*`, or `hub:OWNER/NAME[:CONFIG]`.
-      texts, label: columns.
-      problem: a kind, or `auto`.
+      texts, label: the columns of texts and of labels.
+      problem: a kind of problem, or `auto`.
       train: the split to train on.
       validation, test: a split or a file; empty where that split is drawn, or there is none.
       quoting: whether quotes in a tsv enclose fields, as they do in csv.
-      scheme, label_pieces: of tags, as `Tokens` has them.
+      scheme, label_pieces: for tags, as in `Tokens`.
 
     Raises:
       ValueError: there are not one or two columns of texts, or a column has two uses.
@@ -60,10 +60,10 @@ class CustomData:
 
 
 def load(custom: CustomData, given: Mapping[str, Table] = {}) -> tuple[Task, dict[str, Table]]:
-    """The task that a table poses, and its rows: `train`, and those of `validation` and `test` that are not drawn.
+    """Returns the task that a table poses, and its rows: `train`, and of `validation` and `test` those not drawn.
 
     Args:
-      given: tables by the names that stand for them in the place of files.
+      given: tables in memory, by the names that stand for them in place of files.
 
     Raises:
       ValueError: a file, a split or a column is missing, or a file, row or label cannot be read.
@@ -93,7 +93,7 @@ def load(custom: CustomData, given: Mapping[str, Table] = {}) -> tuple[Task, dic
 
 
 def _read(custom: CustomData, split: str, given: Mapping[str, Table]) -> Table:
-    """The rows of a split, or of a file or a given table that is named in the place of one."""
+    """Returns the rows of a split, or of a file or a given table that is named in its place."""
     name = custom.data if split == custom.train else split
     if name in given:
         return decoded(given[name])

@@ -1,4 +1,4 @@
-"""Where rows are: a split on the hub, in a folder, or in the built-in `mini`; GLUE's splits as their task has them."""
+"""Reads rows: a split on the hub, in a folder, or in the built-in `mini`; GLUE's splits with their task's columns."""
 
 import glob
 import os
@@ -20,19 +20,19 @@ from train.data.task import Task
 MINI = Path(__file__).parent / "mini"
 HUB = "nyu-mll/glue"
 ON_HUB = "hub:"  # how --data names a data set on the hub
-ROWS = "rows:"  # how a run names rows that are in no file, by their hash
+ROWS = "rows:"  # how a run names rows in memory, by their hash
 SPELLINGS = {"validation": ("validation", "valid", "val", "dev")}  # of a split's name
 
 
 def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
-    """The columns of one of GLUE's splits, classes by their names.
+    """Returns the columns of one of GLUE's splits, with classes by name.
 
     Args:
       data: `hub`, `mini` or a folder with `TASK/SPLIT.parquet|tsv|csv|jsonl`.
       labelled: whether to read the labels too.
 
     Raises:
-      ValueError: names what is missing, or the file and row that cannot be read.
+      ValueError: something is missing, or a row cannot be read; the message names it, with its file.
     """
     columns = (*task.texts, *task.label) if labelled else task.texts
     if data == "hub":
@@ -47,7 +47,7 @@ def read(data: str, task: Task, split: str, labelled: bool = True) -> Table:
 
 
 def named(rows: Table, task: Task) -> Table:
-    """Rows whose label cells are codes or names, with names alone; a regression's numbers are only checked."""
+    """Replaces codes by names in rows whose labels are codes or names; a regression's numbers are only checked."""
     (column,) = task.label
     if task.name in BOUNDS:
         low, high = BOUNDS[task.name]
@@ -63,7 +63,7 @@ def named(rows: Table, task: Task) -> Table:
 
 
 def joined(parts: Sequence[Table], origin: str) -> Table:
-    """Tables of the same columns as one, whose rows are numbered anew if there are several."""
+    """Joins tables of the same columns into one, whose rows are renumbered if there are several."""
     if len(parts) == 1:
         return parts[0]
     columns = {name: [cell for part in parts for cell in part[name]] for name in parts[0].columns}
@@ -74,7 +74,7 @@ def joined(parts: Sequence[Table], origin: str) -> Table:
 
 
 def files(data: str, task: Task, split: str) -> list[Path]:
-    """The files of one of GLUE's splits in a folder, or in `mini`; ValueError says what is there instead."""
+    """Returns the files of one of GLUE's splits in a folder, or in `mini`; ValueError says what is there instead."""
     folder = MINI if data == "mini" else Path(data)
     if not folder.is_dir():
         raise ValueError(f"data {data!r}: no such folder; accepted: hub, mini, or a folder with TASK/SPLIT files")
@@ -85,7 +85,7 @@ def files(data: str, task: Task, split: str) -> list[Path]:
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The files of a split in a folder; ValueError says what is there instead."""
+    """Returns the files of a split in a folder; ValueError says what is there instead."""
     if not (files := present_files(folder, split)):
         others = listed(sorted(path.name for path in folder.iterdir()), split, printable)
         raise ValueError(f"{printable(str(folder))} has no split {split!r}; there: {others}")
@@ -93,14 +93,14 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
 
 def unused_files(folder: Path, splits: Sequence[str]) -> list[str]:
-    """Names of a folder's files that look like splits and are none of these."""
+    """Returns the names of a folder's files that look like splits but are none of these."""
     taken = {path.name for split in splits for path in present_files(folder, split)}
     likely = ("train", "test", *SPELLINGS["validation"])
     return sorted({path.name for split in likely for paths in _candidates(folder, split) for path in paths} - taken)
 
 
 def present_files(folder: Path, split: str) -> list[Path]:
-    """The file of a split in a folder, or its shards as the hub names them, of the first format that there are any."""
+    """Returns the file of a split in a folder, or its shards as the hub names them, in the first format present."""
     return next(_candidates(folder, split), [])
 
 
@@ -112,13 +112,13 @@ def _candidates(folder: Path, split: str) -> Iterator[list[Path]]:
 
 
 def refuse_rows(data: str) -> None:
-    """ValueError if data are rows that nobody gives now."""
+    """Raises ValueError if `data` names rows in memory, which are not given here."""
     if data.startswith(ROWS):
-        raise ValueError(f"{data} are rows that train.fit was given; accepted: train.fit with them, or a file")
+        raise ValueError(f"{data} stands for rows given to train.fit; accepted: train.fit with them, or a file")
 
 
 def row_count(data: str, split: str) -> int:
-    """How many rows the training split of a table has; raises as reading them does."""
+    """Returns how many rows a table's split has; raises as reading them does."""
     refuse_rows(data)
     if data.startswith(ON_HUB):
         return _load_hub(*repository(data), split)[0].num_rows
@@ -131,11 +131,11 @@ class Unreachable(ValueError):
 
 
 def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Table:
-    """A split of a data set on the hub or in its cache, classes that it names by those names.
+    """Returns a split of a data set on the hub or in its cache, with classes by name where the data set names them.
 
     Raises:
-      Unreachable: it cannot be had now.
-      ValueError: there is no such data set, configuration, split or column, or it is damaged; the line says which.
+      Unreachable: it is not in the cache, and the hub cannot be reached.
+      ValueError: there is no such data set, configuration, split or column, or it is damaged; the message says which.
     """
     dataset, class_label = _load_hub(name, config, split)
     origin = " ".join(filter(None, (name, config, split)))
@@ -147,12 +147,12 @@ def read_hub(name: str, config: str, split: str, columns: Sequence[str]) -> Tabl
 
 
 def hub_splits(name: str, config: str) -> tuple[str, ...]:
-    """The splits of a data set on the hub or in its cache; raises as `read_hub`."""
+    """Returns the splits of a data set on the hub or in its cache; raises as `read_hub`."""
     return tuple(_load_hub(name, config)[0])
 
 
 def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, type]:
-    """A data set, by default of all splits, and the type of the columns whose classes have names."""
+    """Returns a data set, by default all its splits, and the type of columns whose classes have names."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -168,7 +168,7 @@ def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, ty
         while isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         lost = isinstance(error, DatasetNotFoundError | ConnectionError | HfHubHTTPError)
-        lost |= str(error).startswith("Couldn't find cache")  # of another configuration's data set that is there
+        lost |= str(error).startswith("Couldn't find cache")  # only another configuration is cached
         if lost and not reached:
             raise Unreachable(f"{said}: {NOT_CACHED}; {FILL_THE_CACHE}") from None
         if isinstance(error, DatasetNotFoundError):
@@ -179,7 +179,7 @@ def _load_hub(name: str, config: str, split: str | None = None) -> tuple[Any, ty
 
 
 def _reason(error: Exception, cause: BaseException) -> str:
-    """What `datasets` says, in a line; what of our command it is about."""
+    """Returns what `datasets` says, in a line, and in terms of our command where it is about one."""
     text = " ".join(str(error).split())
     if configs := re.search(r"(?:pick one among the available configs|Available): (\[.*?\])", text):
         return f"the configuration has to be one of {configs[1]:.500}; accepted: {ON_HUB}OWNER/NAME:CONFIG"
@@ -190,7 +190,7 @@ def _reason(error: Exception, cause: BaseException) -> str:
 
 
 def repository(data: str) -> tuple[str, str]:
-    """Name and configuration of `hub:OWNER/NAME[:CONFIG]`."""
+    """Returns the name and the configuration in `hub:OWNER/NAME[:CONFIG]`."""
     name, _, config = data.removeprefix(ON_HUB).partition(":")
     if not name:
         raise ValueError(f"data is {data!r}; accepted: hub:OWNER/NAME, or hub:OWNER/NAME:CONFIG")
@@ -198,7 +198,7 @@ def repository(data: str) -> tuple[str, str]:
 
 
 def is_table(data: str) -> bool:
-    """Whether `--data` names a table of one's own: a file, a folder with a training split, or a data set on the hub."""
+    """Returns whether `--data` names custom data: a file, a folder with a training split, or a data set on the hub."""
     path = Path(data)
     if data.startswith((ON_HUB, ROWS)) or suffix_of(path):
         return True
@@ -206,7 +206,7 @@ def is_table(data: str) -> bool:
 
 
 def table_name(data: str) -> str:
-    """What a run on this table is called: its file or folder, without what comes before and behind, as a task's name.
+    """Returns the task's name for a table: that of its file or folder, without parent folders and suffix.
 
     >>> table_name("data/my reviews (1).csv")
     'my-reviews-1'
@@ -222,7 +222,7 @@ def table_name(data: str) -> str:
 
 
 def split_named(data: str, split: str) -> str:
-    """How a folder, or a data set on the hub, calls a split; empty if it has none, as a file has none but its rows."""
+    """Returns the name of a split in a folder or a data set on the hub; empty if it has none, as a file never does."""
     spellings = SPELLINGS.get(split, (split,))
     if data.startswith(ON_HUB):
         present = hub_splits(*repository(data))

@@ -1,4 +1,4 @@
-"""The parts of the data: what trains, what chooses, and what is scored once at the end."""
+"""The parts of the data: what trains, what chooses the epoch, and what is scored once at the end."""
 
 import dataclasses
 import itertools
@@ -12,29 +12,29 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.problems import Problem
 from train.data.task import Task
 
-SHARE = 0.1  # of the training rows that chooses where nothing else does
+SHARE = 0.1  # of the training rows, to choose the epoch where nothing else does
 
 
 def share(said: str) -> float:
-    """The share that `--validation` or `--test` names; 0 if it names a split or a file."""
+    """Returns the share that `--validation` or `--test` names; 0 if it names a split or a file."""
     try:
         value = float(said)
     except ValueError:
         return 0.0
     if not 0 < value < 1:
-        raise ValueError(f"{said!r} is no share of the rows; accepted: more than 0, less than 1, a split or a file")
+        raise ValueError(f"{said!r} is not a share; accepted: more than 0, less than 1, a split or a file")
     return value
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """Which shares of the training rows go into which part. No run's own seed decides it.
+    """Which shares of the training rows go into which part, whatever the seed of a run.
 
     Attributes:
-      validation, test: shares, of 1, that choose and that are scored at the end; 0 where other rows do.
-      folds, fold: of so many equal parts, the one, from 1, that chooses instead of a share; 1 fold is none.
-      seed: of the drawing.
-      limit_train, limit_eval: so many examples of each part: the first of GLUE's, of a table of one's own drawn ones.
+      validation, test: shares, of 1, that choose the epoch and that are scored at the end; 0 if other rows do.
+      folds, fold: the number of equal parts, and the one, from 1, that chooses instead of a share; 1 fold is none.
+      seed: the seed of the drawing.
+      limit_train, limit_eval: the most examples of each part: the first of GLUE's, or drawn ones of custom data.
     """
 
     validation: float = 0.0
@@ -47,7 +47,7 @@ class Drawing:
 
     @property
     def draws(self) -> bool:
-        """Whether a part of the training rows chooses."""
+        """Whether a part of the training rows chooses the epoch."""
         return self.validation > 0 or self.folds > 1
 
 
@@ -56,11 +56,11 @@ class Splits:
     """Examples by part.
 
     Attributes:
-      task: with the problem as it is fitted to the training part.
-      train: with the labels that the head learns, a regression's standardised.
-      validation, test: by split, with labels in their own unit.
+      task: the task, with its problem fitted to the training part.
+      train: examples with the labels that the head is trained on, standardised for a regression.
+      validation, test: examples by split, with labels in their original unit.
       rows: part -> numbers of its examples in their file or split, from 1.
-      repeated: part -> how many of its examples the training part has too.
+      repeated: part -> how many of its examples are also in the training part.
     """
 
     task: Task
@@ -81,7 +81,7 @@ def draw_splits(
 
     Args:
       sets: `train`, and those of the task's splits that are not drawn.
-      documents: of each training row, the number of its document, which then falls to one part as a whole.
+      documents: the number of each training row's document, which then falls to one part as a whole.
 
     Raises:
       ValueError: the shares leave nothing, a part is empty, there are fewer training rows than classes, or all targets
@@ -112,7 +112,7 @@ def draw_splits(
             least += task.problem.undrawn(targets)
             raise ValueError(f"{name}: no row of {whole.count} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
-    draw = bool(task.fingerprint)  # whether rows may stand in any order, sorted by label too
+    draw = bool(task.fingerprint)  # custom data may be in any order, even sorted by label
     taken = limited(task.problem, targets[left], drawing.limit_train, drawing.seed, draw)
     left = left[taken]
     train = whole.take(left)
@@ -124,7 +124,7 @@ def draw_splits(
         parts[name] = held[name].take(taken)
         if name in rows:
             rows[name] = rows[name][taken]
-    # Of splits that others have drawn, GLUE's, it is known.
+    # GLUE's own splits need no such check.
     asked = parts if drawing.draws or task.fingerprint else {}
     known = _digests(train) if asked else np.zeros(0, np.int64)
     return Splits(
@@ -140,7 +140,7 @@ def draw_splits(
 def hold_out(
     problem: Problem, targets: Any, share: float, seed: int, documents: Int[np.ndarray, " examples"] | None = None
 ) -> Bool[np.ndarray, " examples"]:
-    """Which rows go into a part of so large a share, about the same share of every stratum; documents as a whole."""
+    """Returns a mask of the rows in a share: about the same share of every stratum, and documents as a whole."""
     if documents is not None and (at := _by_document(documents, seed)) is not None:
         return _leaving_each(problem, targets, at < share, documents)
     order, rng = _by_stratum(problem, targets, seed)
@@ -158,7 +158,7 @@ def hold_fold(
     seed: int,
     documents: Int[np.ndarray, " examples"] | None = None,
 ) -> Bool[np.ndarray, " examples"]:
-    """Which rows are in one of so many folds, counted from 1; every row is in one, and so is every document."""
+    """Returns a mask of the rows in a fold, counted from 1; every row is in one fold, and so is every document."""
     if documents is not None and (at := _by_document(documents, seed)) is not None:
         return _leaving_each(problem, targets, np.floor(at * folds).astype(int) == fold - 1, documents)
     order, _ = _by_stratum(problem, targets, seed)
@@ -168,7 +168,7 @@ def hold_fold(
 
 
 def _by_document(documents: Int[np.ndarray, " examples"], seed: int) -> Float[np.ndarray, " examples"] | None:
-    """Of each row, the share of all rows before the middle of its document, in a random order; None if each is one."""
+    """Returns each row's share of rows before the middle of its document, documents shuffled; None if each is one."""
     _, number, sizes = np.unique(documents, return_inverse=True, return_counts=True)
     if len(sizes) == len(documents):
         return None
@@ -181,23 +181,23 @@ def _by_document(documents: Int[np.ndarray, " examples"], seed: int) -> Float[np
 def limited(
     problem: Problem, targets: Any, limit: int | Literal["all"], seed: int, draw: bool
 ) -> Int[np.ndarray, " rows"]:
-    """Which rows, in their order, are among at most so many: the first, or drawn ones.
+    """Returns the numbers of at most `limit` rows, in their order: the first, or drawn ones.
 
-    Of those drawn every stratum has about the same share, and a row at least while there are enough.
+    Those drawn are about the same share of every stratum, and at least one row of each if the limit allows.
     """
     count = len(targets) if limit == "all" else min(limit, len(targets))
     if count == len(targets) or not draw:
         return np.arange(count)
     order, rng = _by_stratum(problem, targets, seed)
     _, firsts = np.unique(problem.strata(targets)[order], return_index=True)
-    firsts = firsts if len(firsts) <= count else firsts[:0]  # of a regression each value is a stratum
+    firsts = firsts if len(firsts) <= count else firsts[:0]  # in a regression each value is a stratum
     others = np.setdiff1d(np.arange(len(order)), firsts)
     steps = np.floor((np.arange(count - len(firsts)) + rng.random()) * len(others) / max(1, count - len(firsts)))
     return np.sort(order[np.concatenate([firsts, others[steps.astype(int)]])])
 
 
 def _by_stratum(problem: Problem, targets: Any, seed: int) -> tuple[np.ndarray, np.random.Generator]:
-    """The rows by stratum, such as their class; at random among equals."""
+    """Returns the rows by stratum, such as their class, shuffled within each; and the generator that did so."""
     rng = np.random.default_rng(seed)
     return np.lexsort((rng.random(len(targets)), problem.strata(targets))), rng
 
@@ -205,7 +205,7 @@ def _by_stratum(problem: Problem, targets: Any, seed: int) -> tuple[np.ndarray, 
 def _leaving_each(
     problem: Problem, targets: Any, held: np.ndarray, documents: Int[np.ndarray, " examples"] | None = None
 ) -> np.ndarray:
-    """The mask without a row, or a document, of every label that would else be in no row that is left."""
+    """Takes a row, or a document, out of the mask for every label that would otherwise be in no row that is left."""
     for rows in problem.carriers(targets):
         if len(rows) and held[rows].all():
             held[rows[0] if documents is None else documents == documents[rows[0]]] = False
@@ -213,6 +213,6 @@ def _leaving_each(
 
 
 def _digests(examples: Examples) -> np.ndarray:
-    """A number for each example that is the same for the same tokens."""
+    """Returns a number for each example, the same for the same tokens."""
     tokens = (examples.tokens[start:end].tobytes() for start, end in itertools.pairwise(examples.offsets))
     return np.fromiter(map(hash, tokens), np.int64, len(examples))

@@ -1,4 +1,4 @@
-"""What a run trains for, be it one of GLUE's tasks or a table of one's own."""
+"""What a run is trained for: one of GLUE's tasks, or custom data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any
 from adakron_jax.evaluation.metrics import METRICS, Metric
 from adakron_jax.problems import Problem, from_json
 
-MISMATCHED = "_mismatched"  # ends the names of scores on MNLI's second development set
+MISMATCHED = "_mismatched"  # suffix of the names of scores on MNLI's second development set
 _SCORES = {metric + suffix: METRICS[metric] for suffix in ("", MISMATCHED) for metric in METRICS}
 
 
 def metric_of(score: str) -> Metric:
-    """The metric of a score's name, which is the metric's and the suffix of a split."""
+    """Returns the metric of a score, whose name is the metric's with the suffix of a split."""
     return _SCORES[score]
 
 
@@ -24,13 +24,13 @@ class Task:
       name: as in `--task`, in reports and in the adapter.
       problem: what the head predicts.
       texts: the one or two columns that hold the texts.
-      label: the columns that hold the labels; more than one of a multilabel problem at most.
+      label: the columns that hold the labels; only a multilabel problem may have more than one.
       metrics: the first is the headline.
       best_by: the metric that chooses the best evaluation unless told otherwise, or `last`.
-      dev_splits: of the evaluations that choose, split -> suffix of its metrics' names.
-      test_splits: of those scored once at the end, likewise.
-      train_examples: how many the official training set has; 0 of a table of one's own.
-      fingerprint: of the data of a table of one's own.
+      dev_splits: the splits that choose the epoch, split -> suffix of its metrics' names.
+      test_splits: the splits scored once at the end, likewise.
+      train_examples: the size of the official training set; 0 for custom data.
+      fingerprint: the fingerprint of custom data.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Task:
 
     @classmethod
     def of(cls, problem: Problem, **fields: Any) -> "Task":
-        """A task with all metrics of its problem."""
+        """Returns a task with all metrics of its problem."""
         return cls(problem=problem, metrics=problem.metrics, best_by=problem.metrics[0], **fields)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as `from_json` reads them."""
+        """Returns the fields as `from_json` reads them."""
         return dataclasses.asdict(self) | self.problem.as_json()
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Task":
-        """The task of which `as_json` wrote the fields; ValueError if they are none."""
+        """Returns the task whose fields `as_json` wrote; ValueError if they are not those of a task."""
         try:
             values: dict[str, Any] = {**fields, "problem": from_json(fields)}
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -69,13 +69,13 @@ class Task:
 
     @property
     def scored(self) -> list[str]:
-        """Names of every metric on every split that chooses."""
+        """The names of every metric on every split that chooses the epoch."""
         return [metric + suffix for suffix in self.dev_splits.values() for metric in self.metrics]
 
     def score(self, targets: Any, logits: Any) -> dict[str, float]:
-        """Every metric of logits [examples, outputs]."""
+        """Returns every metric of logits [examples, outputs]."""
         return self.problem.scores(targets, self.problem.predict(logits), self.metrics)
 
     def holding_out(self) -> "Task":
-        """The task when a part of its training set chooses: what chose is scored once, at the end."""
+        """Returns the task with part of its training set to choose the epoch: its dev splits are scored at the end."""
         return dataclasses.replace(self, dev_splits={"held_out": ""}, test_splits=self.dev_splits)

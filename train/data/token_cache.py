@@ -19,7 +19,7 @@ from train.data import sources
 from train.data.task import Task
 from train.terminal import Line, say
 
-VERSION = 3  # of what is in a cached file
+VERSION = 3  # of a cached file's contents
 
 
 def load(
@@ -38,10 +38,10 @@ def load(
       max_length: tokens at which an example is cut, the longer text of a pair first.
       cache: the folder of the cache; by default `~/.cache/adakron-jax`, or `$XDG_CACHE_HOME/adakron-jax`, if that can
         be written.
-      labelled: False for a test set, whose labels, if it has any, are not looked at; they all become 0.
+      labelled: False for a test set, whose labels, if it has any, are ignored; they all become 0.
 
     Raises:
-      ValueError: the split is missing, unreadable or empty; the file and row are named.
+      ValueError: the split is missing, unreadable or empty; the message names the file and the row.
     """
     made = Making(task, tokenizer, max_length, labelled, cache or cache_folder())
     if data == "hub":
@@ -60,7 +60,7 @@ def of_table(rows: Table, task: Task, split: str, tokenizer: Tokenizer, max_leng
 
 @dataclasses.dataclass(frozen=True)
 class Making:
-    """How rows become examples, and the folder in which they are kept, if there is one."""
+    """How rows become examples, and the folder that caches them, if there is one."""
 
     task: Task
     tokenizer: Tokenizer
@@ -69,7 +69,7 @@ class Making:
     cache: Path | None
 
     def examples(self, split: str, digest: str, read: Callable[[], Table]) -> Examples:
-        """The examples of the rows with a digest, from the cache if they are there."""
+        """Returns the examples of the rows with this digest, from the cache if it has them."""
         if self.cache is None:
             return self.tokenise(read(), split)
         problem = self.task.problem
@@ -78,7 +78,7 @@ class Making:
         path = self.cache / "tokens" / f"{self.task.name[:40]}-{split}-{key[:32]}.npz"
         if path.is_file():
             return _read(path)
-        # Of the workers of a grid that come at once, one tokenises, and the others wait for it.
+        # If several workers of a grid come at once, one tokenises, and the others wait for it.
         with _locked(self.cache / "locks", path.stem):
             if path.is_file():
                 return _read(path)
@@ -88,7 +88,7 @@ class Making:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, buffer.getvalue())
-            except OSError as error:  # a cache is never needed
+            except OSError as error:  # a cache is optional
                 say(f"warning: the tokens are not kept ({error})")
             return examples
 
@@ -108,7 +108,7 @@ class Making:
 
 @contextlib.contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Keeps other processes from the same work, where the folder lets a lock be made."""
+    """Keeps other processes from doing the same work, if a lock can be made in the folder."""
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _read(path: Path) -> Examples:
 
 
 def content(rows: Table) -> str:
-    """SHA-256 of a table's columns."""
+    """Returns the SHA-256 of a table's columns."""
     digest = hashlib.sha256()
     for name, cells in rows.columns.items():
         digest.update(f"{name!r} {len(cells)}\n".encode())

@@ -1,4 +1,4 @@
-"""What the runs of one process read and compile once."""
+"""What the runs of one process share, so that each part is read and compiled once."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from train.options.model import Pretrained
 
 
 class Cache:
-    """The pretrained model, the data and the compiled steps; `rows` as `Loader` takes them."""
+    """The pretrained model, the data and the compiled steps; `rows` as for `Loader`."""
 
     def __init__(self, model: Pretrained, rows: Mapping[str, Table] = {}):
         self.model = model
@@ -31,7 +31,7 @@ class Cache:
         frozen: Tree,
         several: bool = False,
     ) -> Steps:
-        """The steps of a model, with what an earlier run of it has compiled; the arguments as `compile_steps` has."""
+        """Returns the steps of a model, with what an earlier run has compiled; arguments as for `compile_steps`."""
         key = (model, losses_of, config.weight_decay, config.mesh, several)
         if key not in self._steps:
             optimizer = optim.adamw(config.weight_decay)

@@ -1,8 +1,8 @@
 """Checkpoints by orbax; the only file that touches it.
 
 `checkpoints/` keeps the last two full states (trainable, optimiser, step), `best/` the best trainable tree. Frozen
-parameters are in neither. With each lies a digest of its values, which orbax by itself would not miss: of a turned bit
-it notices only what breaks its own structures.
+parameters are in neither. Each is stored with a digest of its values, since orbax by itself notices a flipped bit only
+where it breaks orbax's own structures.
 """
 
 import asyncio
@@ -29,37 +29,37 @@ from train.engine.lock import Lock
 from train.engine.steps.step import TrainState
 
 _OS_ERROR = re.compile(r"(?:os_error_code='|Errno )(\d+)")  # as orbax and tensorstore report one
-KEEP = 2  # so that there is one before a damaged one
+KEEP = 2  # so that one is left if the last is damaged
 
 
 def space(state: TrainState) -> int:
-    """Bytes that a run's checkpoints take at most: those kept, the one being written, and the best twice likewise."""
+    """Returns the most bytes that a run's checkpoints take: those kept, the one being written, and the best twice."""
     size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
     return (KEEP + 1) * size(state) + 2 * size(state.trainable)
 
 
 class Damaged(ValueError):
-    """A checkpoint that is needed cannot be read."""
+    """A needed checkpoint cannot be read."""
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder, which nobody else opens until they are closed.
+    """The checkpoints in one run's folder, which no other process can open until they are closed.
 
     Saving is asynchronous; `wait` and `close` wait for the disk.
 
     Attributes:
-      journal: the digest that was saved with the state that `restore` has found, if it was.
+      journal: the journal's digest that was saved with the state that `restore` returned, if there was one.
 
     Raises:
       ValueError: another process has them open.
-      Damaged: orbax cannot say which there are.
+      Damaged: orbax cannot list them.
     """
 
     def __init__(self, folder: Path):
         self._lock = Lock(folder) if hosts.is_writer() else None
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs as an error, it raises as well
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also raises whatever it logs as an error
         self._before, self._failed = sys.unraisablehook, False
-        sys.unraisablehook = _without_late(self._before)  # before the first thread that could call it
+        sys.unraisablehook = _without_late(self._before)  # set before the first thread that could call it
         self.journal: str | None = None
         try:
             self._last = _manager(folder / "checkpoints", KEEP)
@@ -71,25 +71,25 @@ class Checkpoints:
             raise
 
     def save(self, state: TrainState, journal: str) -> None:
-        """Saves the state under its step, unless it is there already, and the digest of the run's journal up to it."""
+        """Saves the state under its step, unless it is saved already, with the digest of the run's journal up to it."""
         step = int(state.step)
         if step not in self._last.all_steps():
             with self._room():
-                self._best.wait_until_finished()  # who finds this state relies on the best up to it
+                self._best.wait_until_finished()  # a run that resumes here needs the best up to here
                 _save(self._last, step, state, journal=journal)
 
     def save_best(self, step: int, trainable: Tree) -> None:
-        """Saves the best tree; it replaces the one before."""
+        """Saves the best tree, which replaces the one before."""
         if step in self._best.all_steps():
-            self._best.delete(step)  # a killed run saved it, and is now repeated
+            self._best.delete(step)  # saved by a killed run that is now being repeated
         with self._room():
             _save(self._best, step, trainable)
 
     def restore(self, like: TrainState, upto: int | None = None) -> tuple[TrainState | None, list[str]]:
-        """The latest state that can be read, laid out as `like`, and a line on each damaged one, which is removed.
+        """Returns the latest readable state, laid out as `like`, and a line on each damaged one, which is removed.
 
         Args:
-          upto: a step; states of later ones are removed as well.
+          upto: a step; the states of later steps are removed as well.
 
         Raises:
           Damaged: there are checkpoints, but none can be read.
@@ -113,7 +113,7 @@ class Checkpoints:
         return None, []
 
     def restore_best(self, step: int, like: Tree) -> Tree:
-        """The best tree, which is that of a step, laid out as `like`; `Damaged` if it cannot be read."""
+        """Returns the best tree, that of a step, laid out as `like`; `Damaged` if it cannot be read."""
         try:
             return _restore(self._best, step, like)
         except Damaged as error:
@@ -122,12 +122,12 @@ class Checkpoints:
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """Gives what the system refuses, such as room on disk, the error it is: orbax reports a ValueError."""
+        """Raises what the system refuses, such as disk space, as an OSError, where orbax reports a ValueError."""
         try:
             yield
         except (OSError, ValueError) as error:
             self._failed = True
-            # What orbax had begun besides, it drops, and Python would say so of each.
+            # Orbax drops the coroutines that it had begun, and Python would warn of each.
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             if isinstance(error, OSError):
                 raise
@@ -145,7 +145,7 @@ class Checkpoints:
             with self._room():
                 self._last.close()
                 self._best.close()
-            if not self._failed:  # late ones end on threads of their own, whenever they do
+            if not self._failed:  # failed writes end late, on threads of their own
                 sys.unraisablehook = self._before
         finally:
             if self._lock is not None:
@@ -153,9 +153,9 @@ class Checkpoints:
 
 
 def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What Python calls for an exception that nobody can catch, less those that say nothing.
+    """Returns a hook for exceptions that nobody can catch: `before`, but for those that tell nothing.
 
-    Where a read or a write fails, orbax closes its event loop on those under way, and each of them prints that.
+    Where a read or a write fails, orbax closes its event loop under those in progress, and each of them prints that.
     """
 
     def hook(late: Any) -> None:
@@ -166,7 +166,7 @@ def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 class _Folder(PosixGPath):
-    """A path in which orbax finds its files whatever the path is called: `[v2]` in it is a name, not a pattern."""
+    """A path in which orbax finds its files whatever its name: `[v2]` in it is text, not a pattern."""
 
     def glob(self, pattern: str) -> "Iterator[_Folder]":
         return map(self._new, glob.iglob(os.path.join(glob.escape(str(self)), pattern)))
@@ -176,7 +176,7 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     # Where a folder cannot be made, threads that wait for it would keep the process alive for many minutes.
     threads = ocp.AsyncOptions(create_directories_asynchronously=False)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=threads)
-    # Without a handler, orbax guesses the layout from the latest step, and one emptied folder spoils all the others.
+    # Without a handler, orbax guesses the layout from the latest step, and an empty folder makes all unreadable.
     handler = ocp.StandardCheckpointHandler()
     try:
         return ocp.CheckpointManager(_Folder(folder.resolve()), options=options, item_handlers=handler)
@@ -189,18 +189,18 @@ def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) ->
 
 
 def _about(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
-    """What was saved with a tree: nothing by an older version, or where just that is damaged."""
+    """Returns what was saved with a tree; empty if an older version saved it, or if just that is damaged."""
     return manager.metadata(step).custom_metadata or {}
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
-    """The tree of a step, laid out as `like`; `Damaged` if it cannot be read, or is not what was saved."""
+    """Returns the tree of a step, laid out as `like`; `Damaged` if it cannot be read, or is not what was saved."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
     try:
         tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
         if _about(manager, step).get("sha256") not in (None, _digest(tree)):
             raise ValueError("its values are not those that were saved")
-    except Exception as error:  # of a damaged checkpoint, orbax and what it stands on raise anything
+    except Exception as error:  # a damaged checkpoint makes orbax and its libraries raise anything
         raise Damaged(f"{Path(manager.directory) / str(step)}: damaged checkpoint ({_reason(error)})") from None
     return tree
 
@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """SHA-256 of a tree's values, wherever they lie."""
+    """Returns the SHA-256 of a tree's values, on whatever devices they are."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(hosts.fetch(tree)):
         array = np.asarray(leaf)

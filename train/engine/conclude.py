@@ -62,7 +62,7 @@ def conclude(run: Run, state: TrainState, group: RunGroup, base: Pretrained, clo
 
 
 def save_adapter(run: Run, state: TrainState, group: RunGroup, base: Pretrained, best: Evaluation) -> None:
-    """Writes what the method added or trained, and the card that says what it means."""
+    """Writes the leaves that the method added or trained, and the card that describes them."""
     config, task = run.config, group.data.task
     pooling, head = base.reads(config.pooling, task.problem)
     card = adapter.Card(

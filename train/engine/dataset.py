@@ -1,4 +1,4 @@
-"""What a run trains on, is selected by and is scored on: read, tokenised, split, and packed."""
+"""The examples that train a run, choose its best epoch and score it: read, tokenised, split, and packed."""
 
 import dataclasses
 import functools
@@ -24,19 +24,19 @@ from train.options.config import RunConfig
 from train.options.model import Pretrained
 from train.terminal import say
 
-LOOKED_AT = 1000  # rows, for how long texts are
-FEW = 30  # rows of a part below which its scores tell little
-STEPS_PER_SHAPE = 100  # a shape more is a compilation more, which fewer steps would not earn back
+LOOKED_AT = 1000  # rows that the length of texts is estimated from
+FEW = 30  # rows; the scores of a smaller part tell little
+STEPS_PER_SHAPE = 100  # each shape costs a compilation, which fewer steps would not earn back
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset(Splits):
-    """A task's examples; the same for runs that differ in their seed.
+    """A task's examples, the same for runs that differ only in their seed.
 
     Attributes:
       best_by: the metric that selects the best evaluation, or `last`.
-      last_epoch: after which the run ends, though its learning rate falls over all epochs.
-      record: what `splits.json` says of the splits; empty where they are GLUE's own.
+      last_epoch: the epoch after which the run ends, though its learning rate falls over all epochs.
+      record: the contents of `splits.json`; empty where the splits are GLUE's own.
     """
 
     best_by: str
@@ -59,7 +59,7 @@ class Dataset(Splits):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all examples, of every split in its order."""
+        """The SHA-256 of all examples, split by split, in their order."""
         digest = hashlib.sha256()
         for examples in (self.train, *self.validation.values(), *self.test.values()):
             for array in (examples.tokens, examples.token_types, examples.offsets, examples.labels, examples.weights):
@@ -67,16 +67,16 @@ class Dataset(Splits):
         return digest.hexdigest()
 
     def examples_before(self, step: int) -> int:
-        """How many examples all steps before this one train on, an example counted in every epoch."""
+        """Returns how many examples all steps before this one train on, counting an example in every epoch."""
         epochs, steps = divmod(step, self.steps_per_epoch)
         return epochs * len(self.train) + steps * self.batch_size
 
 
 class Loader:
-    """Reads and tokenises what the runs of one process ask for; only the last task's, or table's, is kept.
+    """Reads and tokenises the data of the runs of one process; only the last task's, or table's, are kept.
 
     Attributes:
-      rows: tables by the names that stand for them in the place of files.
+      rows: tables in memory, by the names that stand for them in place of files.
     """
 
     def __init__(self, model: Pretrained, rows: Mapping[str, Table] = {}):
@@ -87,11 +87,11 @@ class Loader:
         self._glue_examples = functools.lru_cache(maxsize=3)(self._tokenise_glue)
 
     def dataset(self, config: RunConfig) -> Dataset:
-        """The examples of a run; says how custom data, or a task's training set, were split.
+        """Returns the examples of a run; prints how custom data, or a task's training set, were split.
 
         Raises:
           ValueError: a file, split or column is missing, a row cannot be read, a split cannot be drawn, or `best_by` is
-            no metric of the problem.
+            not a metric of the problem.
         """
         splits, record = self.splits(config), {}
         task, choosing = splits.task, ("auto", *splits.task.metrics, "last")
@@ -114,7 +114,7 @@ class Loader:
         )
 
     def splits(self, config: RunConfig) -> Splits:
-        """The examples of each split; ValueError as `dataset`."""
+        """Returns the examples of each split; ValueError as `dataset`."""
         documents = None
         if config.custom_data:
             table = custom_data_of(config)
@@ -128,34 +128,34 @@ class Loader:
         return _split(config, task, examples, documents)
 
     def count(self, config: RunConfig) -> int:
-        """How many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
+        """Returns how many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
         return len(self.outline(config).train)
 
     def outline(self, config: RunConfig) -> Splits:
-        """As `splits`, of examples that have labels alone, without a tokenizer."""
+        """Returns what `splits` does, but of examples with labels alone, which takes no tokenizer."""
         task, rows = self._tables(config)
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
 
     def problem(self, config: RunConfig) -> Problem:
-        """What a run predicts; ValueError as `dataset`."""
+        """Returns the problem that a run is trained for; ValueError as `dataset`."""
         return (self._custom(custom_data_of(config))[0] if config.custom_data else TASKS[config.task]).problem
 
     def letters(self, config: RunConfig) -> float:
-        """Of the texts of a training example on average, by the first LOOKED_AT; ValueError as `dataset`."""
+        """Returns the mean characters of a training example, over the first LOOKED_AT; ValueError as `dataset`."""
         task, rows = self._tables(config)
         texts = [text for column in task.texts for text in rows["train"][column][:LOOKED_AT]]
         words = (text if isinstance(text, str) else " ".join(map(str, text)) for text in texts)
         return sum(map(len, words)) / max(1, min(LOOKED_AT, len(rows["train"])))
 
     def check_same(self, config: RunConfig, fingerprint: str) -> None:
-        """ValueError if the rows of custom data are not those that a run was trained on."""
+        """Raises ValueError if the rows of custom data are not those that a run was trained on."""
         if config.custom_data and self._custom(custom_data_of(config))[0].fingerprint != fingerprint:
             raise ValueError(
                 f"{config.folder} holds a run on other rows than {config.data} has now; give another --out"
             )
 
     def _tables(self, config: RunConfig) -> tuple[Task, Mapping[str, Table]]:
-        """The task, and the table of each of its splits."""
+        """Returns the task, and the table of each of its splits."""
         if config.custom_data:
             return self._custom(custom_data_of(config))
         task, splits = TASKS[config.task], _glue_splits(config)
@@ -178,7 +178,7 @@ class Loader:
 
 
 def make_plan(config: RunConfig, data: Dataset) -> Plan:
-    """How the training examples of a run are packed, in the order of its seed."""
+    """Returns how the training examples of a run are packed, in the order of its seed."""
     return plan(
         data.train.lengths,
         config.batch_size,
@@ -191,7 +191,7 @@ def make_plan(config: RunConfig, data: Dataset) -> Plan:
 
 
 def custom_data_of(config: RunConfig) -> CustomData:
-    """The table that a configuration names."""
+    """Returns the table that a configuration names."""
     return CustomData(
         name=config.task,
         data=config.data,
@@ -208,7 +208,7 @@ def custom_data_of(config: RunConfig) -> CustomData:
 
 
 def drawing_of(config: RunConfig) -> Drawing:
-    """How parts are drawn from the training rows."""
+    """Returns how a configuration draws parts from the training rows."""
     return Drawing(
         validation=0.0 if config.folds > 1 else share(_validation(config)),
         test=0.0 if config.test == "none" else share(config.test),
@@ -221,19 +221,19 @@ def drawing_of(config: RunConfig) -> Drawing:
 
 
 def _validation(config: RunConfig) -> str:
-    """The share, split or file that selects the best epoch; `auto` where one of GLUE's tasks decides."""
+    """Returns the share, split or file that selects the best epoch; `auto` leaves that to a task of GLUE."""
     if config.validation != "auto" or not config.custom_data:
         return config.validation
     return sources.split_named(config.data, "validation") or str(SHARE)
 
 
 def _glue_splits(config: RunConfig) -> Mapping[str, str]:
-    """The splits of one of GLUE's tasks, by what they are for."""
+    """Returns the splits of a task of GLUE, by their purpose."""
     return {"train": config.train_split} | {name: name for name in TASKS[config.task].dev_splits}
 
 
 def _untokenised(rows: Table, task: Task) -> Examples:
-    """Examples that have labels alone."""
+    """Returns examples that have labels alone."""
     empty, offsets = np.zeros(0, np.int32), np.zeros(len(rows) + 1, np.int64)
     examples = Examples(empty, empty, offsets, empty, empty_texts=0)
     examples = task.problem.labelled(examples, task.problem.targets(rows, task.label))
@@ -258,7 +258,7 @@ def _split(
 
 
 def described(splits: Splits) -> Iterator[str]:
-    """Lines on the problem that custom data pose, and on their splits."""
+    """Yields lines that describe the problem that custom data pose, and their splits."""
     problem, evaluated = splits.task.problem, splits.validation | splits.test
     yield f"{splits.task.name}: {problem.described()}"
     for name, examples in evaluated.items():

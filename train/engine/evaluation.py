@@ -26,7 +26,7 @@ from train.output.result import read_evaluation
 
 
 class Diverged(Exception):
-    """The loss or the predictions of a configuration's run are no longer numbers."""
+    """The loss or the logits of a configuration's run are no longer finite numbers."""
 
     def __init__(self, config: RunConfig, text: str):
         super().__init__(text)
@@ -34,15 +34,15 @@ class Diverged(Exception):
 
 
 def steps_between(config: RunConfig, data: Dataset) -> int:
-    """Steps between two evaluations, at most; an epoch ends with one in any case."""
+    """Returns the most steps between two evaluations; every epoch also ends with one."""
     every = "epoch" if config.evaluate_once else config.eval_every
     return data.steps_per_epoch if every == "epoch" else min(every, data.steps_per_epoch)
 
 
 def evaluations(config: RunConfig, data: Dataset, start: int) -> Iterator[tuple[int, int]]:
-    """(epoch, step) of every evaluation after a step: within epochs, and at the end of each.
+    """Yields (epoch, step) of every evaluation after the step `start`: within epochs, and at the end of each.
 
-    If there is but one, also of the ends of the epochs before it.
+    With `evaluate_once`, the ends of the epochs before it are yielded too.
     """
     between = steps_between(config, data)
     for epoch in range(config.last_epoch):
@@ -51,14 +51,14 @@ def evaluations(config: RunConfig, data: Dataset, start: int) -> Iterator[tuple[
 
 
 def out_of_patience(records: list[dict[str, Any]], patience: int, best_by: str) -> bool:
-    """Whether the last `patience` evaluations, 0 for all, brought nothing better than one before them."""
+    """Returns whether the last `patience` evaluations were no better than one before them; never if it is 0."""
     if not patience or not records:
         return False
     return len(records) - 1 - records.index(best_of(records, best_by)) >= patience
 
 
 def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
-    """The record with the best score, the first of equals; or the last record."""
+    """Returns the record with the best score, the first of equals; the last record if `best_by` is `last`."""
     if best_by == "last":
         return records[-1]
     return max(records, key=lambda record: metric_of(best_by).merit(record[best_by]))
@@ -67,7 +67,7 @@ def best_of(records: list[dict[str, Any]], best_by: str) -> dict[str, Any]:
 def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
     """Scores the development sets, and keeps the trainable tree if it is the best so far.
 
-    The record's training loss is the mean of the epoch's records up to here.
+    The training loss that it records is the mean over the epoch's records so far.
     """
     task, step = group.data.task, int(state.step)
     losses = [record["loss"] for record in run.journal.of("train") if record["epoch"] == epoch + 1]
@@ -98,7 +98,7 @@ def evaluate(run: Run, state: TrainState, epoch: int, group: RunGroup) -> None:
 
 
 def score_once(run: Run, state: TrainState, group: RunGroup) -> dict[str, float]:
-    """Scores of the splits that no epoch is chosen by."""
+    """Returns the scores of the splits that no epoch is chosen by."""
     data, scores = group.data, {}
     for name, suffix in data.task.test_splits.items():
         logits, targets = predict(run, state, data.test[name], group), data.task.problem.targets_of(data.test[name])
@@ -117,7 +117,7 @@ def keep_predictions(run: Run, group: RunGroup, part: str, scored: Any) -> None:
 
 
 def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokenizer) -> None:
-    """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on what chose it."""
+    """Writes `evaluation.json`: where the best tree goes wrong on the test part, or else on the part that chose it."""
     data = group.data
     examples = next(iter((data.test or data.validation).values()))
     logits = predict(run, state, examples, group)
@@ -130,7 +130,7 @@ def assess_best(run: Run, state: TrainState, group: RunGroup, tokenizer: Tokeniz
 
 
 def predict(run: Run, state: TrainState, examples: Examples, group: RunGroup) -> Any:
-    """Logits, as the problem arranges them; `Diverged` if they are not finite."""
+    """Returns the logits as the problem arranges them; `Diverged` if they are not finite."""
     rows, shards = group.shardings.rows, group.shardings.mesh.shape["data"]
 
     def forward(inputs: Packed, layout: Layout) -> Any:

@@ -1,4 +1,4 @@
-"""A run's folder: whether it is this run's, how far the run has come there, and its checkpoints."""
+"""A run's folder: whether it belongs to this run, how far the run has come in it, and its checkpoints."""
 
 import dataclasses
 import json
@@ -22,14 +22,14 @@ from train.output import journal
 from train.output.result import Result, parse
 
 SPLITS = "splits.json"  # the rows of each part, counted from 1, and the task that the data pose
-LOGS = 2**20  # bytes of a run's folder besides weights, roughly
+LOGS = 2**20  # bytes in a run's folder besides weights, roughly
 
 
 def finished(config: RunConfig) -> Result | None:
-    """Checks the run's folder against the configuration; the result, if the run has ended there.
+    """Checks the run's folder against the configuration; returns the result, if the run has ended there.
 
     Raises:
-      ValueError: the folder is a file, or holds a run that `--resume` or the configuration does not allow here.
+      ValueError: the folder is a file, or `--resume` or the configuration does not allow what it holds.
     """
     folder = config.folder
     _check_path(folder)
@@ -51,14 +51,14 @@ def finished(config: RunConfig) -> Result | None:
     try:
         result = parse(ended.read_text(encoding="utf-8"), config)
     except ValueError as error:
-        raise ValueError(f"{ended}: damaged or of no such run ({error}); give another --out") from None
+        raise ValueError(f"{ended}: damaged, or not of this run ({error}); give another --out") from None
     if result.journal not in ("", journal.digest_of(folder)):
         raise ValueError(f"{folder / journal.FILE}: damaged: not what the run has recorded; give another --out")
     return result
 
 
 def _check_path(folder: Path) -> None:
-    """ValueError unless there is a folder at a path, or one can be made there."""
+    """Raises ValueError unless there is a folder at a path, or one can be made there."""
     for path in (folder, *folder.parents):
         try:
             path.lstat()
@@ -68,7 +68,7 @@ def _check_path(folder: Path) -> None:
             raise ValueError(f"out is {str(folder)!r:.200}: {error.strerror}; accepted: another path") from None
         if not os.path.isdir(path):
             dangling = path.is_symlink() and not path.exists()
-            what = f"a link to {os.readlink(path)}, where nothing is" if dangling else "a file"
+            what = f"a link to {os.readlink(path)}, which does not exist" if dangling else "a file"
             raise ValueError(
                 f"out is {str(folder)!r}, and {path} is {what}; accepted: a folder, or a path to a new one"
             )
@@ -76,13 +76,13 @@ def _check_path(folder: Path) -> None:
 
 
 def decided(configs: Sequence[RunConfig], cache: Cache) -> list[RunConfig]:
-    """The configurations of runs that train as one, with precision and pooling where they leave these open.
+    """Returns the configurations of runs that train together, with the precision and pooling that they leave open.
 
-    They are those of the run in the folder, which so goes on as it began, on whatever machine; else this machine's
-    precision, and the encoder's pooling. A head that reads every token has none.
+    Both are those of the run in the folder, so that it continues as it began, on any machine; else this machine's
+    precision, and the encoder's pooling. A head that reads every token has no pooling.
 
     Raises:
-      ValueError: they began in several.
+      ValueError: the runs began with different ones.
     """
     names = {"precision": name_here, "pooling": lambda word: pooling_in(cache.model.folder, word)}
     for name in DECIDED:
@@ -104,23 +104,23 @@ def _decided(configs: Sequence[RunConfig], field: str, resolved: Callable[[str],
 
 
 def reached(config: RunConfig) -> int:
-    """The step of the last checkpoint in the run's folder; 0 if there is none."""
+    """Returns the step of the last checkpoint in the run's folder; 0 if there is none."""
     return max(_steps(config), default=0)
 
 
 def common_step(configs: Sequence[RunConfig]) -> int | None:
-    """The step from which runs can go on as one: the last that all of them have saved, or 0; None if there is none.
+    """Returns the step from which runs can continue together, the last that all have saved, or 0; None without one.
 
     A process that was killed may have saved some of them at one step more than the others.
     """
     step = min(map(reached, configs))
-    # Those with fewer checkpoints than are kept have not long begun, and can begin again.
+    # Runs with fewer checkpoints than are kept have only just begun, and can start again.
     able = (step in steps or (not step and len(steps) < checkpoint.KEEP) for steps in map(_steps, configs))
     return step if all(able) else None
 
 
 def _steps(config: RunConfig) -> list[int]:
-    """Those of the checkpoints in the run's folder."""
+    """Returns the steps of the checkpoints in the run's folder."""
     folder = config.folder / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return [int(name) for name in names if name.isdecimal()]
@@ -129,11 +129,11 @@ def _steps(config: RunConfig) -> list[int]:
 def open_folder(
     config: RunConfig, state: TrainState, parts: Mapping[str, Any], upto: int | None = None
 ) -> tuple[Checkpoints, TrainState]:
-    """Makes the run's folder, or goes on from what it holds: its checkpoints, and the state to begin with.
+    """Makes the run's folder, or continues from what it holds; returns its checkpoints, and the state to start from.
 
     Args:
-      upto: the step to go on from, where the run has saved later ones too.
-      parts: what `splits.json` says, if there is to be one; ValueError if there is another.
+      upto: the step to continue from, where the run has saved later ones too.
+      parts: the contents of `splits.json`, if there is to be one; ValueError if there is another.
     """
     out, splits = config.folder, json.dumps(parts).encode() + b"\n"
     if parts and (out / SPLITS).is_file() and (out / SPLITS).read_bytes() != splits:
@@ -157,7 +157,7 @@ def open_folder(
 
 
 def _make(out: Path, needed: int) -> None:
-    """Makes a folder; ValueError, and none, where so many bytes are not free for it."""
+    """Makes a folder; raises ValueError, and makes none, if fewer bytes than needed are free."""
     out.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(out).free) < needed and not any(out.iterdir()):
         out.rmdir()

@@ -31,14 +31,14 @@ from train.options.model import Pretrained
 
 
 def check_compatible(config: RunConfig, encoder: EncoderConfig) -> None:
-    """ValueError if the length or the method is not for this encoder."""
+    """Raises ValueError if the encoder does not allow the length or the method."""
     if config.max_length > encoder.max_length:
         raise ValueError(f"max_length is {config.max_length}; accepted: at most {encoder.max_length}, the encoder's")
     config.method.splices(config.method.seen_of(encoder))
 
 
 def show_pooling(config: RunConfig, problem: Problem, base: Pretrained) -> None:
-    """Says what the head reads where that is not the architecture's own, or not what the encoder was trained with."""
+    """Prints what the head reads, if that is not the architecture's own or not what the encoder was trained with."""
     if problem.reads == "token":
         return
     if base.pooling and config.pooling == "pooler":
@@ -53,14 +53,14 @@ def show_pooling(config: RunConfig, problem: Problem, base: Pretrained) -> None:
 
 
 def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> SequenceClassifier:
-    """The classifier in the run's precision; ValueError if the method has no loss for the problem."""
+    """Returns the classifier in the run's precision; ValueError if the method has no loss for the problem."""
     if problem.independent and isinstance(config.method, AdaMix | MAdaKron) and config.method.consistency:
         raise ValueError(
-            f"method.consistency is True, of {config.method.name}: it compares predictions of one class; accepted: "
-            f"false, of a {problem.name} problem"
+            f"method.consistency is True for {config.method.name}, and compares predictions of one class; accepted: "
+            f"false for a {problem.name} problem"
         )
     if problem.reads == "token" and config.pooling != "auto":
-        raise ValueError(f"pooling is {config.pooling!r}, and the head reads every token; accepted: auto, of tokens")
+        raise ValueError(f"pooling is {config.pooling!r}, and the head reads every token; accepted: auto for tokens")
     pooling, head = base.reads(config.pooling, problem)
     return SequenceClassifier(
         base.encoder,
@@ -78,16 +78,16 @@ def make_model(config: RunConfig, problem: Problem, base: Pretrained) -> Sequenc
 def initial_params(
     config: RunConfig, model: SequenceClassifier, problem: Problem, base: Pretrained, targets: np.ndarray
 ) -> Tree:
-    """All parameters that a run starts from.
+    """Returns all parameters that a run starts from.
 
     Args:
-      targets: of the training examples.
+      targets: those of the training examples.
 
     Raises:
-      ValueError: the adapter it starts from does not fit.
+      ValueError: the adapter that it starts from does not match.
     """
-    leaves = base.leaves  # read before `start` traces, since reading makes a module of its own
-    # As `jax.random.key`, which would load two executables for it.
+    leaves = base.leaves  # read before `start` traces, since reading creates a module itself
+    # The same key as `jax.random.key`, which would load two executables for it.
     words: Any = np.array([0, config.seed], np.uint32)
     fresh = model.start(jax.random.wrap_key_data(words, impl="threefry2x32"), leaves)
     if (bias := problem.initial_bias(targets)) is not None:
@@ -96,7 +96,7 @@ def initial_params(
 
 
 def initial_state(config: RunConfig, params: Tree, data: Dataset, shardings: Shardings) -> TrainState:
-    """The state before the first step, on the devices."""
+    """Returns the state before the first step, on the devices."""
     trainable, _ = split_params(params, is_trainable(config.method))
     schedule = optim.linear_schedule(config.learning_rate, data.total_steps, config.warmup_ratio)
     state = init_state(trainable, optim.adamw(config.weight_decay), schedule, config.seed)
@@ -104,9 +104,9 @@ def initial_state(config: RunConfig, params: Tree, data: Dataset, shardings: Sha
 
 
 def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: Shardings) -> list[Tree]:
-    """The frozen leaves of each run on the devices, in the model's precision; the pretrained ones are there once.
+    """Places each run's frozen leaves on the devices, in the model's precision; all runs share the pretrained ones.
 
-    The step computes with them as they are: nothing of them is cast or cut there.
+    The step computes with them as they are: it casts and splits none of them.
     """
 
     def place(tree: Tree) -> Tree:
@@ -118,7 +118,7 @@ def place_frozen(params: Sequence[Tree], model: SequenceClassifier, shardings: S
 
 
 def read_start(config: RunConfig) -> Card | None:
-    """The card of the adapter that a run starts from, if it does; ValueError if its method is another."""
+    """Returns the card of the adapter that a run starts from, if any; ValueError if it is of another method."""
     if not config.init_from:
         return None
     said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
@@ -126,12 +126,12 @@ def read_start(config: RunConfig) -> Card | None:
         raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
     card = adapter.read_card(path)
     if card.method != config.method:
-        raise ValueError(f"{said}, of {card.method}; accepted: one of the run's {config.method}")
+        raise ValueError(f"{said}, trained with {card.method}; accepted: one trained with {config.method}")
     return card
 
 
 def check_start(config: RunConfig, base: Pretrained) -> Card | None:
-    """As `read_start`; ValueError also if it was trained on other weights than these."""
+    """Returns what `read_start` does; ValueError also if the adapter was trained on other weights than these."""
     card = read_start(config)
     if card is not None and card.fingerprint != base.fingerprint:
         raise ValueError(
@@ -142,9 +142,9 @@ def check_start(config: RunConfig, base: Pretrained) -> Card | None:
 
 
 def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, base: Pretrained) -> pretrained.Leaves:
-    """The leaves, path -> array, with which `init_from` starts a run: the adapter's, and the head's if labels agree.
+    """Returns the leaves, path -> array, that `init_from` starts a run with: the adapter's; the head's if labels agree.
 
-    A resumed run has what it trains in its checkpoint, and reads the adapter only for what the method added frozen.
+    A resumed run has its trainable leaves in its checkpoint; it reads the adapter only for frozen leaves that it added.
 
     Args:
       fresh: the leaves that are not pretrained, by path.

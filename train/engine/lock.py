@@ -9,12 +9,12 @@ from filelock import FileLock, Timeout
 
 
 class Lock:
-    """Keeps other processes out of a folder until it is released, or this process ends in whatever way.
+    """Keeps other processes out of a folder until it is released, or this process ends in any way.
 
     The system holds the lock, not the file: the file of a killed process locks nothing.
 
     Raises:
-      ValueError: another process is in the folder; it is named.
+      ValueError: another process is using the folder; the message names it.
     """
 
     def __init__(self, folder: Path):
@@ -24,12 +24,12 @@ class Lock:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise ValueError(
-                f"{folder} is in use by {_holder(self._path)}; accepted: another --out, or to wait"
+                f"{folder} is in use by {_holder(self._path)}; accepted: another --out, or waiting"
             ) from None
 
     def release(self) -> None:
         if self._lock.is_locked:
-            # Before the lock is released: a process that then holds a file that is gone makes another. A file that
+            # Before the lock is released: a process that then acquires the deleted file makes another. A file that
             # cannot be unlinked locks nothing.
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -37,9 +37,9 @@ class Lock:
 
 
 def await_free(folder: Path, seconds: float) -> None:
-    """Waits, at most so many seconds, until no process is in a folder, if there is such a folder."""
+    """Waits until no process uses a folder, if there is such a folder, for at most so many seconds."""
     if folder.is_dir():
-        with contextlib.suppress(Timeout):  # the next to come is told which process holds it
+        with contextlib.suppress(Timeout):  # the next to open it is told which process holds it
             FileLock(folder / "lock").acquire(timeout=seconds).lock.release()
 
 

@@ -1,4 +1,4 @@
-"""A run, or a group of runs: from configurations to adapters and results."""
+"""Trains a run, or a group of runs: from configurations to adapters and results."""
 
 import contextlib
 import itertools
@@ -22,16 +22,16 @@ from train.output import screen
 from train.output.result import Result
 from train.terminal import ProgressLine
 
-RECORDS = 50  # of training, an epoch, at most
+RECORDS = 50  # of training per epoch, at most
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch
 
 
 class BadInput(ValueError):
-    """Something that was asked for is not there or does not fit."""
+    """Something that the user asked for is missing or incompatible."""
 
 
 class Ended(NamedTuple):
-    """How runs ended; `stopping` says that the user asked to stop when there was nothing left but to finish."""
+    """How runs ended; `stopping` says whether the user asked to stop when nothing was left but to finish."""
 
     results: list[Result]
     stopping: bool
@@ -40,17 +40,17 @@ class Ended(NamedTuple):
 def train_and_evaluate(
     configs: Sequence[RunConfig], cache: Cache, overview: Callable[[int, float], str] = lambda step, pace: ""
 ) -> Ended:
-    """Trains a run, or several that take their steps as one, to the end or until patience does.
+    """Trains a run, or several in the same steps, to the end or until patience runs out.
 
     Args:
       configs: equal but for seed and learning rate, if there are several.
       cache: what earlier runs have read and compiled.
-      overview: a line on what else there is to do, from the step reached and the examples a second.
+      overview: returns a line on the remaining work, from the step reached and the examples a second.
 
     Raises:
-      BadInput: what was asked for is not there or does not fit; nothing has been written.
+      BadInput: something that was asked for is missing or incompatible; nothing has been written.
       Stopped: SIGINT or SIGTERM came; the state is saved.
-      Diverged: the loss of a run is not a number; the last checkpoint is kept.
+      Diverged: the loss of a run is not finite; the last checkpoint is kept.
       Damaged: the best tree cannot be read back.
     """
     clock = Clock()
@@ -64,7 +64,7 @@ def train_and_evaluate(
         with signals.held() as stopping, line:
             line.note("compiling the step")
             for epoch, end in evaluations(lead, data, start):
-                if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # a group has none
+                if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # 0 for a group
                     break
                 with clock.on("train", steps):
                     state = train_to(end, epoch, group, state, line, clock, stopping)
@@ -84,7 +84,7 @@ def train_and_evaluate(
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Until a run has begun, a ValueError is about what was asked for; later it would be a mistake of ours."""
+    """Turns a ValueError into BadInput: before training begins, it is about what was asked for; later, it is a bug."""
     try:
         yield
     except ValueError as error:
@@ -94,9 +94,9 @@ def refusals() -> Iterator[None]:
 def train_to(
     end: int, epoch: int, group: RunGroup, state: TrainState, line: ProgressLine, clock: Clock, stopping: list[int]
 ) -> TrainState:
-    """Trains on to the step `end`. Metrics are read one step late, so that the device never waits for the host."""
+    """Trains up to the step `end`. Metrics are read one step late, so that the device never waits for the host."""
     data, runs = group.data, group.runs
-    # So often that every evaluation has a training loss to show.
+    # Often enough that every evaluation has a training loss to show.
     every = min(math.ceil(data.steps_per_epoch / RECORDS), steps_between(runs[0].config, data))
     step, saved, pending = int(np.ravel(state.step)[0]), time.monotonic(), None
     votes = hosts.Votes()
@@ -124,7 +124,7 @@ def train_to(
         pending = step, metrics
         late = time.monotonic() - saved > SAVE_SECONDS
         will = votes.cast(hosts.STOP if stopping else hosts.SAVE if late else hosts.GO)
-        # The last step is saved after its evaluation, which a resumed run would otherwise leave out.
+        # The last step is saved after its evaluation, which a resumed run would otherwise skip.
         if step < end and will != hosts.GO:
             settle()
             pending, saved = None, time.monotonic()
@@ -136,7 +136,7 @@ def train_to(
 
 
 def stop(group: RunGroup, step: int) -> NoReturn:
-    """Waits for the checkpoints of this step to be on disk, and ends the runs."""
+    """Waits until the checkpoints of this step are on disk, and ends the runs."""
     for run in group.runs:
         run.checkpoints.wait()
     raise signals.Stopped(f"stopped after step {step} of {group.data.last_step}")

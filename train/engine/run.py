@@ -1,4 +1,4 @@
-"""A run at work, and a group of runs that take their steps as one."""
+"""A run in progress, and a group of runs that are trained together, step by step."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ from train.output.result import Parameters, Seconds
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run at work, without its state. `start` is the step that it goes on from, or 0."""
+    """A run in progress, without its state. `start` is the step that it continues from, or 0."""
 
     config: RunConfig
     plan: Plan
@@ -40,16 +40,16 @@ class Run:
     journal: Journal
 
     def save(self, state: TrainState) -> None:
-        """Saves the run's state, and with it which journal belongs to it."""
+        """Saves the run's state, with the digest of the journal that belongs to it."""
         self.checkpoints.save(state, self.journal.digest)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunGroup:
-    """One run, or several at the same step that differ in nothing but seed and learning rate.
+    """One run, or several at the same step that differ only in seed and learning rate.
 
-    Several take their steps as one: states, batches and what a method added lie along a first axis, and the
-    pretrained weights, whose matmuls then serve all of them, are one for all.
+    Several share each step: their states, batches and the leaves that a method added are stacked along a first axis,
+    and they have the pretrained weights in common, whose matmuls then serve all of them.
     """
 
     runs: Sequence[Run]
@@ -63,7 +63,7 @@ class RunGroup:
         return len(self.runs) > 1
 
     def step(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Any]:
-        """One step of every run on its own batch; the next state, and metrics as `metrics_by_run` takes them."""
+        """Takes a step of every run on its own batch; returns the next state, and metrics for `metrics_by_run`."""
         if self.several:
             batch = jax.device_put(side_by_side(batches), self.shardings.stacked(self.shardings.batch))
         else:
@@ -71,12 +71,12 @@ class RunGroup:
         return self.steps.train(state, self.frozen, batch)
 
     def metrics_by_run(self, metrics: Any) -> list[dict[str, float]]:
-        """The metrics of every run, as numbers."""
+        """Returns the metrics of every run as numbers."""
         values = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
         return [{name: float(value[i]) for name, value in values.items()} for i in range(len(self.runs))]
 
     def states(self, state: TrainState) -> Iterator[tuple[Run, TrainState]]:
-        """Every run with its own state."""
+        """Yields every run with its own state."""
         return zip(self.runs, unstack(state, len(self.runs)), strict=True)
 
     def save(self, state: TrainState) -> None:
@@ -86,12 +86,11 @@ class RunGroup:
 
 @contextlib.contextmanager
 def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[RunGroup, TrainState]]:
-    """Opens the folders of runs, with the state that they begin with or go on from, and closes them again.
+    """Opens the folders of runs, yields their group and the state that they start or continue from, and closes them.
 
     Raises:
-      ValueError: the data, the encoder, the method or the devices are not there or not for one another; a folder is in
-        use, has no room, its journal or all its checkpoints are damaged; or of several runs there is no step that all
-        can go on from.
+      ValueError: the data, encoder, method or devices are missing or incompatible; a folder is in use or full, or its
+        journal or all its checkpoints are damaged; or several runs have no common step to continue from.
     """
     lead, encoder = configs[0], cache.model.encoder
     configure_jax(lead.dtype)
@@ -119,26 +118,26 @@ def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[Run
             runs.append(Run(config, plan, run_frozen, counts, start, checkpoints, journal))
             states.append(state)
         if len(starts := {run.start for run in runs}) > 1:
-            raise ValueError(f"runs that are to go on as one are at the steps {sorted(starts)}; start the same again")
+            raise ValueError(f"runs that are to continue together are at steps {sorted(starts)}; run the same again")
         steps = cache.steps(lead, model, problem.losses, shardings, states[0], frozen[0], several=len(runs) > 1)
         added, base = zip(*(split_params(tree, is_added) for tree in frozen), strict=True)
         state = stack(states)
-        del params, frozen, states  # of several runs, copies
+        del params, frozen, states  # copies, if there are several runs
         yield RunGroup(runs, data, shardings, steps, merge_params(stack(added), base[0])), state
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Trees of several runs as one, along a new first axis; a single one as it is."""
+    """Stacks the trees of several runs along a new first axis; returns a single one as it is."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def unstack(tree: Any, runs: int) -> list[Any]:
-    """The inverse of `stack`."""
+    """Inverts `stack`."""
     return [tree] if runs == 1 else [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(runs)]
 
 
 class Clock:
-    """Seconds since it was made, by what they were spent on; compilation counts as neither."""
+    """Measures the seconds spent on training and on evaluation; compilation counts as neither."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

@@ -34,9 +34,9 @@ class Command:
 
     Attributes:
       runs: one, whose folder is `--out`; or the cells of a grid, each with a folder of its own below `--out`.
-      grid: which of the two.
+      grid: whether it is a grid.
       varied: the fields, besides task, method and seed, that differ among them.
-      model: that of all runs.
+      model: the pretrained model of all runs.
     """
 
     runs: tuple[RunConfig, ...]
@@ -47,7 +47,7 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> RunConfig:
-    """The configuration of the one run that a command line asks for.
+    """Returns the configuration of the single run that a command line asks for.
 
     Raises:
       ValueError: a flag or value is not accepted, the model it names cannot be found, or there are several runs.
@@ -59,13 +59,13 @@ def parse(argv: Sequence[str]) -> RunConfig:
 
 
 def parse_command(argv: Sequence[str]) -> Command:
-    """The run or the grid that a command line asks for. Of a grid, the seeds change fastest.
+    """Returns the run or the grid that a command line asks for. In a grid, the seeds change fastest.
 
-    Of the model nothing but its configuration is read.
+    Only the configuration of the model is read.
 
     Raises:
       ValueError: a flag or value is not accepted, by itself or in the grid's file, the model cannot be found, or two
-        cells of a grid have one name.
+        cells of a grid have the same name.
     """
     import_named(argv)
     parser = make_parser()
@@ -82,11 +82,11 @@ def parse_command(argv: Sequence[str]) -> Command:
 def command_of(
     given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}, sizes: Mapping[str, int] = {}
 ) -> Command:
-    """As `parse_command`, from values of the fields of RunConfig and Launch, lists of what may vary.
+    """Does as `parse_command`, from values of the fields of RunConfig and Launch: lists where they may vary.
 
     Args:
-      words: of fields of the methods, as they are on a command line.
-      sizes: of tables that are in no file, rows by name.
+      words: the words of method fields, as on a command line.
+      sizes: the number of rows of each table in memory, by name.
     """
     values = (read_grid(Path(given["grid"])) if given.get("grid") else {}) | dict(given)
     values |= {name: tuple(values[name]) for name in ("text", "label", "select", "select_seed") if name in values}
@@ -94,7 +94,7 @@ def command_of(
     tasks = read_tasks(values)
     methods = _offered(values, given, words, launch.select)
     seeds = values.pop("seed", [1 + max(launch.select_seed) if launch.select else RunConfig.seed])
-    # Of no folds there is one run all the same, which refuses them.
+    # With fewer than one fold there is still one run, which refuses the value.
     folds = [values["fold"]] if "fold" in values else range(1, max(1, values.get("folds", RunConfig.folds)) + 1)
 
     name = values.setdefault("recipe", TABLE if "text" in values else RunConfig.recipe)
@@ -113,7 +113,7 @@ def command_of(
             runs.append(RunConfig(**(recipe | values | setting | chosen)))
     alone = len(runs) == 1 and not launch.grid and not launch.select
     if launch.hosts and values.get("mesh") == RunConfig.mesh:
-        raise ValueError(f"mesh is {RunConfig.mesh!r}, and hosts; accepted: no --mesh, or one of all their devices")
+        raise ValueError(f"mesh is {RunConfig.mesh!r}, with hosts; accepted: no --mesh, or one of all their devices")
     _check_launch(launch, runs, alone)
     if alone:
         return Command(tuple(runs), False, (), model, launch)
@@ -125,9 +125,9 @@ def command_of(
 def _offered(
     values: dict[str, Any], given: Mapping[str, Any], words: Mapping[str, Sequence[str]], select: Sequence[str]
 ) -> list[tuple[type[Method], dict[str, Any], dict[str, Any]]]:
-    """Takes methods, and what varies with them, out of the values: each method, its fields, and a run's values.
+    """Takes methods, and what varies with them, out of the values; returns each method, its fields and a run's values.
 
-    A method's table may have values of its own, such as learning rates, but for those that are flags.
+    A method's table may have values of its own, such as learning rates, but flags override these.
     """
     varied = {name: values.pop(name) for name in VARIED if name in values}
     methods = []
@@ -141,33 +141,33 @@ def _offered(
 
 
 def _check_launch(launch: Launch, runs: Sequence[RunConfig], alone: bool) -> None:
-    """ValueError if one run, or a grid, cannot be carried out as it is asked."""
+    """Raises ValueError if a run, or a grid, cannot be carried out as asked."""
     if launch.hosts and not alone:
-        raise ValueError(f"hosts is {launch.hosts!r}, and a grid; accepted: one task, method, learning rate and seed")
+        raise ValueError(f"hosts is {launch.hosts!r}, with a grid; accepted: one task, method, learning rate and seed")
     if alone and launch.together:
-        raise ValueError("together, and one run; accepted: several seeds or learning rates")
+        raise ValueError("together, with one run; accepted: several seeds or learning rates")
     if alone and launch.workers:
-        raise ValueError(f"workers is {launch.workers!r}, and one run; accepted: a grid")
+        raise ValueError(f"workers is {launch.workers!r}, with one run; accepted: a grid")
     if launch.together and any(run.patience for run in runs):
-        raise ValueError("patience is above 0, and together; accepted: one of them")
+        raise ValueError("patience is above 0, with together; accepted: one of them")
     needed = runs[0].mesh_shape.devices
     if not alone and launch.devices_per_run != "mesh" and launch.devices_per_run < needed:
         raise ValueError(f"devices_per_run is {launch.devices_per_run}; accepted: at least {needed}, those of the mesh")
 
 
 def _one_by_one(words: Mapping[str, Sequence[str]], select: Sequence[str]) -> list[dict[str, Sequence[str]]]:
-    """The words of a method's fields, once for every value of those that are selected."""
+    """Returns the words of a method's fields, once for every value of the fields that are selected."""
     several = [[[word] for word in said] if OF_METHOD + name in select else [said] for name, said in words.items()]
     return [dict(zip(words, chosen, strict=True)) for chosen in itertools.product(*several)]
 
 
 def training_rows(values: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
-    """About how many rows of a table train, less the shares that are drawn from them; 0 where nothing asks for it."""
+    """Returns about how many rows of a table train, without the shares held out; 0 if nothing depends on it."""
     if not {"learning_rate", "epochs", "batch_size"} - values.keys():
         return 0
     data = values.get("data", RunConfig.data)
     if data in ("hub", "mini"):
-        return 0  # which no table is called
+        return 0  # no table has such a name
     rows = sizes[data] if data in sizes else row_count(data, values.get("train_split", RunConfig.train_split))
     shares = (values.get(name, "none") for name in ("validation", "test"))
     kept = rows * (1 - sum(share(said) for said in shares))
@@ -176,10 +176,10 @@ def training_rows(values: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
 
 
 def read_tasks(values: dict[str, Any]) -> list[str]:
-    """Takes the tasks out of the values; that of a table of one's own is by default called as the table is.
+    """Takes the tasks out of the values; the task of custom data is by default named after its table.
 
     Raises:
-      ValueError: there is none, or a table without a word on its columns.
+      ValueError: there is no task, or there is a table but its columns are not named.
     """
     data, names = values.get("data", ""), values.pop("task", [])
     if FORMATS.get(suffix_of(Path(data)).removesuffix(GZIP)) == "conll":
@@ -194,7 +194,7 @@ def read_tasks(values: dict[str, Any]) -> list[str]:
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Tasks, of names of tasks and of suites; ValueError says what is accepted."""
+    """Returns the tasks that names of tasks and suites stand for; ValueError says what is accepted."""
     for name in names:
         if name not in (*TASKS, *SUITES):
             raise ValueError(f"task is {name!r}; accepted: {', '.join([*TASKS, *SUITES])}")
@@ -202,7 +202,7 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def _below_one_folder(runs: Sequence[RunConfig], varied: Sequence[str], default: str) -> list[RunConfig]:
-    """The cells of a grid, each in its own folder; ValueError names a folder that two of them would share."""
+    """Gives each cell of a grid its own folder; ValueError names a folder that two of them would share."""
     names = [cell_name(run, varied) for run in runs]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
@@ -212,9 +212,9 @@ def _below_one_folder(runs: Sequence[RunConfig], varied: Sequence[str], default:
 
 
 def cell_name(run: RunConfig, varied: Sequence[str], seed: bool = True) -> str:
-    """Task, method with every field that is not at its default, what varies, and seed: `rte-adakron-factors-8-4-seed0`.
+    """Returns task, method with its non-default fields, what varies, and seed: `rte-adakron-factors-8-4-seed0`.
 
-    A name says nothing of the other cells, so that a grid can grow in its folder.
+    A name says nothing about the other cells, so that a grid can grow in its folder.
     """
     parts = [run.task, run.method.name]
     for field in dataclasses.fields(run.method):
@@ -228,16 +228,16 @@ def cell_name(run: RunConfig, varied: Sequence[str], seed: bool = True) -> str:
 
 
 def read_grid(path: Path) -> dict[str, Any]:
-    """The values of a grid's file, lists of what may vary; each method is a table of its name and its fields.
+    """Returns the values of a grid's file, lists where they may vary; each method is a table of its name and fields.
 
         model = "bert-base-uncased"
         task = ["rte", "mrpc"]
         method = ["bitfit", { name = "adakron", factors = [8, 4] }]  # or one [[method]] after another
 
-    A method's table may also have learning rates and whatever else may vary, for that method alone.
+    A method's table may also have learning rates, and anything else that may vary, for that method alone.
 
     Raises:
-      ValueError: there is no such file, or a key, task, method or field in it is unknown or of another type.
+      ValueError: there is no such file, or a key, task, method or field in it is unknown or of the wrong type.
     """
     if not path.exists():
         raise ValueError(f"grid {str(path)!r}: no such file; accepted: a TOML file")
@@ -255,7 +255,7 @@ def read_grid(path: Path) -> dict[str, Any]:
 
 
 def typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of fields of RunConfig and Launch, of one that may vary a list, as declared; ValueError names one."""
+    """Converts values to the types of their fields, lists where they may vary; ValueError names one of another type."""
     hints = typing.get_type_hints(RunConfig) | typing.get_type_hints(Launch)
     known, read = options(RunConfig) | options(Launch), {}
     for key, value in values.items():

@@ -1,4 +1,4 @@
-"""A run's configuration, checked on construction; all that is to be known of a flag is said with its field."""
+"""A run's configuration, checked on construction; all that a flag needs is declared with its field."""
 
 import dataclasses
 import functools
@@ -43,73 +43,73 @@ class RunConfig:
     """Everything that decides a run's numbers, and where they go.
 
     Raises:
-      ValueError: a field is out of its range; it is named with what is accepted.
+      ValueError: a field is out of its range; the message names it and what is accepted.
     """
 
     task: str = option(
-        "", f"{', '.join(TASKS)}, or glue: the paper's eight; of a table of your own any name, by default its own",
+        "", f"{', '.join(TASKS)}, or glue: the paper's eight; for a table of your own, any name, by default the table's",
         EVERYDAY, grid=True, recipe=False,
     )  # fmt: skip
     model: str = option(
         "bert-base-uncased", "a hub id, a folder, or pkg:NAME for a model in an installed package", EVERYDAY
     )
     data: str = option(
-        "hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl; a table of your own: a file, "
-        "a folder with train.*, or hub:OWNER/NAME[:CONFIG]", EVERYDAY,
+        "hub", "hub, mini (built in), or a folder with TASK/SPLIT.parquet|tsv|csv|jsonl; for a table of your own: a "
+        "file, a folder with train.*, or hub:OWNER/NAME[:CONFIG]", EVERYDAY,
     )  # fmt: skip
     out: str = option("", "the run's folder; by default runs/TASK-METHOD-seedN", EVERYDAY, numbers=False)
-    seed: int = option(0, "of the initialisation, the data order and dropout", EVERYDAY, grid=True, together=True)
+    seed: int = option(0, "seed of the initialisation, the data order and dropout", EVERYDAY, grid=True, together=True)
     method: Method = option(AdaKron(), "how to fine-tune", EVERYDAY, grid=True, recipe=False)
     recipe: str = option(
-        "paper", "paper; table, of a table of your own, whose values follow its size; fast (a tenth of the epochs, at "
+        "paper", "paper; table, for a table of your own, whose values follow its size; fast (a tenth of the epochs, at "
         "least 3); or a TOML file of these flags", EVERYDAY,
         numbers=False, recipe=False,
     )  # fmt: skip
     epochs: int = option(20, "passes over the training set", EVERYDAY, at_least=1)
-    batch_size: int = option(64, "examples of one optimiser step", EVERYDAY, at_least=1, grid=True)
-    learning_rate: float = option(4e-4, "at its peak", EVERYDAY, grid=True, together=True)
-    text: tuple[str, ...] = option((), "the column of a table's texts, or two of pairs", CUSTOM_DATA)
-    label: tuple[str, ...] = option(("label",), "the column of its labels; several are multilabel", CUSTOM_DATA)
-    problem: str = option("auto", "what a table's labels ask for; auto looks at them", CUSTOM_DATA, ("auto", *KINDS))
+    batch_size: int = option(64, "examples in one optimiser step", EVERYDAY, at_least=1, grid=True)
+    learning_rate: float = option(4e-4, "the peak learning rate", EVERYDAY, grid=True, together=True)
+    text: tuple[str, ...] = option((), "the column of a table's texts, or two for pairs", CUSTOM_DATA)
+    label: tuple[str, ...] = option(("label",), "the column of its labels, or several if multilabel", CUSTOM_DATA)
+    problem: str = option("auto", "the kind of problem; auto infers it from the labels", CUSTOM_DATA, ("auto", *KINDS))
     scheme: str = option(
-        "auto", "of tags: auto tells BIO, IOB1, IO and BIOES apart; words: each tag is a kind, as parts of speech are",
+        "auto", "how to read tags: auto tells BIO, IOB1, IO and BIOES apart; words: each tag is a kind of word",
         CUSTOM_DATA, ("auto", "words"),
     )  # fmt: skip
     label_pieces: str = option(
-        "first", "which of a tagged word's pieces train: the first, or all", CUSTOM_DATA, ("first", "all")
+        "first", "which pieces of a tagged word are trained on: the first, or all", CUSTOM_DATA, ("first", "all")
     )
-    test: str = option("none", "what a table's best epoch is scored on once, at the end: likewise", CUSTOM_DATA)
+    test: str = option("none", "rows to score once, at the end: a share, a split, or a file", CUSTOM_DATA)
     quoting: bool = option(
-        False, "quotes in a .tsv enclose fields, as in a .csv, and are no part of the text", CUSTOM_DATA
+        False, "quotes in a .tsv enclose fields, as in a .csv, and are not part of the text", CUSTOM_DATA
     )
-    weight_decay: float = option(0.1, "on all but biases and LayerNorms", OPTIMISATION, at_least=0, grid=True)
+    weight_decay: float = option(0.1, "decay of all but biases and LayerNorms", OPTIMISATION, at_least=0, grid=True)
     warmup_ratio: float = option(
         0.06, "share of the steps over which the learning rate rises from 0", OPTIMISATION, grid=True
     )
-    accumulate: int = option(1, "micro-batches that a batch is computed in, to save memory", OPTIMISATION, at_least=1)
+    accumulate: int = option(1, "micro-batches to split a batch into, to save memory", OPTIMISATION, at_least=1)
     init_from: str = option(
         "", "a portable adapter's folder to start from, of the same method and encoder", OPTIMISATION
     )
     max_length: int = option(128, "tokens at which an example is cut", DATA, at_least=8)
     validation: str = option(
-        "auto", "what chooses the epoch: a share of the training rows, a split, or a file; auto: the data's own, else "
-        f"a share of {SHARE}", DATA,
+        "auto", "rows that choose the epoch: a share of the training rows, a split, or a file; auto: the data's own, "
+        f"else a share of {SHARE}", DATA,
     )  # fmt: skip
-    split_seed: int = option(0, "of the shares and folds, which no --seed moves", DATA, at_least=0)
-    folds: int = option(1, "cut the training rows into N, each of which chooses in a run of its own", DATA, at_least=1)
+    split_seed: int = option(0, "seed of the shares and folds, apart from --seed", DATA, at_least=0)
+    folds: int = option(1, "cut the training rows into N, each choosing the epoch of its own run", DATA, at_least=1)
     fold: int = option(1, "run one of the folds alone", DATA, at_least=1)
-    class_weights: str = option("none", "of the examples in the loss; balanced: all classes count the same", DATA,
+    class_weights: str = option("none", "weights of examples in the loss; balanced: all classes count the same", DATA,
                                 ("none", "balanced"))  # fmt: skip
     train_split: str = option("train", "the split to train on", DATA)
     limit_train: Limit = option(
-        "all", "train on N examples: the first, of a table of your own ones drawn by --split-seed", DATA, at_least=1
+        "all", "train on N examples: the first, or, from a table of your own, drawn by --split-seed", DATA, at_least=1
     )
     limit_eval: Limit = option("all", "evaluate on N examples of each split, likewise", DATA, at_least=1)
     best_by: str = option(
         "auto", "the metric that chooses the best evaluation, or last; auto: the task's first", EVALUATION
     )
     eval_every: Every = option(
-        "epoch", "evaluate after N steps of an epoch, 2 N and so on, and at its end anyway", EVALUATION, at_least=1
+        "epoch", "evaluate every N steps within an epoch, and always at its end", EVALUATION, at_least=1
     )
     patience: int = option(
         0, "stop after N evaluations without a better best_by; 0 trains to the end", EVALUATION, at_least=0
@@ -119,22 +119,22 @@ class RunConfig:
     )
     score_test: bool = option(
         True,
-        "score the test part, or the development set of which training rows take the place, at the end",
+        "at the end, score the test part, or the development set if training rows are held out in its place",
         EVALUATION,
     )
     pooling: str = option(
         AUTO, "what the head reads: the pretrained pooler on the first token, the first token, or the mean of "
         "all; auto: what the encoder's folder says that it was trained with, else the architecture's own. A resumed "
-        "run keeps to what it began with", OPTIMISATION, typing.get_args(AnyPooling), grid=True,
+        "run keeps what it began with", OPTIMISATION, typing.get_args(AnyPooling), grid=True,
     )  # fmt: skip
     precision: str = option(
-        AUTO, f"what it computes in: {MEANING}; trained parameters stay f32. A resumed run keeps to what it began in",
+        AUTO, f"what it computes in: {MEANING}; trained parameters stay f32. A resumed run keeps what it began with",
         MACHINE, PRECISIONS,
     )  # fmt: skip
-    remat: bool = option(False, "compute each layer again in the backward pass, to save memory", MACHINE)
-    mesh: str = option("data=1", "devices, such as data=8 or data=4,model=2", MACHINE, numbers=False)
+    remat: bool = option(False, "recompute each layer in the backward pass, to save memory", MACHINE)
+    mesh: str = option("data=1", "devices to train on, such as data=8 or data=4,model=2", MACHINE, numbers=False)
     resume: str = option(
-        "auto", "an interrupted run in --out: auto continues it, never refuses, must insists", MACHINE,
+        "auto", "an interrupted run in --out: auto continues it, never refuses it, must requires it", MACHINE,
         ("auto", "never", "must"), numbers=False,
     )  # fmt: skip
 
@@ -170,27 +170,27 @@ class RunConfig:
 
     @property
     def custom_data(self) -> bool:
-        """Whether it trains on a table of one's own."""
+        """Whether it trains on a table of the user's own."""
         return bool(self.text)
 
     @property
     def holds_out(self) -> bool:
-        """Whether a part of the training rows chooses although the task has a split that would."""
+        """Whether a part of the training rows chooses the epoch, although the task has a split for that."""
         return not self.custom_data and (self.validation != "auto" or self.folds > 1)
 
     @property
     def choosing_rows(self) -> str:
-        """What the rows that choose the epoch are called."""
+        """The name of the rows that choose the epoch."""
         return "held-out rows" if self.holds_out else "validation rows" if self.custom_data else "development set"
 
     @property
     def last_epoch(self) -> int:
-        """The epoch after which it ends, whatever patience does."""
+        """The epoch after which it ends, unless patience ends it earlier."""
         return self.evaluate_once or self.epochs
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of an evaluation; the first is the headline. Of one's own table, those that it may turn out to have."""
+        """The metrics of an evaluation, the headline first; for custom data, all that its problem may have."""
         return tuple(METRICS) if self.custom_data else TASKS[self.task].metrics
 
     @functools.cached_property
@@ -204,22 +204,22 @@ class RunConfig:
 
     @property
     def dtype(self) -> Any:
-        """What the model computes in; asks JAX for its devices where that is to be decided."""
+        """The type that the model computes in; asks JAX for its devices if that is still open."""
         return dtype_of(self.precision)
 
     def alike(self) -> "RunConfig":
-        """The same for all runs that may take their steps as one with it."""
+        """Returns what is the same for all runs that may be trained together with it."""
         free = (name for name, known in options(self).items() if known.together or not known.numbers)
         return dataclasses.replace(self, **{name: getattr(RunConfig, name) for name in free})
 
     def as_toml(self) -> dict[str, Any]:
-        """The configuration as tables and plain values."""
+        """Returns the configuration as tables and plain values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "method"}
         return values | {"method": as_table(self.method)}
 
     @classmethod
     def loads(cls, text: str, where: Path | None = None) -> "RunConfig":
-        """The configuration that `dumps` wrote, for the file in a folder; ValueError says what none can be."""
+        """Returns the configuration that `dumps` wrote into folder `where`; ValueError says what is wrong with it."""
         values = tomllib.loads(text)
         try:
             method, hints = from_table(dict(values.pop("method")), where), typing.get_type_hints(cls)
@@ -234,9 +234,9 @@ class RunConfig:
         return tomli_w.dumps(self.as_toml()).encode()
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """Fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
+        """Returns the fields, as `name saved -> here`, in which a saved configuration would give other numbers."""
         free = {name for name, known in options(self).items() if not known.numbers}
-        free |= {name for name in DECIDED if getattr(self, name) == AUTO}  # a run goes on with what it began with
+        free |= {name for name in DECIDED if getattr(self, name) == AUTO}  # a run continues with what it began with
         # A field that an older version did not have changes nothing at its default.
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name != "method"}
         now, before = _flat(tomllib.loads(self.dumps().decode())), defaults | _flat(saved)
@@ -247,9 +247,9 @@ class RunConfig:
         ]
 
     def _same(self, key: str, now: Any, before: Any) -> bool:
-        """Whether two values of a field are one: places may be spelled in several ways.
+        """Returns whether two values of a field are the same: a place may be spelled in several ways.
 
-        Of a table of one's own its rows decide, which a run knows by their digest.
+        For custom data, only the rows count, which a run knows by their digest.
         """
         if now == before or not isinstance(now, str) or not isinstance(before, str):
             return now == before

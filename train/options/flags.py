@@ -1,4 +1,4 @@
-"""The flags of `python -m train`, made of the fields that they set."""
+"""The flags of `python -m train`, made from the fields that they set."""
 
 import argparse
 import dataclasses
@@ -16,7 +16,7 @@ from train.options.recipes import BY_RECIPE, described_table
 
 
 def make_parser() -> Parser:
-    """A parser of every field of RunConfig and Launch, in groups; only what is given is in what it returns."""
+    """Returns a parser of every field of RunConfig and Launch, in groups; it yields only the flags that are given."""
     parser = Parser(
         prog="adakron train",
         usage="adakron train --task TASK | --data TABLE --text COLUMN --label COLUMN [--FLAG VALUE ...]",
@@ -25,7 +25,7 @@ def make_parser() -> Parser:
         "--out.",
         add_help=False,
     )
-    said = "show this, or the fields of a method"
+    said = "show this help, or a method's fields"
     parser.add_argument("-h", "--help", nargs="?", metavar="METHOD", action=_Help, help=said)
     groups: dict[str, Any] = {}
     for kind in (RunConfig, Launch):
@@ -39,7 +39,7 @@ def make_parser() -> Parser:
 
 
 class _Help(argparse.Action):
-    """Prints the help, or that of a method, and ends."""
+    """Prints the help, or that of a method, and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
         print(method_help(values) if values else parser.format_help(), end="")
@@ -50,10 +50,10 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
     known, default = field.metadata["option"], field.default
     text = known.text
     if kind is Method:
-        text, default, kind = f"{choices()}; --help METHOD says what its fields are", field.default.name, str
+        text, default, kind = f"{choices()}; --help METHOD describes its fields", field.default.name, str
     if field.name == "recipe":
-        text = f"{text}. Of a table, {described_table()}"
-        default = "paper, of a table table"
+        text = f"{text}. For a table: {described_table()}"
+        default = "paper; table for a table of your own"
     if field.name in BY_RECIPE:
         default = "the recipe's"
     several = known.grid or isinstance(default, tuple)
@@ -71,7 +71,7 @@ def _add_flag(group: Any, field: dataclasses.Field, kind: Any) -> None:
 
 
 def name_of(field: str) -> str:
-    """The flag of a field."""
+    """Returns the flag of a field."""
     return f"--{field.replace('_', '-')}"
 
 

@@ -7,10 +7,10 @@ AUTO = "auto"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a process stands among those of a run.
+    """The place of a process among those of a run.
 
     Attributes:
-      coordinator: address and port at which host 0 listens.
+      coordinator: the address and port at which host 0 listens.
       count, index: how many hosts there are, and the number of this one, from 0.
     """
 
@@ -20,7 +20,7 @@ class Place:
 
 
 def parse_hosts(text: str) -> Place | None:
-    """The place that a text such as `10.0.0.1:1234,4,0` gives; None for `auto`. ValueError says what is accepted."""
+    """Returns the place that `10.0.0.1:1234,4,0`, say, describes; None for `auto`. ValueError says what is accepted."""
     if text == AUTO:
         return None
     coordinator, *numbers = text.split(",")
@@ -30,7 +30,7 @@ def parse_hosts(text: str) -> Place | None:
         raise ValueError(f"hosts is {text!r}; accepted: auto, or COORDINATOR:PORT,COUNT,INDEX as in 10.0.0.1:1234,4,0")
     count, index = map(int, numbers)
     if not 0 < int(port) < 2**16:
-        raise ValueError(f"hosts is {text!r}, of port {port}; accepted: 1 to {2**16 - 1}")
+        raise ValueError(f"hosts is {text!r}, with port {port}; accepted: 1 to {2**16 - 1}")
     if index >= count:
-        raise ValueError(f"hosts is {text!r}, of {count} hosts; accepted: an index from 0 to {max(count - 1, 0)}")
+        raise ValueError(f"hosts is {text!r}, with {count} hosts; accepted: an index from 0 to {max(count - 1, 0)}")
     return Place(coordinator, count, index)

@@ -1,4 +1,4 @@
-"""How the runs of a command are carried out: what it is told besides the runs' own configurations."""
+"""How the runs of a command are carried out: all that a command says besides the configurations of its runs."""
 
 import dataclasses
 import re
@@ -9,8 +9,8 @@ from train.options.hosts import parse_hosts
 from train.options.option import check_options
 
 GRIDS, SELECTION = "grids", "selection"
-# Fields of a run of which several values make a grid, or are selected from; `epochs`, of which there is one value, is
-# selected from the epochs that it has. Those of a method are `method.FIELD`.
+# Fields of a run whose values make a grid, or are selected from, if there are several. `epochs` has one value, and is
+# selected from the epochs up to it. The fields of a method are `method.FIELD`.
 VARIED = [name for name, known in options(RunConfig).items() if known.grid and name not in ("task", "method", "seed")]
 EPOCHS, OF_METHOD = "epochs", "method."
 Devices = int | Literal["mesh"]
@@ -19,35 +19,35 @@ _WORKERS = re.compile(r"local(:0*[1-9]\d*)?|ray(:.+)?")
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How the runs of a command are carried out, and what is selected before; no other number depends on it.
+    """How the runs of a command are carried out, and what is selected first; nothing else in the results depends on it.
 
     Raises:
-      ValueError: a field is out of its range; it is named with what is accepted.
+      ValueError: a field is out of its range; the message names it and what is accepted.
     """
 
-    grid: str = option("", "a TOML file of these flags with lists of what varies", GRIDS)
-    together: bool = option(False, "train all seeds and learning rates of a method as one", GRIDS)
+    grid: str = option("", "a TOML file of these flags, with lists where values vary", GRIDS)
+    together: bool = option(False, "train all seeds and learning rates of a method together", GRIDS)
     workers: str = option(
-        "", "run cells side by side: local[:N], in N processes here, by default as many as there are devices, on a CPU "
-        "cores; ray[:ADDRESS], on a Ray cluster", GRIDS,
+        "", "run cells side by side: local[:N], in N processes here, by default one for each device (on a CPU, core); "
+        "ray[:ADDRESS], on a Ray cluster", GRIDS,
     )  # fmt: skip
     devices_per_run: Devices = option(
-        "mesh", "devices, on a CPU cores, of each worker; mesh: as many as --mesh has", GRIDS, at_least=1
+        "mesh", "devices (on a CPU, cores) of each worker; mesh: as many as --mesh has", GRIDS, at_least=1
     )
-    dry_run: bool = option(False, "only say which runs there are and what they cost", GRIDS)
+    dry_run: bool = option(False, "only list the runs and estimate what they cost", GRIDS)
     select: tuple[str, ...] = option(
         (), "fields whose value is chosen for each task and method, on training rows held out by --validation; then "
-        f"every seed is trained at it on all of them: {', '.join((*VARIED, EPOCHS))}, {OF_METHOD}FIELD", SELECTION,
+        f"every seed is trained with it on all rows: {', '.join((*VARIED, EPOCHS))}, {OF_METHOD}FIELD", SELECTION,
     )  # fmt: skip
-    select_seed: tuple[int, ...] = option((0,), "seeds that choose, none of --seed's; scores are averaged", SELECTION)
+    select_seed: tuple[int, ...] = option((0,), "seeds that choose, other than --seed; scores are averaged", SELECTION)
     select_grow: int = option(
-        2, "times that the values grow by one beyond an edge, while the best lies there", SELECTION, at_least=0
+        2, "times to add a value beyond the edge of the list while the best lies there", SELECTION, at_least=0
     )
     select_budget: Limit = option(
-        "all", "of several fields, try N combinations, drawn at random", SELECTION, at_least=2
+        "all", "with several fields, try N combinations, drawn at random", SELECTION, at_least=2
     )
     hosts: str = option(
-        "", "train one run by several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
+        "", "train one run with several processes: auto asks Slurm, MPI, Kubernetes or the TPU pod for them; else "
         "COORDINATOR:PORT,COUNT,INDEX", MACHINE,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class MeshShape:
-    """Devices along each axis of the mesh; as text, such as `data=4,model=2`."""
+    """The number of devices along each axis of the mesh; as text, such as `data=4,model=2`."""
 
     data: int = 1
     model: int = 1
@@ -19,11 +19,11 @@ class MeshShape:
 
 
 def parse_mesh(text: str) -> MeshShape:
-    """The shape that a text asks for; an axis it does not name has one device. ValueError says what is accepted."""
+    """Returns the shape that a text describes; an unnamed axis has one device. ValueError says what is accepted."""
     sizes: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = part.partition("=")
         if axis not in ("data", "model") or not size.isdecimal() or int(size) < 1:
-            raise ValueError(f"mesh is {text!r}; accepted: such as data=8 or data=4,model=2")
+            raise ValueError(f"mesh is {text!r}; accepted: axes such as data=8 or data=4,model=2")
         sizes[axis] = int(size)
     return MeshShape(**sizes)

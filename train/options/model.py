@@ -13,10 +13,10 @@ from adakron_jax.tokenizer import Tokenizer
 
 
 class Pretrained:
-    """A pretrained model, of which each part is looked up when it is first asked for, and then kept.
+    """A pretrained model, each part of which is read when it is first asked for, and then kept.
 
     Raises:
-      ValueError: on asking: there is no such model, or the part of it is missing or damaged.
+      ValueError: on access: there is no such model, or that part of it is missing or damaged.
     """
 
     def __init__(self, name: str):
@@ -24,21 +24,21 @@ class Pretrained:
 
     @functools.cached_property
     def encoder(self) -> EncoderConfig:
-        """Its sizes, for which nothing but a hub model's `config.json` is fetched."""
+        """Its configuration, for which only `config.json` is fetched of a model on the hub."""
         return EncoderConfig.from_folder(models.locate_config(self.name))
 
     @functools.cached_property
     def folder(self) -> Path:
-        """With all its files; those of a hub's model are fetched."""
+        """The folder with all its files, which are fetched of a model on the hub."""
         return models.locate(self.name)
 
     @functools.cached_property
     def pooling(self) -> Pooling | None:
-        """The pooling that a sentence encoder was trained with, if its folder says one."""
+        """The pooling that a sentence encoder was trained with, if its folder says so."""
         return trained_pooling(self.folder)
 
     def reads(self, pooling: str, problem: Problem) -> tuple[Pooling, HeadForm]:
-        """What a new head for a problem reads and is, if it is to have this pooling."""
+        """Returns what a new head for a problem reads, with this pooling, and its form."""
         return readable(pooling_in(self.folder, pooling), "own", self.encoder, self.leaves, problem.reads)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What is to be known of a field that is a flag, and how a value of it is read."""
+"""What is declared of a field that is a flag, and how its value is read."""
 
 import dataclasses
 import math
@@ -11,16 +11,16 @@ from adakron_jax.io import fields
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is to be known of a field besides its name, type and default.
+    """What is declared of a field besides its name, type and default.
 
     Attributes:
       text, group: what `--help` says, and under which heading.
       choices: the values that are accepted, if they can be listed.
       at_least: the smallest number that is accepted, if there is one.
       grid: several values make a grid.
-      together: runs that differ in nothing else may take their steps as one.
+      together: runs that differ in nothing else may be trained together.
       numbers: it decides a run's numbers, so a resumed run must agree.
-      recipe: a recipe may say it.
+      recipe: a recipe may set it.
     """
 
     text: str
@@ -38,12 +38,12 @@ def option(default: Any, text: str, group: str, choices: Iterable[str] = (), **m
 
 
 def options(kind: Any) -> dict[str, Option]:
-    """What is said of each field of a class whose fields are options."""
+    """Returns the option of each field of a class whose fields are options."""
     return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
 
 
 def check_options(values: Any) -> None:
-    """ValueError names the first of an instance's fields that is none of its choices, or less than is accepted."""
+    """Raises ValueError for the first of an instance's fields that is not among its choices, or is too small."""
     hints = typing.get_type_hints(type(values))
     for name, known in options(values).items():
         value, word = getattr(values, name), word_of(hints[name])
@@ -55,12 +55,12 @@ def check_options(values: Any) -> None:
 
 
 def word_of(hint: Any) -> str:
-    """The word that a field of this type takes besides a number; none is ''."""
+    """Returns the word that a field of this type takes besides a number; '' if there is none."""
     words = (typing.get_args(part) for part in typing.get_args(hint) if typing.get_origin(part) is Literal)
     return next((word for (word,) in words), "")
 
 
 def typed(key: str, value: Any, hint: Any) -> Any:
-    """A value from TOML as a field's declared type has it; ValueError names one that does not fit."""
+    """Converts a value from TOML to a field's declared type; ValueError names one of another type."""
     value = (value,) if typing.get_origin(hint) is tuple and isinstance(value, str) else value
     return fields.typed(key, value, hint, "a table of its fields" if hint is dict else "")

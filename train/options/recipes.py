@@ -1,4 +1,4 @@
-"""Recipes: the hyper-parameters of `configs/`, and the paper's scores that stand beside them."""
+"""Recipes: the hyper-parameters of `configs/`, and the paper's scores that are stored with them."""
 
 import tomllib
 import typing
@@ -14,23 +14,23 @@ _TRAIN = Path(__file__).parents[1]
 RECIPES = next(path for path in (_TRAIN.parent / "configs", _TRAIN / "configs") if path.is_dir())
 TABLE = "table"  # the recipe for custom data
 NAMES = ("paper", TABLE, "fast")  # all others are files
-WIDTH = 384  # of the encoder that the learning rates of `table` are for; a wider one takes less in proportion
-BY_RECIPE = ("epochs", "batch_size", "learning_rate")  # what every recipe here says
+WIDTH = 384  # of the encoder that the learning rates of `table` are for; wider ones take proportionally less
+BY_RECIPE = ("epochs", "batch_size", "learning_rate")  # what every recipe here sets
 FAST = 10  # `--recipe fast` divides the epochs by this, to no fewer than FAST_EPOCHS
 FAST_EPOCHS = 3
 
 
 def family(encoder: EncoderConfig) -> str:
-    """Which of a recipe's two encoders to follow: its section for BERT-base, or for RoBERTa-large."""
+    """Returns the section of a recipe to follow: that for BERT-base, or that for RoBERTa-large."""
     return "bert-base" if encoder.model_type == BERT_BASE.model_type else "roberta-large"
 
 
 def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str, rows: int = 0) -> dict[str, Any]:
-    """The values of a recipe: the task's for the kind of encoder, then the method's; or those of a TOML file.
+    """Returns the values of a recipe: the task's for the kind of encoder, then the method's; or those of a TOML file.
 
     Args:
       task: one of GLUE's, or TABLE.
-      rows: of a table, how many train.
+      rows: how many rows of a table train.
 
     Raises:
       ValueError: there is no such recipe, or it has unknown keys.
@@ -38,7 +38,7 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str, row
     if recipe not in NAMES:
         return _of_method(read_file(Path(recipe)), method)
     if recipe != "fast" and (recipe == TABLE) != (task == TABLE):
-        accepted = f"{TABLE}, fast, or a TOML file, of a table" if task == TABLE else "paper, fast, or a TOML file"
+        accepted = f"{TABLE}, fast, or a TOML file, for a table" if task == TABLE else "paper, fast, or a TOML file"
         raise ValueError(f"recipe is {recipe!r}; accepted: {accepted}")
     overlay = RECIPES / "methods" / f"{method}.toml"
     of_method = _of_method(read_file(overlay), method) if overlay.is_file() else {}
@@ -53,7 +53,7 @@ def read_recipe(recipe: str, task: str, encoder: EncoderConfig, method: str, row
 
 
 def table_recipe(rows: int, encoder: EncoderConfig) -> dict[str, Any]:
-    """Learning rate, epochs, batch size and length for a table of so many training rows."""
+    """Returns the learning rate, epochs, batch size and length for a table of so many training rows."""
     sizes = load_toml(RECIPES / f"{TABLE}.toml")["sizes"]
     size = next((size for size in sizes if rows <= size.get("rows", rows)), sizes[-1])
     values = {key: value for key, value in size.items() if key != "rows"}
@@ -62,17 +62,17 @@ def table_recipe(rows: int, encoder: EncoderConfig) -> dict[str, Any]:
 
 
 def described_table() -> str:
-    """What `--help` says of the recipe for tables."""
+    """Returns what `--help` says about the recipe for tables."""
     lines = (
-        f"{'up to ' + format(size['rows'], ',') if 'rows' in size else 'more'} training rows: learning rate "
-        f"{size['learning_rate']:g}, {size['epochs']} epochs, batches of {size['batch_size']}"
+        f"learning rate {size['learning_rate']:g}, {size['epochs']} epochs, batches of {size['batch_size']} for "
+        f"{'up to ' + format(size['rows'], ',') if 'rows' in size else 'more'} training rows"
         for size in load_toml(RECIPES / f"{TABLE}.toml")["sizes"]
     )
-    return f"{'; '.join(lines)}; learning rates are for encoders {WIDTH} wide, wider ones take less in proportion"
+    return f"{'; '.join(lines)}; learning rates are for encoders {WIDTH} wide; wider ones take proportionally less"
 
 
 def read_file(path: Path, section: str = "") -> dict[str, Any]:
-    """The values of a recipe's file, with a table of fields for some methods; ValueError names a mistake in it."""
+    """Returns the values of a recipe's file, with tables of some methods' fields; ValueError names a mistake in it."""
     if not path.exists():
         raise ValueError(f"recipe {str(path)!r}: no such file; accepted: {', '.join(NAMES)}, or a TOML file")
     values = load_toml(path)
@@ -86,7 +86,7 @@ def read_file(path: Path, section: str = "") -> dict[str, Any]:
 
 
 def _of_method(values: dict[str, Any], method: str) -> dict[str, Any]:
-    """Without the tables of other methods."""
+    """Returns the values without the tables of other methods."""
     return {key: value for key, value in values.items() if key == method or key not in METHODS}
 
 
@@ -98,7 +98,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def typed_in(path: Path, key: str, value: Any, hint: Any) -> Any:
-    """As `typed`; the ValueError names the file too."""
+    """Converts a value as `typed` does; the ValueError names the file too."""
     try:
         return typed(key, value, hint)
     except ValueError as error:
@@ -106,14 +106,14 @@ def typed_in(path: Path, key: str, value: Any, hint: Any) -> Any:
 
 
 def paper_encoder(encoder: EncoderConfig) -> str | None:
-    """The name of the paper's encoder of these sizes and this vocabulary, if it is one."""
+    """Returns the name of the paper's encoder with these sizes and this vocabulary, if it is one."""
     sizes = ("model_type", "vocab_size", "hidden_size", "num_layers")
     same = (name for name, known in NAMED.items() if all(getattr(known, s) == getattr(encoder, s) for s in sizes))
     return next(same, None)
 
 
 def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
-    """The paper's scores, in percent, of this task, method and encoder; empty where it has none."""
+    """Returns the paper's scores, in percent, for this task, method and encoder; empty where it has none."""
     name = paper_encoder(encoder)
     if name is None or config.custom_data:
         return {}
@@ -123,5 +123,5 @@ def paper_scores(config: RunConfig, encoder: EncoderConfig) -> dict[str, float]:
 
 
 def published_scores(task: str, encoder: str) -> dict[str, float]:
-    """The scores, in percent, that the recipe of one of the paper's tasks has of one of its encoders."""
+    """Returns the scores, in percent, that the recipe of a task in the paper has for one of its encoders."""
     return load_toml(RECIPES / f"{task}.toml")[encoder]["published"]

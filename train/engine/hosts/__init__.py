@@ -1,8 +1,8 @@
-"""One run by the processes of several hosts; the only package that knows of more than one process.
+"""One run trained by the processes of several hosts; the only package that deals with more than one process.
 
 Every host runs the same program on the same plan, fills its own rows of each batch, and keeps the whole state; host 0
-alone writes and speaks. They stay in touch in two ways: by collectives of their devices, and through a store of keys
-that host 0 keeps. Alone, everything here is what it would be without this package.
+alone writes and prints. Hosts communicate in two ways: by collectives of their devices, and through a key-value store
+that host 0 keeps. In a single process, everything here does what plain JAX would do.
 """
 
 from train.engine.hosts.agreement import GO as GO

@@ -1,4 +1,4 @@
-"""What all hosts do after each step, and what has to be the same on all of them."""
+"""How hosts agree: on what all of them do after each step, and on what must be the same everywhere."""
 
 import functools
 import time
@@ -14,22 +14,22 @@ from jax.sharding import PartitionSpec as P
 from train.engine.hosts import membership
 from train.engine.hosts.arrays import alone, is_writer
 
-GO, SAVE, STOP = range(3)  # what a host wishes after a step; the highest wish is what all do
-LOOK_SECONDS = 0.1  # between two looks for a file
-SHARED_SECONDS = 70.0  # after which a host sees a new file on network storage; NFS may take 60 by default
+GO, SAVE, STOP = range(3)  # what a host wishes after a step; all hosts follow the highest wish
+LOOK_SECONDS = 0.1  # between two checks for a file
+SHARED_SECONDS = 70.0  # within which a host sees a new file on network storage; NFS may take 60 by default
 
 
 class Votes:
-    """What all hosts do after each step, although a signal reaches them at different times.
+    """Decides what all hosts do after each step, although a signal reaches them at different times.
 
-    A vote goes out beside the step and is read when the next one is under way, so that no device waits for a host.
+    A vote is sent along with a step and read while the next one is running, so that no device waits for a host.
     """
 
     def __init__(self) -> None:
         self._before: jax.Array | None = None
 
     def cast(self, wish: int) -> int:
-        """The highest wish of all hosts after the step before; alone, this one's own at once."""
+        """Casts a wish; returns the highest of all hosts after the step before, or the wish itself if alone."""
         if alone():
             return wish
         before, self._before = self._before, _highest(wish)
@@ -37,7 +37,7 @@ class Votes:
 
 
 def all_wish(wish: int) -> int:
-    """The highest wish of all hosts, waited for."""
+    """Waits for the wishes of all hosts, and returns the highest."""
     return wish if alone() else int(_highest(wish))
 
 
@@ -48,16 +48,16 @@ def _highest(wish: int) -> jax.Array:
 
 @functools.cache
 def _voting() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
-    """How the wishes of all devices lie, and what makes the highest of them known to all."""
+    """Returns the sharding of the wishes over all devices, and a function that tells all of them the highest."""
     mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, P("devices")), jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, P()))
 
 
 def check_same(what: str, text: Callable[[], str]) -> None:
-    """Waits for all hosts; ValueError names one to which a text, such as a digest, is another than to host 0.
+    """Waits for all hosts; ValueError names one whose text, such as a digest, differs from that of host 0.
 
     Args:
-      what: the text is about; asked once in a run.
+      what: what the text is about; checked once in a run.
     """
     watch = membership.current()
     if watch is None:
@@ -69,7 +69,7 @@ def check_same(what: str, text: Callable[[], str]) -> None:
 
 
 def check_shared(folder: Path) -> None:
-    """Waits for all hosts; ValueError names one that does not see what host 0 puts into the folder."""
+    """Waits for all hosts; ValueError names one that does not see what host 0 writes into the folder."""
     watch = membership.current()
     if watch is None:
         return

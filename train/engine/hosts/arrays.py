@@ -1,4 +1,4 @@
-"""Arrays that lie on the devices of several hosts."""
+"""Arrays on the devices of several hosts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from train.options.mesh import MeshShape
 
 
 def is_writer() -> bool:
-    """Whether this is the host that writes the run's folder and speaks."""
+    """Returns whether this is the host that writes the run's folder and prints."""
     return jax.process_index() == 0
 
 
@@ -23,14 +23,14 @@ def alone() -> bool:
 
 
 def on_all_devices(config: RunConfig) -> RunConfig:
-    """The configuration with the rows divided among the devices of all hosts, where it does not say how."""
+    """Returns the configuration with rows divided among the devices of all hosts, unless it sets its own mesh."""
     if config.mesh != RunConfig.mesh:
         return config
     return dataclasses.replace(config, mesh=str(MeshShape(data=jax.device_count())))
 
 
 def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
-    """From the number of an array's rows, its axis `data`, to those that lie on this host, ascending."""
+    """Returns a function from an array's number of rows, its axis `data`, to the rows on this host, ascending."""
     axis = sharding.spec.index("data")
 
     def numbers(rows: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def rows_here(sharding: NamedSharding) -> Callable[[int], np.ndarray]:
 
 
 def put_rows(batch: Any, sharding: NamedSharding) -> Any:
-    """Arrays of every host that have its rows alone, as arrays with the rows of all; rows are the axis `data`."""
+    """Joins arrays that hold each host's own rows into arrays with the rows of all; rows are the axis `data`."""
     if alone():
         return jax.device_put(batch, sharding)
     axis, shards = sharding.spec.index("data"), sharding.mesh.shape["data"]
@@ -64,7 +64,7 @@ def put_rows(batch: Any, sharding: NamedSharding) -> Any:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """A tree that every host has whole, laid out over the devices of all."""
+    """Lays out a tree, which every host has in full, over the devices of all hosts."""
     if alone():
         return jax.device_put(tree, shardings)
 
@@ -76,7 +76,7 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """A tree of arrays whole in the memory of every host."""
+    """Copies a tree of arrays in full into the memory of every host."""
 
     def whole(leaf: Any) -> np.ndarray:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:

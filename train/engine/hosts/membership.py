@@ -1,4 +1,4 @@
-"""How hosts come together, stay in touch, and leave; and how the others end where one is lost."""
+"""How hosts join, stay in touch and leave, and how the others end when one is lost."""
 
 import ctypes
 import os
@@ -19,28 +19,28 @@ from train import terminal
 from train.engine.hosts.arrays import is_writer
 from train.options.hosts import parse_hosts
 
-JOIN_SECONDS = 300  # that hosts may come apart
+JOIN_SECONDS = 300  # that hosts wait for one another to join
 BEAT_SECONDS = 1.0  # between two signs of life
-SILENCE_SECONDS = 20.0  # without a sign of life, after which a host is lost
-JAX_SILENCE_SECONDS = 56  # likewise to jax, which ends a process less kindly: it counts from up to half of it before
-PATIENCE_SECONDS = 10.0  # that hosts which fail alike may end apart
-PREPARE_SECONDS = 3600  # that one host may read and tokenise longer than another
+SILENCE_SECONDS = 20.0  # without a sign of life, after which a host counts as lost
+JAX_SILENCE_SECONDS = 56  # likewise for JAX, which ends a process less kindly; it counts from up to half of it before
+PATIENCE_SECONDS = 10.0  # between the ends of hosts that fail for the same reason
+PREPARE_SECONDS = 3600  # by which one host may read and tokenise longer than another
 
 
 class Watch:
-    """Gives signs of life, and ends this process where another host gives none or has failed.
+    """Gives signs of life, and ends this process if another host gives none or has failed.
 
-    A device that waits for a lost host may wait for ever, and nothing can interrupt it; so this has a thread.
+    A device that waits for a lost host may wait for ever, and nothing can interrupt it; hence the thread.
     """
 
     def __init__(self, store: Any) -> None:
         self._store, self._me, self._count = store, jax.process_index(), jax.process_count()
         self._names = self.exchange("name", platform.node())
-        # Sign of life, and since when.
+        # The last sign of life, and when it came.
         self._heard: dict[int, tuple[str, float]] = dict.fromkeys(range(self._count), ("", time.monotonic()))
         self._failing: dict[int, float] = {}  # since when
         self._leaving = threading.Event()
-        self.answered = time.monotonic()  # the store, last
+        self.answered = time.monotonic()  # when the store last replied
         self._thread = threading.Thread(target=self._look_after, daemon=True)
         self._thread.start()
 
@@ -48,7 +48,7 @@ class Watch:
         return f"host {host} ({self._names[host]})"
 
     def exchange(self, what: str, text: str) -> list[str]:
-        """A text of every host, in their order; waits for it."""
+        """Shares a text, waits for those of all hosts, and returns them in the hosts' order."""
         self._store.key_value_set(f"{what}/{self._me}", text)
         patience = 1000 * PREPARE_SECONDS
         return [self._store.blocking_key_value_get(f"{what}/{host}", patience) for host in range(self._count)]
@@ -76,14 +76,14 @@ class Watch:
             if host not in ended and now - self._heard[host][1] > SILENCE_SECONDS:
                 self._end(f"{self.name(host)} is lost, without a sign of life for {SILENCE_SECONDS:.0f} s", 1)
             elif now - self._failing.get(host, now) > PATIENCE_SECONDS and not ended.get(self._me, (0, True))[0]:
-                self._end(f"{self.name(host)} has ended with exit code {ended[host][0]} and says why", ended[host][0])
+                self._end(f"{self.name(host)} has ended with exit code {ended[host][0]} and prints why", ended[host][0])
 
     def _told(self, what: str) -> dict[int, str]:
-        """What hosts have told: host -> text."""
+        """Returns what hosts have reported: host -> text."""
         return {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(f"{what}/")}
 
     def _ended(self) -> dict[int, tuple[int, bool]]:
-        """Hosts that have ended: their exit codes, and whether they wait for the others."""
+        """Returns the exit code of each host that has ended, and whether it waits for the others."""
         return {host: (int(text.split()[0]), "waits" in text) for host, text in self._told("ended").items()}
 
     def _end(self, line: str, code: int) -> NoReturn:
@@ -92,7 +92,7 @@ class Watch:
         self._go(code)
 
     def _go(self, code: int) -> NoReturn:
-        """Ends the process at once, host 0 after the others, which need its store."""
+        """Ends the process at once; host 0 ends after the others, which need its store."""
         sys.stdout.flush()
         sys.stderr.flush()
         if self._me == 0:
@@ -100,7 +100,7 @@ class Watch:
         os._exit(code)
 
     def wait_for_the_lost(self) -> None:
-        """Returns unless a host gives no sign of life; else this process ends with a line that names it."""
+        """Returns if all hosts give signs of life; otherwise this process ends with a line that names the lost one."""
         time.sleep(5 * BEAT_SECONDS)
         while self._longest_silence() > 4 * BEAT_SECONDS:
             time.sleep(BEAT_SECONDS)
@@ -111,7 +111,7 @@ class Watch:
         return max(silences, default=0.0)
 
     def leave(self, code: int) -> None:
-        """Waits for the other hosts to end, unless this one has failed and they go on, and parts from them."""
+        """Waits for the other hosts to end, unless this one has failed and they go on, and disconnects."""
         self._store.key_value_set(f"ended/{self._me}", f"{code} waits")
         begun = time.monotonic()
         while len(self._ended()) < self._count:
@@ -130,20 +130,20 @@ _watch: Watch | None = None
 
 
 def current() -> Watch | None:
-    """Over the hosts of this run; None of a run without `--hosts`."""
+    """Returns the watch over the hosts of this run; None for a run without `--hosts`."""
     return _watch
 
 
 def carry_out(hosts: str, run: Callable[[], int]) -> int:
-    """Joins the other hosts, carries out a run and leaves them; the exit code.
+    """Joins the other hosts, carries out a run, leaves them, and returns the exit code.
 
-    Where a host is lost or fails alone, the others end with a line that names it.
+    If a host is lost or fails alone, the others end with a line that names it.
 
     Args:
-      hosts: as `--hosts` has it.
+      hosts: the value of `--hosts`.
 
     Raises:
-      ValueError: there are no such hosts.
+      ValueError: the hosts cannot be joined.
     """
     _join(hosts)
     if not is_writer():
@@ -166,7 +166,7 @@ def _join(hosts: str) -> None:
     if place is not None:
         kinds = {"coordinator_address": place.coordinator, "num_processes": place.count, "process_id": place.index}
         kinds |= {"cluster_detection_method": "deactivate"}  # else Slurm would give each process one device
-    # jax's own handler of SIGTERM would take the place of ours, and knows nothing of SIGINT.
+    # JAX's own handler of SIGTERM would replace ours, and does not handle SIGINT.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
@@ -186,23 +186,23 @@ def _join(hosts: str) -> None:
         while waiting.is_alive():
             waiting.join(BEAT_SECONDS / 10)
     except KeyboardInterrupt:
-        _say_last("stopped while not all hosts had come; the same command starts or continues the run")
+        _say_last("stopped before all hosts had joined; the same command starts or continues the run")
         os._exit(130)
     if failed:
-        needed = "COORDINATOR:PORT,COUNT,INDEX where nothing tells of others" if place is None else "a free port"
+        needed = "COORDINATOR:PORT,COUNT,INDEX without a scheduler" if place is None else "a free port"
         raise ValueError(f"hosts is {hosts!r}, which fails ({failed[0]}); accepted: {needed}")
     _watch = Watch(distributed.global_state.client)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _aborted(number: int) -> None:
-    """Says in a line why jax ends this process, which it does by abort(): its callbacks for that do not work in 0.10.
+    """Prints why JAX ends this process, which it does by abort(): its callbacks for that do not work in 0.10.
 
-    Runs within abort(), on whatever thread has called it; an abort for another reason goes on.
+    Runs within abort(), on whatever thread called it; an abort for another reason proceeds.
     """
     if _watch is None:
         coordinator = distributed.global_state.coordinator_address
-        _say_last(f"not all hosts have come to {coordinator} within {JOIN_SECONDS} s; accepted: one for each index")
+        _say_last(f"not all hosts have joined {coordinator} within {JOIN_SECONDS} s; accepted: one for each index")
     elif not is_writer() and not _store_responds(_watch):
         _say_last(f"{_watch.name(0)} is lost; the same command continues from the last checkpoint")
     else:
@@ -223,7 +223,7 @@ def _store_responds(watch: Watch) -> bool:
 
 
 def _say_last(line: str) -> None:
-    """To the terminal itself, below a live line that may be there."""
+    """Prints a line on the terminal itself, below the live line if there is one."""
     if terminal.console.is_terminal:
         terminal.console.show_cursor()
         print(file=sys.__stderr__)

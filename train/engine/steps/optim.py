@@ -16,18 +16,18 @@ from jaxtyping import Array, Float, Int
 from adakron_jax.params import flatten, unflatten
 
 MAX_GRAD_NORM = 1.0
-SMALL = 2**16  # elements of a leaf that is joined to others: a kernel for each of a hundred leaves costs more
+SMALL = 2**16  # elements; leaves up to this size are joined, as a kernel for each of a hundred costs more
 
 
-@typing.no_type_check  # jax builds it of shapes and shardings too
+@typing.no_type_check  # JAX builds it from shapes and shardings too
 @struct.dataclass
 class LinearSchedule:
-    """The learning rate of each step, from arrays: runs of other learning rates and lengths share an executable.
+    """The learning rate of each step, from arrays, so that runs of any learning rate and length share an executable.
 
     Attributes:
       peak: the highest learning rate.
-      steps: after which it is 0.
-      warmup: steps over which it rises from 0 to its peak.
+      steps: the number of steps after which it is 0.
+      warmup: the number of steps over which it rises from 0 to its peak.
     """
 
     peak: Float[Array, "*runs"]
@@ -41,20 +41,20 @@ class LinearSchedule:
 
 
 def linear_schedule(peak: float, steps: int, warmup_ratio: float) -> LinearSchedule:
-    """From 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
+    """Returns a schedule from 0 up to `peak` over ceil(warmup_ratio * steps) steps, then down to 0 at `steps`."""
     numbers: tuple[Any, Any, Any] = (np.float32(peak), np.int32(steps), np.int32(math.ceil(warmup_ratio * steps)))
     return LinearSchedule(*numbers)
 
 
 def decays(params: Any) -> Any:
-    """Mask of the leaves under weight decay: all but biases and LayerNorms."""
+    """Returns the mask of the leaves under weight decay: all but biases and LayerNorms."""
     return unflatten({path: not path.endswith("bias") and "norm/" not in path for path in flatten(params)})
 
 
 def joined(grads: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
-    """The gradients, the small ones as one vector, and the way back.
+    """Returns the gradients, with the small ones joined into a vector, and the function that parts them again.
 
-    All small leaves of one shape read that vector, so that XLA on a GPU updates them in one kernel.
+    All small leaves of one shape are read from that vector, so that XLA on a GPU updates them in one kernel.
     """
     leaves, tree = jax.tree.flatten(grads)
     is_small = [leaf.size <= SMALL for leaf in leaves]
@@ -68,20 +68,20 @@ def joined(grads: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
 
 
 def norm(grads: Any) -> Float[Array, ""]:
-    """The norm of all gradients together."""
+    """Returns the norm of all gradients together."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in joined(grads)[0]))
 
 
 def clipped(grads: Any) -> Any:
-    """The gradients, scaled down where their norm is above the greatest."""
+    """Returns the gradients, scaled down if their norm is above MAX_GRAD_NORM."""
     scale = MAX_GRAD_NORM / jnp.maximum(norm(grads), MAX_GRAD_NORM)
     arrays, back = joined(grads)
     return back([x * scale.astype(x.dtype) for x in arrays])
 
 
 def adamw(weight_decay: float) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) with the authors' constants, after clipping by the global norm of the
-    gradients, which are those of the trained parameters only. Its updates are for a learning rate of 1."""
+    """Returns AdamW (Loshchilov and Hutter 2019) with the authors' constants, after clipping by the global norm of the
+    gradients, which are those of the trainable parameters only. Its updates are for a learning rate of 1."""
     return optax.chain(
         optax.stateless(lambda grads, params: clipped(grads)),
         optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=decays),

@@ -37,20 +37,20 @@ class Shardings:
 
     @property
     def batch(self) -> NamedSharding:
-        """Arrays [micro, rows, ...]: rows are divided."""
+        """The sharding of arrays [micro, rows, ...], whose rows are divided."""
         return NamedSharding(self.mesh, P(None, "data"))
 
     @property
     def rows(self) -> NamedSharding:
-        """Arrays [rows, ...], divided alike."""
+        """The sharding of arrays [rows, ...], whose rows are divided."""
         return NamedSharding(self.mesh, P("data"))
 
     def stacked(self, sharding: NamedSharding) -> NamedSharding:
-        """That of such arrays along a new first axis, which is not divided."""
+        """Returns the sharding of such arrays stacked along a new first axis, which is not divided."""
         return NamedSharding(self.mesh, P(None, *sharding.spec))
 
     def of(self, tree: Any) -> Any:
-        """The sharding of every leaf of a state or parameter tree, by the path of the parameter it belongs to."""
+        """Returns the sharding of each leaf of a state or parameter tree, by the path of its parameter."""
 
         def place(keys: tuple, leaf: Any) -> NamedSharding:
             path = "/".join(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
@@ -60,10 +60,10 @@ class Shardings:
         return jax.tree_util.tree_map_with_path(place, tree)
 
     def sum_of_shards(self, function: Callable[[Tree, Any], Any], params: Tree, batch: Any) -> Any:
-        """`function(params, batch)` of a function that sums over the rows of [micro, rows, ...], gradients included.
+        """Returns `function(params, batch)`; the function sums over the rows of [micro, rows, ...], gradients included.
 
-        Every shard of the rows has a copy of `params` to itself, and what comes of it is added up here. With one copy
-        for all, a gradient would be added up where it arises, which is in every layer and in every micro-batch.
+        Every shard of the rows has its own copy of `params`, and the results are added up here. With one copy for all,
+        a gradient would be added up where it arises, which is in every layer and in every micro-batch.
         """
         shards = self.mesh.shape["data"]
         if shards == 1:
@@ -80,10 +80,10 @@ class Shardings:
 
 
 def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[Any] | None = None) -> Shardings:
-    """A mesh of this shape, over the first of `devices` (by default, of this machine's), or over those of all hosts.
+    """Returns a mesh of this shape over the first of `devices` (by default this machine's), or over those of all hosts.
 
     Raises:
-      ValueError: there are too few devices, or of several hosts too many, or `model` does not divide the encoder's
+      ValueError: there are too few devices, or with several hosts too many, or `model` does not divide the encoder's
         heads and hidden units.
     """
     devices = jax.devices() if devices is None else devices
@@ -98,7 +98,7 @@ def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[An
 
 
 def check_mesh(shape: MeshShape, config: EncoderConfig, devices: int, platform: str) -> None:
-    """ValueError if there are too few devices for a mesh, or it does not divide the encoder."""
+    """Raises ValueError if there are too few devices for a mesh, or if it does not divide the encoder."""
     if shape.devices > devices:
         raise ValueError(f"mesh is {str(shape)!r}, {shape.devices} devices; here: {devices} ({platform})")
     for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):

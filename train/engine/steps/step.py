@@ -24,17 +24,17 @@ from adakron_jax.xla.precision import of_matmuls
 from train.engine.steps.optim import LinearSchedule, norm
 from train.engine.steps.sharding import Shardings
 
-Losses = Callable[[Array, Array], Array]  # of a problem: from logits and targets to each example's
-CPU_POSITIONS = 2048  # of the runs that a CPU takes at once: beyond, one after another is faster
+Losses = Callable[[Array, Array], Array]  # a problem's: from logits and targets to the loss of each example
+CPU_POSITIONS = 2048  # of the runs that a CPU takes at once; with more, one after another is faster
 
 
 def configure_jax(dtype: DTypeLike | None) -> None:
-    """Sets what holds for the whole process: the precision of matmuls, and what all our commands set."""
+    """Sets what holds for the whole process: the precision of matmuls, and what all commands have in common."""
     jax.config.update("jax_default_matmul_precision", of_matmuls(dtype))
     runtime.set_up()
 
 
-@typing.no_type_check  # jax builds it of shapes and shardings too
+@typing.no_type_check  # JAX builds it from shapes and shardings too
 @struct.dataclass
 class TrainState:
     """What a run's step starts from. Randomness is folded from (seed, step), so a step number is all resuming needs.
@@ -52,7 +52,7 @@ class TrainState:
 def init_state(
     trainable: Tree, optimizer: optax.GradientTransformation, schedule: LinearSchedule, seed: int
 ) -> TrainState:
-    """The state before the first step, AdamW's zeros by NumPy: JAX would load an executable for each shape of them."""
+    """Returns the state before the first step, with zeros by NumPy: JAX would load an executable for each shape."""
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(optimizer.init, trainable))
     numbers: tuple[Any, Any] = (np.int32(0), np.uint32(seed))
     return TrainState(*numbers, schedule, trainable, zeros)
@@ -68,7 +68,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     shardings: Shardings,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on the mean loss, by their weights, over the examples of all micro-batches.
+    """Takes an optimiser step on the weighted mean loss over the examples of all micro-batches.
 
     Devices that share the rows add up their gradients once.
 
@@ -110,14 +110,14 @@ def train_step(
 
 
 def eval_step(trainable: Tree, frozen: Tree, inputs: Packed, *, model: SequenceClassifier) -> Array:
-    """Logits [rows, slots, labels], without dropout."""
+    """Returns logits [rows, slots, labels], without dropout."""
     return model.apply({"params": merge_params(trainable, frozen)}, inputs)  # pyright: ignore[reportReturnType]
 
 
 def train_step_of_group(step: Callable[..., Any], states: TrainState, frozen: Tree, batches: Batch) -> Any:
-    """A step of several runs, whose states, batches and leaves that their method added lie along a first axis.
+    """Takes a step of several runs, whose states, batches and leaves added by their method are stacked on a first axis.
 
-    A CPU takes no more of them at once than its caches hold.
+    A CPU takes no more runs at once than its caches hold.
     """
     added, base = split_params(frozen, is_added)
     runs, _, rows, seq = batches.inputs.tokens.shape
@@ -133,8 +133,8 @@ class Steps:
     """The compiled functions of a run, or of a group of runs.
 
     Attributes:
-      train: a step. It gives its state's memory to the state that follows.
-      evaluate: the logits of one run.
+      train: takes a step, and gives its state's memory to the next state.
+      evaluate: computes the logits of one run.
     """
 
     train: PerShape
@@ -142,11 +142,11 @@ class Steps:
 
     @property
     def seconds(self) -> float:
-        """Spent compiling."""
+        """The seconds spent compiling."""
         return self.train.seconds + self.evaluate.seconds
 
     def anew(self) -> "Steps":
-        """The same steps with what they have compiled; seconds and compilations count from 0."""
+        """Returns the same steps with what they have compiled; seconds and compilations count from 0."""
         return Steps(self.train.anew(), self.evaluate.anew())
 
 
@@ -159,12 +159,12 @@ def compile_steps(
     frozen: Tree,
     several: bool = False,
 ) -> Steps:
-    """The steps, jitted over the mesh.
+    """Returns the steps, jitted over the mesh.
 
     Args:
-      state, frozen: of one run.
-      several: whether a step is that of several runs at once: states, batches and what a method added to the frozen
-        leaves along a new first axis. The pretrained weights are one for all.
+      state, frozen: those of one run.
+      several: whether a step trains several runs at once: their states, batches and frozen leaves that a method added
+        are stacked along a new first axis. All runs share the pretrained weights.
     """
     at_state, at_frozen, at_batch = shardings.of(state), shardings.of(frozen), shardings.batch
     evaluate = jax.jit(
