@@ -47,7 +47,7 @@ class RunConfig:
     """
 
     task: str = option(
-        "", f"{', '.join(TASKS)}, or glue: the paper's eight; for a table of your own, any name, by default the table's",
+        "", f"{', '.join(TASKS)}, or glue: the paper's eight; a table of your own: any name, by default the table's",
         EVERYDAY, grid=True, recipe=False,
     )  # fmt: skip
     model: str = option(
