@@ -1,4 +1,4 @@
-"""Many adapters on one encoder: every example of a batch meets the adapter of its name."""
+"""Many adapters on one encoder: each example of a batch is computed with the adapter that its request names."""
 
 from adakron_jax.bank.bank import AdapterBank
 

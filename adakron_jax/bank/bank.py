@@ -1,4 +1,4 @@
-"""The bank: adapters by name, and batches in which every example meets the adapter of its name."""
+"""The bank: adapters by name, and batches in which each example is computed with the adapter of its name."""
 
 import dataclasses
 import difflib
@@ -38,7 +38,7 @@ _Item = TypeVar("_Item")
 
 @dataclasses.dataclass
 class Totals:
-    """What was in all batches so far; positions are tokens and padding."""
+    """Counts over all batches so far; positions are tokens and padding."""
 
     batches: int = 0
     examples: int = 0
@@ -47,7 +47,7 @@ class Totals:
 
     @property
     def fill(self) -> float:
-        """Share of the positions that were tokens."""
+        """The share of positions that were tokens."""
         return self.tokens / max(1, self.positions)
 
 
@@ -63,9 +63,9 @@ class Member:
 class AdapterBank:
     """Adapters of one encoder, by name.
 
-    Adapters of one method, with its fields, and of one form of head share batches, whatever their labels. Of others,
-    such as those that find entities, the batches are apart; the caller need not know. Adding, replacing and removing
-    compile nothing while there is room; `reserve` makes room. Not to be used by several threads at once.
+    Adapters of one method, with its fields, and of one form of head share batches, whatever their labels. Others, such
+    as those that find entities, get separate batches, which the caller does not notice. Adding, replacing and removing
+    compile nothing while there is room; `prepare` makes room. Only one thread may use a bank at a time.
 
         bank = AdapterBank("bert-base-uncased")
         bank.add("rte", "runs/rte/adapter")
@@ -77,7 +77,7 @@ class AdapterBank:
 
         Args:
           base: a folder, `pkg:NAME`, or a hub id.
-          dtype: the precision it computes in, as `from_pretrained` takes it; the encoder is kept in it.
+          dtype: the precision to compute in, as in `from_pretrained`; the encoder is kept in this precision.
 
         Raises:
           ValueError: there is no such encoder, or it cannot be read.
@@ -98,20 +98,20 @@ class AdapterBank:
 
     @property
     def names(self) -> list[str]:
-        """Of the adapters, sorted."""
+        """The adapters' names, sorted."""
         return sorted(self.members)
 
     @property
     def compilations(self) -> int:
-        """Executables compiled so far."""
+        """Number of executables compiled so far."""
         return sum(function.compilations for function in (*self.stacks.values(), *self._together.values()))
 
     def add(self, name: str, path: str | Path) -> Card:
-        """Takes in the adapter in a folder under a name, in place of one that has it; returns its card.
+        """Adds the adapter in a folder under a name, or replaces the one of that name; returns its card.
 
         Raises:
-          ValueError: the folder holds no adapter, one of another encoder, or one whose numbers are not finite; a
-            replaced one then stays.
+          ValueError: the folder holds no adapter, an adapter of another encoder, or one whose numbers are not finite;
+            an adapter to be replaced then stays.
         """
         tree, card = adapter.load(Path(path))
         card.check_encoder(self.fingerprint, "the bank's encoder", path)
@@ -128,13 +128,13 @@ class AdapterBank:
         return card
 
     def remove(self, name: str) -> None:
-        """Forgets an adapter; ValueError if there is none of this name."""
+        """Removes an adapter; ValueError if there is none of this name."""
         member = self._member(name)
         member.stack.free.append(member.number)
         del self.members[name]
 
     def prepare(self, card: Card, adapters: int = 1) -> None:
-        """Makes room for adapters like this, and compiles all that they take, so that nothing is compiled later.
+        """Makes room for adapters like this one, and compiles all that they need, so that nothing is compiled later.
 
         Another thread may do this while the bank is in use.
         """
@@ -167,14 +167,14 @@ class AdapterBank:
         return self.members[name]
 
     def predict(self, requests: Sequence[tuple[str, Text]], *, with_logits: bool = False) -> list[Any]:
-        """What the adapter of each request's name says of its text, or pair of texts.
+        """Predicts each request's text, or pair of texts, with the adapter that it names.
 
         Returns:
-          A `Prediction` of each; of adapters that find entities a list of `Entity`.
+          A `Prediction` for each request; a list of `Entity` from adapters that find entities.
 
         Raises:
-          ValueError: there is no adapter of a name, names near it are given; or one that finds entities is given a
-            pair, or gives no finite numbers.
+          ValueError: there is no adapter of a name, and similar names are listed; or an adapter that finds entities is
+            given a pair, or returns numbers that are not finite.
         """
         members = [self._member(name) for name, _ in requests]
         texts = [_parts(text) for _, text in requests]
@@ -192,12 +192,12 @@ class AdapterBank:
         return [predictions[i] for i in range(len(requests))]
 
     def predict_all(self, text: Text) -> dict[str, Any]:
-        """What every adapter says of a text, or of a pair of texts, as `predict` gives it.
+        """Predicts a text, or a pair of texts, with every adapter, as `predict` does.
 
-        Adapters in the upper layers alone share the pass through those below, whatever they predict.
+        Adapters in the upper layers alone share the pass through the layers below, whatever they predict.
 
         Raises:
-          ValueError: it is a pair, and some adapter finds entities.
+          ValueError: the text is a pair, and some adapter finds entities.
         """
         below = [name for name, member in self.members.items() if not member.stack.first_layer]
         predictions = dict(zip(below, self.predict([(name, text) for name in below]), strict=True))
@@ -207,7 +207,7 @@ class AdapterBank:
             upper, lambda name: id(self.members[name].stack), lambda name: self.members[name].card.max_length
         ):
             examples = self._encode(self.members[names[0]].card, [_parts(text)])
-            # Adapters that read the same tokens do so at once, whatever they predict.
+            # Adapters that read the same tokens run together, whatever they predict.
             same = asked.setdefault((examples.tokens.tobytes(), examples.offsets.tobytes()), [])
             same += [(names[start : start + COPIES[-1]], examples) for start in range(0, len(names), COPIES[-1])]
         for together in asked.values():
@@ -219,7 +219,7 @@ class AdapterBank:
     def _over_one(
         self, asked: Sequence[tuple[list[str], Examples]]
     ) -> list[Float[np.ndarray, "adapters vectors outputs"]]:
-        """The logits of one text by adapters of each stack; all read the same tokens."""
+        """Computes the logits of one text with adapters of each stack; all read the same tokens."""
         stacks = [self.members[names[0]].stack for names, _ in asked]
         selected = []
         for stack, (names, _) in zip(stacks, asked, strict=True):
@@ -242,13 +242,13 @@ class AdapterBank:
         return [np.concatenate(part, axis=1) for part in parts]
 
     def _encode(self, card: Card, texts: Sequence[tuple[str, ...]]) -> Examples:
-        """Texts, or pairs of texts, as adapters like this read them."""
+        """Encodes texts, or pairs of texts, for adapters like this one."""
         return card.problem.encode(
             self.tokenizer, [list(column) for column in zip(*texts, strict=True)], card.max_length
         )
 
     def _logits(self, members: Sequence[Member], examples: Examples) -> Float[np.ndarray, "vectors outputs"]:
-        """Logits of examples, or of their words, by the members of one stack."""
+        """Computes logits of examples, or of their words, with the members of one stack."""
         numbers = np.array([member.number for member in members], np.int32)
         numbers = numbers[examples.rows] if examples.of_tokens else numbers
 
@@ -277,7 +277,7 @@ def _parts(text: Text) -> tuple[str, ...]:
 def _said(
     problem: Problem, examples: Examples, logits: np.ndarray, chosen: Any = slice(None), with_logits: bool = False
 ) -> list[Any]:
-    """What the logits of a padded head, of some of the examples, mean."""
+    """Turns the logits of a padded head, for some of the examples, into predictions."""
     arranged = problem.arranged(examples, logits[:, : problem.outputs])
     arranged = arranged if isinstance(chosen, slice) else arranged[chosen]
     if not np.isfinite(getattr(arranged, "values", 0.0)).all():
@@ -286,7 +286,7 @@ def _said(
 
 
 def _grouped(items: Iterable[_Item], *keys: Callable[[_Item], Any]) -> list[list[_Item]]:
-    """The items with equal keys, in the order of the first of each."""
+    """Groups items with equal keys, in the order of each group's first item."""
     groups: dict[tuple[Any, ...], list[_Item]] = {}
     for item in items:
         groups.setdefault(tuple(key(item) for key in keys), []).append(item)

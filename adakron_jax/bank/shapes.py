@@ -1,17 +1,17 @@
-"""The shapes of the bank's batches: one example a row, since every example meets an adapter of its own."""
+"""The shapes of the bank's batches: one example per row, since each example has its own adapter."""
 
 from adakron_jax.data.batches import Shapes
 
 SHORTEST = 16  # tokens of the shortest row
-PER_OCTAVE = 4  # row lengths between one and its double; a sentence's row is then padded by a tenth
+PER_OCTAVE = 4  # row lengths between one and its double; a sentence's row then has a tenth of padding
 POSITIONS = 1024  # tokens and padding of the largest batch, unless one row has more
-COPIES = (4, 8, 16, 32, 64)  # adapters that read one text at once
+COPIES = (4, 8, 16, 32, 64)  # numbers of adapters that read one text at once
 
 
 def shapes(max_length: int) -> Shapes:
-    """All shapes for examples of at most `max_length` tokens: few, as a server compiles them all at its start.
+    """Returns all shapes for examples of at most `max_length` tokens: few, since a server compiles all at its start.
 
-    Of each row length they are the largest batch, a quarter of it, and a single row.
+    For each row length there are the largest batch, a quarter of it, and a single row.
     """
     lengths = [SHORTEST]
     while lengths[-1] < max_length:

@@ -17,15 +17,15 @@ from adakron_jax.params import flatten, unflatten
 from adakron_jax.xla.compiled import PerShape
 from adakron_jax.xla.precision import exact
 
-STEP = 8  # adapters by which a stack grows at least
+STEP = 8  # smallest number of adapters by which a stack grows
 GROWTH = 16  # a stack grows by one part in this many
-WIDTH = 8  # outputs of a padded head: a power of this
+WIDTH = 8  # the outputs of a padded head are a power of this
 
 Leaves = dict[str, Array]
 
 
 def padded_outputs(outputs: int) -> int:
-    """Outputs of the head that heads of `outputs` are padded to."""
+    """Returns the number of outputs that a head of `outputs` is padded to."""
     width = WIDTH
     while width < outputs:
         width *= WIDTH
@@ -38,9 +38,9 @@ class Stack:
     A leaf is kept as [adapters, ...].
 
     Attributes:
-      model: what they all are adapters of.
-      shapes: of one adapter's leaves, by path.
-      capacity: adapters that there is memory for.
+      model: the model of all these adapters.
+      shapes: the shapes of one adapter's leaves, by path.
+      capacity: number of adapters that there is memory for.
     """
 
     def __init__(self, model: SequenceClassifier, base: Leaves):
@@ -59,7 +59,7 @@ class Stack:
 
     @property
     def compilations(self) -> int:
-        """Executables compiled so far."""
+        """Number of executables compiled so far."""
         return sum(function.compilations for function in (self._put, self._select, self._forward))
 
     def reserve(self, adapters: int) -> None:
@@ -70,7 +70,7 @@ class Stack:
             self.capacity = adapters
 
     def warm(self, shapes: Shapes) -> None:
-        """Compiles what batches of these shapes take, and taking in another adapter; computes nothing."""
+        """Compiles what batches of these shapes need, and what adding an adapter needs; computes nothing."""
 
         def described(tree: Any) -> Any:
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
@@ -87,7 +87,7 @@ class Stack:
                 self._forward.compiled(described(self.frozen), (selected, inputs))
 
     def put(self, leaves: Mapping[str, np.ndarray], number: int | None = None) -> int:
-        """Takes in an adapter, in the place of `number` or in a free one; returns its number."""
+        """Stores an adapter at `number`, or in a free place; returns its number."""
         if number is None and not self.free:
             self.reserve(self.capacity + max(STEP, self.capacity // GROWTH))
         number = self.free.pop() if number is None else number
@@ -97,20 +97,20 @@ class Stack:
 
     @property
     def first_layer(self) -> int:
-        """The first layer with leaves of an adapter; 0 also if its embeddings have some."""
+        """The first layer that has leaves of an adapter; 0 also if the embeddings have some."""
         return self.model.method.layer_numbers(self.model.config)[0]
 
     def logits(self, numbers: Int[np.ndarray, " rows"], inputs: Packed) -> Float[Array, "rows places outputs"]:
-        """Of each row by the adapter of its number, or of a single row by each adapter."""
+        """Computes each row's logits with the adapter of its number, or a single row's with each adapter."""
         return self._forward(self.frozen, (self.selected(numbers), inputs))
 
     def selected(self, numbers: Int[np.ndarray, " rows"]) -> Leaves:
-        """The leaves of the adapters of these numbers."""
+        """Returns the leaves of the adapters with these numbers."""
         return self._select((numbers, self.leaves))
 
 
 def _padded(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A head of fewer outputs, with zeros for the others."""
+    """Pads a head of fewer outputs with zeros."""
     return np.pad(leaf, [(0, size - have) for size, have in zip(shape, leaf.shape, strict=True)])
 
 
@@ -119,7 +119,7 @@ def _put(new: Leaves, number: Array, stacked: Leaves) -> Leaves:
 
 
 def _select(numbers_and_stacked: tuple[Int[Array, " rows"], Leaves]) -> Leaves:
-    """The leaves of the adapters of these numbers."""
+    """Returns the leaves of the adapters with these numbers."""
     numbers, stacked = numbers_and_stacked
     return {path: leaf.at[numbers].get(mode="promise_in_bounds") for path, leaf in stacked.items()}
 
@@ -127,9 +127,9 @@ def _select(numbers_and_stacked: tuple[Int[Array, " rows"], Leaves]) -> Leaves:
 def _forward(
     frozen: Leaves, selected_and_inputs: tuple[Leaves, Packed], *, model: SequenceClassifier
 ) -> Float[Array, "rows places outputs"]:
-    """The plain model, mapped over adapters and their rows; over adapters alone, if there is but one row.
+    """Maps the plain model over adapters and their rows; over adapters alone if there is only one row.
 
-    What no adapter has a part in, such as the layers below their first, is then computed once.
+    Values that no adapter changes, such as those of the layers below its first, are then computed once.
     """
     selected, inputs = selected_and_inputs
 
@@ -146,6 +146,6 @@ def _forward(
 def forward_all(
     frozen: Leaves, selected_and_inputs: tuple[list[Leaves], Packed], *, models: tuple[SequenceClassifier, ...]
 ) -> list[Float[Array, "adapters places outputs"]]:
-    """Each model mapped over its adapters, on one row; what they all compute alike is compiled once."""
+    """Maps each model over its adapters on one row; what all models compute alike is computed once."""
     selected, inputs = selected_and_inputs
     return [_forward(frozen, (leaves, inputs), model=model) for model, leaves in zip(models, selected, strict=True)]

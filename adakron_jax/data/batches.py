@@ -1,8 +1,8 @@
-"""Batches for prediction: examples as they are at hand, in few static shapes.
+"""Batches for prediction, packed from the examples at hand into few static shapes.
 
-Any examples may share a batch. Short rows waste less on attention to other examples, long ones less on padding, so each
-set of examples takes the row lengths that cost least. The rows, the longest first, are then cut into the batches that
-cost least in all.
+Any examples may share a batch. Short rows waste less on attention to other examples, long rows less on padding, so each
+set of examples gets the row lengths that cost least. The rows, longest first, are then cut into the batches that cost
+least in total.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import Batch, Layout, fill, first_fit, possible_row_lengths
 
 SHORTEST = 32  # tokens of the shortest row that may hold several examples
-TOKENS_PER_SLOT = 6  # a row has room for one example in so many tokens
-BATCH_COST = 12  # of a batch besides its tokens, in tokens
-DRAFT = 128  # examples that row lengths are chosen by
+TOKENS_PER_SLOT = 6  # a row has one slot per this many tokens
+BATCH_COST = 12  # fixed cost of a batch, in tokens
+DRAFT = 128  # examples on which row lengths are chosen
 BIN = 512  # examples that share rows
 
 
@@ -26,7 +26,7 @@ class Shapes:
     """The shapes that batches may have.
 
     Attributes:
-      row_counts: numbers of rows that a batch may have, by the length of its rows, which ascends.
+      row_counts: row length -> numbers of rows that a batch may have; the lengths ascend.
       packed: whether a row holds several examples.
     """
 
@@ -34,7 +34,7 @@ class Shapes:
     packed: bool = True
 
     def slots(self, row_length: int) -> int:
-        """Most examples in a row."""
+        """Returns the most examples that a row may hold."""
         return max(1, row_length // TOKENS_PER_SLOT) if self.packed else 1
 
 
@@ -44,11 +44,11 @@ def batches(
     ids: Int[np.ndarray, " ids"] | None = None,
     rows_here: Callable[[int], np.ndarray] = np.arange,
 ) -> Iterator[tuple[Batch, Layout]]:
-    """All examples in batches, those of the longest rows first, and where the examples of each batch lie.
+    """Packs all examples into batches, those of the longest rows first, and yields each with its examples' layout.
 
     Args:
-      ids: numbers of the examples; None: of all.
-      rows_here: as `fill` takes it.
+      ids: numbers of the examples to pack; None for all.
+      rows_here: as in `fill`.
     """
     ids = np.arange(len(examples)) if ids is None else ids
     layout, row_lengths = lay(examples.lengths[ids], shapes)
@@ -60,16 +60,16 @@ def batches(
 
 
 def lay(lengths: Int[np.ndarray, " examples"], shapes: Shapes) -> tuple[Layout, Int[np.ndarray, " rows"]]:
-    """Examples in rows, by row, and the length of each row, the longest first.
+    """Lays examples into rows; returns their layout, sorted by row, and the rows' lengths, longest first.
 
-    An example opens a row of the shortest length that has room for it.
+    An example that opens a row opens one of the shortest length that has room for it.
     """
     bins = -(-len(lengths) // BIN)
     by_bin = np.pad(lengths, (0, bins * BIN - len(lengths))).reshape(bins, BIN)[:, : len(lengths)]
     packed = first_fit(by_bin, *opened_rows(by_bin, shapes))
     row_lengths = packed.row_lengths[packed.row_lengths > 0]
     longest_first = np.argsort(-row_lengths, kind="stable")
-    place = np.argsort(longest_first)  # of each row among all
+    place = np.argsort(longest_first)  # index of each row among all
     row = place[(packed.row + (np.cumsum(packed.rows) - packed.rows)[:, None])[packed.row >= 0]]
     start, slot = (part[packed.row >= 0] for part in (packed.start, packed.slot))
     by_row = np.argsort(row, kind="stable")
@@ -79,21 +79,21 @@ def lay(lengths: Int[np.ndarray, " examples"], shapes: Shapes) -> tuple[Layout, 
 def opened_rows(
     lengths: Int[np.ndarray, "*examples"], shapes: Shapes
 ) -> tuple[Int[np.ndarray, "*examples"], Int[np.ndarray, "*examples"]]:
-    """Length and slots of the shortest row that has room for an example."""
+    """Returns the length and the slots of the shortest row that has room for each example."""
     accepted, slots = np.array([(length, shapes.slots(length)) for length in shapes.row_counts]).T
     opened = np.searchsorted(accepted, lengths)
     return accepted[opened], slots[opened]
 
 
 def costs(row_lengths: Int[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
-    """What each row costs to compute, in tokens: attention doubles it at 1,024."""
+    """Returns the cost of computing each row, in tokens: attention doubles it at 1,024 tokens."""
     return row_lengths * (1 + row_lengths / 1024)
 
 
 def cut(row_lengths: Int[np.ndarray, " rows"], row_counts: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int]]:
-    """The cheapest batches of all rows: the first row of each, and how many it has room for."""
+    """Yields the cheapest batches for all rows: the first row of each, and the number of rows it has room for."""
     rows, of_rows = row_lengths.tolist(), costs(row_lengths).tolist()
-    least, chosen = [0.0] * (len(rows) + 1), [0] * len(rows)  # for the rows from each one on
+    least, chosen = [0.0] * (len(rows) + 1), [0] * len(rows)  # for the rows from each index on
     for begin in reversed(range(len(rows))):
         cost, counts = of_rows[begin], row_counts[rows[begin]]
         choices = ((n * cost + BATCH_COST + least[min(begin + n, len(rows))], n) for n in counts)
@@ -105,10 +105,10 @@ def cut(row_lengths: Int[np.ndarray, " rows"], row_counts: Mapping[int, Sequence
 
 
 def shapes_for_any(lengths: Int[np.ndarray, " examples"], positions: int) -> Shapes:
-    """Shapes that recur whatever the examples: row lengths are powers of two, and three row counts go with each.
+    """Returns shapes that recur whatever the examples: row lengths are powers of two, each with three row counts.
 
     Args:
-      positions: tokens and padding of a full batch; what does not fill one comes in eighths of it, or in single rows.
+      positions: tokens and padding of a full batch; the rest comes in batches an eighth of it, or in single rows.
     """
     draft = lengths[:: -(-len(lengths) // DRAFT)]
     powers = [SHORTEST]
@@ -123,11 +123,11 @@ def shapes_for_any(lengths: Int[np.ndarray, " examples"], positions: int) -> Sha
 
 
 def shape_for_all(lengths: Int[np.ndarray, " examples"], positions: int, multiple: int = 1) -> Shapes:
-    """The one shape for examples that are predicted again and again.
+    """Returns the one shape for examples that are predicted repeatedly.
 
     Args:
-      positions: tokens and padding of a batch at most.
-      multiple: of which the row count is one, so that rows divide among devices.
+      positions: the most tokens and padding of a batch.
+      multiple: the row count is a multiple of this, so that rows can be sharded over devices.
     """
 
     def shape(length: int) -> tuple[float, Shapes]:

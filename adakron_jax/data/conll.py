@@ -1,8 +1,8 @@
-"""Files of tagged words, a word a line, as CoNLL's shared tasks have them.
+"""Files of tagged words, one word per line, in the format of CoNLL's shared tasks.
 
-A line's first column is the word, its last one the tag; tabs part the columns, or spaces where there is no tab. A blank
-line ends a sentence, `-DOCSTART-` (or `# newdoc`) a document. Other lines that begin with `#` are comments, unless they
-have a word's columns: `#` and `#topic` are words too.
+A line's first column is the word and its last one the tag; tabs separate the columns, or spaces if there is no tab. A
+blank line ends a sentence, `-DOCSTART-` (or `# newdoc`) a document. Other lines that begin with `#` are comments,
+unless they have a word's columns: `#` and `#topic` are words too.
 """
 
 import itertools
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from adakron_jax.data.formats import Lines, Part
 
-WORDS, TAGS, DOCUMENT = "text", "label", "document"  # the columns of the table that such a file is
+WORDS, TAGS, DOCUMENT = "text", "label", "document"  # the columns of a table read from such a file
 _DOCUMENT = ("-DOCSTART-", "# newdoc")
-TOLD_BY = 20  # lines that tell words with tags from texts
+TOLD_BY = 20  # lines by which tagged words are distinguished from texts
 _SPACES = re.compile("[ \t]+")
 _TAG = re.compile(r"O|[A-Z]-\S+|[A-Z]")
 
 
 def tables(path: Path, size: int) -> Iterator[Part]:
-    """The sentences, at most `size` at a time, numbered by the lines on which they begin.
+    """Yields the sentences, at most `size` at a time, numbered by the lines on which they begin.
 
-    The columns are lists of words, lists of tags, and the document's number where a line says that one begins.
+    The columns are lists of words, lists of tags, and the document's number if a line says that one begins.
 
     Raises:
-      ValueError: names the line that is not UTF-8, has one column, or other columns than the first.
+      ValueError: a line is not UTF-8, has one column, or has other columns than the first line; the line is named.
     """
     with path.open("rb") as file:
         lines = Lines(path, file)
@@ -38,12 +38,12 @@ def tables(path: Path, size: int) -> Iterator[Part]:
 
 
 def is_conll(path: Path) -> bool:
-    """Whether a file's first lines are words with tags, with tabs between: so it is told from a table with a header."""
+    """Returns whether a file begins with words and tags between tabs, unlike a table with a header."""
     return _begins_tagged(path, lambda line: line.split("\t"), 2)
 
 
 def is_tagged(path: Path) -> bool:
-    """Whether a file's first lines are words with tags: so it is told from texts."""
+    """Returns whether a file begins with words and tags, unlike texts."""
     return _begins_tagged(path, lambda line: _SPACES.split(line.strip(" \t")), TOLD_BY)
 
 
@@ -56,7 +56,7 @@ def _begins_tagged(path: Path, parted: Callable[[str], list[str]], count: int) -
 
 
 def _sentences(lines: Lines) -> Iterator[tuple[int, list[str], list[str], int]]:
-    """(line on which it begins, words, tags, document) of every sentence."""
+    """Yields (line on which it begins, words, tags, document) for every sentence."""
     words, tags, begin, document, width, by_tab = [], [], 0, 0, 0, False
     for line in itertools.chain(lines, [""]):
         line = line.rstrip("\r\n")
@@ -81,6 +81,6 @@ def _sentences(lines: Lines) -> Iterator[tuple[int, list[str], list[str], int]]:
 
 
 def _is_word(fields: list[str], width: int, by_tab: bool) -> bool:
-    """Whether a line that begins with # has a word's columns."""
+    """Returns whether a line that begins with # has a word's columns."""
     like_others = len(fields) == width if width else len(fields) > 1
     return like_others and (by_tab or _TAG.fullmatch(fields[-1]) is not None)

@@ -9,27 +9,27 @@ from jaxtyping import Int
 
 from adakron_jax.data.sentences import Sentences, joined_offsets, taken
 
-Texts = str | Sequence[str]  # of an example: its one text, or its two
-ENCODED_AT_ONCE = 8192  # examples, between two words of how far it is
+Texts = str | Sequence[str]  # the one or two texts of an example
+ENCODED_AT_ONCE = 8192  # examples between two reports of progress
 
 
 def ignore(done: int) -> None:
-    """For work that nobody watches."""
+    """Ignores progress."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Tokenised examples, end to end.
+    """Tokenised examples, concatenated.
 
     Attributes:
       tokens, token_types: ids of all examples one after another, special tokens included.
       offsets: where each example begins, and where the last one ends [examples + 1].
       labels: a problem's targets: codes or numbers [examples], or whether each label holds [examples, labels];
-        or one of every token [tokens], of which those below 0 are none.
-      empty_texts, cut: how many texts were empty, and how many examples were cut.
-      weights: of each example in the loss [examples]; none at all if every one has weight 1.
-      rows: which sentence each example is a part of, in order [examples]; none at all if the labels are of examples.
-      sentences: the sentences, where they are known.
+        or one for every token [tokens], where a value below 0 means no label.
+      empty_texts, cut: number of empty texts, and of examples that were cut.
+      weights: weight of each example in the loss [examples]; empty if every weight is 1.
+      rows: the sentence that each example is a part of, in order [examples]; empty if examples have the labels.
+      sentences: the sentences, if they are known.
     """
 
     tokens: np.ndarray
@@ -47,7 +47,7 @@ class Examples:
 
     @classmethod
     def joined(cls, parts: "Sequence[Examples]") -> "Examples":
-        """Examples of one kind, one part after another, without their sentences and weights."""
+        """Concatenates examples of one kind, without their sentences and weights."""
         counts = np.cumsum([0, *(part.count for part in parts)])
         return cls(
             tokens=np.concatenate([part.tokens for part in parts]),
@@ -61,12 +61,12 @@ class Examples:
 
     @property
     def of_tokens(self) -> bool:
-        """Whether tokens have labels, instead of examples."""
+        """Whether the labels belong to tokens rather than examples."""
         return len(self.rows) > 0
 
     @property
     def count(self) -> int:
-        """Rows of the table: examples, or sentences, which may be several."""
+        """Number of the table's rows: examples, or sentences, which may consist of several examples."""
         return len(self._begins) if self.of_tokens else len(self)
 
     @property
@@ -76,11 +76,11 @@ class Examples:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example."""
+        """Number of tokens of each example."""
         return np.diff(self.offsets)
 
     def first(self, limit: int | Literal["all"]) -> "Examples":
-        """The first `limit` examples, or sentences."""
+        """Returns the first `limit` examples, or sentences."""
         if limit == "all" or limit >= self.count:
             return self
         limit = int(self._begins[limit]) if self.of_tokens else limit
@@ -96,7 +96,7 @@ class Examples:
         )
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "Examples":
-        """The examples with these numbers, or the sentences, in their order; the first ones are not copied."""
+        """Returns the examples, or sentences, with these numbers, in this order; a leading range is not copied."""
         if np.array_equal(rows, np.arange(len(rows))):
             return self.first(len(rows))
         if self.of_tokens:

@@ -1,7 +1,7 @@
-"""The text formats of tables, by suffix: csv, tsv, jsonl and json, each also packed by gzip.
+"""The text formats of tables, by suffix: csv, tsv, jsonl and json, each also compressed by gzip.
 
-The standard library reads them: pyarrow's readers guess types (`01` becomes 1, `NA` nothing) and cannot say on which
-line a row stands.
+They are read with the standard library: pyarrow's readers guess types (`01` becomes 1, `NA` nothing) and cannot say on
+which line a row is.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 from adakron_jax.io.messages import listed, printable, spelled
 
-Part = tuple[Sequence[int], dict[str, list[Any]], float]  # rows' numbers, their columns, how far the file is read
+Part = tuple[Sequence[int], dict[str, list[Any]], float]  # rows' numbers, their columns, share of the file read
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "conll"]
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -33,29 +33,29 @@ SUFFIXES = tuple(suffix + end for suffix in FORMATS for end in ("", GZIP) if (su
 WRITTEN = tuple(suffix for suffix in SUFFIXES if FORMATS[suffix.removesuffix(GZIP)] != "conll")
 ACCEPTED = f"{', '.join(FORMATS)}, or one of the text formats with {GZIP}"
 MAGIC = {b"PAR1": "parquet", b"PK\3\4": "a zip or a spreadsheet", b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16"}
-OTHERS = ";\t|"  # what fields of a table called csv may stand apart by instead
+OTHERS = ";\t|"  # delimiters that a table called csv may use instead
 
 
 def suffix_of(path: Path) -> str:
-    """The end of a file's name that says what is in it, `.csv` or `.csv.gz`; empty if it says nothing."""
+    """Returns the end of a file's name that tells its format, `.csv` or `.csv.gz`; empty if it tells none."""
     name = path.name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), "")
 
 
 def format_of(path: Path) -> Format:
-    """What is in a file by its name; ValueError if that says nothing."""
+    """Returns a file's format by its name; ValueError if the name tells none."""
     if not (suffix := suffix_of(path)):
         raise ValueError(f"{printable(str(path))}: its name ends in {path.suffix!r}; accepted: {ACCEPTED}")
     return FORMATS[suffix.removesuffix(GZIP)]
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file may be a text a line by its name."""
+    """Returns whether a file's name says that it may hold one text per line."""
     return suffix_of(path).removesuffix(GZIP) == ".txt"
 
 
 def check(path: Path) -> Format:
-    """What is in a file by its name; ValueError if there is no such file, or its name says nothing."""
+    """Returns a file's format by its name; ValueError if there is no such file, or the name tells none."""
     try:
         present = path.is_file()
     except OSError as error:
@@ -67,7 +67,7 @@ def check(path: Path) -> Format:
 
 
 def require(columns: Sequence[str], headers: Sequence[str], origin: str) -> None:
-    """ValueError names the first of the columns that is not there, and those that are, or those like it."""
+    """Raises ValueError that names the first missing column, and the columns that exist, or similar ones."""
     present = set(headers)
     if missing := [column for column in columns if column not in present]:
         split = len(headers) == 1 and next((mark for mark in OTHERS if mark in headers[0]), "")
@@ -78,7 +78,7 @@ def require(columns: Sequence[str], headers: Sequence[str], origin: str) -> None
 
 
 def once(columns: Sequence[str], header: Sequence[str], origin: str) -> None:
-    """ValueError names the first of the columns that is not in a header, or several times."""
+    """Raises ValueError that names the first of the columns that a header lacks, or holds several times."""
     require(columns, header, origin)
     times = Counter(header)
     if several := [name for name in columns if times[name] > 1]:
@@ -87,7 +87,7 @@ def once(columns: Sequence[str], header: Sequence[str], origin: str) -> None:
 
 
 def distinct(header: Sequence[str]) -> list[str]:
-    """A header's names, of which each further one of the same spelling gets a number behind: `a`, `a.1`."""
+    """Returns a header's names, where each repeated name gets a number: `a`, `a.1`."""
     names: dict[str, None] = {}
     last: dict[str, int] = {}
     taken = set(header)
@@ -101,7 +101,7 @@ def distinct(header: Sequence[str]) -> list[str]:
 
 
 class Lines:
-    """A text file's lines, at whichever kind of line end, decoded; `number` counts them, `share` says how far it is."""
+    """A text file's decoded lines, with any line ends; `number` counts them, `share` is the share of the file read."""
 
     def __init__(self, path: Path, file: BinaryIO):
         self._path, self._disk = printable(str(path)), file
@@ -159,10 +159,10 @@ def delimited(path: Path, delimiter: str, columns: Sequence[str] | None, size: i
 
 
 def _fields(lines: Lines, reader: Iterator[list[str]], blank_is_text: bool) -> Iterator[tuple[int, list[str]]]:
-    """The records with the numbers of their first lines; the header is the first.
+    """Yields the records with the numbers of their first lines; the first is the header.
 
     Args:
-      blank_is_text: whether a blank line of a table of one column is an empty text there.
+      blank_is_text: whether a blank line in a table of one column is an empty text.
     """
     width, number, header = 0, 1, ""
     try:
@@ -192,7 +192,7 @@ def lines_of_json(path: Path, size: int) -> Iterator[Part]:
 
 
 def array_of_json(path: Path, size: int) -> Iterator[Part]:
-    """The objects of an array, which is read whole; or lines of JSON, as others call by this suffix too."""
+    """Yields the objects of an array, which is read whole; or lines of JSON, which also come with this suffix."""
     with path.open("rb") as file:
         first = next((line for line in Lines(path, file) if line.strip()), "")
     if not first.lstrip().startswith("["):
@@ -213,7 +213,7 @@ def array_of_json(path: Path, size: int) -> Iterator[Part]:
 
 
 def _records(objects: Iterator[tuple[int, dict[str, Any]]], size: int, share: Callable[[], float]) -> Iterator[Part]:
-    """Tables of numbered objects, whose columns are all keys so far."""
+    """Yields tables of numbered objects, with all keys so far as columns."""
     header: dict[str, None] = {}
     for group in grouped(objects, size):
         header |= {key: None for _, record in group for key in record}

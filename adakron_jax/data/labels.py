@@ -1,4 +1,4 @@
-"""Cells of label columns: how they are spelled, which spellings are one label, and what else they can be read as."""
+"""Cells of label columns: how they are spelled, which spellings are one label, and what else they may mean."""
 
 import ast
 import collections
@@ -13,7 +13,7 @@ import numpy as np
 
 from adakron_jax.data.table import Table
 
-_DECIMAL = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)  # no zero in front: 007 is a name
+_DECIMAL = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)  # no leading zero: 007 is a name
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 LARGEST = float(np.finfo(np.float32).max)
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell and UTF-8 cannot
@@ -23,7 +23,7 @@ _HOLDS = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0
 
 
 def decoded(table: Table) -> Table:
-    """The rows with names in place of codes, in columns of which the source says all classes in order."""
+    """Replaces codes by names in columns whose source names all classes in order."""
 
     def name(cell: Any, order: Sequence[str]) -> Any:
         if isinstance(cell, list):
@@ -36,7 +36,7 @@ def decoded(table: Table) -> Table:
 
 
 def read_cells(table: Table, column: str, read: Callable[[Any], Any]) -> Iterator[Any]:
-    """What a function makes of every cell; its ValueError is completed by where the cell stands."""
+    """Applies a function to every cell; its ValueError is extended by the place of the cell."""
     for row, cell in enumerate(table[column]):
         try:
             value = read(cell)
@@ -46,14 +46,14 @@ def read_cells(table: Table, column: str, read: Callable[[Any], Any]) -> Iterato
 
 
 def plain(cell: Any) -> Any:
-    """A cell without NumPy's types."""
+    """Converts a cell from NumPy's types to Python's."""
     if isinstance(cell, np.generic):
         return cell.item()
     return cell.tolist() if isinstance(cell, np.ndarray) else cell
 
 
 def value_of(name: str) -> str:
-    """What all spellings of a label share: a number's value, a boolean's in lower case; else the name as it is."""
+    """Returns what all spellings of a label share: a number's value, a boolean in lower case, else the name itself."""
     stripped = name.strip()
     if match := _DECIMAL.fullmatch(stripped):
         sign, whole, fraction = match.groups(default="")
@@ -63,12 +63,12 @@ def value_of(name: str) -> str:
 
 
 def is_whole(name: str) -> bool:
-    """Whether a label is a whole number."""
+    """Returns whether a label is a whole number."""
     return value_of(name).removeprefix("-").isdecimal() and _DECIMAL.fullmatch(name.strip()) is not None
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Labels sorted, numbers by value, each in the spelling that most of its names have."""
+    """Sorts labels, numbers by value, each in its most frequent spelling."""
     spellings: dict[str, list[str]] = {}
     counts = collections.Counter(names)
     for name in sorted(counts, key=lambda name: (-counts[name], len(name), name)):
@@ -79,7 +79,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def as_list(cell: Any) -> list[Any] | None:
-    """A list, or a text that is one in JSON, or as Python and NumPy print it."""
+    """Returns a list, or the list that a text spells in JSON or as Python and NumPy print it; None for other cells."""
     cell = plain(cell)
     if not isinstance(cell, str):
         return cell if isinstance(cell, list) else None
@@ -92,7 +92,7 @@ def as_list(cell: Any) -> list[Any] | None:
 
 
 def as_number(cell: Any) -> float | None:
-    """A number that float32 has room for, or a text that spells one."""
+    """Returns a number that fits in float32, or the one that a text spells; None for other cells."""
     cell = plain(cell)
     if isinstance(cell, str):
         spelled = _NUMBER.fullmatch(cell.strip())
@@ -100,13 +100,13 @@ def as_number(cell: Any) -> float | None:
         spelled = isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
     try:
         number = float(cell) if spelled else math.nan
-    except OverflowError:  # of an integer that no float has room for
+    except OverflowError:  # an integer that no float can hold
         return None
     return number if abs(number) <= LARGEST else None
 
 
 def name_of(cell: Any) -> str:
-    """The label that a cell names; ValueError if it is no text, number or boolean."""
+    """Returns the label that a cell names; ValueError if it is not a text, number or boolean."""
     cell = plain(cell)
     if isinstance(cell, str) and cell.strip() and not SURROGATE.search(cell):
         return cell
@@ -118,19 +118,19 @@ def name_of(cell: Any) -> str:
 
 
 def holds(cell: Any) -> bool:
-    """Whether a cell says that a label holds; ValueError if it says neither."""
+    """Returns whether a cell says that a label holds; ValueError if it says neither yes nor no."""
     if (word := str(plain(cell)).strip().lower()) not in _HOLDS:
         raise ValueError(f"{short(cell)}; accepted: 0, 1, false, true")
     return _HOLDS[word]
 
 
 def short(cell: Any) -> str:
-    """A cell as a message spells it."""
+    """Spells a cell for a message."""
     spelled = repr(cell)
     return spelled if len(spelled) <= 60 else f"{spelled[:57]}..."
 
 
 def listed(names: Sequence[str]) -> str:
-    """Labels as a message lists them."""
+    """Lists labels for a message."""
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return ", ".join(name if name.isprintable() else repr(name) for name in names[:20]) + more

@@ -1,8 +1,8 @@
 """The packer and the fill: examples laid end to end in rows of fixed length, and the arrays that hold them.
 
-Whoever makes batches decides which examples go together, how long rows are and how many a batch has: training by a plan
-for the whole run (`plan`), prediction by what is at hand (`batches`). All lay examples by `first_fit`, and fill by
-`fill`.
+The callers that make batches decide which examples go together, how long rows are and how many a batch has: training by
+a plan for the whole run (`plan`), prediction by the examples at hand (`batches`). Both place examples with `first_fit`
+and fill arrays with `fill`.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.encoders.inputs import Packed
 
 ROW_MULTIPLE = 8  # the length of a row is a multiple of this
-STRETCH = 1.25  # how much longer than the longest example a row may be, where that packs tighter
+STRETCH = 1.25  # how much longer than the longest example a row may be, if that packs tighter
 
 
-@typing.no_type_check  # jax builds it of shapes and shardings too
+@typing.no_type_check  # jax also builds it from shapes and shardings
 @struct.dataclass
 class Batch:
-    """Packed examples with what they are trained on; the arrays of a training step have an axis of micro-batches first.
+    """Packed examples with their labels and weights; in a training step the arrays begin with an axis of micro-batches.
 
     Attributes:
       inputs: the packed tokens.
-      labels: of the example in each slot [rows, slots], of a multilabel problem [rows, slots, labels]; or of each token
-        [rows, seq].
-      weights: of the example in each slot in the loss, 1 unless told otherwise, 0 for a slot without one [rows, slots];
-        or of each token, 0 for one without a label [rows, seq].
+      labels: of the example in each slot [rows, slots], for a multilabel problem [rows, slots, labels]; or of each
+        token [rows, seq].
+      weights: the weight in the loss of the example in each slot, 1 by default, 0 for an empty slot [rows, slots]; or
+        of each token, 0 for a token without a label [rows, seq].
     """
 
     inputs: Packed
@@ -40,7 +40,7 @@ class Batch:
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:
-    """Batches of several runs along a new first axis, all with as many rows as the largest has."""
+    """Stacks batches of several runs along a new first axis, padded to the rows of the largest."""
     rows = max(batch.weights.shape[1] for batch in batches)
 
     def stack(*arrays: np.ndarray) -> np.ndarray:
@@ -53,18 +53,18 @@ def side_by_side(batches: Sequence[Batch]) -> Batch:
 
 
 def possible_row_lengths(lengths: Int[np.ndarray, " examples"]) -> range:
-    """Of rows for these examples: from the longest one's to STRETCH times it."""
+    """Returns row lengths for these examples: from the longest example's to STRETCH times that."""
     shortest = -(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE
     return range(shortest, int(shortest * STRETCH) + 1, ROW_MULTIPLE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where examples lie in rows.
+    """The places of examples in rows.
 
     Attributes:
       ids: the examples' numbers.
-      row, start, slot: row of each, its first position in the row, and its number within the row.
+      row, start, slot: row of each example, its first position in the row, and its number within the row.
     """
 
     ids: Int[np.ndarray, " examples"]
@@ -73,11 +73,11 @@ class Layout:
     slot: Int[np.ndarray, " examples"]
 
     def __getitem__(self, chosen: np.ndarray | slice) -> "Layout":
-        """Some of the examples."""
+        """Returns the layout of some of the examples."""
         return Layout(self.ids[chosen], self.row[chosen], self.start[chosen], self.slot[chosen])
 
     def tokens(self, offsets: Int[np.ndarray, " ends"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of every token of the examples: its number among all, its row, its position there, and that in its example.
+        """Returns, for every token of the examples, its index among all, its row, and its positions in row and example.
 
         Args:
           offsets: where each example begins among all tokens, and where the last one ends.
@@ -90,12 +90,12 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Where the examples of many bins lie, each bin in rows of its own; arrays [bins, examples of a bin].
+    """The places of the examples of many bins, each bin in separate rows; arrays [bins, examples of a bin].
 
     Attributes:
-      row, start, slot: as `Layout` has them; -1 for no example.
-      rows: used by each bin [bins].
-      row_lengths: of the used rows, 0 behind them [bins, rows].
+      row, start, slot: as in `Layout`; -1 for no example.
+      rows: number of rows used by each bin [bins].
+      row_lengths: lengths of the used rows, followed by 0 [bins, rows].
     """
 
     row: Int[np.ndarray, "bins examples"]
@@ -105,7 +105,7 @@ class Bins:
     row_lengths: Int[np.ndarray, "bins rows"]
 
     def layout(self, number: int, ids: Int[np.ndarray, " examples"]) -> Layout:
-        """That of one bin, whose examples have these numbers."""
+        """Returns the layout of one bin, whose examples have these numbers."""
         present = self.row[number] >= 0
         return Layout(ids[present], self.row[number, present], self.start[number, present], self.slot[number, present])
 
@@ -115,17 +115,17 @@ def first_fit(
     row_lengths: Int[np.ndarray, "bins examples"] | int,
     slots: Int[np.ndarray, "bins examples"] | int,
 ) -> Bins:
-    """Lays the examples of every bin into rows, the longest first, each into the first row that has room.
+    """Places the examples of every bin into rows, the longest first, each into the first row that has room.
 
     Args:
       lengths: tokens of each example; 0 where a bin has fewer.
-      row_lengths: of the row that an example opens where no other has room for it; not less than its tokens.
+      row_lengths: length of the row that an example opens if no other has room for it; not less than its tokens.
       slots: most examples in that row.
     """
     bins, examples = lengths.shape
     every, order = np.arange(bins), np.argsort(-lengths, axis=1, kind="stable")
     opens, limits = np.broadcast_to(row_lengths, lengths.shape), np.broadcast_to(slots, lengths.shape)
-    # By rank, so that a step reads and writes whole rows of memory.
+    # Sorted by rank, so that a step reads and writes whole rows of memory.
     length, opens, limits = (np.take_along_axis(x, order, axis=1).T.astype(np.int32) for x in (lengths, opens, limits))
     row, start, slot = (np.full((examples, bins), -1, np.int32) for _ in range(3))
     size, room, free, held = (np.zeros((bins, examples), np.int32) for _ in range(4))
@@ -160,11 +160,11 @@ def fill(
     slots: int,
     rows_here: Callable[[int], np.ndarray] = np.arange,
 ) -> Batch:
-    """Lays examples into arrays of a shape.
+    """Fills arrays of a given shape with examples.
 
     Args:
       rows, row_length, slots: the shape: rows, tokens of a row, and most examples in a row.
-      rows_here: from the number of rows to those, ascending, that are filled and given out.
+      rows_here: maps the number of rows to the rows, ascending, that are filled and returned.
     """
     filled = rows_here(rows)
     tokens, token_types, segments, positions = (np.zeros((len(filled), row_length), np.int32) for _ in range(4))

@@ -1,10 +1,9 @@
 """Training's batches: the whole run is packed before it starts.
 
-A batch of 64 examples holds the same 64 examples in the same order as a padded one, and gives the same gradients; only
-the padding is gone. The number of rows that a batch takes varies, and every number of rows is another compilation. So
-all batches are packed by length before the first step, and the few row counts that waste the fewest rows over the run
-are chosen. They are chosen for the order of one seed, whatever the run's, so that the runs of several seeds share their
-executables.
+A batch of 64 examples holds the same 64 examples in the same order as a padded batch, and gives the same gradients;
+only the padding is gone. The number of rows that a batch takes varies, and every number of rows is another compilation.
+So all batches are packed by length before the first step, and the few row counts that waste the fewest rows over the
+run are chosen. They are chosen for the order of one fixed seed, so that runs of several seeds share their executables.
 """
 
 import dataclasses
@@ -19,8 +18,8 @@ from adakron_jax.data.examples import Examples
 from adakron_jax.data.packing import Batch, Layout, fill, first_fit, possible_row_lengths
 
 SHAPES = 3  # row counts, and so compilations, of a training run
-PLANNED = 20_000  # batches that a plan looks at; beyond, they say nothing new
-DRAFT_SEED = 0  # of the order that the shapes are chosen for
+PLANNED = 20_000  # batches that a plan looks at; more would change nothing
+DRAFT_SEED = 0  # seed of the order that the shapes are chosen for
 
 
 def pack(
@@ -32,7 +31,7 @@ def pack(
     shapes: int = SHAPES,
     multiple: int = 1,
 ) -> Iterator[Batch]:
-    """The batches that the program trains on, for a loop of one's own.
+    """Yields the batches that the training program uses, for a custom training loop.
 
     >>> import adakron_jax as ak
     >>> tokenizer = ak.Tokenizer.from_pretrained("bert-base-uncased")
@@ -43,11 +42,11 @@ def pack(
     2 examples
 
     Args:
-      examples: with their labels, as `Tokenizer.encode` gives them.
-      batch_size: examples of a batch; the last of an epoch may have fewer.
-      seed: of the order, which is another in each epoch; None keeps the examples' own.
-      shapes: row counts of batches at most, each of which is a compilation of what they are given to.
-      multiple: of which every row count is one, so that rows divide among devices.
+      examples: examples with their labels, from `Tokenizer.encode`.
+      batch_size: examples of a batch; the last batch of an epoch may have fewer.
+      seed: seed of the order, which changes with each epoch; None keeps the examples' own order.
+      shapes: most row counts of batches, each of which is a compilation of what reads them.
+      multiple: every row count is a multiple of this, so that rows can be sharded over devices.
 
     Raises:
       ValueError: there is no example, or a number is less than 1.
@@ -62,9 +61,9 @@ def pack(
 
 
 def best_shapes(rows: Int[np.ndarray, " batches"], shapes: int, multiple: int) -> tuple[int, ...]:
-    """The at most `shapes` row counts, multiples of `multiple`, that serve all batches with the fewest rows in all."""
+    """Returns at most `shapes` multiples of `multiple`, the row counts that serve all batches with the fewest rows."""
     sizes, times = np.unique(-(-rows // multiple) * multiple, return_counts=True)
-    # cost[j]: fewest rows that serve the batches of the sizes before j with the counts chosen so far, the last of
+    # cost[j]: the fewest rows that serve the batches of the sizes before j with the counts chosen so far, the last of
     # which is sizes[j - 1].
     below = np.concatenate([[0], np.cumsum(times)])
     cost = np.where(np.arange(len(below)) == 0, 0.0, np.inf)
@@ -87,11 +86,11 @@ class Plan:
     Attributes:
       row_length: tokens of a row.
       slots: most examples in a row.
-      row_counts: the shapes, ascending.
+      row_counts: the row counts that batches have, ascending.
       batch_size: examples of an optimiser step; `accumulate` divides it.
       accumulate: micro-batches of a step.
-      seed: of the order of the examples; None keeps their own.
-      multiple: of which every row count is one.
+      seed: seed of the examples' order; None keeps their own.
+      multiple: every row count is a multiple of this.
       padding_fraction: share of all tokens, over the planned epochs, that is padding.
     """
 
@@ -105,7 +104,7 @@ class Plan:
     padding_fraction: float
 
     def bins(self, lengths: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The examples of each micro-batch [bins, examples] in an epoch, -1 for none, and their lengths, 0 for none."""
+        """Returns an epoch's examples by micro-batch [bins, examples], -1 for none, and their lengths, 0 for none."""
         order = np.arange(len(lengths))
         if self.seed is not None:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
@@ -115,7 +114,7 @@ class Plan:
         return order, np.where(order < 0, 0, lengths[order])
 
     def layouts(self, lengths: np.ndarray, epoch: int = 0) -> Iterator[tuple[Layout, ...]]:
-        """Where the examples of every step of an epoch lie, by micro-batch."""
+        """Yields the layouts of every step of an epoch, by micro-batch."""
         order, of_bins = self.bins(lengths, epoch)
         bins = first_fit(of_bins, self.row_length, self.slots)
         for step in range(len(order) // self.accumulate):
@@ -125,14 +124,14 @@ class Plan:
     def batches(
         self, examples: Examples, epoch: int = 0, skip: int = 0, rows_here: Callable[[int], np.ndarray] = np.arange
     ) -> Iterator[Batch]:
-        """The batches [micro, rows, ...] of an epoch after the first `skip`.
+        """Yields the batches [micro, rows, ...] of an epoch after the first `skip`.
 
         Args:
-          rows_here: as `fill` takes it.
+          rows_here: as in `fill`.
         """
         for layouts in itertools.islice(self.layouts(examples.lengths, epoch), skip, None):
             needed = max(int(layout.row.max(initial=-1)) + 1 for layout in layouts)
-            # A batch beyond the planned ones may need a row more than any of them.
+            # A batch beyond the planned ones may need a row more than any of those.
             more = -(-needed // self.multiple) * self.multiple
             rows = next((count for count in self.row_counts if count >= needed), more)
             shape = rows, self.row_length, self.slots
@@ -150,11 +149,11 @@ def plan(
     shapes: int = SHAPES,
     multiple: int = 1,
 ) -> Plan:
-    """Packs the batches of all epochs, or of the first PLANNED // (batches of one), and chooses the shapes.
+    """Packs the batches of all epochs, or of the first PLANNED // (batches of one epoch), and chooses the shapes.
 
     Args:
       lengths: tokens of each example.
-      multiple: of which every row count is one, so that rows divide among devices.
+      multiple: every row count is a multiple of this, so that rows can be sharded over devices.
     """
     order = None if seed is None else DRAFT_SEED
     epochs = min(epochs, max(1, PLANNED * batch_size // len(lengths)))
@@ -178,13 +177,13 @@ def plan(
 
 
 def _rows(draft: Plan, lengths: np.ndarray, epochs: int) -> Int[np.ndarray, " batches"]:
-    """The rows that every micro-batch of each step needs, over the epochs."""
+    """Returns the rows that each step's largest micro-batch needs, over the epochs."""
     bins = (first_fit(draft.bins(lengths, epoch)[1], draft.row_length, draft.slots) for epoch in range(epochs))
     return np.concatenate([of_epoch.rows.reshape(-1, draft.accumulate).max(axis=1) for of_epoch in bins])
 
 
 def _with_counts(draft: Plan, counts: tuple[int, ...], rows: np.ndarray, lengths: np.ndarray) -> Plan:
-    """The plan with these row counts, for steps that need `rows`."""
+    """Returns the plan with these row counts, for steps that need `rows`."""
     given = np.asarray(counts)[np.searchsorted(counts, rows)].sum() * draft.accumulate * draft.row_length
     epochs = len(rows) // -(-len(lengths) // draft.batch_size)
     return dataclasses.replace(draft, row_counts=counts, padding_fraction=1 - float(epochs * lengths.sum() / given))

@@ -1,7 +1,7 @@
-"""Sentences: their words, and where these stand in the text.
+"""Sentences: their words, and the words' places in the text.
 
-A sentence is a list of words, or a text, which is then parted into words here: runs of letters and digits, and every
-other character by itself, a Chinese one too, each with the marks that belong to it.
+A sentence is a list of words, or a text that is split into words here: runs of letters and digits, and every other
+character by itself, a Chinese one too, each with the marks that belong to it.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ _WORD = regex.compile(rf"(?V1){_LETTERS}|(?!{_SPACE})\X(?<!{_SPACE})|(?!{_SPACE}
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """Texts parted into words.
+    """Texts split into words.
 
     Attributes:
-      texts: as they were given; of lists of words, these with a space between.
-      bounds: of all words, end to end: the first character in the word's text, and the one behind its last [words, 2].
+      texts: the texts as given; for lists of words, the words joined by spaces.
+      bounds: for all words, concatenated: start and end of the word in its text, in characters [words, 2].
       offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
     """
 
@@ -41,22 +41,22 @@ class Sentences:
         return len(self.texts)
 
     def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Sentences":
-        """Some of the sentences."""
+        """Returns some of the sentences."""
         source, offsets = taken(self.offsets, chosen)
         return Sentences([self.texts[i] for i in chosen.tolist()], self.bounds[source], offsets)
 
     def words(self, sentence: int) -> list[str]:
-        """The words of one sentence."""
+        """Returns the words of one sentence."""
         text = self.texts[sentence]
         return [text[start:end] for start, end in self.bounds_of(sentence)]
 
     def bounds_of(self, sentence: int) -> list[list[int]]:
-        """The bounds of one sentence's words."""
+        """Returns the bounds of one sentence's words."""
         return self.bounds[self.offsets[sentence] : self.offsets[sentence + 1]].tolist()
 
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> "Sentences":
-        """Texts, parted into words.
+        """Splits texts into words.
 
         >>> sentences = Sentences.of_texts(["It's Anaïs, 3pm."])
         >>> sentences.words(0)
@@ -66,7 +66,7 @@ class Sentences:
 
     @classmethod
     def of_words(cls, sentences: Sequence[Sequence[str]]) -> "Sentences":
-        """Lists of words.
+        """Makes sentences from lists of words.
 
         >>> Sentences.of_words([["New York", "!"]]).texts
         ['New York !']
@@ -84,41 +84,41 @@ class Sentences:
 
     @classmethod
     def of_cells(cls, cells: Sequence[Any]) -> "Sentences":
-        """Lists of words, or texts."""
+        """Makes sentences from lists of words, or from texts."""
         return cls.of_words(cells) if any(isinstance(cell, list) for cell in cells) else cls.of_texts(cells)
 
     @classmethod
     def joined(cls, parts: "Sequence[Sentences]") -> "Sentences":
-        """Those of one after another."""
+        """Concatenates sentences."""
         texts = [text for part in parts for text in part.texts]
         bounds = np.concatenate([part.bounds for part in parts])
         return cls(texts, bounds, joined_offsets([part.offsets for part in parts]))
 
     @classmethod
     def of_table(cls, table: Table, column: str) -> "Sentences":
-        """Those of a column; ValueError as `cells`."""
+        """Makes sentences from a column; raises the ValueError of `cells`."""
         return cls.of_cells(cells(table, column))
 
 
 def joined_offsets(parts: Sequence[np.ndarray]) -> Int[np.ndarray, " ends"]:
-    """Where each sentence's words begin, and the last one's end, if the words stand one part after another."""
+    """Returns where each sentence's words begin, and where the last one's end, after concatenation."""
     return np.r_[0, np.cumsum(np.concatenate([np.diff(offsets) for offsets in parts]))]
 
 
 def taken(
     offsets: Int[np.ndarray, " ends"], chosen: Int[np.ndarray, " chosen"]
 ) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " chosen+1"]]:
-    """Where the words of the chosen sentences stand, and where each sentence then begins, and the last one ends."""
+    """Returns the indices of the chosen sentences' words, and where each sentence then begins and the last one ends."""
     lengths = np.diff(offsets)[chosen]
     ends = np.r_[0, np.cumsum(lengths)]
     return np.arange(ends[-1]) + np.repeat(offsets[:-1][chosen] - ends[:-1], lengths), ends
 
 
 def cells(table: Table, column: str) -> list[str] | list[list[str]]:
-    """A column's texts, or its lists of words.
+    """Returns a column's texts, or its lists of words.
 
     Raises:
-      ValueError: the column is missing, or names the row whose cell is neither, or has a word without a character.
+      ValueError: the column is missing, or a cell is neither, or has an empty word; the row is named.
     """
     read = table[column]
     if not any(isinstance(cell, list) for cell in read):

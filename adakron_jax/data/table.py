@@ -18,12 +18,12 @@ class Table:
     """Rows of a file, as columns of equal length.
 
     Attributes:
-      origin: the file, or whatever else the rows are from.
+      origin: the file, or another source of the rows.
       numbers: of the rows, from 1; in a text file, of the lines on which they begin.
-      columns: name -> values: texts of csv and tsv, whatever JSON or parquet has of the others, None for none.
+      columns: name -> values: texts from csv and tsv, any values from JSON or parquet, None if missing.
       types: name -> type in parquet, of the columns that have one, or a list that has it.
-      orders: name -> all classes in order, of the columns for which the source says them.
-      share: how much of the file has been read up to here, of 1.
+      orders: name -> all classes in order, for columns whose source names them.
+      share: share of the file that has been read so far, up to 1.
     """
 
     origin: str
@@ -37,20 +37,20 @@ class Table:
         return len(self.numbers)
 
     def __getitem__(self, column: str) -> list[Any]:
-        """A column's values; ValueError lists the columns there are if this is none of them."""
+        """Returns a column's values; ValueError lists the columns if there is no such column."""
         require((column,), tuple(self.columns), self.origin)
         return self.columns[column]
 
     def at(self, row: int) -> str:
-        """Where a row stands, for a message."""
+        """Returns a row's place, for a message."""
         return f"{printable(self.origin)}, row {self.numbers[row]}"
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Each row as a dict."""
+        """Yields each row as a dict."""
         return (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
 
     def replaced(self, column: str, values: list[Any]) -> "Table":
-        """The table with other values in a column."""
+        """Returns the table with other values in a column."""
         return dataclasses.replace(self, columns={**self.columns, column: values})
 
 
@@ -60,10 +60,10 @@ def read(
     quoted: bool | None = None,
     watch: Callable[[float], None] = lambda share: None,
 ) -> Table:
-    """A whole file; see `parts`.
+    """Reads a whole file; see `parts`.
 
     Args:
-      watch: is told, every now and then, which share of the file has been read.
+      watch: called now and then with the share of the file that has been read.
     """
     numbers: list[int] = []
     whole: dict[str, list[Any]] = {}
@@ -79,19 +79,19 @@ def read(
 def parts(
     path: Path, columns: Sequence[str] | None = None, size: int = PART, quoted: bool | None = None
 ) -> Iterator[Table]:
-    """The rows of a file in their order, at most `size` at a time; one empty table of a file without rows.
+    """Yields the rows of a file in their order, at most `size` at a time; one empty table if the file has no rows.
 
-    Blank lines are no rows, but in a tsv of one column, where they are empty texts. The columns of a jsonl file are
-    the keys of its records so far. Of several columns of one name in csv and tsv, which nobody may ask for, all but the
-    first get a number behind.
+    Blank lines are not rows, except in a tsv of one column, where they are empty texts. The columns of a jsonl file are
+    the keys of its records so far. If csv or tsv has several columns of one name, which cannot be asked for, all but
+    the first get a number appended.
 
     Args:
-      columns: which of them; by default all. Words and tags of a CoNLL file take these names.
+      columns: the columns to read; by default all. The words and tags of a CoNLL file take these names.
       quoted: whether quotes in csv and tsv enclose fields, or are part of them; by default they do in csv alone.
 
     Raises:
-      ValueError: the file is missing, not what its suffix says, or without a column; or the row of it that is ragged,
-        not UTF-8 or not JSON.
+      ValueError: the file is missing, is not what its suffix says, or lacks a column; or a row is ragged, not UTF-8 or
+        not JSON, and is named.
     """
     kind = check(path)
     if kind == "parquet":
@@ -119,7 +119,7 @@ def _text(
 
 
 def _conll(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[Table]:
-    """Sentences, whose words and tags have no names: they are the first and the last column that are asked for."""
+    """Yields sentences, whose words and tags have no names: they become the first and the last column asked for."""
     asked = columns or (conll.WORDS, conll.TAGS)
     if len(asked) > 2:
         said = f"{printable(str(path))} has words and tags, and no column {spelled(asked[1])}"
@@ -153,12 +153,12 @@ def _parquet(path: Path, columns: Sequence[str] | None, size: int) -> Iterator[T
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """The classes by column that `datasets` notes in a file's schema, in order of their codes."""
+    """Returns the classes by column that `datasets` notes in a file's schema, in order of their codes."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         kinds = {name: feature.get("feature", feature) for name, feature in features.items()}
         return {name: tuple(kind["names"]) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
-    except (ValueError, KeyError, TypeError, AttributeError):  # another program's note
+    except (ValueError, KeyError, TypeError, AttributeError):  # another program's metadata
         return {}
 
 

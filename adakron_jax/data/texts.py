@@ -1,4 +1,4 @@
-"""Text columns of a table, and lines of texts as tables."""
+"""Text columns of a table, and lines of text as tables."""
 
 import os
 import select
@@ -13,10 +13,10 @@ BLOCK = 2**20  # bytes read at a time
 
 
 def texts(table: Table, columns: Sequence[str]) -> list[list[str]]:
-    """The texts of columns; a cell without a value is an empty text.
+    """Returns the texts of columns; a missing cell is an empty text.
 
     Raises:
-      ValueError: a column is missing, or names the row whose cell is no text.
+      ValueError: a column is missing, or a cell is not a text; the row is named.
     """
     read = [["" if cell is None else cell for cell in table[name]] for name in columns]
     for name, cells in zip(columns, read, strict=True):
@@ -27,14 +27,14 @@ def texts(table: Table, columns: Sequence[str]) -> list[list[str]]:
 
 
 def lines(stream: int, columns: Sequence[str], size: int) -> Iterator[Table]:
-    """The lines of a stream as tables: all that have come, up to `size`, and none is kept waiting for others.
+    """Yields the lines of a stream as tables, up to `size` of those that have arrived, without waiting for more.
 
     Args:
       stream: its file descriptor.
-      columns: their names; of two, each line holds two texts with a tab between.
+      columns: their names; with two, each line holds two texts separated by a tab.
 
     Raises:
-      ValueError: names the line that is not UTF-8, or has not two texts.
+      ValueError: a line is not UTF-8, or does not have two texts; the line is named.
     """
     number = 1
     for group in _arrived(stream, size):
@@ -49,7 +49,7 @@ def lines(stream: int, columns: Sequence[str], size: int) -> Iterator[Table]:
 
 
 def lines_of(path: Path, columns: Sequence[str], size: int) -> Iterator[Table]:
-    """The lines of a file as tables, as `lines`; it may be packed by gzip."""
+    """Yields the lines of a file as tables, as `lines` does; the file may be compressed by gzip."""
     with path.open("rb") as file:
         lines = Lines(path, file)
         rows = ((lines.number, _fields(line.rstrip("\r\n"), len(columns), lines.at(lines.number))) for line in lines)
@@ -74,7 +74,7 @@ def _arrived(stream: int, size: int) -> Iterator[list[bytes]]:
 
 
 def _more(stream: int) -> bool:
-    """Whether there is something to read already."""
+    """Returns whether there is something to read now."""
     return bool(select.select([stream], [], [], 0)[0])
 
 

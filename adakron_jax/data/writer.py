@@ -16,12 +16,12 @@ from adakron_jax.io.files import appearing, check_writable
 from adakron_jax.io.messages import printable
 
 Add = Callable[[Table], None]
-_NO_FIELD = re.compile("[\t\r\n]")  # what no field of a tsv without quotes can hold
+_NO_FIELD = re.compile("[\t\r\n]")  # what a field of a tsv without quotes cannot hold
 
 
 @contextlib.contextmanager
 def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
-    """Gives a function that adds a table's rows to a new file, which appears when the block ends without an error.
+    """Provides a function that adds a table's rows to a new file, which appears when the block ends without an error.
 
         with writing(Path("answers.csv")) as add:
             for part in parts(Path("questions.csv")):
@@ -31,8 +31,8 @@ def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
       quoted: whether quotes enclose fields that need it; by default they do in csv, and in tsv are part of the text.
 
     Raises:
-      ValueError: the suffix is none of `WRITTEN`, the folder is not there, a later table has other columns than the
-        first, or a value does not go into parquet, or not into a tsv without quotes.
+      ValueError: the suffix is not one of `WRITTEN`, the folder does not exist, a later table has other columns than
+        the first, or a value does not go into parquet, or into a tsv without quotes.
     """
     if (kind := format_of(path)) == "conll":
         raise ValueError(f"{printable(str(path))}: its name ends in {path.suffix!r}; accepted: {', '.join(WRITTEN)}")
@@ -57,7 +57,7 @@ def writing(path: Path, quoted: bool | None = None) -> Iterator[Add]:
 
 @contextlib.contextmanager
 def writing_lines(path: Path) -> Iterator[Add]:
-    """As `writing`, of the texts of a table's one column, a line each."""
+    """Does the same as `writing` for the texts of a table's one column, one per line."""
     check_writable(path)
     with appearing(path) as aside, _opened(aside, suffix_of(path).endswith(GZIP)) as file:
         yield lambda table: file.writelines(f"{text}\n" for (text,) in zip(*table.columns.values(), strict=True))
@@ -75,7 +75,7 @@ def _opened(path: Path, packed: bool) -> Iterator[io.TextIOBase]:
 
 
 def json_line(record: dict[str, Any]) -> str:
-    """A record as one line; what JSON has no word for, such as a date, as its text."""
+    """Writes a record as one line; a value that JSON cannot express, such as a date, as its text."""
     return json.dumps(record, ensure_ascii=False, default=str) + "\n"
 
 
@@ -125,7 +125,7 @@ def _to_plain_tsv(file: io.TextIOBase) -> Add:
 
 
 def _by_rows(write: Callable[[Table, Iterator[list[str]]], None]) -> Add:
-    """Adds tables, the first with its header, by a function of them and their spelled rows."""
+    """Returns a function that adds tables, the first with its header, by calling `write` with their spelled rows."""
     header: list[str] = []
 
     def add(table: Table) -> None:
@@ -139,14 +139,14 @@ def _by_rows(write: Callable[[Table, Iterator[list[str]]], None]) -> Add:
 
 
 def _spelled(value: Any) -> str:
-    """A value in a text format: nothing as an empty field, lists as JSON."""
+    """Spells a value in a text format: None as an empty field, lists as JSON."""
     if isinstance(value, list | dict | bool):
         return json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else str(value)
 
 
 def check_columns(table: Table, header: list[str]) -> None:
-    """ValueError if a table has other columns than those before it."""
+    """Raises ValueError if a table has other columns than those before it."""
     if list(table.columns) != header:
         others = ", ".join(printable(name) for name in table.columns if name not in header)
         raise ValueError(f"{table.at(0)}: has the new columns {others}; accepted: those of the rows before")
