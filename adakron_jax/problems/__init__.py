@@ -1,6 +1,6 @@
-"""What a head predicts, one file a kind: how labels are read, the loss, predictions, metrics, page, served form.
+"""What a head predicts, one file per kind: how labels are read, the loss, predictions, metrics, page, served form.
 
-A new kind is a file that has the contract of `problem.py`, and its class in the tuple below.
+A new kind is a file that follows the contract of `problem.py`, and its class in the tuple below.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,32 +15,32 @@ from adakron_jax.problems.regression import Regression
 from adakron_jax.problems.tokens import Tokens
 
 KINDS: dict[str, type[Problem]] = {kind.name: kind for kind in (Classification, Multilabel, Regression, Tokens)}
-_ASKED = (Tokens, Multilabel, Regression, Classification)  # which of them a column looks like; the last takes all
+_ASKED = (Tokens, Multilabel, Regression, Classification)  # the order in which a column is tried; the last takes all
 
 
 def kind_of(name: str, *others: str) -> type[Problem]:
-    """The kind of a name; ValueError lists those there are, after `others`."""
+    """Returns the kind of a name; ValueError lists the known names, after `others`."""
     if name not in KINDS:
         raise ValueError(f"problem is {name!r}; accepted: {', '.join((*others, *KINDS))}")
     return KINDS[name]
 
 
 def make(kind: str, labels: Sequence[str] = (), **fields: Any) -> Problem:
-    """A problem of a kind, by its fields; ValueError if they are not for it."""
+    """Makes a problem of a kind from its fields; ValueError if they are not valid for it."""
     return kind_of(kind)(tuple(labels), **fields)
 
 
 def from_json(fields: Mapping[str, Any]) -> Problem:
-    """The problem of which `as_json` gave the fields; KeyError, TypeError or ValueError if they are of none."""
+    """Makes a problem from fields that `as_json` returned; KeyError, TypeError or ValueError if they are not valid."""
     mean, scale = fields["targets"]["mean"], fields["targets"]["scale"]
     unit = {} if (mean, scale) == (0, 1) else {"mean": mean, "scale": scale}
     return make(fields["problem"], fields["labels"], **unit)
 
 
 def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = None) -> Problem:
-    """The problem of so many labels, which are then named by their numbers, or of labels with names.
+    """Returns the problem of this number of labels, named by their numbers, or of labels with names.
 
-    Where that asks nothing new of `before`, it is `before`, with its unit and its labels' names.
+    Returns `before`, with its unit and its labels' names, if the arguments ask for nothing else.
     """
     kind = kind_of(name)
     if isinstance(labels, bool | str):
@@ -53,19 +53,19 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
 
 
 def infer(table: Table, columns: Sequence[str], name: str = "auto", **tags: str) -> Problem:
-    """What a table's label columns ask for.
+    """Infers the problem that a table's label columns pose.
 
-    Lists beside lists of words, or of spans of the text, are of tokens; several columns, or other lists in one, are
-    multilabel; numbers of which one has a fraction a regression (in a unit that is not known yet); all else a
-    classification. Labels keep their spelling and are sorted, whole numbers by value, unless the table says their
-    order; those of several columns are the columns' names.
+    Lists beside lists of words, or of spans of the text, are tokens; several columns, or other lists in one column, are
+    multilabel; numbers at least one of which has a fraction are a regression (whose unit is not known yet); everything
+    else is a classification. Labels keep their spelling and are sorted, whole numbers by value, unless the table gives
+    their order; the labels of several columns are the columns' names.
 
     Args:
-      name: `auto`, or of the kind that it has to be.
+      name: `auto`, or the name of the required kind.
       tags: fields of `Tokens` that a table does not tell: `scheme`, `pieces`.
 
     Raises:
-      ValueError: a column is missing, a cell is empty or of another kind, or there is but one label.
+      ValueError: a column is missing, a cell is empty or of another kind, or there is only one label.
     """
     kind = None if name == "auto" else kind_of(name, "auto")
     if not len(table):

@@ -1,4 +1,4 @@
-"""Classification: one of several labels an example."""
+"""Classification: one of several labels per example."""
 
 import dataclasses
 import re
@@ -34,7 +34,7 @@ class Classification(Labelled):
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str]) -> "Classification":
-        """All that a column names are classes, in the order that the table says, or sorted."""
+        """Takes all names in a column as classes, in the table's order, or sorted."""
         (column,) = columns
         if column in table.orders:
             return cls(table.orders[column])
@@ -53,10 +53,10 @@ class Classification(Labelled):
         return np.fromiter(codes, np.int32, len(table))
 
     def named(self, table: Table, columns: Sequence[str]) -> Table:
-        """Codes are taken for such only where no label begins with a digit, and no cell is a label.
+        """Replaces codes by names only if no label begins with a digit, and no cell is a label.
 
         Raises:
-          ValueError: names the row whose cell is neither a name nor a code.
+          ValueError: a cell is neither a name nor a code; the row is named.
         """
         (column,) = columns
         cells, codes = table[column], {} if any(map(_NUMBERED, self.labels)) else dict(enumerate(self.labels))
@@ -98,7 +98,7 @@ class Classification(Labelled):
         return self
 
     def balanced(self, targets: Targets) -> Float[np.ndarray, " examples"]:
-        """Examples / (classes * those of its class)."""
+        """Returns examples / (classes * examples of the class)."""
         counts = np.bincount(targets)
         return (len(targets) / (np.count_nonzero(counts) * counts[targets])).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What problems with named labels share."""
+"""The base classes of problems with named labels."""
 
 import abc
 import collections
@@ -17,19 +17,19 @@ from adakron_jax.data.table import Table, printable
 from adakron_jax.problems.prediction import Prediction
 from adakron_jax.problems.problem import Logits, Problem, Targets
 
-SHOWN = 10  # labels that a line names
-MANY = 20  # whole numbers beyond which they may be amounts
+SHOWN = 10  # labels that a line lists
+MANY = 20  # more whole numbers than this may be amounts
 
 
 @dataclasses.dataclass(frozen=True)
 class Named(Problem):
-    """A problem whose logits are of labels with names.
+    """A problem whose logits belong to named labels.
 
     Class attributes:
-      counted: what one of the names that a line shows is, and several.
+      counted: the singular and the plural of what `shown` lists.
 
     Raises:
-      ValueError: there is no label, or one stands twice.
+      ValueError: there is no label, or a label occurs twice.
     """
 
     counted: ClassVar[tuple[str, str]] = ("label", "labels")
@@ -56,7 +56,7 @@ class Named(Problem):
 
     @property
     def shown(self) -> Sequence[str]:
-        """The names that a line shows."""
+        """The names that a line lists."""
         return self.labels
 
     def summary(self) -> str:
@@ -69,17 +69,17 @@ class Named(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class Labelled(Named):
-    """A problem in which labels are of examples."""
+    """A problem in which examples have the labels."""
 
     def code_of(self, name: str) -> int:
-        """The code of a label in any of its spellings; ValueError if it is none."""
+        """Returns the code of a label in any of its spellings; ValueError if it is not a label."""
         code = self._codes.get(name, self._codes.get(value_of(name)))
         if code is None:
             raise ValueError(f"{short(name)}; accepted: {listed(self.labels)}")
         return code
 
     def has(self, cell: Any) -> bool:
-        """Whether a cell names one of the labels."""
+        """Returns whether a cell names one of the labels."""
         try:
             self.code_of(name_of(cell))
         except ValueError:
@@ -93,11 +93,11 @@ class Labelled(Named):
 
     @abc.abstractmethod
     def counts(self, targets: Targets) -> Int[np.ndarray, " labels"]:
-        """How many examples have each label."""
+        """Returns how many examples have each label."""
 
     @abc.abstractmethod
     def names_in(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
-        """The labels that cells name, as they are spelled there."""
+        """Yields the labels that cells name, as spelled there."""
 
     def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
         labels = set(self.labels)
@@ -125,7 +125,7 @@ class Labelled(Named):
 
     @abc.abstractmethod
     def decide(self, logits: Logits) -> tuple[list[Any], list[float]]:
-        """Labels and scores of all examples, as `Prediction` has them."""
+        """Returns labels and scores of all examples, as in `Prediction`."""
 
     def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
         labels, scores = self.decide(logits)

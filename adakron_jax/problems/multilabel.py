@@ -1,4 +1,4 @@
-"""Multilabel: any number of the labels an example."""
+"""Multilabel: any number of labels per example."""
 
 import dataclasses
 import itertools
@@ -17,13 +17,13 @@ from adakron_jax.evaluation.plots import reliability
 from adakron_jax.problems.labelled import Labelled
 from adakron_jax.problems.problem import Logits, Targets
 
-MARKS = ";|"  # that may stand between labels in a text
+MARKS = ";|"  # separators that a text of several labels may use
 _ENTITY = re.compile(r"&#?\w+;")
 
 
 @dataclasses.dataclass(frozen=True)
 class Multilabel(Labelled):
-    """Targets are whether each label holds, booleans [examples, labels]; the loss is the mean over labels."""
+    """Targets say whether each label holds, booleans [examples, labels]; the loss is the mean over labels."""
 
     name = "multilabel"
     metrics = ("micro_f1", "macro_f1", "subset_accuracy")
@@ -33,7 +33,7 @@ class Multilabel(Labelled):
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Several columns, or lists in one; ValueError if texts in it look like several labels with a mark between."""
+        """Accepts several columns, or lists in one; ValueError if texts in it look like labels with a separator."""
         if len(columns) > 1:
             return True
         (column,) = columns
@@ -50,7 +50,7 @@ class Multilabel(Labelled):
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str]) -> "Multilabel":
-        """The labels are the columns' names, all that the lists of one column name, or the places in its lists."""
+        """Takes as labels the columns' names, all names in the lists of one column, or the places in its lists."""
         if len(columns) > 1:
             return cls(tuple(columns))
         lists = _lists(table, columns[0])
@@ -98,16 +98,16 @@ class Multilabel(Labelled):
         return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).mean(axis=-1)
 
     def initial_bias(self, targets: Bool[np.ndarray, "examples labels"]) -> Float[np.ndarray, " labels"]:
-        """The logits of how often each label holds.
+        """Returns the logits of each label's frequency.
 
-        A head that starts from them need not learn first that most labels are rare: the gradients of that, the largest
-        of all, would stay in AdamW's second moments and hold back what comes after for hundreds of steps.
+        A head that starts from them need not first learn that most labels are rare. The gradients for that, the largest
+        of all, would stay in AdamW's second moments and slow down what follows for hundreds of steps.
         """
         share = (targets.sum(axis=0) + 1) / (len(targets) + 2)
         return np.log(share / (1 - share)).astype(np.float32)
 
     def strata(self, targets: Targets) -> Int[np.ndarray, " examples"]:
-        """An example's rarest label."""
+        """Returns each example's rarest label."""
         rarest = np.argsort(targets.sum(axis=0), kind="stable")
         return np.where(targets.any(axis=1), targets[:, rarest].argmax(axis=1), targets.shape[1])
 
@@ -151,7 +151,7 @@ class Multilabel(Labelled):
 
 
 def _mark(cells: Sequence[Any]) -> str:
-    """What stands between several labels in the texts of a column that are no lists; empty if nothing does."""
+    """Returns the separator of several labels in a column's texts that are not lists; empty if there is none."""
     return next((mark for mark in MARKS if any(_has(cell, mark) for cell in cells)), "")
 
 
@@ -161,7 +161,7 @@ def _has(cell: Any, mark: str) -> bool:
 
 
 def _lists(table: Table, column: str) -> list[list[Any]]:
-    """The cells of a column as lists; ValueError names the row whose cell is none."""
+    """Returns a column's cells as lists; ValueError names a row whose cell is not one."""
     mark = _mark(table[column])
 
     def read(cell: Any) -> list[Any]:
@@ -175,7 +175,7 @@ def _lists(table: Table, column: str) -> list[list[Any]]:
 
 
 def _hot(lists: Sequence[Sequence[Any]]) -> int:
-    """How many labels lists of 0 and 1 have, one place a label; 0 if they are no such lists."""
+    """Returns the number of labels in lists of 0 and 1 with one place per label; 0 if they are not such lists."""
     width = len(lists[0]) if lists else 0
     if width < 2 or any(len(row) != width or not all(map(_is_bit, row)) for row in lists):
         return 0
@@ -187,7 +187,7 @@ def _is_bit(cell: Any) -> bool:
 
 
 def _named(cells: Sequence[Any]) -> list[str]:
-    """The labels of a list; ValueError if it is one of 0 and 1 for each label, where others are not."""
+    """Returns the labels of a list; ValueError if it holds 0 and 1 for each label, where other lists do not."""
     if len(cells) > 2 and all(map(_is_bit, cells)):
         raise ValueError(f"{short(list(cells))}; accepted: every label once, or 0 and 1 a label in lists of one length")
     return [name_of(cell) for cell in cells]

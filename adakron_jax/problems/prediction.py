@@ -1,4 +1,4 @@
-"""What a head predicts of an example."""
+"""The prediction for an example."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from adakron_jax.data.frames import frame_of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """What an example is.
+    """The prediction for an example.
 
     Attributes:
-      label: the most probable one; of a multilabel problem all above 0.5; None of a regression.
-      score: the label's probability; of a multilabel problem how sure the least sure of its decisions is; of a
+      label: the most probable label; for a multilabel problem all above 0.5; for a regression None.
+      score: the label's probability; for a multilabel problem the probability of its least certain decision; for a
         regression the number, in the unit of its targets.
-      probabilities: of every label; none of a regression.
-      logits: where they were asked for.
+      probabilities: of every label; empty for a regression.
+      logits: the logits, if they were requested.
     """
 
     label: str | tuple[str, ...] | None
@@ -29,11 +29,11 @@ class Prediction:
         return f"{type(self).__name__}({label}{self.score:.4g})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields; probabilities and logits where it has them."""
+        """Returns the fields; probabilities and logits only if the prediction has them."""
         values = {name: getattr(self, name) for name in ("label", "score", "probabilities", "logits")}
         return {name: value for name, value in values.items() if name == "label" or value not in (None, {})}
 
     def to_frame(self) -> Any:
-        """A pandas frame of labels and probabilities, the most probable first; of a regression of the number."""
+        """Returns a pandas frame of labels and probabilities, most probable first; for a regression, of the number."""
         shares = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
         return frame_of([{"label": name, "probability": share} for name, share in shares] or [{"score": self.score}])

@@ -1,4 +1,4 @@
-"""The contract of a problem, and what all kinds of problem share."""
+"""The contract of a problem, and the defaults that all kinds share."""
 
 import abc
 import dataclasses
@@ -13,7 +13,7 @@ from adakron_jax.data.table import Table
 from adakron_jax.data.texts import texts
 from adakron_jax.evaluation.metrics import METRICS, intervals
 
-Targets = Shaped[np.ndarray, "examples *labels"]  # of problems whose head reads one vector an example
+Targets = Shaped[np.ndarray, "examples *labels"]  # of problems whose head reads one vector per example
 Logits = Float[np.ndarray, "examples outputs"]
 
 
@@ -21,22 +21,22 @@ Logits = Float[np.ndarray, "examples outputs"]
 class Problem(abc.ABC):
     """One kind of problem: all that depends on what is predicted, from a table's cells to a page's section.
 
-    A kind is one file beside this one and a line in `__init__.py`; nobody else asks which kind a problem is. Targets
-    and logits are arrays whose first axis is examples; of a head that reads tokens, `Ragged` by sentence.
+    A kind is one file in this folder and a line in `__init__.py`; no other code asks which kind a problem is. Targets
+    and logits are arrays whose first axis is examples; for a head that reads tokens they are `Ragged`, by sentence.
 
     Attributes:
-      labels: names in order of their codes; none of a regression.
+      labels: names in order of their codes; empty for a regression.
 
     Class attributes:
-      name: of the kind, as `--problem` and `adapter.json` have it.
-      reads: whether the head reads one vector an example or one a token.
+      name: the kind's name in `--problem` and `adapter.json`.
+      reads: whether the head reads one vector per example or one per token.
       metrics: names; the first is the headline.
-      independent: each label holds or not by itself, so that logits are not of one distribution over labels.
-      transformers_type: what Hugging Face's `problem_type` calls it.
-      mistakes_title, weight_head: what the list of mistakes is called, and the number that it is ordered by.
-      label_heads: what a label is called, and what has one.
-      when_long: what becomes of an example of more tokens than its limit, which follows.
-      cell_types: of a column that `as_columns` gives, a cell that has its type, where an empty one would not tell.
+      independent: whether each label holds independently, so that logits are not one distribution over labels.
+      transformers_type: the kind's name as `problem_type` of Hugging Face.
+      mistakes_title, weight_head: the title of the list of mistakes, and the name of the number that orders it.
+      label_heads: the names of a label, and of what has one.
+      when_long: what happens to an example of more tokens than its limit, whose number follows.
+      cell_types: column of `as_columns` -> a cell that shows its type, where an empty cell would not.
     """
 
     labels: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Problem(abc.ABC):
     @property
     @abc.abstractmethod
     def outputs(self) -> int:
-        """Logits of an example, or of a token."""
+        """Number of logits of an example, or of a token."""
 
     @property
     def unit(self) -> tuple[float, float]:
@@ -64,13 +64,13 @@ class Problem(abc.ABC):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """A name for every logit, for formats in which each has one."""
+        """A name for every logit, for formats in which each logit has a name."""
         return self.labels
 
     # JSON
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as `problems.from_json` reads them."""
+        """Returns the fields that `problems.from_json` reads."""
         mean, scale = self.unit
         return {"problem": self.name, "labels": list(self.labels), "targets": {"mean": mean, "scale": scale}}
 
@@ -79,55 +79,55 @@ class Problem(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def of_count(cls, labels: int) -> "Problem":
-        """The problem of so many labels, named by their numbers."""
+        """Makes a problem of this number of labels, named by their numbers."""
 
     @classmethod
     def of_names(cls, labels: Sequence[str]) -> "Problem":
-        """The problem of labels with these names."""
+        """Makes a problem of labels with these names."""
         return cls(tuple(labels))
 
     @classmethod
     @abc.abstractmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Whether label columns look like this kind; the kinds are asked in turn."""
+        """Returns whether label columns look like this kind; the kinds are tried in turn."""
 
     @classmethod
     @abc.abstractmethod
     def infer(cls, table: Table, columns: Sequence[str]) -> "Problem":
-        """The problem that label columns pose, given its kind; ValueError names the row or column at fault."""
+        """Infers the problem of label columns of this kind; ValueError names the row or column at fault."""
 
     @abc.abstractmethod
     def targets(self, table: Table, columns: Sequence[str]) -> Any:
-        """The cells as targets, in their own unit.
+        """Returns the cells as targets, in their original unit.
 
         Raises:
-          ValueError: a column is missing, or names the row whose cell is no label of the problem.
+          ValueError: a column is missing, or a cell is not a label of the problem; the row is named.
         """
 
     def named(self, table: Table, columns: Sequence[str]) -> Table:
-        """The rows, with codes of labels, where there may be such, replaced by their names."""
+        """Returns the rows with codes of labels, if the problem can have them, replaced by names."""
         return table
 
     def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
-        """Lines on cells that are taken for a label which is spelled otherwise."""
+        """Yields lines on cells that are read as a label with another spelling."""
         return iter(())
 
     def notes(self, targets: Mapping[str, Any]) -> Iterator[str]:
-        """Lines on what may be a mistake in the labels of each part: `train`, and those that are evaluated."""
+        """Yields lines on possible mistakes in the labels of each part: `train`, and the parts that are evaluated."""
         return iter(())
 
     def undrawn(self, targets: Any) -> str:
-        """Why no row may be taken from the training rows, for a message; empty if there is no reason."""
+        """Returns why no row may be held out from the training rows, for a message; empty if there is no reason."""
         return ""
 
     def is_single(self, targets: Any) -> bool:
-        """Whether the targets are one class alone, so that scores say nothing."""
+        """Returns whether all targets are of one class, so that scores mean nothing."""
         return False
 
     # Examples
 
     def read(self, table: Table, columns: Sequence[str]) -> list[list[Any]]:
-        """The cells of text columns as `encode` takes them; ValueError names the row whose cell is no text."""
+        """Returns the cells of text columns for `encode`; ValueError names a row whose cell is not a text."""
         return texts(table, columns)
 
     def encode(
@@ -137,32 +137,32 @@ class Problem(abc.ABC):
         max_length: int,
         done: Callable[[int], None] = ignore,
     ) -> Examples:
-        """The texts of examples, or their first and their second texts, as the head reads them.
+        """Encodes the texts of examples, or the first and second texts of pairs, for the head.
 
         Args:
-          max_length: tokens of an example at most.
-          done: told how many are done, every now and then.
+          max_length: most tokens of an example.
+          done: called now and then with the number of examples done.
         """
         return tokenizer.encode(columns, max_length, done)
 
     def labelled(self, examples: Examples, targets: Any) -> Examples:
-        """Encoded examples with their targets."""
+        """Returns encoded examples with their targets."""
         return dataclasses.replace(examples, labels=targets)
 
     def targets_of(self, examples: Examples) -> Any:
-        """The targets of labelled examples, as `targets` gives them."""
+        """Returns the targets of labelled examples, as `targets` does."""
         return examples.labels
 
     def arranged(self, examples: Examples, logits: Float[np.ndarray, "examples outputs"]) -> Any:
-        """What the predictor gives for examples, as the methods below take it."""
+        """Converts the predictor's logits of examples to the form that the methods below take."""
         return logits
 
     def joined(self, logits: Sequence[Any]) -> Any:
-        """What `arranged` gave for parts of the examples, as one."""
+        """Concatenates what `arranged` returned for parts of the examples."""
         return np.concatenate(logits)
 
     def texts_of(self, examples: Examples, tokenizer: Any) -> Callable[[int], Texts]:
-        """From an example's number to its texts, as far as its tokens keep them."""
+        """Returns a function from an example's number to its texts, as far as the tokens preserve them."""
         return lambda i: tokenizer.decode(examples.tokens[slice(*examples.offsets[i : i + 2])].tolist())
 
     # Training
@@ -170,98 +170,98 @@ class Problem(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def losses(logits: Float[Array, "*batch outputs"], targets: Shaped[Array, "..."]) -> Float[Array, " *batch"]:
-        """Each example's loss, of targets as `standardize` gives them."""
+        """Computes each example's loss from targets that `standardize` returned."""
 
     def initial_bias(self, targets: Any) -> Float[np.ndarray, " outputs"] | None:
-        """The bias that a new head starts from; None for the head's own."""
+        """Returns the bias that a new head starts from; None for the head's default."""
         return None
 
     def fitted(self, targets: Any) -> "Problem":
-        """The problem in the unit of its training targets; ValueError if nothing can be learned of them."""
+        """Returns the problem in the unit of its training targets; ValueError if nothing can be learned from them."""
         return self
 
     def standardize(self, targets: Any) -> Any:
-        """Targets as the head learns them."""
+        """Converts targets to the form that the head is trained on."""
         return targets
 
     def balanced(self, targets: Any) -> Float[np.ndarray, " examples"]:
-        """Weights of the examples with which every class counts the same; ValueError if there are no classes."""
+        """Returns example weights with which every class counts the same; ValueError if there are no classes."""
         raise ValueError(f"class_weights is 'balanced'; accepted: none, of a {self.name}")
 
     @abc.abstractmethod
     def strata(self, targets: Any) -> Shaped[np.ndarray, " examples"]:
-        """A key for each example; parts are drawn so that examples of one key go into all of them."""
+        """Returns a key for each example; when parts are drawn, the examples of one key go into all of them."""
 
     def carriers(self, targets: Any) -> Iterator[np.ndarray]:
-        """The examples of each label, of which one has to stay in the training part."""
+        """Yields the examples of each label, one of which has to stay in the training part."""
         return iter(())
 
     # Predictions
 
     @abc.abstractmethod
     def predict(self, logits: Any) -> Any:
-        """What logits mean, as `targets` has it."""
+        """Converts logits to predictions in the form of `targets`."""
 
     def probabilities(self, logits: Any) -> Float[np.ndarray, "examples labels"]:
-        """Of every label; ValueError of a problem that has none."""
+        """Returns the probability of every label; ValueError if the problem has none."""
         raise ValueError(f"a {self.name} has no probabilities; accepted: classification or multilabel")
 
     @abc.abstractmethod
     def predictions(self, logits: Any, with_logits: bool = False) -> list[Any]:
-        """What the logits of each example mean, as objects."""
+        """Converts the logits of each example to a prediction object."""
 
     @abc.abstractmethod
     def as_columns(self, logits: Any, probabilities: bool = False) -> dict[str, list[Any]]:
-        """What logits mean as columns of a table: `prediction`, `score`, and one a label if asked for."""
+        """Converts logits to columns of a table: `prediction`, `score`, and one per label if requested."""
 
     def record(self, prediction: Any, probabilities: bool = False) -> dict[str, Any]:
-        """A prediction as plain values, its probabilities if asked for."""
+        """Returns a prediction as plain values, with its probabilities if requested."""
         left_out = ("logits",) if probabilities else ("logits", "probabilities")
         return {name: value for name, value in prediction.to_dict().items() if name not in left_out}
 
     @abc.abstractmethod
     def served(self, prediction: Any) -> list[Any]:
-        """(label, score) of a prediction as a server answers it, the most probable first."""
+        """Returns the (label, score) pairs that a server sends for a prediction, the most probable first."""
 
     @abc.abstractmethod
     def collapsed(self, logits: Any) -> bool:
-        """Whether every example gets the same prediction."""
+        """Returns whether every example gets the same prediction."""
 
     @abc.abstractmethod
     def constant(self, targets: Any) -> Any:
-        """The best prediction that is the same for all."""
+        """Returns the best prediction that is the same for all examples."""
 
     @abc.abstractmethod
     def constant_loss(self, targets: Any, weights: Float[np.ndarray, " examples"] | None) -> float:
-        """The least mean loss of one prediction for all, of targets as `standardize` gives them."""
+        """Returns the least mean loss of one prediction for all, for targets from `standardize`."""
 
     # Evaluation
 
     def scores(self, targets: Any, predictions: Any, names: Sequence[str] = ()) -> dict[str, float]:
-        """Metric -> value; of the problem's metrics unless others are named."""
+        """Returns metric -> value, for the problem's metrics unless others are named."""
         return {name: METRICS[name](targets, predictions) for name in names or self.metrics}
 
     def intervals(self, targets: Any, predictions: Any) -> dict[str, tuple[float, float]]:
-        """Metric -> the interval of a bootstrap over examples, (low, high)."""
+        """Returns metric -> the interval of a bootstrap over examples, (low, high)."""
         return intervals(self.metrics, targets, predictions)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the rows and columns of a confusion matrix are."""
+        """The names of the rows and columns of a confusion matrix."""
         return self.labels
 
     @abc.abstractmethod
     def examine(self, targets: Any, predictions: Any, logits: Any, texts: Callable[[int], Texts]) -> dict[str, Any]:
-        """The fields of an `Assessment` that only this kind has."""
+        """Returns the fields of an `Assessment` that only this kind has."""
 
     @abc.abstractmethod
     def summary(self) -> str:
-        """What is predicted, such as `77 labels`."""
+        """Returns what is predicted, such as `77 labels`."""
 
     @abc.abstractmethod
     def described(self) -> str:
-        """What a table turned out to ask: the kind, and its labels or unit."""
+        """Describes the problem: the kind, and its labels or unit."""
 
     @abc.abstractmethod
     def plot(self, assessment: Any, salt: str) -> tuple[str, str]:
-        """The title and the SVG of an `Assessment`'s plot on a page; `salt` begins the plot's ids."""
+        """Returns the title and the SVG of an `Assessment`'s plot on a page; `salt` begins the plot's ids."""

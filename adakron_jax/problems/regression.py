@@ -1,4 +1,4 @@
-"""Regression: a number an example."""
+"""Regression: one number per example."""
 
 import dataclasses
 import itertools
@@ -16,16 +16,16 @@ from adakron_jax.evaluation.plots import scatter
 from adakron_jax.problems.prediction import Prediction
 from adakron_jax.problems.problem import Logits, Problem, Targets
 
-POINTS = 2000  # of the scatter plot, at most
-EVEN = 1e-5  # logits that differ by less are the same but for float32's rounding
+POINTS = 2000  # most points of the scatter plot
+EVEN = 1e-5  # logits that differ by less are equal up to float32's rounding
 
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Problem):
-    """Targets are numbers, float64 [examples]; the head learns `(target - mean) / scale`, the loss is the square.
+    """Targets are numbers, float64 [examples]; the head learns `(target - mean) / scale` with the squared error.
 
     Attributes:
-      mean, scale: of the targets in their own unit.
+      mean, scale: of the targets, in their original unit.
     """
 
     mean: float = 0.0
@@ -63,7 +63,7 @@ class Regression(Problem):
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Numbers of which one has a fraction; ValueError if there are other cells among them."""
+        """Accepts numbers at least one of which has a fraction; ValueError if there are other cells among them."""
         (column,) = columns
         cells = table[column]
         numbers = [as_number(cell) for cell in cells]
@@ -77,7 +77,7 @@ class Regression(Problem):
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str]) -> "Regression":
-        """In a unit that is not known before training."""
+        """Returns a regression whose unit is not known before training."""
         return cls()
 
     def targets(self, table: Table, columns: Sequence[str]) -> Float[np.ndarray, " examples"]:
@@ -99,7 +99,7 @@ class Regression(Problem):
         return jnp.square(logits[..., 0] - targets)
 
     def fitted(self, targets: Targets) -> "Regression":
-        """With mean and standard deviation of its training targets."""
+        """Returns the problem with mean and standard deviation of its training targets."""
         mean, scale = float(np.mean(targets)), float(np.std(targets))
         if not scale > 0:
             raise ValueError(f"every training target is {mean:g}; accepted: at least two different ones")
@@ -112,7 +112,7 @@ class Regression(Problem):
         return targets
 
     def predict(self, logits: Logits) -> Float[np.ndarray, " examples"]:
-        """In float64: a unit may be far finer than its mean."""
+        """Computes in float64, since a unit may be far finer than its mean."""
         return self.mean + self.scale * logits[:, 0].astype(np.float64)
 
     def predictions(self, logits: Logits, with_logits: bool = False) -> list[Prediction]:
@@ -129,7 +129,7 @@ class Regression(Problem):
         return {"prediction": numbers, "score": numbers}
 
     def served(self, prediction: Prediction) -> list[tuple[str, float]]:
-        """Under the name that Hugging Face's pipelines give a single output."""
+        """Uses the name that Hugging Face's pipelines give a single output."""
         return [(self.output_names[0], prediction.score)]
 
     def collapsed(self, logits: Logits) -> bool:

@@ -1,4 +1,4 @@
-"""Tokens: entities in a text, by a tag of every word."""
+"""Tokens: entities in a text, from a tag for every word."""
 
 import dataclasses
 import functools
@@ -29,12 +29,12 @@ from adakron_jax.problems.problem import Problem
 
 @dataclasses.dataclass(frozen=True)
 class Tokens(Named):
-    """Targets are codes in BIO of words; the loss is the cross-entropy of every labelled token.
+    """Targets are the words' codes in BIO; the loss is the cross-entropy of every labelled token.
 
     Attributes:
       decode: how logits become tags: `viterbi` or `argmax`.
-      scheme: of a table's tags: `auto`, or `words`, in which each word's tag is the kind of an entity by itself.
-      pieces: which of a word's pieces have its label in training: `first` or `all`.
+      scheme: the scheme of a table's tags: `auto`, or `words`, in which each word's tag is a separate entity's kind.
+      pieces: which of a word's pieces carry its label in training: `first` or `all`.
     """
 
     decode: str = "viterbi"
@@ -58,7 +58,7 @@ class Tokens(Named):
 
     @functools.cached_property
     def tags(self) -> TagSet:
-        """What the labels mean."""
+        """The meaning of the labels."""
         return TagSet(self.labels)
 
     @property
@@ -74,13 +74,13 @@ class Tokens(Named):
 
     @classmethod
     def of_names(cls, labels: Sequence[str]) -> Problem:
-        """Tags as they are; kinds of entity, if none is a tag, as all their tags in BIO."""
+        """Takes tags as they are; kinds of entity, if none of them is a tag, as all their tags in BIO."""
         tagged = any(label == OUTSIDE or isinstance(label, str) and is_tag(label) for label in labels)
         return cls(tuple(labels) if tagged or not labels else labels_of(labels))
 
     @classmethod
     def suits(cls, table: Table, columns: Sequence[str]) -> bool:
-        """Lists beside lists of words, or lists of spans."""
+        """Accepts lists beside lists of words, or lists of spans."""
         if len(columns) > 1:
             return False
         cells = table[columns[0]]
@@ -91,7 +91,7 @@ class Tokens(Named):
 
     @classmethod
     def infer(cls, table: Table, columns: Sequence[str], scheme: str = "auto", pieces: str = "first") -> "Tokens":
-        """The kinds of the tags, in order; ValueError if they are of no scheme, or name no kind."""
+        """Takes the kinds of the tags, in order; ValueError if the tags follow no scheme, or name no kind."""
         (column,) = columns
         tagged = _tagged(table, columns)
         if scheme == "words":
@@ -119,7 +119,7 @@ class Tokens(Named):
         return Ragged(np.array(codes, np.int32), np.array(ends))
 
     def respelled(self, table: Table, columns: Sequence[str]) -> Iterator[str]:
-        """The scheme of the tags, and what was mended in reading them."""
+        """Yields the scheme of the tags, and what was repaired in reading them."""
         tagged = _tagged(table, columns)
         scheme = self.scheme if self.scheme == "words" else scheme_of(tagged.tags)
         yield f"note: tags are read as {scheme}"
@@ -129,7 +129,7 @@ class Tokens(Named):
             yield f"note: {tagged.cut:,} spans begin or end within a word, all of which is then taken"
 
     def notes(self, targets: Mapping[str, Ragged]) -> Iterator[str]:
-        """Kinds that training never saw."""
+        """Yields the kinds that training never sees."""
         codes = np.unique(targets["train"].values)
         trained = set(self.tags.types[codes].tolist())
         if missing := [kind for number, kind in enumerate(self.tags.kinds) if number not in trained]:
@@ -155,7 +155,7 @@ class Tokens(Named):
         return dataclasses.replace(encode_words(tokenizer, sentences, max_length, done=done), sentences=sentences)
 
     def labelled(self, examples: Examples, targets: Ragged) -> Examples:
-        if not len(examples.tokens):  # of which only the number counts
+        if not len(examples.tokens):  # only their number matters
             ends = targets.offsets
             return dataclasses.replace(examples, labels=targets.values, offsets=ends, rows=np.arange(len(targets)))
         labels = examples.labels.copy()
@@ -172,7 +172,7 @@ class Tokens(Named):
         return Ragged.joined(logits)
 
     def texts_of(self, examples: Examples, tokenizer: Any) -> Callable[[int], Texts]:
-        """From a sentence's number to its words."""
+        """Returns a function from a sentence's number to its words."""
         return functools.partial(decoded_words, tokenizer, examples)
 
     # Training
@@ -184,13 +184,13 @@ class Tokens(Named):
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets.clip(0))
 
     def standardize(self, targets: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
-        """Of each token the label of its code."""
+        """Returns the label of each token's code."""
         targets = on_all_pieces(targets) if self.pieces == "all" else targets
         label = self.tags.label[targets.clip(0)]
         return np.where((targets >= 0) & (label >= 0), label, NONE).astype(np.int32)
 
     def strata(self, targets: Ragged) -> Int[np.ndarray, " examples"]:
-        """The rarest kind in each sentence."""
+        """Returns the rarest kind in each sentence."""
         held = self._held(targets)
         rarest = np.argsort(held.sum(axis=0), kind="stable")
         return np.where(held.any(axis=1), held[:, rarest].argmax(axis=1), held.shape[1])
@@ -200,7 +200,7 @@ class Tokens(Named):
         return (np.flatnonzero(held[:, kind]) for kind in range(held.shape[1]))
 
     def _held(self, targets: Ragged) -> np.ndarray:
-        """Whether each sentence has an entity of each kind."""
+        """Returns whether each sentence has an entity of each kind."""
         return self._compared(targets, targets).counts[..., scoring.WANTED] > 0
 
     # Predictions
@@ -237,7 +237,7 @@ class Tokens(Named):
         return float(-(shares * np.log(shares)).sum())
 
     def served(self, prediction: list[Entity]) -> list[dict[str, Any]]:
-        """As the hub's API answers token classification."""
+        """Returns what the hub's API sends for token classification."""
         return [
             {
                 "entity_group": entity.label,

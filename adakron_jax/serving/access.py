@@ -1,4 +1,4 @@
-"""Who may ask, from where, and what clients are not told."""
+"""Access control: tokens, origins, and the paths that clients must not see."""
 
 import hmac
 import re
@@ -13,7 +13,7 @@ _ORIGIN = re.compile(r"\*|https?://[\w.-]+(:\d+)?|https?://\[[\da-fA-F:]+\](:\d+
 
 
 class Bearer:
-    """ASGI middleware that answers 401 to whoever does not bear the token, but for `unguarded` paths."""
+    """ASGI middleware that answers 401 to requests without the token, except for `unguarded` paths."""
 
     def __init__(self, app: Any, token: str, unguarded: Collection[str]):
         self.app, self.expected, self.unguarded = app, f"Bearer {token}".encode(), unguarded
@@ -28,7 +28,7 @@ class Bearer:
 
 
 class Behind:
-    """ASGI middleware of a server that a proxy shows under a path, whether or not the proxy takes that path away."""
+    """ASGI middleware for a server that a proxy shows under a path, whether or not the proxy strips that path."""
 
     def __init__(self, app: Any, root_path: str):
         self.app, self.root_path = app, root_path
@@ -39,14 +39,14 @@ class Behind:
 
 
 def read_token(variable: str | None, file: str | None) -> str:
-    """The token that requests must bear, less the white space around it; empty if none was set.
+    """Returns the token that requests must carry, stripped of white space; empty if none was set.
 
     Args:
-      variable: what the environment says, if it says anything.
+      variable: the environment variable's value, if it is set.
       file: a file that holds the token.
 
     Raises:
-      ValueError: both are given, the file cannot be read, or there is no token in it that a header can hold.
+      ValueError: both are given, the file cannot be read, or it holds no token that a header can carry.
     """
     if variable and file:
         raise ValueError("a token is in ADAKRON_TOKEN and in --token-file; accepted: one of them")
@@ -64,24 +64,24 @@ def read_token(variable: str | None, file: str | None) -> str:
 
 
 def check_origin(origin: str) -> str:
-    """The origin of a page that may ask, as browsers name it; ValueError if they do not."""
+    """Returns an origin that is spelled as browsers send it; ValueError otherwise."""
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"cors is {origin!r}; accepted: https://HOST, http://HOST:PORT or *, without a path")
     return origin
 
 
 def check_root_path(path: str) -> str:
-    """The path under which a proxy shows the server; ValueError if it is none."""
+    """Returns the path under which a proxy shows the server; ValueError if it is not a path."""
     if not re.fullmatch(r"(/[\w.~-]+)*", path):
         raise ValueError(f"root-path is {path!r}; accepted: a path such as /adapters, without a slash at its end")
     return path
 
 
 def without_paths(text: str, names: Mapping[str, str]) -> str:
-    """The same in one line, without this machine's paths.
+    """Returns a text in one line, without this machine's paths.
 
     Args:
-      names: path -> what a client knows it by; of all other paths only the last part stays.
+      names: path -> the name that a client knows; of all other paths only the last part is kept.
     """
     for path, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
         text = text.replace(f"{path}/", "").replace(path, name)

@@ -37,7 +37,7 @@ from adakron_jax.serving.prometheus import CONTENT_TYPE, Measured, Metrics
 from adakron_jax.serving.server import Server
 
 log = logging.getLogger("adakron.serving")
-_OPEN = {"/health"}  # what needs no token
+_OPEN = {"/health"}  # paths that need no token
 _FAULTS: dict[int | str, dict[str, Any]] = {code: {"model": Fault} for code in (400, 401, 404, 413, 422, 500, 503)}
 router = APIRouter(responses=_FAULTS)
 
@@ -61,13 +61,13 @@ def make_app(
     root_path: str = "",
     seconds_between_scans: float = 2.0,
 ) -> FastAPI:
-    """The application.
+    """Makes the application.
 
     Args:
-      token: that requests must bear; empty for none.
+      token: the token that requests must carry; empty for none.
       hub: whether adapters may be fetched from the hub.
-      origins: of other servers' pages, which browsers then let ask here; `*` for all.
-      root_path: under which a proxy shows the server.
+      origins: origins of other servers' pages that browsers allow to send requests; `*` for all.
+      root_path: the path under which a proxy shows the server.
       seconds_between_scans: of the adapters' folders.
     """
     server = Server(engine, limits, hub, Metrics(engine))
@@ -102,7 +102,7 @@ def make_app(
 
 
 async def _watch(server: Server, seconds: float) -> None:
-    """Looks for adapters again and again; after the first time the server is ready."""
+    """Scans for adapters repeatedly; the server is ready after the first scan."""
     last = ""
     while True:
         begun, changed, problem = time.perf_counter(), [], ""
@@ -116,13 +116,13 @@ async def _watch(server: Server, seconds: float) -> None:
             log.info("adapters served: %d, of them new: %d", len(server.engine.folders.entries), len(changed))
         last = problem
         server.ready.set()
-        # Of a very large folder, not more than a twentieth of the time; what is new may have been compiled for.
+        # Scans take at most a twentieth of the time; those that found changes do not count, as they may have compiled.
         took = 0.0 if changed else time.perf_counter() - begun
         await asyncio.sleep(max(seconds, 20 * took))
 
 
 def _add_faults(app: FastAPI) -> None:
-    """Every refusal is one line of JSON."""
+    """Makes every refusal one line of JSON."""
 
     def fault(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": " ".join(text.split())}, status, headers)
@@ -146,7 +146,7 @@ def _add_faults(app: FastAPI) -> None:
 
 
 class LastResort:
-    """ASGI middleware that logs what nothing else has caught, and answers 500."""
+    """ASGI middleware that logs errors that nothing else has caught, and answers 500."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -170,14 +170,14 @@ class LastResort:
 
 @router.post("/predict")
 async def predict(body: ToAny, server: Serving) -> list[Reply] | Reply:
-    """Labels of one text, the most probable first, or the entities in it; or a list of such lists for several."""
+    """Returns one text's labels, the most probable first, or its entities; a list of such lists for several texts."""
     replies = await server.predict(body.adapter, body.texts(), body.parameters)
     return replies[0] if isinstance(body.inputs, str) else replies
 
 
 @router.post("/adapters/{name}")
 async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> list[Reply] | Reply:
-    """As the hub's inference API answers: a list for every text, of labels for one text too; entities of one alone."""
+    """Replies like the hub's inference API: a list per text, also for one text's labels, but not for its entities."""
     server.check_ready()
     alone = server.finds_entities(name) and isinstance(body.inputs, str)
     replies = await server.predict(name, body.texts(), body.parameters)
@@ -188,14 +188,14 @@ async def predict_as_the_hub(name: str, body: ToAdapter, server: Serving) -> lis
 async def predict_as_text_embeddings_inference(
     name: str, body: AsTextEmbeddingsInference, server: Serving
 ) -> list[Reply] | Reply:
-    """As `/predict` of text-embeddings-inference reads and answers: `["a", "b"]` is a pair there."""
+    """Reads and replies like `/predict` of text-embeddings-inference, where `["a", "b"]` is a pair."""
     replies = await server.predict(name, body.texts(), body.parameters)
     return replies if body.is_batch else replies[0]
 
 
 @router.get("/adapters")
 async def adapters(server: Serving) -> list[Described | Refused]:
-    """What is served, and what cannot be."""
+    """Lists the adapters that are served, and those that cannot be."""
     folders = server.engine.folders
     served = {name: server.described(name, entry) for name, entry in folders.entries.items()}
     refused = {name: Refused(name=name, error=refusal.reason) for name, refusal in folders.refused.items()}
@@ -204,28 +204,28 @@ async def adapters(server: Serving) -> list[Described | Refused]:
 
 @router.get("/adapters/{name}")
 async def adapter(name: str, server: Serving) -> Described:
-    """One adapter that is served; 404 says why another is not."""
+    """Describes one adapter that is served; 404 says why another is not."""
     server.check_ready()
     return server.described(name, server.engine.folders[name])
 
 
 @router.put("/adapters/{name}")
 async def add(name: Name, body: Source, server: Serving) -> Described:
-    """Serves an adapter under a name, in place of any that has it."""
+    """Serves an adapter under a name, in place of any adapter of that name."""
     server.check_ready()
     return await asyncio.to_thread(server.add, name, body.source)
 
 
 @router.delete("/adapters/{name}", status_code=204)
 async def remove(name: str, server: Serving) -> None:
-    """Serves an adapter no more, until its files change."""
+    """Stops serving an adapter until its files change."""
     server.engine.folders.remove(name)
 
 
 @router.head("/health")
 @router.get("/health")
 async def health(server: Serving) -> Health:
-    """Whether everything is compiled, and requests will be answered at once."""
+    """Says whether everything is compiled, so that requests are answered at once."""
     server.check_ready()
     if server.watching is None or server.watching.done():
         raise Busy("the folders are no longer watched")
@@ -234,7 +234,7 @@ async def health(server: Serving) -> Health:
 
 @router.get("/info")
 async def info(server: Serving) -> Info:
-    """The encoder, and what requests may ask for."""
+    """Describes the encoder, and what requests may ask for."""
     engine, limits = server.engine, server.limits
     return Info(
         version=__version__,
@@ -256,5 +256,5 @@ async def info(server: Serving) -> Info:
 
 @router.get("/metrics", response_class=Response)
 async def show_metrics(server: Serving) -> Response:
-    """For Prometheus."""
+    """Returns the metrics for Prometheus."""
     return Response(server.metrics.page(), media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""The one thread that works with the bank: it takes requests as they come, a batch at a time."""
+"""The one thread that uses the bank: it takes requests as they come, a batch at a time."""
 
 import asyncio
 import collections
@@ -20,23 +20,23 @@ from adakron_jax.problems import Problem
 from adakron_jax.serving.folders import AdapterFolders, Stamp, UnknownAdapter, stamp
 
 log = logging.getLogger("adakron.serving")
-AT_ONCE = 256  # texts that the bank is asked at once
-FULL = 64  # texts that are not kept waiting for others
+AT_ONCE = 256  # most texts that the bank is given at once
+FULL = 64  # texts at which a batch waits no longer for others
 Predicted = tuple[Problem, Any]  # a prediction, or a list of entities
-ROOM = 16  # adapters that may be added to those there are at first before a stack has to grow, which compiles
+ROOM = 16  # adapters that may be added to the initial ones before a stack has to grow, which compiles
 
 
 class Busy(Exception):
-    """It cannot be answered now, but may be soon: the queue is full, or an adapter is being replaced."""
+    """A request cannot be answered now, but may be soon: the queue is full, or an adapter is being replaced."""
 
 
 class Failed(Exception):
-    """An adapter raised an error, or gave no finite numbers, on texts that are valid."""
+    """An adapter raised an error, or returned numbers that are not finite, for valid texts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Item:
-    """A text in the queue, and who waits for its prediction."""
+    """A text in the queue, and the future of its prediction."""
 
     name: str
     text: Text
@@ -44,7 +44,7 @@ class _Item:
     waiting: concurrent.futures.Future[Predicted] = dataclasses.field(default_factory=concurrent.futures.Future)
 
     def settle(self, result: Predicted | Exception) -> None:
-        if self.waiting.done() or not self.waiting.set_running_or_notify_cancel():  # whoever asked knows, or has gone
+        if self.waiting.done() or not self.waiting.set_running_or_notify_cancel():  # settled already, or cancelled
             return
         if isinstance(result, Exception):
             self.waiting.set_exception(result)
@@ -53,12 +53,12 @@ class _Item:
 
 
 class Engine:
-    """Answers texts in batches.
+    """Predicts texts in batches.
 
     Attributes:
       base: the encoder's name.
-      queue_limit: texts that may wait.
-      resident: adapters kept in the bank; the least recently used ones leave.
+      queue_limit: number of texts that may wait.
+      resident: number of adapters kept in the bank; the least recently used ones are removed.
       patience: seconds that a text waits for others to share its batch.
     """
 
@@ -84,7 +84,7 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answers what is in the queue, and ends."""
+        """Predicts what is in the queue, then ends."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -92,15 +92,15 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Texts in the queue."""
+        """Number of texts in the queue."""
         return len(self._queue)
 
     async def predict(self, name: str, texts: Sequence[Text], with_logits: bool = False) -> list[Predicted]:
-        """The predictions of an adapter, and the problem that they are of.
+        """Returns an adapter's predictions, each with its problem.
 
         Raises:
-          UnknownAdapter: there is none of that name, or it cannot be served.
-          Busy: there is no room for the texts in the queue, or the adapter is being replaced.
+          UnknownAdapter: there is no adapter of that name, or it cannot be served.
+          Busy: the queue has no room for the texts, or the adapter is being replaced.
           Failed: the adapter raised an error.
         """
         self.folders[name]
@@ -116,12 +116,12 @@ class Engine:
         while items := self._take():
             try:
                 self._predict_all(items)
-            except Exception as error:  # whoever waits has to hear of it; the next batch is another
+            except Exception as error:  # the callers have to hear of it, and the next batch is served
                 for item in items:
                     item.settle(error)
 
     def _take(self) -> list[_Item]:
-        """The next texts, once there are enough or the first has waited long enough; none at the end."""
+        """Returns the next texts, once there are enough or the first has waited long enough; none at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
             until = time.monotonic() + self.patience
@@ -130,13 +130,13 @@ class Engine:
             taken, names = [], set()
             while self._queue and len(taken) < AT_ONCE:
                 names.add(self._queue[0].name)
-                if len(names) > self.resident:  # the bank need not grow for one batch
+                if len(names) > self.resident:  # so that the bank does not grow for one batch
                     break
                 taken.append(self._queue.popleft())
             return taken
 
     def _predict_all(self, items: Sequence[_Item]) -> None:
-        """Settles all items; where a batch raises, adapter by adapter, so that one harms no other's requests."""
+        """Settles all items; if a batch raises, adapter by adapter, so that one adapter fails no other's requests."""
         by_name: dict[str, list[_Item]] = {}
         for item in items:
             by_name.setdefault(item.name, []).append(item)
@@ -159,7 +159,7 @@ class Engine:
                     item.settle(failure)
 
     def _predict(self, items: Sequence[_Item]) -> Exception | None:
-        """Settles the items, or gives what the bank raised."""
+        """Settles the items, or returns what the bank raised."""
         with_logits = any(item.with_logits for item in items)
         try:
             predictions = self.bank.predict([(item.name, item.text) for item in items], with_logits=with_logits)
@@ -176,7 +176,7 @@ class Engine:
         return None
 
     def _load(self, name: str) -> None:
-        """Brings an adapter into the bank as it is on disk now, in place of one long unused if there are many.
+        """Loads an adapter into the bank as it is on disk now, in place of the least recently used if there are many.
 
         Raises:
           Busy: it is being replaced at this moment.
@@ -193,13 +193,13 @@ class Engine:
             except (ValueError, OSError) as error:
                 if name not in self.used:
                     raise self._cannot_load(name, error) from None
-                # Half replaced: the old one answers until the new one is whole.
+                # The files are half replaced: the old adapter is used until the new one is whole.
             else:
                 self.used[name] = entry.stamp
         self.used.move_to_end(name)
 
     def _cannot_load(self, name: str, error: Exception) -> Exception:
-        """What whoever asks for an adapter is told that is not in memory and cannot be loaded."""
+        """Returns the error for an adapter that is not in memory and cannot be loaded."""
         entry, refusal = self.folders[name], self.folders.refused.get(name)
         if refusal is not None:
             return UnknownAdapter(f"adapter {name!r} cannot be served: {refusal.reason}")
@@ -214,14 +214,14 @@ class Engine:
 
 
 def _numbers(prediction: Any) -> Sequence[float]:
-    """The scores of a prediction, or of entities."""
+    """Returns the scores of a prediction, or of entities."""
     if isinstance(prediction, list):
         return [entity.score for entity in prediction]
     return prediction.score, *prediction.probabilities.values()
 
 
 def _failure(name: str, error: Exception) -> Failed:
-    """What clients are told of an error whose whole story is in the log."""
+    """Returns what clients are told of an error that the log holds in full."""
     log.error("adapter %r raised an error; its requests are answered with 500", name, exc_info=error)
     return Failed(f"adapter {name!r:.200} raised an error on valid texts; the server's log says which")
 
@@ -229,14 +229,14 @@ def _failure(name: str, error: Exception) -> Failed:
 def make_engine(
     roots: Sequence[Path], base: str = "", *, dtype: Any = "auto", queue_limit: int, resident: int, patience: float
 ) -> Engine:
-    """The engine over adapters in folders; nothing is compiled before the folders are scanned.
+    """Makes the engine for adapters in folders; nothing is compiled before the folders are scanned.
 
     Args:
       base: the encoder; by default that of the first adapter that can be read.
-      dtype: the precision it computes in, as `AdapterBank` takes it.
+      dtype: the precision to compute in, as in `AdapterBank`.
 
     Raises:
-      ValueError: a folder does not exist, there is no adapter to say which encoder, or that cannot be read.
+      ValueError: a folder does not exist, there is no adapter that names the encoder, or the encoder cannot be read.
     """
     for root in roots:
         if not root.is_dir():
@@ -254,7 +254,7 @@ def make_engine(
 
 
 def _first_base(root: Path, folders: Iterable[Path]) -> str:
-    """The encoder of the first adapter whose card can be read."""
+    """Returns the encoder of the first adapter whose card can be read."""
     problem = f"{root}: no adapter in it; accepted: adapters, or --base to wait for some"
     for folder in folders:
         try:

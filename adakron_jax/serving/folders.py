@@ -18,7 +18,7 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class UnknownAdapter(KeyError):
-    """There is no adapter of this name, or it cannot be served; the message gives the reason, or names near it."""
+    """There is no adapter of this name, or it cannot be served; the message gives the reason, or similar names."""
 
     def __str__(self) -> str:
         return self.args[0]
@@ -26,7 +26,7 @@ class UnknownAdapter(KeyError):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An adapter on disk: its folder, what it says of itself, and when and how large its files were."""
+    """An adapter on disk: its folder, its card, and the times and sizes of its files."""
 
     folder: Path
     card: Card
@@ -35,11 +35,11 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why what is on disk is not served.
+    """Why an adapter on disk is not served.
 
     Attributes:
-      reason: without a path of this machine.
-      folder, stamp: of what was refused; it is looked at again once they change.
+      reason: the reason, without paths of this machine.
+      folder, stamp: of what was refused; it is read again once they change.
     """
 
     reason: str
@@ -48,7 +48,7 @@ class Refusal:
 
 
 def stamp(folder: Path) -> Stamp | None:
-    """Times of change and sizes of an adapter's files; None if it is not whole."""
+    """Returns times of change and sizes of an adapter's files; None if a file is missing."""
     try:
         stats = [(folder / name).stat() for name in FILES]
     except OSError:
@@ -57,11 +57,11 @@ def stamp(folder: Path) -> Stamp | None:
 
 
 class AdapterFolders:
-    """Which adapters there are, by name. Any thread may look; one at a time may change it.
+    """The adapters by name. Any thread may read them; one at a time may change them.
 
     Attributes:
       roots: folders given on the command line: of an adapter, of a run, or of many of either.
-      fingerprint: of the encoder; adapters of another are refused.
+      fingerprint: the encoder's; adapters of another encoder are refused.
       prepare: called with an adapter's card before it is served.
       entries: adapters that are served.
       refused: adapters that are not; a name that is also in `entries` has a replacement that cannot be read.
@@ -77,7 +77,7 @@ class AdapterFolders:
         self._changing = threading.Lock()
 
     def __getitem__(self, name: str) -> Entry:
-        """An adapter that is served; UnknownAdapter if there is none of this name, or it is refused."""
+        """Returns an adapter that is served; UnknownAdapter if there is none of this name, or it is refused."""
         entry, refusal = self.entries.get(name), self.refused.get(name)
         if entry is not None:
             return entry
@@ -88,7 +88,7 @@ class AdapterFolders:
         raise UnknownAdapter(f"adapter is {name!r:.200}; accepted: {accepted}")
 
     def folders(self) -> dict[str, Path]:
-        """Every adapter's folder by name; of two of one name the first."""
+        """Returns every adapter's folder by name; the first of those with the same name."""
         by_name: dict[str, Path] = {}
         for root in self.roots:
             below = [root] if _adapter_in(root) else sorted(path for path in root.iterdir() if path.is_dir())
@@ -101,7 +101,7 @@ class AdapterFolders:
         return by_name | self._added
 
     def scan(self) -> list[Entry]:
-        """Looks for what was added, replaced and removed on disk; the entries that are new or other than before."""
+        """Finds what was added, replaced and removed on disk; returns the entries that are new or changed."""
         with self._changing:
             folders = self.folders()
             entries, refused, changed = {}, {}, []
@@ -118,21 +118,21 @@ class AdapterFolders:
                     changed.append(result)
                     continue
                 refused[name] = result
-                if old is not None:  # what is in memory answers until the new one is whole
+                if old is not None:  # the adapter in memory is used until the new one is whole
                     entries[name] = old
-            # Names of other folders are forgotten with them.
+            # Removals are kept only for folders that still exist.
             self._removed = {name: gone for name, gone in self._removed.items() if name in folders}
             self.entries, self.refused = entries, refused
             return changed
 
     def _look(self, name: str, folder: Path, now: Stamp | None, old: Entry | None) -> Entry | Refusal:
-        """What is in a folder that is new or other than before."""
+        """Reads a folder that is new or changed."""
         known = self.refused.get(name)
         if known is not None and now is not None and (known.folder, known.stamp) == (folder, now):
             return known
         try:
             return self._read(folder, now, whole=old is not None)
-        except Exception as error:  # whatever a folder holds, the others are served
+        except Exception as error:  # whatever one folder holds, the others are served
             refusal = Refusal(_reason(error, folder, name), folder, None if isinstance(error, OSError) else now)
             if known is None or known.reason != refusal.reason:
                 meaning = "is not served" if old is None else "is served as it was before, if it is in memory"
@@ -140,10 +140,10 @@ class AdapterFolders:
             return refusal
 
     def _read(self, folder: Path, now: Stamp | None, whole: bool) -> Entry:
-        """The adapter in a folder; ValueError if it is none, or of another encoder.
+        """Reads the adapter in a folder; ValueError if there is none, or it is of another encoder.
 
         Args:
-          whole: whether its tensors are read too; else only their size is compared.
+          whole: whether its tensors are read too; otherwise only their size is compared.
         """
         if now is None:
             missing = [file for file in FILES if not os.path.isfile(folder / file)]
@@ -159,10 +159,10 @@ class AdapterFolders:
         return Entry(folder, card, now)
 
     def add(self, name: str, folder: Path) -> Entry:
-        """Serves the adapter in a folder under a name, in place of any of that name.
+        """Serves the adapter in a folder under a name, in place of any adapter of that name.
 
         Raises:
-          ValueError: there is no adapter in it, or one of another encoder; without a path of this machine.
+          ValueError: it holds no adapter, or one of another encoder; the message holds no path of this machine.
         """
         source = _adapter_in(folder) or folder
         try:
@@ -177,7 +177,7 @@ class AdapterFolders:
         return entry
 
     def remove(self, name: str) -> None:
-        """Serves an adapter no more, until its files change."""
+        """Stops serving an adapter until its files change."""
         entry = self[name]
         with self._changing:
             refusal = self.refused.get(name)
@@ -186,7 +186,7 @@ class AdapterFolders:
             self.entries, self.refused = _without(self.entries, name), _without(self.refused, name)
 
     def refuse(self, name: str, entry: Entry, error: Exception) -> None:
-        """Serves an adapter no more that turned out to be damaged, until its files change."""
+        """Stops serving an adapter that turned out to be damaged, until its files change."""
         log.warning("adapter %r is not served: %s", name, error)
         with self._changing:
             if self.entries.get(name) == entry:
@@ -197,12 +197,12 @@ class AdapterFolders:
 
 
 def shown_base(base: str) -> str:
-    """An encoder's name as clients are told it: of a folder only the last part of its path."""
+    """Returns an encoder's name for clients: only the last part of a folder's path."""
     return Path(base).name if Path(base).is_absolute() or Path(base).is_dir() else base
 
 
 def _without(entries: dict, name: str) -> dict:
-    return {other: kept for other, kept in entries.items() if other != name}
+    return {other: entry for other, entry in entries.items() if other != name}
 
 
 def _reason(error: Exception, folder: Path, name: str) -> str:
@@ -210,6 +210,6 @@ def _reason(error: Exception, folder: Path, name: str) -> str:
 
 
 def _adapter_in(folder: Path) -> Path | None:
-    """The adapter's folder that this is, or that a run's folder holds; it may lack one of its files."""
+    """Returns the adapter's folder that this is, or that a run's folder holds; it may lack one of its files."""
     candidates = (folder, folder / "adapter")
     return next((path for path in candidates if any(os.path.isfile(path / file) for file in FILES)), None)

@@ -1,4 +1,4 @@
-"""How much one request may ask for."""
+"""Limits on one request."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from adakron_jax.data.labels import SURROGATE
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a request may ask for.
+    """Limits on one request.
 
     Attributes:
-      body: bytes.
-      texts: of one request.
-      characters: of one text; what is longer than the adapter reads is cut, what is longer than this is refused.
+      body: bytes of the body.
+      texts: number of texts.
+      characters: characters of one text. A text longer than the adapter reads is cut; one longer than this is refused.
     """
 
     body: int = 2**20
@@ -26,7 +26,7 @@ class Limits:
     characters: int = 20_000
 
     def check(self, texts: Sequence[Text]) -> None:
-        """A fault of 413 or 422 if there are too many texts, or one is too long or no text."""
+        """Raises a fault of 413 or 422 if there are too many texts, or one is too long or not a text."""
         if not 1 <= len(texts) <= self.texts:
             raise HTTPException(413 if texts else 422, f"inputs are {len(texts)} texts; accepted: 1 to {self.texts}")
         for number, text in enumerate(texts):
@@ -40,7 +40,7 @@ class Limits:
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body of more than `most` bytes, whatever its headers say of it."""
+    """ASGI middleware that answers 413 to a body of more than `most` bytes, whatever its headers say."""
 
     def __init__(self, app: Any, most: int):
         self.app, self.most = app, most

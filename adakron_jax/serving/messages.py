@@ -1,4 +1,4 @@
-"""What requests and answers hold, as the OpenAPI description has it."""
+"""The contents of requests and replies, as in the OpenAPI description."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _SHOWN = 60  # characters of a value in a message
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON has it, or its kind if that is long."""
+    """Spells a value as in JSON, or names its kind if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -24,7 +24,7 @@ def _shown(value: Any) -> str:
 
 
 def _texts(inputs: Any) -> Any:
-    """A text, texts or pairs; ValueError says which of them is something else."""
+    """Checks for a text, texts or pairs; ValueError names the item that is something else."""
     accepted = "accepted: a text, a list of texts, or a list of pairs of texts"
     if isinstance(inputs, str):
         return inputs
@@ -42,7 +42,7 @@ def _texts(inputs: Any) -> Any:
 
 
 def _sequences(inputs: Any) -> Any:
-    """What text-embeddings-inference takes; ValueError says what is something else."""
+    """Checks for what text-embeddings-inference takes; ValueError names the item that is something else."""
     accepted = "accepted: a text, a pair [text, text], or a batch such as [[text], [text, text]]"
     if isinstance(inputs, str):
         return inputs
@@ -62,7 +62,7 @@ def _sequences(inputs: Any) -> Any:
 
 
 class Body(BaseModel):
-    """What a request holds; a field that is not known is refused by name."""
+    """A request's body; an unknown field is refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,13 +75,13 @@ class Body(BaseModel):
 
 
 class Parameters(Body):
-    """What is to be answered.
+    """What the reply should hold.
 
-    Of labels: `top_k`: how many, the most probable first. `function_to_apply`: to the logits, where it is not to be
-    what the adapter was trained for; `none` gives the logits. `truncate`: whether a text of more tokens than the
-    adapter reads is cut, or refused.
+    For labels: `top_k`: how many, the most probable first. `function_to_apply`: applied to the logits in place of the
+    function that the adapter was trained for; `none` returns the logits. `truncate`: whether a text of more tokens than
+    the adapter reads is cut rather than refused.
 
-    Of entities: `aggregation_strategy`: words of one entity are joined. `ignore_labels`: kinds that are left out.
+    For entities: `aggregation_strategy`: words of one entity are joined. `ignore_labels`: kinds that are left out.
     """
 
     top_k: Annotated[int, Field(ge=1)] | None = None
@@ -134,20 +134,20 @@ class AsTextEmbeddingsInference(Body):
 
 
 class Source(Body):
-    """Where an adapter is: a folder below those served, or `hub:OWNER/NAME`."""
+    """The location of an adapter: a folder below those served, or `hub:OWNER/NAME`."""
 
     source: str
 
 
 class Label(BaseModel):
-    """A label and its probability, or its logit; of a regression the number, whose label is `LABEL_0`."""
+    """A label and its probability, or its logit; for a regression the number, with the label `LABEL_0`."""
 
     label: str
     score: float
 
 
 class EntityGroup(BaseModel):
-    """An entity: its kind, the mean probability of its words, and where it is in the text, in characters."""
+    """An entity: its kind, the mean probability of its words, and its start and end in the text, in characters."""
 
     entity_group: str
     score: float
@@ -180,7 +180,7 @@ class Refused(BaseModel):
 
 
 class Info(BaseModel):
-    """The server; what text-embeddings-inference also tells has the names that it has there."""
+    """The server's description; fields that text-embeddings-inference has too carry its names."""
 
     version: str
     model_id: str
@@ -199,7 +199,7 @@ class Info(BaseModel):
 
 
 class Health(BaseModel):
-    """That everything is compiled."""
+    """The reply once everything is compiled."""
 
     status: Literal["ready"] = "ready"
 
@@ -211,10 +211,10 @@ class Fault(BaseModel):
 
 
 def complaint(errors: Sequence[dict[str, Any]], content_type: str | None, takes_json: bool) -> str:
-    """The first of pydantic's errors in one line, or that the body was not sent as JSON.
+    """Returns the first of pydantic's errors in one line, or that the body was not sent as JSON.
 
     Args:
-      content_type: as the request says it, if it does.
+      content_type: the request's header, if it has one.
       takes_json: whether the request should have had a body of JSON.
     """
     kind = (content_type or "").partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""What the server tells Prometheus."""
+"""The server's metrics for Prometheus."""
 
 import time
 from typing import Any
@@ -11,11 +11,11 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """Metrics of one server, in a registry of their own.
+    """Metrics of one server, in a separate registry.
 
     Attributes:
-      requests: by endpoint and status.
-      seconds: of a request, by endpoint.
+      requests: number of requests, by endpoint and status.
+      seconds: duration of a request, by endpoint.
     """
 
     def __init__(self, engine: Engine):
@@ -44,12 +44,12 @@ class Metrics:
             Gauge(f"adakron_{name}", text, registry=self.registry).set_function(read)
 
     def page(self) -> bytes:
-        """All of them, in the text that Prometheus reads."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class Measured:
-    """ASGI middleware that counts and times requests by endpoint; `unknown` is one that none has taken."""
+    """ASGI middleware that counts and times requests by endpoint; `unknown` stands for all other paths."""
 
     def __init__(self, app: Any, metrics: Metrics):
         self.app, self.metrics = app, metrics

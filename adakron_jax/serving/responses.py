@@ -1,4 +1,4 @@
-"""Predictions as clients get them."""
+"""Predictions in the form that clients get."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _OF_LABELS, _OF_ENTITIES = ("top_k", "function_to_apply"), ("aggregation_strateg
 
 
 def check_parameters(problem: Problem, parameters: Parameters) -> None:
-    """A fault of 422 if a parameter says nothing of what the adapter predicts."""
+    """Raises a fault of 422 if a parameter does not apply to what the adapter predicts."""
     others, accepted = (_OF_LABELS, _OF_ENTITIES) if problem.reads == "token" else (_OF_ENTITIES, _OF_LABELS)
     for name in others:
         if (value := getattr(parameters, name)) is not None:
@@ -21,7 +21,7 @@ def check_parameters(problem: Problem, parameters: Parameters) -> None:
 
 
 def reply_of(problem: Problem, prediction: Any, parameters: Parameters) -> Reply:
-    """A prediction as clients get it."""
+    """Converts a prediction to the form that clients get."""
     if problem.reads == "token":
         entities = [EntityGroup(**entity) for entity in problem.served(prediction)]
         return [entity for entity in entities if entity.entity_group not in (parameters.ignore_labels or ())]
@@ -29,11 +29,11 @@ def reply_of(problem: Problem, prediction: Any, parameters: Parameters) -> Reply
 
 
 def labels_of(problem: Problem, prediction: Prediction, function: Function | None, top_k: int | None) -> list[Label]:
-    """Labels by falling score, or a regression's number.
+    """Returns labels by falling score, or a regression's number.
 
     Args:
-      function: applied to the logits, which the prediction then has; None for what the adapter was trained for.
-      top_k: how many labels, at most; None for all.
+      function: applied to the logits, which the prediction then has; None for the one that the adapter was trained for.
+      top_k: most labels to return; None for all.
     """
     if not problem.labels and function not in (None, "none"):
         raise HTTPException(422, f"function_to_apply is {function!r}; accepted of a {problem.name}: none")

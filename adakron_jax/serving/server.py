@@ -1,4 +1,4 @@
-"""What the endpoints have in common: the engine, the limits, and whether it is ready."""
+"""The state that endpoints share: the engine, the limits, and whether the server is ready."""
 
 import asyncio
 import contextlib
@@ -26,8 +26,8 @@ class Server:
 
     Attributes:
       hub: whether adapters may be fetched from the hub.
-      ready: set once the folders have been looked at, and everything is compiled.
-      watching: looks at the folders again and again.
+      ready: set once the folders have been scanned and everything is compiled.
+      watching: the task that scans the folders repeatedly.
     """
 
     engine: Engine
@@ -38,30 +38,30 @@ class Server:
     watching: asyncio.Task[None] | None = None
 
     async def predict(self, name: str, texts: Sequence[Text], parameters: Parameters) -> list[Reply]:
-        """Labels of every text, or the entities in it, by the adapter of this name."""
+        """Returns the labels of every text, or its entities, from the adapter of this name."""
         self.check_ready()
         self.limits.check(texts)
         problem = self.engine.folders[name].card.problem
         check_parameters(problem, parameters)
         if problem.reads == "token" and (pairs := [i for i, text in enumerate(texts) if not isinstance(text, str)]):
             raise HTTPException(422, f"text {pairs[0]} is a pair; accepted of a {problem.name} adapter: single texts")
-        if not parameters.truncate and problem.reads == "example":  # of long texts, all entities are found
+        if not parameters.truncate and problem.reads == "example":  # all entities of long texts are found
             await asyncio.to_thread(self._check_tokens, name, texts)
         with_logits = parameters.function_to_apply is not None
         predictions = await self.engine.predict(name, texts, with_logits=with_logits)
         return [reply_of(problem, prediction, parameters) for problem, prediction in predictions]
 
     def finds_entities(self, name: str) -> bool:
-        """Whether an adapter that is served does; 404 if there is none."""
+        """Returns whether an adapter that is served finds entities; 404 if there is no such adapter."""
         return self.engine.folders[name].card.problem.reads == "token"
 
     def check_ready(self) -> None:
-        """Busy before everything is compiled."""
+        """Raises Busy until everything is compiled."""
         if not self.ready.is_set():
             raise Busy("the server is compiling; see GET /health")
 
     def _check_tokens(self, name: str, texts: Sequence[Text]) -> None:
-        """A fault of 413 if a text would be cut."""
+        """Raises a fault of 413 if a text would be cut."""
         most = self.engine.folders[name].card.max_length
         for number, text in enumerate(texts):
             columns = [[part] for part in ((text,) if isinstance(text, str) else text)]
@@ -82,7 +82,7 @@ class Server:
         )
 
     def add(self, name: str, source: str) -> Described:
-        """Serves what a client names; a fault of 422 if it may not be, or there is no adapter that can be."""
+        """Serves the adapter that a client names; a fault of 422 if that is not allowed, or it cannot be served."""
         folders = self.engine.folders
         try:
             return self.described(name, folders.add(name, _locate(source, folders.roots, self.hub)))
@@ -92,7 +92,7 @@ class Server:
 
 
 def _locate(source: str, roots: Sequence[Path], hub: bool) -> Path:
-    """The folder of an adapter that a client may name: on the hub, or below the folders served."""
+    """Returns the folder of an adapter that a client may name: on the hub, or below the folders served."""
     if source.startswith("hub:"):
         if not hub:
             raise ValueError("source is on the hub; accepted: a folder, unless the server runs with --hub")
@@ -108,6 +108,6 @@ def _locate(source: str, roots: Sequence[Path], hub: bool) -> Path:
 
 
 def _within(path: Path, root: Path) -> Path | None:
-    """The path without links, if it is below the folder."""
+    """Returns the resolved path if it is below the folder, else None."""
     resolved = path.resolve()
     return resolved if resolved.is_relative_to(root.resolve()) else None
