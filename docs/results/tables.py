@@ -1,6 +1,6 @@
-"""`python docs/results/tables.py RUNS...`: puts the report of selections' runs into README.md, and curves beside it.
+"""`python docs/results/tables.py RUNS...`: writes the report of selection runs into README.md, and curves beside it.
 
-Nothing between the page's two marks is written by hand.
+Everything between the page's two marks is generated.
 """
 
 import itertools
@@ -19,19 +19,19 @@ BEGIN, END = "<!-- by tables.py, from here -->", "<!-- to here -->"
 
 
 def page(text: str, report: str, pictures: Sequence[str]) -> str:
-    """The page with a report, its headings a level lower, and pictures between its marks."""
+    """The page with a report and pictures between its marks; the report's headings go one level lower."""
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     tables = re.sub(r"^#", "##", report[report.index("\n\n") :].strip(), flags=re.MULTILINE)
     return "\n\n".join((before + BEGIN, tables, *pictures, END + after))
 
 
 def draw(folder: Path, tables: Sequence[Table]) -> list[str]:
-    """Writes each table's curves into files; what shows them on a page."""
+    """Writes each table's curves to files; returns the lines that show them on a page."""
     shown = []
     for number, curve in enumerate(curve for table in tables for curve in curves(table, "curve")):
         drawing, path = str(curve), folder / f"curve-{number}.svg"
         drawing = drawing.replace("<svg ", f"<svg {XML} ", 1)
-        # A dark page shows a file as it is.
+        # On a dark page a transparent file would be hard to read.
         path.write_text(drawing.replace('style="', 'style="background: #fff; ', 1), encoding="utf-8")
         title = re.findall("<title[^>]*>(.*?)</title>", drawing)[0]
         shown.append(f"![{title}]({path.name})")
