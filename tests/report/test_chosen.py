@@ -121,7 +121,7 @@ def test_without_a_sound_record_of_the_choice_its_runs_are_left_out(tuned: Path,
     write_run(tuned.parent / "other", 0.9)
     (tuned / "selection.json").write_text("{")
     _, said = report(tuned.parent)
-    assert "selection.json damaged, so the runs beside it are left out: tuned" in said
+    assert "selection.json is damaged, so the runs beside it are left out: tuned" in said
     assert [run.folder for run in read_folder(tuned.parent)[0]] == ["other"]
 
 

@@ -111,5 +111,5 @@ def test_a_run_that_has_not_ended_is_named(tmp_path: Path, report: Report):
 def test_a_damaged_evaluation_is_named_and_left_out(tmp_path: Path, report: Report):
     (write_own(tmp_path / "one", 0.8) / "evaluation.json").write_text('{"accuracy": 1}')
     files, said = report(tmp_path)
-    assert "evaluation.json damaged or not of a run" in said
+    assert "evaluation.json is damaged or not of a run" in said
     assert "goes wrong" not in files["html"]

@@ -56,13 +56,13 @@ def test_a_missing_seed_is_counted_and_a_missing_cell_is_shown(two_methods: Path
 @pytest.mark.parametrize(
     ("file", "contents", "told"),
     [
-        ("config.toml", "task = ", "config.toml damaged or not of a run"),
-        ("config.toml", '[tool.black]\nline-length = 3\n', "config.toml damaged or not of a run"),
-        ("result.json", '{"task": "rt', "result.json damaged or not of a run"),
-        ("result.json", "[" * 100_000, "result.json damaged or not of a run"),
-        ("result.json", "[]", "result.json damaged or not of a run"),
+        ("config.toml", "task = ", "config.toml is damaged or not of a run"),
+        ("config.toml", '[tool.black]\nline-length = 3\n', "config.toml is damaged or not of a run"),
+        ("result.json", '{"task": "rt', "result.json is damaged or not of a run"),
+        ("result.json", "[" * 100_000, "result.json is damaged or not of a run"),
+        ("result.json", "[]", "result.json is damaged or not of a run"),
         ("metrics.jsonl", '{"kind": "eval", "ep', "its learning curve is left out"),
-        ("adapter/adapter.json", "{}", "adapter/adapter.json damaged or not of a run"),
+        ("adapter/adapter.json", "{}", "adapter/adapter.json is damaged or not of a run"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_and_left_out(two_methods: Path, report: Report, file: str, contents: str, told: str):
@@ -106,7 +106,7 @@ def test_what_is_part_of_no_run_is_named(two_methods: Path, report: Report):
     (two_methods / "torn" / "result.json").write_text("{}")
     (two_methods / "void").mkdir()
     said = report(two_methods)[1]
-    assert "part of no run: notes.txt" in said
+    assert "not part of any run: notes.txt" in said
     assert "no run, since there is result.json but no config.toml: torn" in said
     assert "an empty folder: void" in said
     assert "report.html" not in report(two_methods)[1]
@@ -122,7 +122,7 @@ def test_two_runs_of_one_cell_are_refused(two_methods: Path, capsys: pytest.Capt
 def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for folder in (tmp_path, tmp_path / "none"):
         assert main([str(folder)]) == 2
-        assert re.fullmatch(r"report: [^\n]*(holds no run|is no folder)[^\n]*\n", capsys.readouterr().err)
+        assert re.fullmatch(r"report: [^\n]*(holds no run|is not a folder)[^\n]*\n", capsys.readouterr().err)
 
 
 def test_an_output_that_is_a_file_is_refused(two_methods: Path, capsys: pytest.CaptureFixture[str]):

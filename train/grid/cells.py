@@ -18,13 +18,13 @@ class Cell:
     """A run of a grid.
 
     Attributes:
-      config: of the run.
-      steps: of the whole run.
-      reached: the step it would continue from, or has reached.
+      config: the run's configuration.
+      steps: the number of steps of the whole run.
+      reached: the step that it has reached, or would continue from.
       running, worker: whether a worker has it, and the number of the last worker that had it.
       pace: examples per second, while it runs.
-      deaths: of workers that had it.
-      result: once it has ended.
+      deaths: how many workers died while they had it.
+      result: the run's result, once it has ended.
       error: why it failed, if it did.
     """
 
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def left(self) -> int:
-        """Steps still to be taken."""
+        """The steps still to be taken."""
         return self.steps - self.reached if self.open else 0
 
     @property
@@ -59,11 +59,11 @@ class Cell:
 
 
 def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
-    """The cells of a grid, as far as each has come in its folder.
+    """Returns the cells of a grid, with what each has reached in its folder.
 
     Raises:
-      ValueError: a method, a length or the adapter to start from is not for the encoder, a split cannot be read, or a
-        folder holds another run.
+      ValueError: a method, a length or the adapter to start from does not suit the encoder, a split cannot be read, or
+        a folder holds another run.
     """
     for config in configs:
         initial.check_compatible(config, cache.model.encoder)
@@ -84,10 +84,10 @@ def survey(configs: Sequence[RunConfig], cache: Cache) -> list[Cell]:
 
 
 def seconds_left(cells: Sequence[Cell]) -> float | None:
-    """By the pace of the cells that have ended, those of the same task where there are any.
+    """Returns the seconds left at the pace of the cells that have ended, those of the same task if there are any.
 
-    The pace is of examples, with evaluation and compilation, whatever the method; as many cells run at it as there are
-    workers now. Before the first cell has ended it is the pace at which running cells train; None if none runs.
+    The pace counts examples, evaluation and compilation included, for any method; as many cells run at once as there
+    are workers now. Before the first cell has ended, it is the pace at which running cells train; None if none runs.
     """
     ended = [(cell.config.task, cell.result) for cell in cells if cell.result and cell.result.seconds.train > 0]
     if not ended:
@@ -118,7 +118,7 @@ def show_cost(cells: Sequence[Cell]) -> None:
 
 
 def group_open(cells: Sequence[Cell], together: bool) -> list[list[Cell]]:
-    """The open cells in groups: each cell by itself, or with all that can take their steps as one with it."""
+    """Returns the open cells in groups: each cell by itself, or with all that can be trained together with it."""
     groups: list[list[Cell]] = []
     for cell in (cell for cell in cells if cell.open):
         if group := next((group for group in groups if together and _can_join(cell, group)), None):
@@ -134,30 +134,30 @@ def _can_join(cell: Cell, group: Sequence[Cell]) -> bool:
 
 
 def overview(cells: Sequence[Cell], group: Sequence[Cell]) -> str:
-    """Such as `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
+    """Returns, say, `cell 3 of 18: rte-adakron-seed0; 2 done, 1 running, 15 left, about 1.2 h to go`."""
     together = f", {len(group)} cells together" if len(group) > 1 else ""
     return f"cell {cells.index(group[0]) + 1} of {len(cells)}: {name_of(group)}{together}; {_ahead(cells)}"
 
 
 def name_of(group: Sequence[Cell]) -> str:
-    """Such as `rte-adakron-seed0`, or `rte-adakron-seed0 and 2 more`."""
+    """Returns a group's name, such as `rte-adakron-seed0` or `rte-adakron-seed0 and 2 more`."""
     return f"{group[0].name} and {len(group) - 1} more" if len(group) > 1 else group[0].name
 
 
 def progress(cells: Sequence[Cell]) -> str:
-    """Such as `2 done, 2 running, 4 left, about 3 min to go: rte-adakron-seed2 12/24, rte-adakron-seed3 8/24`."""
+    """Returns, say, `2 done, 2 running, 4 left, about 3 min to go: rte-adakron-seed2 12/24, rte-adakron-seed3 8/24`."""
     running = ", ".join(f"{cell.name} {cell.reached:,}/{cell.steps:,}" for cell in cells if cell.running)
     return f"{_ahead(cells)}{running and f': {running}'}"
 
 
 def _ahead(cells: Sequence[Cell]) -> str:
-    """Such as `2 done, 1 running, 15 left, about 1.2 h to go`; without the time while it is unknown."""
+    """Returns, say, `2 done, 1 running, 15 left, about 1.2 h to go`, without the time while that is unknown."""
     seconds = seconds_left(cells)
     return counts(cells) + ("" if seconds is None else f", about {_duration(seconds)} to go")
 
 
 def show_scores(cells: Sequence[Cell]) -> None:
-    """Prints the headline score of every cell, of its best and its last epoch, and why there is none."""
+    """Prints the headline score of every cell at its best and its last epoch, or why it has none."""
     table = terminal.table("cell", "metric", "best", "last", "state", right=("best", "last"))
     for cell in cells:
         if cell.result is None:
@@ -177,7 +177,7 @@ def show_scores(cells: Sequence[Cell]) -> None:
 
 
 def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
-    """Mean and standard deviation of the best epochs, of runs that differ in nothing but the fold that chose."""
+    """Yields the mean and standard deviation of the best epochs of runs that differ only in the fold that chose."""
     groups: dict[RunConfig, list[Result]] = {}
     for cell in cells:
         if cell.result is not None and cell.config.folds > 1:
@@ -193,7 +193,7 @@ def over_folds(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def counts(cells: Sequence[Cell]) -> str:
-    """Such as `2 done, 1 failed, 1 running, 15 left`; the middle ones where there are any."""
+    """Returns, say, `2 done, 1 failed, 1 running, 15 left`; the middle two only if there are any."""
     numbers = {
         "done": sum(cell.result is not None for cell in cells),
         "failed": sum(bool(cell.error) for cell in cells),

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster; the only file that touches it.
 
-Each is an actor that holds a worker's process on its node, so that what a worker does is the same here as there. Code,
-data and the runs' folders must be found on all nodes under the same paths.
+Each is an actor that holds a worker's process on its node, so that workers do the same here as on this machine. Code,
+data and the runs' folders must be on all nodes under the same paths.
 """
 
 import logging
@@ -17,13 +17,13 @@ from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 from train.grid.local import LOOK_SECONDS, THREADS, Place, Process, threads
 from train.grid.worker import Assignment, Gone, Message, Stop
 
-REPLY_SECONDS = 10.0  # that a cluster may take
-LISTEN_SECONDS = 5.0  # that an actor waits for its process to say something
+REPLY_SECONDS = 10.0  # that a cluster may take to reply
+LISTEN_SECONDS = 5.0  # that an actor waits for its process to send something
 PASSED_ON = ("JAX_", "XLA_", "HF_", "XDG_CACHE_HOME")  # environment variables that a worker's process gets
 
 
 class WorkerActor:
-    """An actor that passes messages on, between a worker's process on its node and this process."""
+    """An actor that passes messages between a worker's process on its node and this process."""
 
     def __init__(self, model: str, environment: dict[str, str], folder: str):
         self._process = Process(model, Place(environment), folder)
@@ -37,11 +37,11 @@ class WorkerActor:
 
 
 class Cluster:
-    """`Workers` that are actors of a Ray cluster, on whichever of its nodes there is room.
+    """`Workers` that are actors of a Ray cluster, on any nodes that have room.
 
     Args:
-      address: of the cluster; '' for the one that RAY_ADDRESS names or that runs here, or else one of this machine.
-      devices: of each worker: GPUs or TPU chips where the cluster has any, or else cores.
+      address: the cluster's address; '' for the one that RAY_ADDRESS names or that runs here, else one on this machine.
+      devices: the devices of each worker: GPUs or TPU chips if the cluster has any, or else cores.
 
     Raises:
       ValueError: there is no such cluster.
@@ -60,7 +60,7 @@ class Cluster:
         signal.signal(signal.SIGTERM, before)  # ray has replaced it
         resources, on_cpu = ray.cluster_resources(), os.environ.get("JAX_PLATFORMS") == "cpu"
         kind = next((kind for kind in ("GPU", "TPU") if resources.get(kind) and not on_cpu), "CPU")
-        self.count = max(1, int(resources.get(kind, 0)) // devices)  # one waits for a node that is still to come
+        self.count = max(1, int(resources.get(kind, 0)) // devices)  # one may wait for a node that is yet to join
         needs: dict[str, Any] = {"num_cpus": devices if kind == "CPU" else 1}
         needs |= {"num_gpus": devices} if kind == "GPU" else {"resources": {"TPU": devices}} if kind == "TPU" else {}
         remote: Any = ray.remote
@@ -101,7 +101,7 @@ class Cluster:
         return said
 
     def stop(self) -> None:
-        """As in `Workers`; an actor that still waits for a node, and so would not hear of it, is ended."""
+        """Does as in `Workers`; ends an actor that still waits for a node and so would not receive the message."""
         for number in [*self._actors]:
             if number in self._placed:
                 self._actors[number].tell.remote(Stop())
@@ -119,7 +119,7 @@ class Cluster:
 
 
 def check_reachable(address: str, said: str) -> None:
-    """ValueError if nothing answers at HOST:PORT, which ray itself would try for minutes."""
+    """Raises ValueError if nothing answers at HOST:PORT, which ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "://" in address:
         return

@@ -15,17 +15,17 @@ from train.grid.worker import Assignment, Done, Gone, InProcess, Message, Reache
 from train.options.launch import Launch
 
 DEATHS = 3  # of workers, after which their group is given up, or no more workers are started
-WAITING, LEAVING = 10.0, 120.0  # seconds to wait for a process to leave a folder: any process; a dying one
+WAITING, LEAVING = 10.0, 120.0  # seconds to wait for any process, or for a dying one, to leave a folder
 
 
 def train(cells: Sequence[Cell], cache: Cache, launch: Launch) -> None:
-    """Trains every open cell. One that fails says why, and the others continue.
+    """Trains every open cell. If one fails, its error is printed, and the others continue.
 
-    With `launch.together`, cells that differ in nothing but seed and learning rate take their steps as one; if one of
-    them diverges, the others continue from their last checkpoints.
+    With `launch.together`, cells that differ only in seed and learning rate are trained together; if one of them
+    diverges, the others continue from their last checkpoints.
 
     Raises:
-      ValueError: what all cells need, the model and the devices, is not there, or workers cannot be started.
+      ValueError: the model or the devices, which all cells need, are missing, or workers cannot be started.
       Stopped: SIGINT or SIGTERM came; the same grid continues from there.
       OSError: the disk is full.
     """
@@ -36,7 +36,7 @@ def train(cells: Sequence[Cell], cache: Cache, launch: Launch) -> None:
 
 
 def make_workers(cells: Sequence[Cell], cache: Cache, launch: Launch, schedule: "Schedule") -> Workers:
-    """The workers that a command asks for, none of them started; ValueError as `train`."""
+    """Returns the workers that a command asks for, not yet started; ValueError as `train`."""
     mesh, encoder = cells[0].config.mesh_shape, cache.model.encoder
     devices = mesh.devices if launch.devices_per_run == "mesh" else launch.devices_per_run
     kind, _, rest = launch.workers.partition(":")
@@ -44,7 +44,7 @@ def make_workers(cells: Sequence[Cell], cache: Cache, launch: Launch, schedule: 
         check_mesh(mesh, encoder, jax.device_count(), jax.default_backend())
         check_start(cells, cache)
         return InProcess(cache, lambda step, pace: schedule.update(0, step, pace))
-    # What is checked here is computed on a CPU: the accelerators are for the workers.
+    # The checks here run on the CPU: the accelerators are for the workers.
     jax.config.update("jax_platforms", "cpu")
     check_start(cells, cache)
     check_mesh(mesh, encoder, devices, "of a worker")
@@ -57,13 +57,13 @@ def make_workers(cells: Sequence[Cell], cache: Cache, launch: Launch, schedule: 
             raise ValueError("workers 'ray' need ray; install it with: pip install 'adakron-jax[cluster]'") from None
         return Cluster(rest, cache.model.name, devices)
     platform, available = probe_devices()
-    if platform == "cpu":  # a worker's devices are cores, which jax takes for one device, or for as many as it is told
+    if platform == "cpu":  # a worker's devices are cores, which JAX counts as one device, or as many as it is told
         check_mesh(mesh, encoder, available, platform)
     return Local(cache.model.name, places(int(rest or 0), schedule.waiting, devices, platform, available))
 
 
 def check_start(cells: Sequence[Cell], cache: Cache) -> None:
-    """ValueError if the model cannot be read, or is not the one of an adapter to start from."""
+    """Raises ValueError if the model cannot be read, or is not that of an adapter to start from."""
     _ = cache.model.tokenizer.fast, cache.model.leaves
     for cell in cells:
         if cell.open and not folder.reached(cell.config):
@@ -71,7 +71,7 @@ def check_start(cells: Sequence[Cell], cache: Cache) -> None:
 
 
 class Schedule:
-    """Which groups of cells wait, and which worker has which."""
+    """Keeps track of which groups of cells wait, and which worker has which."""
 
     def __init__(self, cells: Sequence[Cell], together: bool):
         self._cells, self._together = cells, together
@@ -79,11 +79,11 @@ class Schedule:
         self._taken: dict[int, list[Cell]] = {}
         self._idle: list[int] = []
         self._alive: set[int] = set()
-        self._stopped_here = False  # while the last group in this process ended
-        self._failed_starts = 0  # workers, one after another, that were gone before they were ready
+        self._stopped_here = False  # the user asked, while the last group in this process ended
+        self._failed_starts = 0  # workers in a row that were gone before they were ready
 
     def run(self, workers: Workers) -> None:
-        """Until no cell is open; raises as `train`."""
+        """Trains until no cell is open; raises as `train`."""
         with self._progress(workers) as line:
             for number in range(min(workers.count, self.waiting)):
                 self._start(number, workers)
@@ -103,7 +103,7 @@ class Schedule:
 
     @property
     def waiting(self) -> int:
-        """How many groups wait."""
+        """The number of groups that wait."""
         return len(self._waiting)
 
     @property
@@ -113,7 +113,7 @@ class Schedule:
 
     @contextlib.contextmanager
     def _progress(self, workers: Workers) -> Iterator[terminal.Line | None]:
-        """The line on all cells, and signals held for the workers; a run in this process does both itself."""
+        """Shows the progress of all cells and holds signals for the workers; a run in this process does both itself."""
         if workers.in_process:
             yield None
             return
@@ -173,14 +173,14 @@ class Schedule:
         return group
 
     def _put_back(self, group: list[Cell], failed: list[Cell], reason: str) -> None:
-        """Puts the cells of a group that have not failed to the front."""
+        """Puts the cells of a group that have not failed at the front of the queue."""
         for cell in failed:
             cell.error = reason
             terminal.say(f"failed: {cell.name}: {reason}")
         self._waiting = group_open(group, self._together) + self._waiting
 
     def _bury(self, number: int, reason: str, workers: Workers) -> None:
-        """Puts back the cells of a worker that is gone, and starts another worker if there is more to do."""
+        """Puts back the cells of a worker that has gone, and starts another worker if there is more to do."""
         self._alive.discard(number)
         if idle := number in self._idle:
             self._idle.remove(number)

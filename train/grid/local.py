@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each with devices, or a CPU's cores, of its own."""
+"""Workers as processes on this machine, each with its own devices or CPU cores."""
 
 import contextlib
 import dataclasses
@@ -15,25 +15,25 @@ from typing import Any
 
 from train.grid.worker import Assignment, Gone, Message, Said, Stop
 
-LOOK_SECONDS = 0.5  # between two looks at whether the user has stopped the grid
-THREADS = "NPROC"  # XLA's variable: on a CPU, sums are parted by how many threads there are, whatever the cores
+LOOK_SECONDS = 0.5  # between two checks whether the user has stopped the grid
+THREADS = "NPROC"  # XLA's variable: on a CPU, the number of threads decides how sums are split, whatever the cores
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a worker's process has for itself: variables of its environment, and cores, if not all."""
+    """What a worker's process gets: environment variables, and CPU cores if not all."""
 
     environment: Mapping[str, str]
     cores: tuple[int, ...] = ()
 
 
 def threads() -> str:
-    """How many XLA has in this process, and so must have wherever the same numbers are to come out."""
+    """Returns how many threads XLA has in this process, and needs in others for the same numbers."""
     return os.environ.get(THREADS) or str(len(os.sched_getaffinity(0)))
 
 
 def probe_devices() -> tuple[str, int]:
-    """The platform and the number of devices that jax has in another process, so that this one takes none of them.
+    """Returns JAX's platform and number of devices, asked in another process so that this one takes no device.
 
     Raises:
       ValueError: jax finds no device.
@@ -47,9 +47,9 @@ def probe_devices() -> tuple[str, int]:
 
 
 def places(workers: int, groups: int, devices: int, platform: str, available: int) -> list[Place]:
-    """Where workers run: as many as asked for, or for 0 as many as there is room for, but no more than groups.
+    """Returns the places of workers: as many as asked for, or for 0 as there is room for, but no more than groups.
 
-    Each has so many devices of those available; a CPU's workers share its cores.
+    Each gets `devices` of those available; the workers of a CPU divide its cores.
 
     Raises:
       ValueError: there are too few devices.
@@ -71,7 +71,7 @@ def places(workers: int, groups: int, devices: int, platform: str, available: in
     accelerators = []
     for i in range(count):
         environment = {variable: ",".join(names[i * devices : (i + 1) * devices])}
-        if platform == "tpu":  # a process by itself, with a part of the chips
+        if platform == "tpu":  # a process of its own, with part of the chips
             environment |= {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": _bounds(devices)}
         accelerators.append(Place(same | environment))
     return accelerators
@@ -80,12 +80,12 @@ def places(workers: int, groups: int, devices: int, platform: str, available: in
 def _bounds(chips: int) -> str:
     bounds = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
     if chips not in bounds:
-        raise ValueError(f"devices_per_run is {chips}; accepted: {', '.join(map(str, bounds))}, of a TPU")
+        raise ValueError(f"devices_per_run is {chips}; accepted: {', '.join(map(str, bounds))} on a TPU")
     return bounds[chips]
 
 
 def _import_path() -> dict[str, str]:
-    """What a process needs that looks for no package in its working directory, where a `train.py` may lie."""
+    """Returns the variable that a process needs to ignore its working directory, where a `train.py` may be."""
     folder = str(Path(__file__).parents[2])
     if folder == sysconfig.get_path("purelib"):
         return {}
@@ -93,10 +93,10 @@ def _import_path() -> dict[str, str]:
 
 
 class Process:
-    """A worker's process, and the pipe to it. It ends when this process does."""
+    """A worker's process and the pipe to it. The process ends when this one does."""
 
     def __init__(self, model: str, place: Place, folder: str | None = None):
-        """Starts it, in a folder, by default that of this process."""
+        """Starts the process in a folder, by default that of this process."""
         self._pipe, other_end = multiprocessing.Pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "train.grid.process", *map(str, (other_end.fileno(), model, *place.cores))],
@@ -106,7 +106,7 @@ class Process:
             stderr=subprocess.STDOUT,
             env={**os.environ, **_import_path(), **place.environment},
             cwd=folder,
-            process_group=0,  # Ctrl-C is for the process that started it, which tells it to stop
+            process_group=0,  # Ctrl-C goes to the process that started it, which tells it to stop
         )
         other_end.close()
         assert self._process.stdout is not None
@@ -116,15 +116,15 @@ class Process:
 
     @property
     def ends(self) -> list[Any]:
-        """What to wait for, by `multiprocessing.connection.wait`."""
+        """What to wait for with `multiprocessing.connection.wait`."""
         return [self._pipe, self._output]
 
     def send(self, message: Assignment | Stop) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says that it is gone
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` reports that it has gone
             self._pipe.send(message)
 
     def receive(self) -> list[Message]:
-        """Its messages so far, without waiting; the last is that it is gone."""
+        """Returns its messages so far, without waiting; the last one is that it has gone."""
         messages: list[Message] = []
         gone = False
         try:
@@ -140,14 +140,14 @@ class Process:
         return messages
 
     def close(self) -> None:
-        """Ends it at once."""
+        """Ends the process at once."""
         self._process.kill()
         self._process.wait()
         self._pipe.close()
         self._output.close()
 
     def _lines(self) -> list[str]:
-        """Whole lines of what it, and what it stands on, prints."""
+        """Returns the complete lines that it and its libraries have printed."""
         while printed := self._output.read(2**16):
             self._half += printed
         *lines, self._half = self._half.split(b"\n")
@@ -163,7 +163,7 @@ class Process:
 
 
 class Local:
-    """`Workers` that are processes of this machine."""
+    """`Workers` that are processes on this machine."""
 
     in_process = False
 

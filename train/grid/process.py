@@ -1,6 +1,6 @@
 """`python -m train.grid.process FD MODEL [CORE ...]`: a worker's process, which gets its assignments over the pipe FD.
 
-It reads the model and the data, and compiles, once for all groups. It ends when the pipe is closed.
+It reads the model and the data and compiles once for all groups. It ends when the pipe is closed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Send = Callable[[Message], None]
 
 
 def sender(connection: Connection) -> Send:
-    """What sends messages to the process that started this one, from any thread."""
+    """Returns a function that sends messages to the process that started this one, from any thread."""
     one_at_a_time = threading.Lock()
 
     def send(message: Message) -> None:
@@ -36,7 +36,7 @@ def sender(connection: Connection) -> Send:
 
 
 def stop() -> None:
-    """Stops this process as its user would, unless a signal has already."""
+    """Stops this process as its user would, unless a signal has done so already."""
     if not signals.came():
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -50,7 +50,7 @@ def listen(connection: Connection, assignments: "queue.SimpleQueue[Assignment]")
 
 
 def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
-    """Trains a group. Raises `signals.Stopped`, or KeyboardInterrupt before it has begun, where it is to stop."""
+    """Trains a group. When told to stop, raises `signals.Stopped`, or KeyboardInterrupt before training has begun."""
 
     def report(step: int, pace: float) -> str:
         send(Reached(step, pace))
@@ -59,7 +59,7 @@ def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
     for config in assignment.configs:
         lock.await_free(config.folder, assignment.patience)
     if folder.common_step(assignment.configs) is None:
-        return Failed("", ())  # a process that was still leaving has saved some of the runs at a later step
+        return Failed("", ())  # a process that was still leaving saved some of the runs at a later step
     try:
         return carry_out(assignment, cache, report)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A selection: a grid on held-out rows, a choice for each task and method, and a second grid at what was chosen."""
+"""Selection: a grid on held-out rows, a choice for each task and method, and a second grid at the chosen values."""
 
 import dataclasses
 import itertools
@@ -23,12 +23,12 @@ from train.output.selection_file import Candidate, Choice, best_of, edges_of
 
 
 def grids(command: Command, cache: Cache) -> Iterator[list[Cell]]:
-    """The grids that a command asks for, each when the one before it has been trained; the last has the final cells.
+    """Yields the grids that a command asks for, each once the one before is trained; the last has the final cells.
 
-    Before the first, and of a dry run alone, it prints what all of them cost.
+    Before the first, it prints what all of them cost; for a dry run, that is all.
 
     Raises:
-      ValueError: as `survey`; or what is selected, or the rows that choose, cannot be.
+      ValueError: as `survey`; or the fields cannot be selected, or the rows cannot choose.
     """
     if not command.launch.select:
         cells = survey(command.runs, cache)
@@ -53,14 +53,14 @@ class Group:
     """A task and a method, for which values are chosen.
 
     Attributes:
-      name: of its cells, without what is selected and the seed.
+      name: the name of its cells, without the selected values and the seed.
       run: one of its runs.
-      folds: numbers of those that choose.
-      values: of the selected fields, those that are tried.
-      asked: how many of the values were asked for; the others have grown.
-      cells: of each of the values, for every fold and seed that choose.
+      folds: the numbers of the folds that choose.
+      values: the values of the selected fields that are tried.
+      asked: how many of the values were asked for; the others were added beyond an edge.
+      cells: for each of the values, the cells of every fold and seed that choose.
       scored: the values with their scores, as far as they have been trained.
-      rounds: how often it has grown.
+      rounds: how often values have been added.
     """
 
     name: str
@@ -83,17 +83,17 @@ class Group:
 
     @property
     def metric(self) -> str:
-        """The one that chooses; empty while no run has ended."""
+        """The metric that chooses; empty while no run has ended."""
         return next((cell.result.best_by for cell in self.every_cell if cell.result), "")
 
     @property
     def best(self) -> Candidate | None:
-        """The best of all that is tried, if all have been trained and one has a score."""
+        """The best of all candidates, once all have been trained, if one has a score."""
         number = None if self.open else best_of(self.scored, self.metric)
         return None if number is None else self.scored[number]
 
     def score(self, by_epoch: bool) -> None:
-        """Reads the scores of the values that have been trained since the last time; `by_epoch`: of the best epoch."""
+        """Reads the scores of values trained since the last call; with `by_epoch`, those of the best epoch."""
         for number in range(len(self.scored), len(self.values)):
             values, cells, grown = self.values[number], self.cells[number], number >= self.asked
             epoch, scores, error = self.run.epochs, (), next((cell.error for cell in cells if cell.error), "")
@@ -107,7 +107,7 @@ class Group:
             self.scored.append(Candidate(values, scores, epoch, grown, error))
 
     def beyond(self) -> list[Values]:
-        """The best values with one of them a step beyond its edge, for every field whose best value lies at one."""
+        """Returns the best values with one field a step beyond its edge, for each field whose best value is at one."""
         if (best := self.best) is None:
             return []
         new = []
@@ -135,11 +135,11 @@ class Selection:
 
     @property
     def cells(self) -> list[Cell]:
-        """Those that choose."""
+        """The cells that choose."""
         return [cell for group in self._groups for cell in group.every_cell]
 
     def grow(self) -> None:
-        """Scores what has been trained; adds to a group whose best value lies at an edge one beyond it, and goes on."""
+        """Scores what has been trained; if a group's best value is at an edge, adds a value beyond it, and repeats."""
         for group in self._groups:
             while not group.open:
                 group.score(EPOCHS in self._launch.select)
@@ -158,13 +158,13 @@ class Selection:
             screen.show_choices(choices)
 
     def final(self) -> list[Cell]:
-        """The cells at the chosen values, and those that chose of a group all of whose runs have failed."""
+        """Returns the cells at the chosen values, and the choosing cells of every group whose runs have all failed."""
         runs = [run for group in self._groups for run in self._chosen_runs(group)]
         lost = [cell for group in self._groups if group.best is None for cell in group.every_cell]
         return survey(runs, self._cache) + lost
 
     def show_cost(self) -> None:
-        """Prints the cells of both stages and what they cost; of a choice yet to be made by the smallest batch."""
+        """Prints the cells of both stages and their cost; for a choice yet to be made, that of the smallest batch."""
         first, second = self.cells, [run for group in self._groups for run in self._expected_runs(group)]
         cells = [*first, *survey(second, self._cache)]
         show_cost(cells)
@@ -178,7 +178,7 @@ class Selection:
         )
 
     def _by_name(self) -> dict[str, list[RunConfig]]:
-        """The runs by the name of their cell, without what is selected, the fold and the seed."""
+        """Returns the runs by the name of their cell, without the selected values, the fold and the seed."""
         groups: dict[str, list[RunConfig]] = {}
         others = [name for name in self._command.varied if name not in self._launch.select]
         fields = [name for name in self._launch.select if name.startswith(OF_METHOD)]
@@ -204,7 +204,7 @@ class Selection:
         return Group(name, runs[0], sorted({run.fold for run in runs}), offered, len(offered))
 
     def _survey(self, group: Group) -> None:
-        """Adds the cells of values that have none yet."""
+        """Adds cells for the values that have none yet."""
         run = choosing(group.run)
         for values in group.values[len(group.cells) :]:
             config = with_values(run, values)
@@ -213,7 +213,7 @@ class Selection:
             group.cells.append(survey([self._below(config, selection_file.FOLDER) for config in configs], self._cache))
 
     def _below(self, run: RunConfig, folder: str = "") -> RunConfig:
-        """The run in its folder."""
+        """Returns the run with its own folder."""
         return dataclasses.replace(run, out=str(self._folder / folder / cell_name(run, self._command.varied)))
 
     def _check_held_out(self, group: Group) -> None:
@@ -227,7 +227,7 @@ class Selection:
             )
 
     def _is_valid(self, run: RunConfig, values: Values) -> bool:
-        """Whether a run can have the values, such as a share of 1 at most; where it cannot, the edge stays."""
+        """Returns whether a run can have the values, such as a share of at most 1; if not, the edge stays."""
         try:
             initial.check_compatible(with_values(run, values), self._cache.model.encoder)
         except ValueError:
@@ -253,13 +253,13 @@ class Selection:
         )
 
     def _chosen_runs(self, group: Group) -> list[RunConfig]:
-        """A run for every seed at the chosen values; none while there is no choice."""
+        """Returns a run for every seed at the chosen values; none while there is no choice."""
         if (best := group.best) is None:
             return []
         return [self._below(dataclasses.replace(_at(group.run, best), seed=seed)) for seed in self._seeds]
 
     def _expected_runs(self, group: Group) -> list[RunConfig]:
-        """As `_chosen_runs`, or, while there is no choice, runs that cost at least as much."""
+        """Returns the chosen runs or, while there is no choice, runs that cost at least as much."""
         if chosen := self._chosen_runs(group):
             return chosen
         configs = (with_values(scoring(group.run), values) for values in group.values)
@@ -269,7 +269,7 @@ class Selection:
 
 
 def _check(command: Command) -> None:
-    """ValueError if there is something in a command that a selection decides itself."""
+    """Raises ValueError if a command sets something that a selection decides itself."""
     launch = command.launch
     for run in command.runs:
         if run.seed in launch.select_seed:
@@ -282,7 +282,7 @@ def _check(command: Command) -> None:
 
 
 def _step(value: int | float, neighbour: int | float) -> int | float:
-    """As far beyond a value as it is from its neighbour, by their ratio; beyond 0's neighbour, twice as far."""
+    """Returns the value as far beyond an edge as that is from its neighbour, by ratio; twice the edge if that is 0."""
     beyond = value * value / neighbour if neighbour else 2 * value
     return round(beyond) if isinstance(value, int) else float(f"{beyond:.6g}")
 
@@ -292,6 +292,6 @@ def _at(run: RunConfig, best: Candidate) -> RunConfig:
 
 
 def _curve(cell: Cell, metric: str) -> dict[int, float]:
-    """Epoch -> the score after it."""
+    """Returns epoch -> the score after it."""
     records = journal.read_records(cell.config.folder / journal.FILE)
     return {record["epoch"]: record[metric] for record in records if record["kind"] == "eval"}

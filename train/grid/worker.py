@@ -1,4 +1,4 @@
-"""What a worker is: it trains groups of a grid's cells, one after another, and reports how it goes."""
+"""What a worker is: it trains groups of a grid's cells, one after another, and reports its progress."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from train.output.result import Result
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """To a worker: runs to train as one.
+    """To a worker: runs to train together.
 
     Attributes:
       patience: seconds to wait for a process that may still be leaving their folders.
@@ -32,7 +32,7 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """A worker has started, and takes an assignment."""
+    """A worker has started, and can take an assignment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Said:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """All runs of a group have ended; `stopping`: the user asked this process to stop while they did."""
+    """All runs of a group have ended; `stopping`: the user asked this process to stop as they did."""
 
     results: tuple[Result, ...]
     stopping: bool = False
@@ -60,7 +60,7 @@ class Done:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """A group could not be trained to its end. `runs`: the numbers of the runs that failed; the others continue."""
+    """A group could not be trained to the end. `runs`: the numbers of the runs that failed; the others continue."""
 
     reason: str
     runs: tuple[int, ...]
@@ -73,7 +73,7 @@ class Gone:
     reason: str
 
 
-# OSError: the machine refuses what all cells need, such as disk space.
+# OSError: the machine refuses what every cell needs, such as disk space.
 Message = Ready | Reached | Said | Done | Failed | OSError | Gone
 
 
@@ -82,21 +82,21 @@ class Workers(Protocol):
     """Places for workers, numbered from 0, all of one kind.
 
     Attributes:
-      count: how many there can be at once.
-      in_process: the only worker is this process, whose runs show their progress themselves.
+      count: how many workers there can be at once.
+      in_process: whether the only worker is this process, whose runs show their progress themselves.
     """
 
     count: int
     in_process: bool
 
     def start(self, number: int) -> None:
-        """Begins to start a worker, which says that it is ready when it is."""
+        """Begins to start a worker, which sends `Ready` when it is ready."""
 
     def give(self, number: int, assignment: Assignment) -> None:
         """Gives an assignment to a worker that has none."""
 
     def wait(self) -> list[tuple[int, Message]]:
-        """The messages of workers since the last call; waits for some, but not for long."""
+        """Returns the messages of workers since the last call, after a short wait if there are none."""
         ...
 
     def stop(self) -> None:
@@ -107,12 +107,12 @@ class Workers(Protocol):
 
 
 class InProcess:
-    """`Workers` that are this process. If the user stops it while it trains, `wait` raises `signals.Stopped`."""
+    """`Workers` whose only one is this process. If the user stops it in training, `wait` raises `signals.Stopped`."""
 
     count, in_process = 1, True
 
     def __init__(self, cache: Cache, overview: Callable[[int, float], str]):
-        """As `carry_out` takes them."""
+        """Keeps what `carry_out` takes."""
         self._cache, self._overview = cache, overview
         self._assignment: Assignment | None = None
         self._stopped = False
@@ -138,12 +138,12 @@ class InProcess:
 
 
 def carry_out(assignment: Assignment, cache: Cache, overview: Callable[[int, float], str]) -> Done | Failed:
-    """Trains a group; `overview` and what is raised at a stop are as in `loop.train_and_evaluate`."""
+    """Trains a group; `overview`, and what a stop raises, are as in `loop.train_and_evaluate`."""
     configs = assignment.configs
     try:
         ended = loop.train_and_evaluate(configs, cache, overview)
     except (ValueError, Diverged, jax.errors.JaxRuntimeError) as error:
-        diverged = error.config.folder if isinstance(error, Diverged) else None  # the others can go on without it
+        diverged = error.config.folder if isinstance(error, Diverged) else None  # the others can continue without it
         failed = tuple(i for i, config in enumerate(configs) if diverged in (None, config.folder))
         return Failed(" ".join(str(error).split()), failed)
     return Done(tuple(ended.results), ended.stopping)

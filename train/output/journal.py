@@ -9,18 +9,18 @@ from typing import Any
 from adakron_jax.io.files import write_whole
 
 FILE = "metrics.jsonl"
-FLUSH_SECONDS = 30.0  # that events may wait in memory
+FLUSH_SECONDS = 30.0  # that events wait in memory at most
 
 
 class Journal:
-    """`metrics.jsonl` and TensorBoard events: one record a logged step and one an evaluation."""
+    """`metrics.jsonl` and TensorBoard events: one record per logged step and one per evaluation."""
 
     def __init__(self, folder: Path, resumed_at: int, expected: str | None = None, writes: bool = True):
-        """Continues the journal of a run resumed at a step; records of later steps, which will be repeated, go.
+        """Continues the journal of a run resumed at a step; drops the records of later steps, which will be repeated.
 
         Args:
-          expected: the digest of what stays, if it is known.
-          writes: False where another process writes it, and this one only remembers the records.
+          expected: the digest of the records that stay, if it is known.
+          writes: False if another process writes the journal, and this one only keeps the records in memory.
 
         Raises:
           ValueError: the journal is damaged.
@@ -50,7 +50,7 @@ class Journal:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the records."""
+        """The SHA-256 of the records."""
         return hashlib.sha256(self._lines).hexdigest()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -62,15 +62,15 @@ class Journal:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 of the records in a run's folder; empty if there are none."""
+    """Returns the SHA-256 of the records in a run's folder; empty if there are none."""
     path = folder / FILE
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 class _Events:
-    """TensorBoard's events, written by whoever records them.
+    """TensorBoard's events, written by the thread that records them.
 
-    `SummaryWriter` leaves that to a thread, which a full disk ends, and then waits for it.
+    `SummaryWriter` leaves that to a thread of its own, which a full disk ends, and then waits for it.
     """
 
     def __init__(self, folder: Path, resumed_at: int):
@@ -79,13 +79,13 @@ class _Events:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._file = EventsWriter(str(folder / "events"), f".{resumed_at}")
-        self._proto: Any = event_pb2  # which has its classes made when it is imported
+        self._proto: Any = event_pb2  # its classes are made when it is imported
         begin = self._proto.SessionLog(status=self._proto.SessionLog.START)
-        self._write(resumed_at + 1, session_log=begin)  # later steps before this are void
+        self._write(resumed_at + 1, session_log=begin)  # voids earlier events of later steps
         self._flushed = time.monotonic()
 
     def write(self, record: dict[str, Any]) -> None:
-        """A record's numbers, on disk after an evaluation and every now and then."""
+        """Writes a record's numbers, and flushes them to disk after an evaluation or FLUSH_SECONDS."""
         from tensorboardX.summary import scalar
 
         for name, value in record.items():
@@ -103,13 +103,13 @@ class _Events:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records of a journal; a killed run may have left half of a last line."""
+    """Returns the complete records of a journal, whose last line a killed run may have left unfinished."""
     if not path.is_file():
         return []
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         if not all(isinstance(record["step"], int) for record in records):
-            raise ValueError("a step is no whole number")
+            raise ValueError("a step is not a whole number")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error}); train anew in another folder") from None
     return records

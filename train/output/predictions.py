@@ -1,4 +1,4 @@
-"""`predictions/`: what a run's best evaluation predicted, example by example, by which runs can be compared."""
+"""`predictions/`: what a run's best evaluation predicted for each example, so that runs can be compared."""
 
 import dataclasses
 import io
@@ -12,13 +12,13 @@ from adakron_jax.entities.ragged import Ragged
 from adakron_jax.io.files import write_whole
 
 FOLDER = "predictions"
-BEST, TEST = "best", "test"  # the rows that chose, and those scored once: files in the folder, blocks of a report
+BEST, TEST = "best", "test"  # rows that chose the epoch, and those scored once: files in the folder, blocks of a report
 _OFFSETS = "offsets"
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """Targets and predictions of the same examples, as `Problem.predict` has them."""
+    """Targets and predictions of the same examples, in the form that `Problem.predict` returns."""
 
     targets: Any
     predictions: Any
@@ -27,7 +27,7 @@ class Predicted:
         return len(self.targets)
 
     def write(self, run: Path, part: str) -> None:
-        """Writes them into a run's folder."""
+        """Writes both into a run's folder."""
         offsets = {_OFFSETS: self.targets.offsets} if isinstance(self.targets, Ragged) else {}
         arrays = {name: values.values if offsets else values for name, values in vars(self).items()} | offsets
         buffer = io.BytesIO()
@@ -37,7 +37,7 @@ class Predicted:
 
 
 def read(run: Path, part: str) -> Predicted | None:
-    """What `Predicted.write` wrote; None where there is none; ValueError if it is damaged."""
+    """Reads what `Predicted.write` wrote; None if there is no such file; ValueError if it is damaged."""
     path = run / FOLDER / f"{part}.npz"
     if not path.is_file():
         return None

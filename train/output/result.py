@@ -23,7 +23,7 @@ from train.options.config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One evaluation; scores by metric."""
+    """One evaluation, with scores by metric."""
 
     epoch: int
     step: int
@@ -35,7 +35,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """Counts as `adakron_jax.params.budget` has them."""
+    """The counts that `adakron_jax.params.budget` returns."""
 
     method: int
     head: int
@@ -45,7 +45,7 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Of training alone, padding not counted; `padding_fraction` of all tokens is padding."""
+    """The throughput of training alone, without padding; `padding_fraction` of all tokens is padding."""
 
     examples_per_second: float
     tokens_per_second: float
@@ -54,7 +54,7 @@ class Throughput:
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """Since the run was started or resumed, those of all runs that took their steps with it included."""
+    """Seconds since the run was started or resumed, including those of all runs trained together with it."""
 
     train: float
     eval: float
@@ -74,12 +74,12 @@ class Result:
 
     Attributes:
       best, last: the evaluation that `best_by` chose, and the one at the end.
-      collapsed: the last evaluation gave every example the same prediction.
-      train_examples: that it was trained on; None if an older version did not say.
-      together: how many runs took their steps as one, this one included.
-      problem, data: of custom data, the kind of problem and the fingerprint of the rows.
+      collapsed: whether the last evaluation predicted the same for every example.
+      train_examples: how many examples it was trained on; None if an older version did not record it.
+      together: how many runs were trained together, this one included.
+      problem, data: for custom data, the kind of problem and the fingerprint of the rows.
       test: scores of the best evaluation's adapter on the splits that are scored once.
-      journal: SHA-256 of `metrics.jsonl`; empty if an older version did not say.
+      journal: the SHA-256 of `metrics.jsonl`; empty if an older version did not record it.
     """
 
     task: str
@@ -118,7 +118,7 @@ class Result:
         return f"{type(self).__name__}({said}{'; test ' + words['test'] if self.test else ''})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `result.json` has them."""
+        """Returns plain values, as in `result.json`."""
         return dataclasses.asdict(self) | {
             "method": as_table(self.method),
             "best": self.best.as_json(),
@@ -126,7 +126,7 @@ class Result:
         }
 
     def to_frame(self) -> Any:
-        """A pandas frame of every metric's value at the best and at the last evaluation, and on the test part."""
+        """Returns a pandas frame of every metric at the best and the last evaluation, and on the test part."""
         names, scored = dict.fromkeys([*self.best.scores, *self.test]), self.scored
         rows = ({"metric": name} | {which: scores.get(name) for which, scores in scored.items()} for name in names)
         return frame_of(list(rows), "metric")
@@ -138,10 +138,10 @@ class Result:
 
 
 def parse(text: str, config: RunConfig) -> Result:
-    """The result of a configuration's run from the contents of its `result.json`.
+    """Returns the result of a configuration's run from the contents of its `result.json`.
 
     Raises:
-      ValueError: it is damaged, of another run, or nothing that a run wrote.
+      ValueError: the contents are damaged, of another run, or not of a run.
     """
     try:
         values = json.loads(text)
@@ -159,13 +159,13 @@ def parse(text: str, config: RunConfig) -> Result:
     for name in ("task", "model", "seed", "method"):
         if (value := getattr(result, name)) != getattr(config, name):
             raise ValueError(f"{name} is {value!r}, but {getattr(config, name)!r} in config.toml")
-    if digest not in (None, json_digest(values)):  # none of an older version
-        raise ValueError("it is not as it was written")
+    if digest not in (None, json_digest(values)):  # older versions wrote none
+        raise ValueError("it has been changed since it was written")
     return result
 
 
 def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
-    """The names of all scores of a run's evaluations; of custom data, by the kind of problem."""
+    """Returns the names of all scores of a run's evaluations; for custom data, by the kind of problem."""
     if config.custom_data:
         return kind_of(problem).metrics
     task = TASKS[config.task]
@@ -173,7 +173,7 @@ def scored_by(config: RunConfig, problem: str) -> Sequence[str]:
 
 
 def read_evaluation(record: Mapping[str, Any], scored: Collection[str]) -> Evaluation:
-    """An evaluation from its record; ValueError or KeyError unless it has all that is scored, in its range."""
+    """Reads an evaluation from its record; ValueError or KeyError unless it has all scores, each in its range."""
     scores = {name: typed(name, record[name], float) for name in scored}
     for name, score in scores.items():
         if not (metric := metric_of(name)).holds(score):
@@ -182,7 +182,7 @@ def read_evaluation(record: Mapping[str, Any], scored: Collection[str]) -> Evalu
 
 
 def low_resource(config: RunConfig, examples: int | None) -> bool:
-    """Whether a run trains on less than all of GLUE's training set: by its examples, or else by what it asked for."""
+    """Returns whether a run trains on part of GLUE's training set, by its examples, or else by its flags."""
     if config.custom_data:
         return False
     if config.data == "mini" or config.train_split != "train":

@@ -1,4 +1,4 @@
-"""What a person sees of a run, and what it leaves in its folder besides weights."""
+"""What a run prints: what is trainable, its size, its evaluations, and the closing summary."""
 
 import math
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def show_plan(plan: Plan, examples: int, steps: int) -> None:
 
 
 def groups(tree: Tree) -> dict[str, int]:
-    """Parameter counts by part of the model, all layers as one, what a method added under the name of its module."""
+    """Returns parameter counts by part of the model, all layers in one; added modules have parts of their own."""
     sizes: dict[str, int] = {}
     for path, leaf in flatten(tree).items():
         keys = path.removeprefix("encoder/").split("/")
@@ -54,7 +54,7 @@ def show_evaluation(
     """Prints a row of the evaluation table: the epoch's mean training loss, scores, the run's name.
 
     Args:
-      collapsed: the rows that all get the same prediction, if they do.
+      collapsed: the name of the rows, if all get the same prediction; else empty.
     """
     scores = evaluation.scores
     width = max(10, *(len(metric) + 2 for metric in scores))
@@ -67,20 +67,20 @@ def show_evaluation(
 
 
 def advice(loss: float, constant: float) -> str:
-    """What may help a run that predicts the same for all, by its last training loss and the least of such a run."""
+    """Returns advice for a run that predicts the same for all, from its last training loss and the least such loss."""
     said = f"the training loss ended at {loss:.3g}; the best constant prediction has {constant:.3g}"
     if loss > 1.1 * constant:
         return f"{said}: a lower learning rate may help"
     if loss < 0.9 * constant:
-        return f"{said}: it has learned the training rows; check the rows it is evaluated on"
+        return f"{said}: it has learned the training rows; check the rows that it is evaluated on"
     return f"{said}: it has learned nothing yet; more epochs, a higher learning rate or another pooling may help"
 
 
 def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advised: str = "") -> None:
-    """Prints the closing summary, with the paper's scores beside those of whole sets where it has them.
+    """Prints the closing summary, with the paper's scores, where there are any, beside those of whole sets.
 
     Args:
-      advised: what may help, were the run collapsed.
+      advised: what may help if the run has collapsed.
     """
     examples, best, last = result.train_examples, result.best, result.last
     scarce = low_resource(config, examples)
@@ -105,7 +105,7 @@ def show_result(result: Result, config: RunConfig, encoder: EncoderConfig, advis
         waited = f"{config.patience} evaluation{'s' if config.patience > 1 else ''}"
         say(f"stopped early, of {config.epochs} epochs: {waited} without a better {result.best_by}")
     if result.collapsed:
-        said = f"COLLAPSED: at the end all of the {config.choosing_rows} get the same prediction"
+        said = f"COLLAPSED: at the end, all of the {config.choosing_rows} get the same prediction"
         say("; ".join(filter(None, (said, advised))))
     say(
         f"{speed.examples_per_second:.0f} examples/s, {100 * speed.padding_fraction:.1f} % padding, "

@@ -13,8 +13,8 @@ from adakron_jax.io.files import write_whole
 from train.data.task import metric_of
 
 FILE = "selection.json"
-FOLDER = "selection"  # beside it: the runs that chose
-CHOSEN = "chosen"  # of a candidate's notes
+FOLDER = "selection"  # the runs that chose, beside the file
+CHOSEN = "chosen"  # one of a candidate's notes
 RULE = (
     "Of the values offered, the one with the best mean score on the held-out rows is chosen, the lowest of equals; "
     "another within one standard error of it is not preferred for being lower or cheaper."
@@ -23,13 +23,13 @@ RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One value of each selected field, and how it scored on the rows held out.
+    """One value of each selected field, and its scores on the held-out rows.
 
     Attributes:
-      values: by field, as `--select` names it.
-      scores: one a seed, or a seed and fold, after the epoch that counts; none if a run failed, or has not ended.
-      epoch: the one that counts: the last, or where the epoch is selected the best on average.
-      grown: beyond an edge of the values that were asked for.
+      values: values by field, as `--select` names it.
+      scores: one per seed, or per seed and fold, after `epoch`; empty if a run failed or has not ended.
+      epoch: the epoch that counts: the last, or, where the epoch is selected, the best on average.
+      grown: whether it lies beyond an edge of the values that were asked for.
       error: why it has no score.
     """
 
@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def standard_error(self) -> float | None:
-        """That of the mean over seeds and folds, which one alone does not have."""
+        """The standard error of the mean over seeds and folds; None if there is only one."""
         return statistics.stdev(self.scores) / math.sqrt(len(self.scores)) if len(self.scores) > 1 else None
 
 
@@ -54,13 +54,13 @@ class Choice:
     """What was chosen for a task and a method.
 
     Attributes:
-      group: the name of their cells, without what is selected and the seed.
-      cell: that of the runs at the chosen value, without the seed.
-      metric: that chose.
-      fields: that were selected.
+      group: the name of its cells, without the selected values and the seed.
+      cell: the name of the cells at the chosen value, without the seed.
+      metric: the metric that chose.
+      fields: the fields that were selected.
       held_out: how the held-out rows were drawn: a share, a split or a file, or `N folds`.
-      chosen: the candidate's number.
-      edges: of the chosen value, the fields that lie at an edge of all that was tried, `lowest` or `highest`.
+      chosen: the number of the chosen candidate.
+      edges: the fields in which the chosen value is at an edge of all that was tried, `lowest` or `highest`.
     """
 
     group: str
@@ -78,18 +78,18 @@ class Choice:
         return self.candidates[self.chosen]
 
     def words(self, candidate: Candidate) -> str:
-        """Such as `learning rate 0.001, epoch 3`."""
+        """Returns a candidate's values, such as `learning rate 0.001, epoch 3`."""
         return in_words(dict(candidate.values) | ({"epoch": candidate.epoch} if "epochs" in self.fields else {}))
 
     def shown(self, candidate: Candidate) -> str:
-        """Such as `accuracy 66.67`, `accuracy 66.67, standard error 1.20`."""
+        """Returns a candidate's score, such as `accuracy 66.67` or `accuracy 66.67, standard error 1.20`."""
         if not candidate.scores:
             return "no score"
         show, error = metric_of(self.metric).show, candidate.standard_error
         return f"{self.metric} {show(candidate.mean)}" + ("" if error is None else f", standard error {show(error)}")
 
     def notes(self, candidate: Candidate) -> Iterator[str]:
-        """What else is to be known of a candidate."""
+        """Yields what else there is to know about a candidate."""
         if candidate == self.best:
             yield CHOSEN
             yield from (f"the {side} {field.replace('_', ' ')} tried" for field, side in self.edges.items())
@@ -100,13 +100,13 @@ class Choice:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Such as `learning rate 0.001, batch size 32`."""
+    """Returns values in words, such as `learning rate 0.001, batch size 32`."""
     shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 def best_of(candidates: Sequence[Candidate], metric: str) -> int | None:
-    """The number of the candidate that RULE chooses; None if none has a score."""
+    """Returns the number of the candidate that RULE chooses; None if none has a score."""
     scored = [number for number, candidate in enumerate(candidates) if candidate.scores]
     merit = metric_of(metric).merit if scored else float
     order = [(-merit(candidates[number].mean), *candidates[number].values.values(), number) for number in scored]
@@ -114,7 +114,7 @@ def best_of(candidates: Sequence[Candidate], metric: str) -> int | None:
 
 
 def edges_of(candidates: Sequence[Candidate], best: Candidate) -> dict[str, str]:
-    """The fields, of numbers, in which the best is the lowest or the highest of all that was tried."""
+    """Returns the numeric fields in which the best value is the lowest or the highest of all that was tried."""
     edges = {}
     for field, value in best.values.items():
         known = sorted({candidate.values[field] for candidate in candidates})
@@ -128,7 +128,7 @@ def is_number(value: Any) -> bool:
 
 
 def write(folder: Path, choices: Sequence[Choice]) -> None:
-    """Writes what was chosen; choices of other tasks and methods that the folder has stay."""
+    """Writes what was chosen, and keeps the folder's choices for other tasks and methods."""
     path = folder / FILE
     known = {choice.group: choice for choice in (read(path) if path.is_file() else ())}
     known |= {choice.group: choice for choice in choices}
@@ -137,7 +137,7 @@ def write(folder: Path, choices: Sequence[Choice]) -> None:
 
 
 def read(path: Path) -> list[Choice]:
-    """The choices of a `selection.json`; ValueError if it is damaged."""
+    """Reads the choices of a `selection.json`; ValueError if it is damaged."""
     try:
         choices = []
         for values in json.loads(path.read_text(encoding="utf-8"))["choices"]:

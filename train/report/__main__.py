@@ -1,6 +1,6 @@
 """`python -m train.report runs/table1`: writes a report of all runs below a folder.
 
-Exit codes: 0 done; 2 bad input, in one line.
+Exit codes: 0 done; 2 bad input, named in one line.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from train.report.tables import Table, tabulate
 def main(argv: Sequence[str]) -> int:
     streams.prepare()
     parser = argparse.ArgumentParser(prog="adakron report", description="Reports all runs below a folder.")
-    parser.add_argument("folder", type=Path, help="runs, in folders of their own at any depth")
+    parser.add_argument("folder", type=Path, help="a folder of runs, at any depth")
     parser.add_argument("--out", type=Path, help="where to write report.md, .csv, .tex and .html (default: FOLDER)")
     parser.add_argument(
         "--compare",
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
         action="append",
         default=[],
         metavar=("METHOD", "METHOD"),
-        help="a pair of methods to compare, by name or as the table calls them; again for another (default: adakron "
-        "with every other)",
+        help="a pair of methods to compare, by name or as in the table; may be repeated (default: adakron with every "
+        "other)",
     )
     add_trust_flag(parser)
     given = parser.parse_args(argv)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         trust(*given.trust)
         if not folder.is_dir():
-            raise ValueError(f"{str(folder)!r} is no folder; accepted: one that holds runs")
+            raise ValueError(f"{str(folder)!r} is not a folder; accepted: one that holds runs")
         runs, problems = read_folder(folder)
         if not runs:
             reasons = f"; {'; '.join(problems)}" if problems else ""
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def files(name: str, runs: Sequence[Run], tables: Sequence[Table], problems: Sequence[str]) -> dict[str, str]:
-    """File name -> contents of a report; `name` is the reported folder's."""
+    """Returns file name -> contents of a report; `name` is that of the folder reported on."""
     ended, seeds = sum(bool(run.result) for run in runs), sorted({run.config.seed for run in runs})
     summary = f"{ended} of {len(runs)} runs have ended; {words.numbered('seed', seeds)}."
     views = [formats.view_of(table) for table in tables]

@@ -1,4 +1,4 @@
-"""What was chosen for the runs of a table, and from what: a line for each task and method, gains, and small curves."""
+"""What was chosen for the runs of a table, and from what: a line per task and method, gains, and small curves."""
 
 import statistics
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from train.report.plots import look
 from train.report.tables import Row, Table
 from train.report.words import named, scored, signed
 
-SIZE = (3.6, 2.6)  # inches of a curve
-TICKS = 6  # values that have one each; of more, those of a logarithmic axis
+SIZE = (3.6, 2.6)  # of a curve, in inches
+TICKS = 6  # up to which each value has its own; with more, they are those of a logarithmic axis
 Pairs = list[tuple[Row, Choice]]
 
 
 def choices(table: Table) -> dict[str, Pairs]:
-    """The choices of every row, by task, in the table's order."""
-    by_task: dict[str, Pairs] = {task: [] for task, _ in table.columns}  # which order them
+    """Returns the choices of every row, by task, in the table's order."""
+    by_task: dict[str, Pairs] = {task: [] for task, _ in table.columns}  # sets the order of tasks
     for row in table.rows:
         for choice in {run.choice.group: run.choice for run in row.runs if run.choice}.values():
             by_task.setdefault(choice.task, []).append((row, choice))
@@ -26,7 +26,7 @@ def choices(table: Table) -> dict[str, Pairs]:
 
 
 def lines(table: Table) -> Iterator[tuple[str, str, str, str]]:
-    """(task and metric, method, what was chosen, what was tried) in words."""
+    """Yields (task and metric, method, what was chosen, what was tried) in words."""
     for row, choice in (pair for pairs in choices(table).values() for pair in pairs):
         notes = [note for note in choice.notes(choice.best) if note != CHOSEN]
         tried = sorted(choice.candidates, key=lambda candidate: tuple(candidate.values.values()))
@@ -45,14 +45,14 @@ def _scored(choice: Choice) -> str:
 
 
 def _tried(choice: Choice, candidate: Candidate) -> str:
-    """Such as `66.67 at 0.001`, or with names where several fields were selected."""
+    """Returns, say, `66.67 at 0.001`, with the fields' names if several were selected."""
     words = choice.words(candidate)
     at = words.rpartition(" ")[2] if len(choice.fields) == 1 else words
     return f"{metric_of(choice.metric).show(candidate.mean)} at {at}" if candidate.scores else f"no score at {at}"
 
 
 def gains(table: Table) -> Iterator[str]:
-    """Of each task, by how much the values chosen for the methods score above those that most methods tried."""
+    """Yields, for each task, how much the values chosen for the methods gain over the best that most methods tried."""
     for pairs in choices(table).values():
         first, metric = pairs[0][1], metric_of(pairs[0][1].metric)
         means = [
@@ -76,7 +76,7 @@ def gains(table: Table) -> Iterator[str]:
 
 
 def curves(table: Table, salt: str) -> Iterator[str]:
-    """Of each task and selected field of numbers, the best held-out score at each value, a line a method."""
+    """Yields a plot per task and selected numeric field: the best held-out score at each value, a line per method."""
     for task, pairs in choices(table).items():
         for field in pairs[0][1].fields:
             series = [(table.rows.index(row), row, choice, _best_by_value(choice, field)) for row, choice in pairs]
@@ -89,11 +89,11 @@ def curves(table: Table, salt: str) -> Iterator[str]:
 
 
 def _best_by_value(choice: Choice, field: str) -> dict[int | float, Candidate]:
-    """Value -> the best candidate that has it, of a field of numbers."""
+    """Returns value -> the best candidate that has it, for a numeric field."""
     merit = metric_of(choice.metric).merit
     scored = [c for c in choice.candidates if c.scores and is_number(c.values.get(field))]
     ascending = sorted(scored, key=lambda candidate: (candidate.values[field], merit(candidate.mean)))
-    return {candidate.values[field]: candidate for candidate in ascending}  # the last of a value is its best
+    return {candidate.values[field]: candidate for candidate in ascending}  # the last candidate of a value is its best
 
 
 def _drawing(series: list[tuple[int, Row, Choice, dict[int | float, Candidate]]], field: str, metric: str) -> Any:

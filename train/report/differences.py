@@ -1,6 +1,6 @@
 """Paired differences between the rows of a table.
 
-Over the seeds that both have: a bootstrap. Over the examples that both predicted: a bootstrap and McNemar's exact test.
+Over the seeds that both have, a bootstrap; over the examples that both predicted, a bootstrap and McNemar's exact test.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from train.report.tables import Row, Table, label
 
 CONFIDENCE = 0.95
 RESAMPLES, RESAMPLES_OF_EXAMPLES = 9999, 1000
-LEAST = 3  # seeds of an interval: that of two is nothing but the two values
+LEAST = 3  # seeds for an interval: with two it would be just the two values
 
 
 @dataclasses.dataclass(frozen=True)
 class OverExamples:
-    """The comparison.
+    """The comparison of two rows over examples.
 
     Attributes:
-      examples: how many.
-      interval: of the mean difference over seeds, as scores are shown, when other examples are drawn.
-      p_values: of McNemar's test, for each common seed; none of a regression.
+      examples: the number of examples.
+      interval: the interval of the mean difference over seeds, in the scale of scores, when examples are redrawn.
+      p_values: those of McNemar's test for each common seed; empty for a regression.
     """
 
     examples: int
@@ -41,12 +41,12 @@ class OverExamples:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The mean difference of two rows over common seeds, as scores are shown.
+    """The mean difference of two rows over common seeds, in the scale in which scores are shown.
 
     Attributes:
       which: the block, `best` or `test`.
-      interval: over seeds, of three or more.
-      examples: the comparison over examples, where the runs have kept what they predicted.
+      interval: the interval over seeds, if there are three or more.
+      examples: the comparison over examples, if the runs have kept what they predicted.
     """
 
     left: Row
@@ -60,7 +60,7 @@ class Difference:
 
 
 def differences(table: Table) -> Iterator[Difference]:
-    """Of every task's headline, at the best epoch and on the test part: those of the pairs that are compared."""
+    """Yields the differences of compared pairs, in every task's headline, at the best epoch and on the test part."""
     for column in table.headlines:
         for which in (which for which in (BEST, TEST) if which in table.blocks):
             for left, right in pairs(table, column):
@@ -73,7 +73,7 @@ def differences(table: Table) -> Iterator[Difference]:
 
 
 def pairs(table: Table, column: Column) -> Iterator[tuple[Row, Row]]:
-    """The pairs that were asked for; else AdaKron (of several rows the paper's, else the first) and every other row."""
+    """Yields the pairs asked for; else AdaKron (of several rows, the paper's or the first) with every other row."""
     ran = [row for row in table.rows if row.values("epochs", column[0])]
     for names in table.compare:
         chosen = [[row for row in ran if name in names_of(row)] for name in names]
@@ -85,12 +85,12 @@ def pairs(table: Table, column: Column) -> Iterator[tuple[Row, Row]]:
 
 
 def names_of(row: Row) -> tuple[str, str]:
-    """How a row may be called: by its method, or with the fields that tell it from its kin."""
+    """Returns the names of a row: its method's, and that with the fields that distinguish it."""
     return row.method.name, label(row.method)
 
 
 def check_names(tables: Sequence[Table], names: Sequence[str]) -> None:
-    """ValueError unless every name is that of a row of some table."""
+    """Raises ValueError unless every name is that of a row in some table."""
     known = dict.fromkeys(name for table in tables for row in table.rows for name in names_of(row))
     for name in names:
         if name not in known:
@@ -98,7 +98,7 @@ def check_names(tables: Sequence[Table], names: Sequence[str]) -> None:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The bootstrap's percentile interval of a mean, the same in every report; None of fewer than three values."""
+    """Returns the bootstrap's percentile interval of a mean, the same in every report; None for fewer than LEAST."""
     if len(values) < LEAST or not all(map(math.isfinite, values)):
         return None
     from scipy import stats
@@ -115,7 +115,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def over_examples(left: Row, right: Row, column: Column, which: str) -> OverExamples | None:
-    """The comparison in one column of a block; None unless all runs of common seeds predicted the same examples."""
+    """Returns the comparison in one column of a block; None unless runs of common seeds predicted the same examples."""
     task, metric = column
     ended = ({run.repeat: run for run in row.runs if run.result and run.config.task == task} for row in (left, right))
     of_left, of_right = ended
@@ -139,9 +139,9 @@ def over_examples(left: Row, right: Row, column: Column, which: str) -> OverExam
 
 
 def mcnemar(left: np.ndarray, right: np.ndarray) -> float:
-    """The p-value of McNemar's exact test, of whether each of two predicted each example rightly.
+    """Returns the two-sided p-value of McNemar's exact test, from whether each of two is right on each example.
 
-    Of the examples on which they differ, how often one alone is right is held against a fair coin, from both sides.
+    Among the examples on which they differ, the number where `left` alone is right is compared with a fair coin.
     """
     from scipy import stats
 
@@ -157,7 +157,7 @@ def _same(targets: Any, others: Any) -> bool:
 
 
 def right_wholly(predicted: Predicted) -> np.ndarray | None:
-    """Whether each example is predicted as a whole; None of a regression, whose predictions are no hits."""
+    """Returns whether each example is predicted right as a whole; None for a regression, where none can be."""
     targets, predictions = predicted.targets, predicted.predictions
     if isinstance(targets, Ragged):
         wrong = np.r_[0, np.cumsum(targets.values != predictions.values)]

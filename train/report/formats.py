@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX and a page, which all but CSV have from one view of them in words."""
+"""Tables as Markdown, CSV, LaTeX and a page; all but CSV are made from the same view in words."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ CHOSEN_HEADS = ("task", "method", "chosen", "tried, on held-out rows")
 
 
 def view_of(table: Table) -> dict[str, Any]:
-    """A table in words: what Markdown, LaTeX and the page show."""
+    """Returns a table in words: what Markdown, LaTeX and the page show."""
     return {
         "table": table,
         "title": words.title(table),
@@ -37,7 +37,7 @@ def view_of(table: Table) -> dict[str, Any]:
 
 
 def best_run(table: Table) -> tuple[str, Assessment] | None:
-    """The best run on custom data, and where it goes wrong."""
+    """Returns a title for the best run on custom data, and the assessment of where it goes wrong."""
     runs = [
         (run.result.best.scores, row, run, run.assessment)
         for row in table.rows
@@ -79,7 +79,7 @@ def markdown(name: str, summary: str, views: Sequence[Mapping[str, Any]], proble
 
 
 def _assessed(title: str, assessment: Assessment) -> Iterator[str]:
-    """Scores of one run with their intervals, its labels, and what it confuses most often."""
+    """Yields the lines on a run's scores with their intervals, its labels, and its most frequent confusions."""
     yield from (f"### {_marked(title)}", "", _row(SCORE_HEADS), _row(["---", "---:", "---:"]))
     yield from map(_row, score_rows(assessment))
     if assessment.labels:
@@ -97,7 +97,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Escapes text, so that Markdown leaves it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
@@ -109,7 +109,7 @@ FIELDS = (
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """One line a cell, scores at full precision, in percent or in their unit; an empty field for what is not there."""
+    """Returns a line per cell, with scores at full precision, in percent or in their unit; missing fields are empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -162,7 +162,7 @@ def _tex(text: str) -> str:
 
 
 def latex(name: str, views: Sequence[Mapping[str, Any]]) -> str:
-    """Tables for `\\input`; they need the package booktabs."""
+    """Returns tables for `\\input`, which need the package booktabs."""
     text = [f"% {' '.join(name.split())}; needs \\usepackage{{booktabs}}"]
     for view in views:
         for block, lines in view["blocks"].items():
@@ -183,7 +183,7 @@ def latex(name: str, views: Sequence[Mapping[str, Any]]) -> str:
 
 
 def page(name: str, summary: str, views: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> str:
-    """The report as an HTML page, with plots."""
+    """Returns the report as an HTML page, with plots."""
     drawn = []
     for number, view in enumerate(views):
         table, tasks, salt = view["table"], [task for task, _ in view["heads"]], f"table{number}"

@@ -1,4 +1,4 @@
-"""The paper's own rows, where a table of ours may be held against them."""
+"""The paper's own rows, where a table of ours can be compared with them."""
 
 import dataclasses
 import statistics
@@ -14,7 +14,7 @@ from train.report.tables import Table
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper's tables: task -> score in percent, of the task's published metric."""
+    """A row of the paper's tables; `scores` are in percent, of each task's published metric."""
 
     text: str
     scores: Mapping[str, float]
@@ -22,7 +22,7 @@ class PaperRow:
 
 
 def paper_rows(table: Table, method: Method) -> list[PaperRow]:
-    """The paper's rows of a method on a table's encoder; none where its scores are of something else."""
+    """Returns the paper's rows for a method on a table's encoder; none if its scores are not comparable."""
     if not table.comparable:
         return []
     data, rows = tomllib.loads(SCORES.read_text(encoding="utf-8")), []

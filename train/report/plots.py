@@ -1,4 +1,4 @@
-"""A table's plots."""
+"""The plots of a table."""
 
 import math
 import statistics
@@ -16,18 +16,18 @@ MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":")
 
 
 def plot(table: Table, salt: str) -> Iterator[str]:
-    """Every plot that a table has data for, as SVG elements whose ids no other salt shares."""
+    """Yields every plot that a table has data for, as SVG elements whose ids are unique to the salt."""
     for kind in (pareto, curves, ablation):
         for number, column in enumerate(table.headlines):
             if drawn := kind(table, column):
                 yield svg(*drawn, f"{salt}-{kind.__name__}-{number}", scarcity(table, column[0]))
 
 
-Drawing = tuple[str, str, Callable[[Any], None]]  # a title, what it shows in words, and what draws it on axes
+Drawing = tuple[str, str, Callable[[Any], None]]  # a title, the content in words, and the function that draws it
 
 
 def pareto(table: Table, column: Column) -> Drawing | None:
-    """Score against what is trained, head included, so that a bare head has a place on the logarithmic axis."""
+    """Plots score against trained parameters, head included, so that a bare head fits on the logarithmic axis."""
     points = []
     for number, row in enumerate(table.rows):
         sizes = [run.result.params for run in row.runs if run.result and run.config.task == column[0]]
@@ -50,14 +50,14 @@ def pareto(table: Table, column: Column) -> Drawing | None:
 
 
 def curves(table: Table, column: Column) -> Drawing | None:
-    """Score by epoch: the mean over seeds, and a band of a standard deviation where there are several."""
+    """Plots score by epoch: the mean over seeds, with a band of a standard deviation if there are several."""
     lines = []
     for number, row in enumerate(table.rows):
         runs = [run for run in row.runs if run.curve and run.config.task == column[0]]
         scores = [
             {run.passes(record): metric_of(column[1]).scale * record[column[1]] for record in run.curve} for run in runs
         ]
-        # Only epochs that all seeds have, so that a line does not jump where one of them ends.
+        # Only the epochs that all seeds have, so that a line does not jump where one of them ends.
         if scores and (epochs := sorted(set.intersection(*map(set, scores)))):
             lines.append((number, row, epochs, [[run[epoch] for run in scores] for epoch in epochs]))
     if all(len(epochs) < 2 for _, _, epochs, _ in lines):
@@ -88,7 +88,7 @@ def curves(table: Table, column: Column) -> Drawing | None:
 
 
 def ablation(table: Table, column: Column) -> Drawing | None:
-    """AdaKron's score against its bottleneck r, one line for each last factor a; the paper's Table 3."""
+    """Plots AdaKron's score against its bottleneck r, a line for each last factor a, as in the paper's Table 3."""
     series: dict[tuple[int, str], list[tuple[int, Cell]]] = {}
     for row in table.rows:
         if isinstance(row.method, AdaKron) and row.cells["best"][column].scores:
@@ -118,6 +118,6 @@ def ablation(table: Table, column: Column) -> Drawing | None:
 
 
 def look(number: int) -> dict[str, Any]:
-    """A row's colour, marker and line, the same in every plot; colours come again with another line."""
+    """Returns a row's colour, marker and line, the same in every plot; colours repeat with another line style."""
     style = STYLES[number // len(COLOURS) % len(STYLES)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 5, "ls": style}

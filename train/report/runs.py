@@ -1,4 +1,4 @@
-"""Reads run folders for a report: what is whole becomes a `Run`, all else a line that names it."""
+"""Reads run folders for a report: what is intact becomes a `Run`, and anything else a line that names it."""
 
 import collections
 import dataclasses
@@ -26,11 +26,11 @@ _WITHOUT = {
     "evaluation.json": "its labels and mistakes are left out",
     "adapter/adapter.json": "its encoder is taken to be that of other runs with the same name, if there are any",
 }
-_BAD = (OSError, ValueError, TypeError, KeyError, RecursionError)  # what a file that no run wrote may raise
+_BAD = (OSError, ValueError, TypeError, KeyError, RecursionError)  # raised by reading a file that no run wrote
 
-Problems = collections.defaultdict[str, list[str]]  # a kind of trouble -> all it concerns
+Problems = collections.defaultdict[str, list[str]]  # a kind of trouble -> the names of all that it concerns
 Column = tuple[str, str]  # a task and one of its metrics, as result.json names it
-Repeat = int | tuple[int, int]  # what tells the runs of a cell apart: the seed, or seed and fold
+Repeat = int | tuple[int, int]  # what distinguishes the runs of a cell: the seed, or seed and fold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Run:
 
     Attributes:
       result: None where the run has not ended.
-      curve: one record an evaluation.
-      assessment: of a run on custom data, if it has ended.
-      choice: of the values that it was trained at, if they were selected.
-      predicted: by part, what the best evaluation predicted.
+      curve: one record per evaluation.
+      assessment: that of a run on custom data, if it has ended.
+      choice: the choice of the values that it was trained at, if they were selected.
+      predicted: what the best evaluation predicted, by part.
     """
 
     folder: str
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def metrics(self) -> list[str]:
-        """What it is scored by, if that is known yet; CoLA's accuracy, which nobody reports, is left out."""
+        """The metrics that it is scored by, if known yet; CoLA's accuracy, which nobody reports, is left out."""
         if self.config.custom_data and self.result is None:
             return []
         scored = scored_by(self.config, self.result.problem if self.result else "")
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def examples(self) -> int | None:
-        """What it was trained on; None if that is unknown, of a run that has not ended or of an older version."""
+        """How many examples it was trained on; None if unknown, because it has not ended or an older version ran it."""
         return self.result.train_examples if self.result else None
 
     @property
@@ -78,14 +78,14 @@ class Run:
         return result.low_resource(self.config, self.examples)
 
     def passes(self, record: Mapping[str, Any]) -> float:
-        """Epochs up to a record of the curve: 1.5 in the middle of the second."""
+        """Returns the epochs up to a record of the curve: 1.5 in the middle of the second."""
         if self.config.eval_every == "epoch" or self.examples is None:
             return float(record["epoch"])
         return record["step"] / math.ceil(self.examples / self.config.batch_size)
 
 
 def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs below a folder, and a line for every kind of trouble there, which names all it concerns."""
+    """Returns the runs below a folder, and a line for every kind of trouble there, which names all that it concerns."""
     runs, strays, problems = [], [], Problems(list)
     unreadable: list[OSError] = []
     chosen: dict[Path, dict[str, Choice]] = {}
@@ -97,7 +97,7 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
             try:
                 chosen[path] = {choice.cell: choice for choice in selection_file.read(path / selection_file.FILE)}
             except (OSError, ValueError):
-                problems[f"{selection_file.FILE} damaged, so the runs beside it are left out"].append(name)
+                problems[f"{selection_file.FILE} is damaged, so the runs beside it are left out"].append(name)
                 folders.clear()
                 continue
         if marks := [file for file in ("config.toml", "result.json", "metrics.jsonl") if file in files]:
@@ -118,12 +118,12 @@ def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
         problems[f"left out: {error.strerror}"].append(os.path.relpath(error.filename, folder))
     if strays:
         more = f" and {len(strays) - 20} more" if len(strays) > 20 else ""
-        problems["part of no run"] = [", ".join(sorted(strays)[:20]) + more]
+        problems["not part of any run"] = [", ".join(sorted(strays)[:20]) + more]
     return runs, [f"{trouble}: {', '.join(names)}" for trouble, names in problems.items()]
 
 
 def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: Problems) -> list[Run]:
-    """The runs with the choice of their values, without those at values that are no longer chosen."""
+    """Returns the runs with the choice of their values, without those at values that are no longer chosen."""
     if choices is None:
         return runs
     kept = []
@@ -136,7 +136,7 @@ def _chosen(runs: list[Run], choices: Mapping[str, Choice] | None, problems: Pro
 
 
 def read_run(folder: Path, name: str, problems: Problems) -> list[Run]:
-    """The run of a folder, or none where its configuration is damaged. A damaged result counts as missing."""
+    """Returns the run of a folder, or none if its configuration is damaged. A damaged result counts as missing."""
 
     def read(file: str, parse: Callable[[str], Any], otherwise: Any) -> Any:
         try:
@@ -144,7 +144,7 @@ def read_run(folder: Path, name: str, problems: Problems) -> list[Run]:
         except FileNotFoundError:
             trouble = f"no {file}"
         except _BAD as error:
-            trouble = f"{file} damaged or not of a run ({' '.join(str(error).split())[:200]})"
+            trouble = f"{file} is damaged or not of a run ({' '.join(str(error).split())[:200]})"
         problems[f"{trouble}, so {_WITHOUT[file]}"].append(name)
         return otherwise
 

@@ -1,8 +1,8 @@
-"""Runs grouped into tables, rows and cells, and what is computed of them.
+"""Runs grouped into tables, rows and cells, and what is computed from them.
 
-A table holds runs of one encoder on the same data, all of them at selected values or none, a row those of one method, a
-cell those of one task, which differ in their seed or fold alone. A table of one's own is the same data if its
-fingerprint is, wherever it lay.
+A table holds runs of one encoder on the same data, all of them at selected values or none; a row holds those of one
+method, and a cell those of one task, which differ only in their seed or fold. Custom data are the same if their
+fingerprints are, whatever their paths.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ ORDER = (*EIGHT, "wnli")
 BLOCKS = {"best": "Best epoch", "last": "Last epoch", "test": "Test part, scored once with the best epoch"}
 _DATA = ("data", "text", "label", "problem", "train_split", "limit_train", "limit_eval")
 _FREE = {*_DATA, "task", "model", "method", "seed", "fold", "recipe", "out", "resume", "mesh", "accumulate"}
-_DECIDED = ("best_by", "evaluate_once", "score_test", "validation", "test")  # by a selection
+_DECIDED = ("best_by", "evaluate_once", "score_test", "validation", "test")  # set by a selection
 SETTINGS = [field.name for field in dataclasses.fields(RunConfig) if field.name not in _FREE]
 
 AVERAGE: Column = ("average", "")
@@ -32,9 +32,9 @@ AVERAGE: Column = ("average", "")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Scores of one column, as `Metric.scale` shows them, by seed; `seeds` are all that the table has of this task.
+    """Scores of one column by seed, scaled by `Metric.scale`; `seeds` are all that the table has for this task.
 
-    Of a table that is cut into folds the folds of all seeds are in the seeds' place.
+    With data that are cut into folds, (seed, fold) takes the place of the seed.
     """
 
     scores: Mapping[Repeat, float]
@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def std(self) -> float | None:
-        """The sample's standard deviation (n − 1), which one seed does not have."""
+        """The sample standard deviation (n − 1); None for a single seed."""
         return statistics.stdev(self.scores.values()) if len(self.scores) > 1 else None
 
     @property
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method's runs; `cells` by block and column. `departs` tells rows of one method apart."""
+    """A method's runs; `cells` by block and column. `departs` distinguishes rows of one method."""
 
     method: Method
     departs: Mapping[str, Any]
@@ -66,11 +66,11 @@ class Row:
 
     @property
     def parameters(self) -> list[int]:
-        """What the method trains, without the head."""
+        """The numbers of parameters that the method trains, without the head."""
         return sorted({run.result.params.method for run in self.runs if run.result})
 
     def values(self, name: str, task: str) -> list[int]:
-        """Of a field of the task's runs, such as `epochs`."""
+        """Returns the values of a field, such as `epochs`, in the task's runs."""
         return sorted({getattr(run.config, name) for run in self.runs if run.config.task == task})
 
 
@@ -79,12 +79,12 @@ class Table:
     """Runs of one encoder on the same data.
 
     Attributes:
-      fingerprint: of the encoder's weights, where the report has other weights of this name.
-      data: the fingerprint of a table of one's own.
-      named: the paper's name of the encoder, if it has one.
-      published: of each task that the paper has, the metric of its score.
-      selected: the fields whose values were chosen for each task and method; none of runs at other values.
-      compare: pairs of rows to compare, by their names; none for AdaKron's with all others.
+      fingerprint: that of the encoder's weights, if the report has other weights under this name.
+      data: the fingerprint of custom data.
+      named: the paper's name for the encoder, if it has one.
+      published: the metric of the paper's score for each task in the paper.
+      selected: the fields whose values were chosen for each task and method; empty for runs at other values.
+      compare: pairs of rows to compare, by their names; empty for AdaKron's with all others.
     """
 
     model: str
@@ -109,7 +109,7 @@ class Table:
 
     @property
     def blocks(self) -> dict[str, str]:
-        """Name -> title of the blocks that some run has scores of."""
+        """Name -> title of the blocks that some run has scores for."""
         if self.selected:
             return {"best": "Scored once, at the end"}
         tested = any(run.result and run.result.test for run in self.runs)
@@ -117,20 +117,20 @@ class Table:
 
     @property
     def headlines(self) -> list[Column]:
-        """Of each task the column that stands for it."""
+        """The column that stands for each task."""
         tasks = dict.fromkeys(task for task, _ in self.columns if task != AVERAGE[0])
         first = {task: next(metric for name, metric in self.columns if name == task) for task in tasks}
         return [(task, self.published.get(task, first[task])) for task in tasks]
 
     @property
     def comparable(self) -> bool:
-        """Whether the paper's scores are of this encoder, and of the whole of the data."""
+        """Whether the paper's scores are for this encoder and the whole data."""
         whole = not self.low_resource and self.config.limit_eval == "all"
         return whole and self.named is not None and not self.config.custom_data
 
 
 def label(method: Method) -> str:
-    """A method and the fields that tell it from its kin: `adakron 12x4`, `lora 8 targets=query,key`."""
+    """Returns a method with the fields that distinguish it: `adakron 12x4`, `lora 8 targets=query,key`."""
     words = [method.name]
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
@@ -145,7 +145,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     """Groups runs into tables, rows and cells.
 
     Raises:
-      ValueError: two runs claim one cell with one seed; all such folders are named.
+      ValueError: two runs claim one cell with the same seed; the message names all such folders.
     """
     encoders, prints, tables_of = {}, {}, {}
     for run in runs:
@@ -167,7 +167,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     for run, key in zip(runs, keys, strict=True):
         config = run.config
         ways = departures(config, encoders.get(config.model, BERT_BASE), run.examples or 0, run.choice)
-        if len(sizes[key, config.task, config.fold]) > 1:  # the split's file was another one in between
+        if len(sizes[key, config.task, config.fold]) > 1:  # the split's file changed between runs
             ways["train_examples"] = run.examples
         departs = tuple(ways.items())
         tables.setdefault(key, {}).setdefault((config.method, departs), []).append(run)
@@ -181,18 +181,18 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
 
 
 def _only(known: Iterable[str]) -> str:
-    """What a run that has not ended is taken to have, since all others do."""
+    """Returns what a run that has not ended is assumed to have, since all others have it; else `unknown`."""
     first, *others = sorted(known)
     return "unknown" if others else first
 
 
 def departures(config: RunConfig, encoder: EncoderConfig, rows: int, choice: Choice | None = None) -> dict[str, Any]:
-    """Where a run's settings are not those of the named recipe for its task and method, else of the default one.
+    """Returns the settings in which a run departs from its recipe, or the default one, for its task and method.
 
-    What was selected, and what a selection decides itself, is no departure.
+    What was selected, or is decided by a selection itself, is not a departure.
 
     Args:
-      rows: of a table, how many trained.
+      rows: how many rows of custom data trained.
     """
     default = TABLE if config.custom_data else "paper"
     recipe = config.recipe if config.recipe in (default, "fast") else default
@@ -205,7 +205,7 @@ def departures(config: RunConfig, encoder: EncoderConfig, rows: int, choice: Cho
 
 
 def rank(run: Run) -> tuple[int, str, Repeat]:
-    """Where a run stands among others: by its task as the paper has them, all others after it, and by seed."""
+    """Returns a run's sorting key: its task in the paper's order, others after these, and its seed."""
     task = run.config.task
     return ORDER.index(task) if task in ORDER else len(ORDER), task, run.repeat
 
@@ -239,7 +239,7 @@ def _table(
 
 
 def _rows(by_way: Mapping[Any, list[Run]], shared: Iterable[Any]) -> Iterator[tuple[Method, dict[str, Any], list[Run]]]:
-    """One row a method if each of its tasks ran in one way; else one row a way, so that no cell mixes two."""
+    """Yields a row per method if each of its tasks ran in one way; else a row per way, so that no cell mixes two."""
     for method in dict.fromkeys(method for method, _ in by_way):
         ways = {departs: runs for (other, departs), runs in by_way.items() if other == method}
         tasks = [task for runs in ways.values() for task in {run.config.task for run in runs}]
@@ -265,7 +265,7 @@ def _cells(
             scores = {seed: scale * score for seed, score in scores.items() if score is not None}
             wanted = frozenset().union(*(seeds.get((task, run.config.folds), ()) for run in runs))
             cells[task, metric] = Cell(scores, wanted, sum(result.collapsed for result in ended.values()))
-    if AVERAGE in columns:  # of eight scores, each as the paper's table has it, of every seed that has all eight
+    if AVERAGE in columns:  # the mean of the paper's eight scores, for every seed that has them all
         eight = [cells[task, published[task]] for task in EIGHT]
         common = frozenset.intersection(*(frozenset(cell.scores) for cell in eight))
         scores = {seed: statistics.fmean(cell.scores[seed] for cell in eight) for seed in sorted(common)}

@@ -34,19 +34,19 @@ def title(table: Table) -> str:
 
 
 def selected(table: Table) -> str:
-    """The fields whose values were chosen."""
+    """Returns the fields whose values were chosen."""
     return " and ".join(name.replace("_", " ") for name in table.selected)
 
 
 def scarcity(table: Table, task: str = "") -> str:
-    """`low-resource: RTE 1,000, MRPC 2,000 training examples, split train`, of one task or all; empty of whole sets."""
+    """Returns `low-resource: RTE 1,000, MRPC 2,000 training examples, split train`, say; empty for whole sets."""
     runs = [run for run in table.runs if run.low_resource and task in ("", run.config.task)]
     told = {(run.config.task, run.config.limit_train) for run in runs if run.examples is not None}
     amounts: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: (rank(run)[:2], run.examples or 0)):
         asked = run.config.limit_train
         if run.examples is None and (run.config.task, asked) in told:
-            continue  # its limit is that of runs whose number is known
+            continue  # runs with the same limit tell the number
         unknown = "unknown" if asked == "all" else f"at most {asked:,}"
         amounts.setdefault(run.config.task, []).append(unknown if run.examples is None else f"{run.examples:,}")
     if not amounts:
@@ -59,12 +59,12 @@ def scarcity(table: Table, task: str = "") -> str:
 
 
 def short(text: str) -> str:
-    """A model or data folder by its last part, whose path means nothing elsewhere."""
+    """Returns the last part of a model's or data's path, which means nothing elsewhere; other names as they are."""
     return Path(text).name if text.startswith(("/", "~", ".")) else text.removeprefix("pkg:")
 
 
 def data_name(config: RunConfig) -> str:
-    """What the data is called: custom data by the file, without its folder."""
+    """Returns the name of the data; for custom data, that of the file without its folder."""
     return table_name(config.data) if config.custom_data else short(config.data)
 
 
@@ -80,23 +80,23 @@ def counted(count: int, noun: str) -> str:
 
 
 def numbered(noun: str, numbers: Iterable[int]) -> str:
-    """Such as `seed 3`, `seeds 0, 1`."""
+    """Returns, say, `seed 3` or `seeds 0, 1`."""
     known = list(dict.fromkeys(numbers))
     return f"{noun}{'' if len(known) == 1 else 's'} {', '.join(map(str, known))}"
 
 
 def noun(repeats: Iterable[Repeat]) -> str:
-    """What distinguishes the runs of a cell."""
+    """Returns what distinguishes the runs of a cell: `seed` or `fold`."""
     return "fold" if any(isinstance(repeat, tuple) for repeat in repeats) else "seed"
 
 
 def mark(repeat: Repeat) -> str:
-    """A seed, or `0.3` for fold 3 of seed 0."""
+    """Returns a seed, or `0.3` for fold 3 of seed 0."""
     return ".".join(map(str, repeat)) if isinstance(repeat, tuple) else str(repeat)
 
 
 def heading(column: Column) -> tuple[str, str]:
-    """(task, metric) in the words of a table's head."""
+    """Returns (task, metric) as in a table's head."""
     task, metric = column
     matched = task == "mnli" and metric == "accuracy"
     name = TASK_NAMES.get(task, task.upper() if task in TASKS else task)
@@ -104,7 +104,7 @@ def heading(column: Column) -> tuple[str, str]:
 
 
 def scored(column: Column) -> str:
-    """Such as `RTE accuracy`."""
+    """Returns a column in words, such as `RTE accuracy`."""
     return " ".join(heading(column))
 
 
@@ -113,7 +113,7 @@ def named(row: Row) -> str:
 
 
 def shown(cell: Cell) -> tuple[str, str]:
-    """A cell's score and what stands below it: `91.2 ± 0.4`, `median 91.1 · 3 seeds`."""
+    """Returns a cell's score and what is below it: `91.2 ± 0.4`, `median 91.1 · 3 seeds`."""
     ran, wanted = len(cell.scores), len(cell.seeds)
     seeds = counted(ran, noun(cell.seeds)) if ran == wanted else f"{ran} of {counted(wanted, noun(cell.seeds))}"
     if not ran:
@@ -124,7 +124,7 @@ def shown(cell: Cell) -> tuple[str, str]:
 
 
 def lines(table: Table, which: str) -> Iterator[dict[str, Any]]:
-    """The body of a table: each row of ours and then the paper's rows of the same method, for the best epoch."""
+    """Yields the body of a table: each row of ours, and for the best epoch the paper's rows of the same method."""
     for row in table.rows:
         parameters = " to ".join(f"{count:,}" for count in sorted({*row.parameters[:1], *row.parameters[-1:]})) or "—"
         yield {
@@ -147,7 +147,7 @@ def paper_cells(table: Table, paper: PaperRow) -> list[tuple[str, str]]:
 
 
 def notes(table: Table) -> Iterator[str]:
-    """What a reader must know before believing a table."""
+    """Yields what a reader must know before believing a table."""
     config = table.config
     where = f"the {config.choosing_rows}"
     over = "seeds and folds" if config.custom_data else "seeds"
@@ -193,7 +193,7 @@ def notes(table: Table) -> Iterator[str]:
 
 
 def _ways(row: Row) -> Iterator[str]:
-    """How each task was trained: `RTE, MRPC: 80 epochs, batch 32, learning rate 0.0005, best by accuracy, seed 0`."""
+    """Yields how each task was trained: `RTE: 80 epochs, batch 32, learning rate 0.0005, best epoch by f1, seed 0`."""
     ways: dict[str, list[str]] = {}
     for task in dict.fromkeys(run.config.task for run in row.runs):
         runs = [run.config for run in row.runs if run.config.task == task]
@@ -222,7 +222,7 @@ def _about_paper(table: Table) -> str:
 
 
 def compared(table: Table) -> Iterator[tuple[str, str, str]]:
-    """(task and metric, the pair, the difference) in words; one line for all that lack seeds in common alike."""
+    """Yields (task and metric, the pair, the difference) in words; one line for all pairs without a common seed."""
     lacking: dict[tuple[str, str], list[str]] = {}
     for pair in differences(table):
         task, left, right = pair.column[0], named(pair.left), named(pair.right)
@@ -239,7 +239,7 @@ def compared(table: Table) -> Iterator[tuple[str, str, str]]:
 
 
 def _unlike(pair: Difference, task: str) -> Iterator[str]:
-    """How the training of a pair differs: `80 and 3 epochs`, `batches of 32 and 16`."""
+    """Yields how the training of a pair differs: `80 and 3 epochs`, `batches of 32 and 16`."""
     for name, words in (("epochs", "{} and {} epochs"), ("batch_size", "batches of {} and {}")):
         values = [", ".join(map(str, row.values(name, task))) for row in (pair.left, pair.right)]
         if values[0] != values[1]:
@@ -247,7 +247,7 @@ def _unlike(pair: Difference, task: str) -> Iterator[str]:
 
 
 def _difference(pair: Difference, mean: float) -> str:
-    """Such as `+1.2 [+0.3, +2.0], 3 common seeds; over 872 examples [−0.4, +2.7], McNemar p 0.031, 0.2, 0.8`."""
+    """Returns, say, `+1.2 [+0.3, +2.0], 3 common seeds; over 872 examples [−0.4, +2.7], McNemar p 0.031, 0.2, 0.8`."""
     seeds = counted(len(pair.seeds), f"common {noun(pair.seeds)}")
     words = f"{signed(mean)}{_interval(pair.interval) if pair.interval else ''}, {seeds}"
     if (over := pair.examples) is None:
