@@ -1,1 +1,1 @@
-"""What tells one encoder from another: its configuration, its parameters' paths and published names."""
+"""What distinguishes encoders: their configuration, their parameters' paths and published names."""

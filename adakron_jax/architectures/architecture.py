@@ -1,4 +1,4 @@
-"""What there is to tell of a `model_type`: where its leaves lie in a checkpoint, what its head is, what it computes."""
+"""The description of a `model_type`: its leaves' places in a checkpoint, its head, and what it computes."""
 
 import dataclasses
 import re
@@ -10,13 +10,13 @@ from adakron_jax.architectures.stored import Stored
 
 
 class Form(NamedTuple):
-    """A classification head: one projection (`linear`), or a dense with an activation before it.
+    """A classification head: one projection (`linear`), or a dense layer with an activation before the projection.
 
     Attributes:
       activation: `linear`, `tanh`, `relu` or `gelu`.
-      biases: whether the dense has one; the projection has.
+      biases: whether the dense layer has a bias; the projection always has.
       normed: whether a LayerNorm follows the activation.
-      drops_input: whether dropout comes before the dense, besides that before the projection.
+      drops_input: whether dropout precedes the dense layer too, besides the projection.
     """
 
     activation: str
@@ -31,23 +31,23 @@ class Architecture:
 
     Attributes:
       encoder: the file in `encoders/` that computes it.
-      prefix: before the names of the encoder's tensors; a checkpoint of the encoder alone may lack it.
+      prefix: prefix of the names of the encoder's tensors; a checkpoint of the encoder alone may lack it.
       keys: field of EncoderConfig -> key of `config.json`.
-      fixed: field of EncoderConfig -> its value, where no `config.json` says it.
-      unsaid: key -> what a `config.json` that lacks it means. What is not here must be said: a silent default would be
-        a silent error, where published values are not those of the configuration class.
-      accepted: key -> the values that are computed here, the first of which is meant where the key is missing.
-      stored: our leaf, with `{i}` for its layer -> its place in a checkpoint; leaves that a configuration does not have
-        may be among them.
-      foreign: tensors, without prefix, that are no part of the encoder: heads of other tasks, buffers.
-      form, head: its own classification head, and where the head's leaves lie in the checkpoint of a classifier.
-      token_form, token_head: the same of its head on tokens.
-      pretrained_head: those leaves of the head that a checkpoint without a classifier has already, if it does.
-      pooler: whether a pretrained dense and tanh stand between first token and head.
-      positions: where an example's first token reads the position table, or what attention has in its place.
-      biases: whether dense layers and LayerNorms have them.
+      fixed: field of EncoderConfig -> its value, if no `config.json` holds it.
+      unsaid: key -> what a `config.json` that lacks it means. Other keys are required: a silent default would be a
+        silent error where published values are not those of the configuration class.
+      accepted: key -> the supported values, the first of which is assumed if the key is missing.
+      stored: our leaf, with `{i}` for its layer -> its place in a checkpoint; may include leaves that a configuration
+        does not have.
+      foreign: tensors, without prefix, that are not part of the encoder: heads of other tasks, buffers.
+      form, head: the architecture's classification head, and its leaves' places in the checkpoint of a classifier.
+      token_form, token_head: the same for its head on tokens.
+      pretrained_head: leaves of the head that a checkpoint without a classifier already holds, if any.
+      pooler: whether a pretrained dense layer and tanh come between first token and head.
+      positions: where an example's first token reads the position table, or what attention uses in its place.
+      biases: whether dense layers and LayerNorms have biases.
       drops_attention_output: whether `hidden_dropout` is applied to the attention's output too.
-      respell: brings the contents of a `config.json` in another version's spelling to these keys.
+      respell: converts the contents of a `config.json` from another version's spelling to these keys.
     """
 
     encoder: Literal["bert", "modernbert", "deberta"]
@@ -71,7 +71,7 @@ class Architecture:
 
 
 def stored_as(denses: dict[str, str], norms: dict[str, str], tables: dict[str, str]) -> dict[str, Stored]:
-    """Of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
+    """Returns the places of dense layers and LayerNorms with biases, and of embedding tables, by our path."""
     return (
         {f"{path}/kernel": Stored(f"{name}.weight", layout="reversed") for path, name in denses.items()}
         | {f"{path}/bias": Stored(f"{name}.bias") for path, name in (denses | norms).items()}
@@ -81,10 +81,10 @@ def stored_as(denses: dict[str, str], norms: dict[str, str], tables: dict[str, s
 
 
 def linear(projection: str) -> dict[str, Stored]:
-    """A projection alone, by its name."""
+    """Returns the place of a projection alone, by its name."""
     return stored_as({paths.CLASSIFIER: projection}, {}, {})
 
 
 def head_of(dense: str, projection: str) -> dict[str, Stored]:
-    """A dense and a projection, by their names."""
+    """Returns the places of a dense layer and a projection, by their names."""
     return stored_as({f"{paths.CLASSIFIER}/dense": dense, f"{paths.CLASSIFIER}/out_proj": projection}, {}, {})

@@ -12,33 +12,33 @@ from adakron_jax.io.files import read_object
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """An encoder's sizes, and what else decides how it computes.
+    """An encoder's sizes, and everything else that decides how it computes.
 
     Attributes:
-      model_type: a name in ARCHITECTURES, which has what all encoders of the type have in common.
+      model_type: a name in ARCHITECTURES, which describes what all encoders of the type share.
       vocab_size, hidden_size, num_layers, num_heads, intermediate_size: sizes; `num_heads` divides `hidden_size`.
-      max_position_embeddings: rows of the position table, those RoBERTa never uses included; or the longest example.
-      type_vocab_size: rows of the token type table (2 for BERT, 1 for RoBERTa, 0 where there is none).
+      max_position_embeddings: rows of the position table, including those RoBERTa never uses; or the longest example.
+      type_vocab_size: rows of the token type table (2 for BERT, 1 for RoBERTa, 0 if there is none).
       pad_id: the padding token.
       layer_norm_eps: epsilon of every LayerNorm.
       hidden_dropout, attention_dropout, classifier_dropout: rates in [0, 1).
       initializer_range: standard deviation of a fresh classification head.
-      embedding_size: width of the embeddings; None is `hidden_size`, from which only ELECTRA's may differ.
+      embedding_size: width of the embeddings; None means `hidden_size`. Only ELECTRA's may differ from it.
 
-    What only ModernBERT reads:
+    Read by ModernBERT alone:
       embedding_dropout: a rate.
       pooling: what its own head reads: the first token (`cls`), or the mean of all (`mean`).
-      global_every: in one of so many layers, beginning with the first, a token sees its whole example; in the others
-        it sees `window // 2` tokens to each side.
+      global_every: in every layer whose number is a multiple of this, a token sees its whole example; in the others it
+        sees `window // 2` tokens to each side.
       global_theta, local_theta: bases of the rotary angles in the two kinds of layer.
 
-    What only DeBERTa reads:
+    Read by DeBERTa alone:
       position_buckets: half the rows of the table of offsets.
-      max_relative_positions: offsets from which on all are alike; below 1, `max_position_embeddings`.
+      max_relative_positions: the offset from which on all are alike; below 1, `max_position_embeddings`.
       conv_kernel: taps of the convolution after the first layer, 0 without one.
 
     Raises:
-      ValueError: a field is out of range, or of a type that is not known.
+      ValueError: a field is out of range, or of an unknown type.
     """
 
     model_type: str
@@ -102,7 +102,7 @@ class EncoderConfig:
 
     @property
     def position_offset(self) -> int:
-        """Row of the position table that an example's first token reads."""
+        """The row of the position table that an example's first token reads."""
         return self.pad_id + 1 if self.architecture.positions == "after padding" else 0
 
     @property
@@ -112,7 +112,7 @@ class EncoderConfig:
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest example that the encoder can take."""
+        """Number of tokens of the longest example that the encoder can take."""
         return self.max_position_embeddings - self.position_offset
 
     @classmethod
@@ -139,7 +139,7 @@ class EncoderConfig:
         return cls(model_type=model_type, **architecture.fixed, **fields)
 
     def to_hugging_face(self) -> dict[str, Any]:
-        """The contents of a `config.json`, of which `from_hugging_face` builds the same."""
+        """Returns the contents of a `config.json` from which `from_hugging_face` builds the same configuration."""
         values = {key: getattr(self, field) for field, key in self.architecture.keys.items()}
         return {"model_type": self.model_type, **values} | {
             key: choices[0] for key, choices in self.architecture.accepted.items() if key not in values
@@ -157,7 +157,7 @@ class EncoderConfig:
             raise ValueError(f"{path}: {error}") from None
 
 
-# Whole numbers, and the least that each may be.
+# The least values of fields that are whole numbers.
 _LEAST = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"), 1),
     **dict.fromkeys(("max_position_embeddings", "embedding_size", "global_every"), 1),
@@ -165,7 +165,7 @@ _LEAST = {
     "position_buckets": 2,
     "max_relative_positions": -1,
 }
-_MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims: names and shapes are listed layer by layer
+_MOST, _MOST_LAYERS = 2**31 - 1, 1000  # whatever a file claims, since names and shapes are listed layer by layer
 
 
 def _check_range(field: str, value: int | float) -> None:

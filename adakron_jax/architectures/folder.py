@@ -1,4 +1,4 @@
-"""The files of a model's folder: weights, tokenizer, and what a sentence encoder says of its pooling."""
+"""The files of a model's folder: weights, tokenizer, and the pooling that a sentence encoder declares."""
 
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spm.model"),
 )
-POOLING = "1_Pooling/config.json"  # what a sentence encoder was trained to read a text by
+POOLING = "1_Pooling/config.json"  # names the pooling that a sentence encoder was trained with
 Pooling = Literal["pooler", "first", "mean"]  # what a head reads
 AnyPooling = Literal["auto", "pooler", "first", "mean"]
 AUTO = "auto"
@@ -21,7 +21,7 @@ _MODES: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_
 
 
 def pooling_in(folder: Path, pooling: str) -> Pooling:
-    """The pooling that is meant by a word: `auto` is the one that the encoder was trained with, else `pooler`.
+    """Returns the pooling that a word means: `auto` is the one that the encoder was trained with, else `pooler`.
 
     Raises:
       ValueError: there is no such pooling, or the encoder's file is damaged.
@@ -35,10 +35,11 @@ def pooling_in(folder: Path, pooling: str) -> Pooling:
 
 
 def trained_pooling(folder: Path) -> Pooling | None:
-    """The pooling that a sentence encoder was trained with; None if its folder says none, or one that is not here.
+    """Returns the pooling that a sentence encoder was trained with; None if its folder names none, or an unsupported
+    one.
 
     Raises:
-      ValueError: the file that says it is damaged.
+      ValueError: the file that names it is damaged.
     """
     try:
         said = read_object(folder / POOLING)
@@ -51,7 +52,7 @@ def trained_pooling(folder: Path) -> Pooling | None:
 
 
 def shards(index: Path) -> list[str]:
-    """The files that a checkpoint's index names, all in the index's folder; ValueError if it is no such index."""
+    """Returns the files that a checkpoint's index names, all in its folder; ValueError if it is not such an index."""
     try:
         names = sorted(set(read_object(index)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError):
@@ -62,11 +63,11 @@ def shards(index: Path) -> list[str]:
 
 
 def tensors_of(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, or of the shards that its index names.
+    """Reads the tensors of a safetensors file, or of the shards that its index names.
 
     Raises:
-      ValueError: there is no such file, it is damaged, two shards hold one tensor, or there is only a pickled file;
-        with how to convert that.
+      ValueError: there is no such file, it is damaged, two shards hold one tensor, or there is only a pickled file; the
+        message then says how to convert that.
     """
     path, index = folder / file, folder / f"{file}.index.json"
     if path.is_file() or not index.is_file():

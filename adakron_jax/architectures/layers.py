@@ -1,4 +1,4 @@
-"""Sets of layers in words: `all`, `6-11`, `0-3,8`; the first layer is 0."""
+"""Sets of layers as text: `all`, `6-11`, `0-3,8`; the first layer is 0."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ ALL_LAYERS = "all"
 
 
 def layer_numbers(text: str, layers: int) -> tuple[int, ...] | None:
-    """The numbers, ascending, of the layers that a text names of so many; None if it names none, or one too many.
+    """Returns the layers that a text names, ascending; None if it names none, or one that is not below `layers`.
 
     >>> layer_numbers("0-2,8", 12)
     (0, 1, 2, 8)
@@ -22,7 +22,7 @@ def layer_numbers(text: str, layers: int) -> tuple[int, ...] | None:
 
 
 def layers_named(numbers: Collection[int], layers: int) -> str:
-    """The inverse.
+    """Inverts `layer_numbers`.
 
     >>> layers_named([0, 1, 2, 3, 8], 12)
     '0-3,8'
@@ -39,5 +39,5 @@ def layers_named(numbers: Collection[int], layers: int) -> str:
 
 
 def layers_without(missing: Collection[int], layers: int) -> str:
-    """Likewise, of all layers but these."""
+    """Returns the text for all layers except these."""
     return layers_named([layer for layer in range(layers) if layer not in missing], layers)

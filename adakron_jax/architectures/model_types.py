@@ -1,7 +1,7 @@
-"""What tells one `model_type` from another: its `config.json`, its tensors' names, its head. Tables, nothing else.
+"""What distinguishes one `model_type` from another: its `config.json`, its tensors' names, its head. Only tables.
 
-How the layers compute is in `encoders/`, one file for all types that compute alike. `docs/adding-an-encoder.md` shows
-how to add a type.
+How the layers compute is in `encoders/`, in one file for all types that compute alike. `docs/adding-an-encoder.md`
+shows how to add a type.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _TABLES = {
     paths.POSITION: "embeddings.position_embeddings",
     paths.TOKEN_TYPE: "embeddings.token_type_embeddings",
 }
-# Heads of other tasks, and buffers that count 0, 1, 2, ...
+# Heads of other tasks, and buffers that hold 0, 1, 2, ...
 _FOREIGN = r"^(cls|lm_head|classifier|qa_outputs)\.|^embeddings\.(position_ids|token_type_ids)$"
 
 _BERT = Architecture(
@@ -55,7 +55,7 @@ _BERT = Architecture(
         "attention_dropout": "attention_probs_dropout_prob",
         "classifier_dropout": "classifier_dropout",
     },
-    # What Google's first configurations left unsaid.
+    # Keys that Google's first configurations leave out.
     unsaid={"pad_token_id": 0, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
     accepted={
         "hidden_act": ("gelu",),
@@ -131,7 +131,7 @@ _DISTILBERT = dataclasses.replace(
 
 
 def _modernbert_of_transformers_5(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`layer_types` and `rope_parameters` in the words of version 4."""
+    """Converts `layer_types` and `rope_parameters` to the keys of version 4."""
     values = dict(values)
     kinds = values.pop("layer_types", None)
     if kinds is not None:
@@ -194,7 +194,7 @@ _MODERNBERT = Architecture(
         f"{paths.FFN_HIDDEN}/kernel": Stored("layers.{i}.mlp.Wi.weight", layout="transposed", part=0, of=2),
         f"{paths.FFN_GATE}/kernel": Stored("layers.{i}.mlp.Wi.weight", layout="transposed", part=1, of=2),
         f"{paths.FFN_DENSE}/kernel": Stored("layers.{i}.mlp.Wo.weight", layout="transposed"),
-        # A block's LayerNorm stands before it, that is, after the residual of the block before.
+        # A block's LayerNorm precedes it, so it comes after the residual of the previous block.
         f"{paths.ATTENTION_NORM}/scale": Stored("layers.{i}.mlp_norm.weight"),
         f"{paths.FFN_NORM}/scale": Stored("layers.{next}.attn_norm.weight", last="final_norm.weight"),
     },
@@ -211,7 +211,7 @@ _MODERNBERT = Architecture(
 
 
 def _deberta_as_published(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`pos_att_type` as the published string, and only what differs from what other keys say."""
+    """Converts `pos_att_type` to the published string, and refuses values that contradict other keys."""
     values = dict(values)
     kinds = values.get("pos_att_type") or []
     kinds = kinds.split("|") if isinstance(kinds, str) else kinds
@@ -241,7 +241,7 @@ _DEBERTA = dataclasses.replace(
         "conv_kernel": "conv_kernel_size",
     },
     fixed={"type_vocab_size": 0},
-    # What the configuration's class takes for a key that is missing.
+    # The configuration class's defaults.
     unsaid={
         "pad_token_id": 0,
         "layer_norm_eps": 1e-7,

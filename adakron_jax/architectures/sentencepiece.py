@@ -1,7 +1,7 @@
-"""DeBERTa's tokenizer, from `tokenizer.json` as it stands, or from what it is published as: a file of SentencePiece.
+"""DeBERTa's tokenizer, read from `tokenizer.json` as it is, or from the published file of SentencePiece.
 
-transformers 5 builds it anew without the file's own normalisation of characters, and needs two libraries to read
-SentencePiece's file. Of the message in that file we read
+transformers 5 rebuilds it without the file's own normalisation of characters, and needs two libraries to read the
+file. These fields of the message in the file are read:
 
     ModelProto        1: pieces     2: trainer_spec     3: normalizer_spec
     piece             1: its text   2: score            3: type (3: control, 4: defined by the user)
@@ -28,17 +28,17 @@ _UNIGRAM, _CONTROL, _DEFINED = 1, 3, 4
 
 
 def has(folder: Path) -> bool:
-    """Whether a folder is DeBERTa's and has one of the two; its Chinese models have a vocabulary of BERT's kind."""
+    """Returns whether a folder is DeBERTa's with either file; its Chinese models have a vocabulary like BERT's."""
     config = folder / "config.json"
     named = config.is_file() and read_object(config).get("model_type") == "deberta-v2"
     return named and ((folder / FILE).is_file() or (folder / WHOLE).is_file())
 
 
 def read(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
-    """A folder's tokenizer, and its special tokens as `transformers` calls them.
+    """Returns a folder's tokenizer, and its special tokens by their names in `transformers`.
 
     Raises:
-      ValueError: the file is damaged, or its model is of another kind than a unigram.
+      ValueError: the file is damaged, or its model is not a unigram.
     """
     said = read_object(path) if (path := folder / "tokenizer_config.json").is_file() else {}
     special = {name: said.get(name) or default for name, default in _SPECIAL.items()}
@@ -61,7 +61,7 @@ def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
     if (kind := trainer.get(3, [_UNIGRAM])[0]) != _UNIGRAM:
         raise ValueError(f"{FILE}: its model type is {kind}; accepted: {_UNIGRAM}, unigram")
     rules = [rule for rule in normalizer.get(2, []) if rule]
-    claimed = (int.from_bytes(rule[:4], "little") for rule in rules)  # bytes that the library would make room for
+    claimed = (int.from_bytes(rule[:4], "little") for rule in rules)  # bytes that the library would allocate
     if any(size > len(rule) - 4 for size, rule in zip(claimed, rules, strict=True)):
         raise ValueError(f"{FILE} is damaged")
     pieces = [_parsed(piece) for piece in model[1]]
@@ -96,7 +96,7 @@ def _from_pieces(path: Path, said: Mapping[str, Any]) -> Tokenizer:
 
 
 def _parsed(message: bytes) -> dict[int, list[Any]]:
-    """A message's fields: number -> values, whole numbers or bytes; ValueError if it ends within one."""
+    """Parses a message's fields: number -> values, whole numbers or bytes; ValueError if it ends within a field."""
     fields: dict[int, list[Any]] = defaultdict(list)
     at = 0
 

@@ -1,4 +1,4 @@
-"""How a leaf of ours lies in a file: of a pretrained encoder, of an adapter, of another program."""
+"""How a leaf is stored in a file: of a pretrained encoder, of an adapter, of another program."""
 
 import math
 from typing import Literal, NamedTuple
@@ -9,17 +9,17 @@ Layout = Literal["same", "transposed", "reversed", "flat", "column", "row", "spr
 
 
 class Stored(NamedTuple):
-    """The tensor that holds a leaf, alone or among others.
+    """The tensor that holds a leaf, alone or with others.
 
     Attributes:
-      name: of the tensor; in an architecture's table without prefix, and `{i}` is the layer's number, `{next}` that of
-        the layer after it.
-      shape: the leaf's, in our layout; none in an architecture's table, where it follows from an encoder's sizes.
-      layout: how it lies there: `transposed`, its first two axes exchanged; `reversed`, all of its axes, as torch has
-        kernels, a convolution's [out, in, taps] where ours is [taps, in, out]; `flat`, row by row in one vector; a
-        vector as a `column` [n, 1] or a `row` [1, n]; `spread`, a matrix as [n, 1, m].
+      name: the tensor's name; in an architecture's table without prefix, with `{i}` for the layer's number and `{next}`
+        for the next layer's.
+      shape: the leaf's shape in our layout; empty in an architecture's table, where an encoder's sizes decide it.
+      layout: the layout in the file: `transposed`, with the first two axes exchanged; `reversed`, with all axes
+        reversed, as torch stores kernels, a convolution's as [out, in, taps] where ours is [taps, in, out]; `flat`, row
+        by row in one vector; a vector as a `column` [n, 1] or a `row` [1, n]; `spread`, a matrix as [n, 1, m].
       part, of: the leaf is the `part`-th of `of` equal parts of the tensor, along our last axis.
-      last: the last layer's tensor, where its name is another.
+      last: the last layer's tensor, if its name differs.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Stored(NamedTuple):
     last: str = ""
 
     def of_layer(self, i: int, layers: int, shape: tuple[int, ...]) -> "Stored":
-        """The tensor of one of so many layers, and the leaf's shape."""
+        """Returns the tensor of layer `i`, with the leaf's shape."""
         name = self.last if self.last and i == layers - 1 else self.name.format(i=i, next=i + 1)
         return self._replace(name=name, shape=shape)
 
@@ -53,7 +53,7 @@ class Stored(NamedTuple):
         }[self.layout]
 
     def within(self, tensor: np.ndarray) -> np.ndarray:
-        """Where the leaf is in the tensor, in our layout: a view, to read and to write."""
+        """Returns the leaf's part of the tensor in our layout, as a view to read and to write."""
         turned = {"transposed": lambda: tensor.swapaxes(0, 1), "reversed": lambda: tensor.T}
         whole = turned.get(self.layout, lambda: tensor.reshape(self.whole))()
         width = self.shape[-1]

@@ -1,1 +1,1 @@
-"""Entities: tags of words and what they mean, decoding, scores. Arrays and plain values; no model."""
+"""Entities: tags of words and their meaning, decoding, scores. Arrays and plain values; no model."""

@@ -1,4 +1,4 @@
-"""Logits of words to tags that keep BIO's rules."""
+"""Decoding of words' logits to tags that follow BIO's rules."""
 
 from typing import Literal, get_args
 
@@ -17,13 +17,13 @@ def decode(
     tags: TagSet,
     how: str = "viterbi",
 ) -> tuple[Int[np.ndarray, " words"], Float[np.ndarray, " words"]]:
-    """The code in BIO of every word, in kinds of the tag set, and the probability of the label that gave it.
+    """Returns every word's code in BIO, by the tag set's kinds, and the probability of the label that gave it.
 
-    `viterbi` takes the most probable labels of those sequences that the rules allow. `argmax` takes the most probable
-    label of each word, and lets what is inside of an entity that nothing began begin one.
+    `viterbi` takes the most probable labels among the sequences that the rules allow. `argmax` takes the most probable
+    label of each word; an inside label that nothing began then begins an entity.
 
     Args:
-      logits: of all sentences, end to end.
+      logits: of all sentences, concatenated.
       offsets: where each sentence begins, and where the last one ends [sentences + 1].
     """
     labels = logits.argmax(-1) if how == "argmax" else viterbi(logits, offsets, tags)
@@ -35,7 +35,7 @@ def decode(
 def as_bio(
     labels: Int[np.ndarray, " words"], offsets: Int[np.ndarray, " ends"], tags: TagSet
 ) -> Int[np.ndarray, " words"]:
-    """Labels of words as codes in BIO; an entity begins where nothing of its kind is open before."""
+    """Converts words' labels to codes in BIO; an entity begins where none of its kind is open."""
     if not len(labels):
         return np.zeros(0, np.int32)
     kind, closes = tags.types[labels], tags.closes[labels]
@@ -48,7 +48,7 @@ def as_bio(
 def viterbi(
     logits: Float[np.ndarray, "words labels"], offsets: Int[np.ndarray, " ends"], tags: TagSet
 ) -> Int[np.ndarray, " words"]:
-    """The labels with the largest sum of logits in which none stands where it may not; all sentences at once."""
+    """Returns the allowed sequence of labels with the largest sum of logits; computes all sentences at once."""
     lengths = np.diff(offsets)
     longest_first = np.argsort(-lengths, kind="stable")
     starts, lengths = offsets[:-1][longest_first], lengths[longest_first]
@@ -63,7 +63,7 @@ def viterbi(
         best = best[:going]
         at = starts[:going] + step
         source = np.repeat(best.argmax(-1)[:, None], logits.shape[1], 1)
-        # Of those that have to follow their kind, only what is of the kind may come before.
+        # A bound label may follow only labels of its kind that do not close it.
         candidates = best[:, before]
         choice = candidates.argmax(-1)
         source[:, bound] = before[np.arange(len(bound)), choice]
@@ -73,7 +73,7 @@ def viterbi(
 
 
 def _before(tags: TagSet, bound: Int[np.ndarray, " bound"]) -> Int[np.ndarray, "bound candidates"]:
-    """The labels that may stand before each bound one, the first of them repeated where others have more."""
+    """Returns the labels that may precede each bound one, padded by repeating the first."""
     allowed = [np.flatnonzero((tags.types == tags.types[code]) & ~tags.closes) for code in bound]
     most = max(map(len, allowed), default=1)
     rows = [np.r_[codes, np.repeat(codes[:1], most - len(codes))] for codes in allowed]

@@ -1,9 +1,9 @@
 """Words to pieces: sentences as examples whose tokens have labels.
 
-Every word is tokenised by itself, as Hugging Face does with `is_split_into_words`; a byte-level tokenizer reads a space
-before each. A word's label stands on its first piece. A sentence of more pieces than an example may have becomes
-several examples that overlap, as a window moves over it by whole words; of a word in two windows, the one with more
-around it has the label.
+Every word is tokenised by itself, as in Hugging Face with `is_split_into_words`; a byte-level tokenizer reads a space
+before each. A word's label is on its first piece. A sentence of more pieces than an example may have becomes several
+overlapping examples, as a window moves over it by whole words; a word in two windows has its label in the window that
+holds more around it.
 """
 
 import copy
@@ -17,10 +17,10 @@ from jaxtyping import Int
 from adakron_jax.data.examples import ENCODED_AT_ONCE, Examples, ignore
 from adakron_jax.data.sentences import Sentences
 
-NONE, CONTINUES = -100, -1  # the label of a token that has none, and of the further pieces of a word that has one
-OVERLAP = 4  # a window shares one in so many of its pieces with the next
+NONE, CONTINUES = -100, -1  # the label of a token that has none, and of the later pieces of a labelled word
+OVERLAP = 4  # a window shares one in this many of its pieces with the next
 
-Ranges = Int[np.ndarray, "windows 4"]  # its first piece and the one behind its last; the same of what has labels in it
+Ranges = Int[np.ndarray, "windows 4"]  # start and end of a window's pieces, and of those that carry labels
 
 
 def encode_words(
@@ -30,15 +30,15 @@ def encode_words(
     codes: Int[np.ndarray, " words"] | None = None,
     done: Callable[[int], None] = ignore,
 ) -> Examples:
-    """Sentences as ids with special tokens. The labels of 0 and more are of all words, in their order.
+    """Encodes sentences as ids with special tokens. The labels of 0 and above are those of all words, in order.
 
     Args:
-      max_length: tokens of an example at most.
+      max_length: most tokens of an example.
       codes: the words' labels; by default 0.
-      done: told how many sentences are done, every now and then.
+      done: called now and then with the number of sentences done.
 
     Returns:
-      The examples; `cut` counts the sentences that are several of them.
+      The examples; `cut` counts the sentences that are split into several.
     """
     before, after = _special(tokenizer)
     room = max(1, max_length - len(before) - len(after))
@@ -73,17 +73,17 @@ def encode_words(
 
 
 def word_offsets(examples: Examples) -> Int[np.ndarray, " ends"]:
-    """Where each sentence's words begin among the labels of 0 and more, and where the last one's end."""
+    """Returns where each sentence's words begin among the labels of 0 and above, and where the last one's end."""
     words = np.r_[0, np.cumsum(examples.labels >= 0)][examples.offsets]
     begins = np.flatnonzero(np.diff(examples.rows, prepend=-1))
     return np.r_[words[begins], words[-1]]
 
 
 def decoded_words(tokenizer: Any, examples: Examples, sentence: int) -> list[str]:
-    """The words of a sentence, as far as their tokens keep them."""
+    """Returns the words of a sentence, as far as their tokens preserve them."""
     part = examples.take(np.array([sentence]))
     begins = np.flatnonzero(part.labels >= 0)
-    # A word goes on as long as its pieces do.
+    # A word extends over the pieces that continue it.
     goes_on = np.r_[part.labels[1:] == CONTINUES, False]
     words = []
     for begin in begins.tolist():
@@ -95,7 +95,7 @@ def decoded_words(tokenizer: Any, examples: Examples, sentence: int) -> list[str
 
 
 def on_all_pieces(labels: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:
-    """Labels, codes of BIO, on every piece of a word: behind one that begins an entity, those that continue it."""
+    """Puts labels, as codes of BIO, on every piece of a word; pieces after one that begins an entity continue it."""
     first = np.maximum.accumulate(np.where(labels >= 0, np.arange(len(labels)), 0))
     continuing = labels[first] + labels[first] % 2
     return np.where(labels == CONTINUES, continuing, labels).astype(labels.dtype)
@@ -104,7 +104,7 @@ def on_all_pieces(labels: Int[np.ndarray, " tokens"]) -> Int[np.ndarray, " token
 def _pieces(
     tokenizer: Any, sentences: Sentences, room: int, done: Callable[[int], None]
 ) -> tuple[Int[np.ndarray, " pieces"], Int[np.ndarray, " pieces"]]:
-    """The ids of all words' pieces, and the words' numbers. Of one word, no more pieces are kept than there is room."""
+    """Returns the ids of all words' pieces, and the words' numbers. A word keeps at most `room` pieces."""
     by_words, ids, word = _by_words(tokenizer), [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     for start in range(0, len(sentences), ENCODED_AT_ONCE):
         group = range(start, min(start + ENCODED_AT_ONCE, len(sentences)))
@@ -116,20 +116,20 @@ def _pieces(
             word.append(np.asarray(pieces.word_ids, np.int64) + sentences.offsets[sentence])
         done(group.stop)
     all_ids, words = np.concatenate(ids), np.concatenate(word)
-    # A word of which a tokenizer leaves nothing, such as a mark alone, is an unknown one.
+    # A word of which a tokenizer leaves nothing, such as a mark alone, becomes the unknown token.
     lost = np.setdiff1d(np.arange(len(sentences.bounds)), words)
     fast = tokenizer.fast
     unknown = fast.pad_token_id if fast.unk_token_id is None else fast.unk_token_id
     in_order = np.argsort(np.r_[words, lost], kind="stable")
     all_ids, words = np.r_[all_ids, np.full(len(lost), unknown, np.int32)][in_order], np.r_[words, lost][in_order]
-    kept = np.arange(len(words)) - np.searchsorted(words, words) < room
-    return all_ids[kept], words[kept]
+    within_room = np.arange(len(words)) - np.searchsorted(words, words) < room
+    return all_ids[within_room], words[within_room]
 
 
 def _windows(
     word: Int[np.ndarray, " pieces"], offsets: Int[np.ndarray, " ends"], room: int
 ) -> tuple[Ranges, Int[np.ndarray, " windows"], int]:
-    """The windows over all sentences, the sentence of each, and how many sentences have several."""
+    """Returns the windows over all sentences, each one's sentence, and the number of sentences that have several."""
     ends = np.searchsorted(word, offsets)
     begins = np.r_[np.flatnonzero(np.diff(word, prepend=-1)), len(word)]  # where a word may begin
     begin, end = ends[:-1], ends[1:]
@@ -145,7 +145,7 @@ def _windows(
 
 
 def _over(begins: np.ndarray, begin: int, end: int, room: int) -> Iterator[tuple[int, int, int, int]]:
-    """The windows over one sentence's pieces."""
+    """Yields the windows over one sentence's pieces."""
     start, labelled = begin, begin
     while True:
         until = int(begins[np.searchsorted(begins, min(start + room, end), side="right") - 1])
@@ -161,7 +161,7 @@ def _over(begins: np.ndarray, begin: int, end: int, room: int) -> Iterator[tuple
 
 @functools.lru_cache(maxsize=8)
 def _by_words(tokenizer: Any) -> Any:
-    """A copy that cuts nothing and, if it is byte-level, reads a space before each word; threads can share it."""
+    """Returns a copy that cuts nothing and, if byte-level, reads a space before each word; threads can share it."""
     by_words = copy.deepcopy(tokenizer.fast.backend_tokenizer)
     by_words.no_padding()
     by_words.no_truncation()
@@ -173,7 +173,7 @@ def _by_words(tokenizer: Any) -> Any:
 
 
 def _special(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The ids of the special tokens before and after an example's pieces."""
+    """Returns the ids of the special tokens before and after an example's pieces."""
     encoded = _by_words(tokenizer).encode(["a"], is_pretokenized=True)
     special = np.asarray(encoded.special_tokens_mask)
     first, last = np.flatnonzero(special == 0)[[0, -1]]

@@ -1,4 +1,4 @@
-"""What belongs to words, by sentence."""
+"""Values of words, grouped by sentence."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from adakron_jax.data.sentences import Sentences, joined_offsets, taken
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-    """Values of words, end to end, of sentences of any lengths: codes, or logits.
+    """Values of words, codes or logits, concatenated over sentences of any lengths.
 
     Attributes:
       values: of every word.
       offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
-      sentences: the words themselves, where they are known.
+      sentences: the words themselves, if they are known.
     """
 
     values: Shaped[np.ndarray, "words *each"]
@@ -27,13 +27,13 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, chosen: Int[np.ndarray, " chosen"]) -> "Ragged":
-        """Some of the sentences."""
+        """Returns some of the sentences."""
         source, offsets = taken(self.offsets, chosen)
         return Ragged(self.values[source], offsets, self.sentences and self.sentences[chosen])
 
     @classmethod
     def joined(cls, parts: "Sequence[Ragged]") -> "Ragged":
-        """The sentences of one after another."""
+        """Concatenates sentences."""
         words = [part.sentences for part in parts if part.sentences is not None]
         return cls(
             np.concatenate([part.values for part in parts]),
@@ -42,5 +42,5 @@ class Ragged:
         )
 
     def like(self, values: Shaped[np.ndarray, "words *each"]) -> "Ragged":
-        """Other values of the same words."""
+        """Returns other values of the same words."""
         return dataclasses.replace(self, values=values)

@@ -1,4 +1,4 @@
-"""How well entities are told: strictly, as seqeval's strict BIO, and in which ways they are missed.
+"""Scores of entities: strict ones, as in seqeval's strict BIO, and the ways in which entities are missed.
 
 An entity is right if a prediction has its first word, its last word and its kind.
 """
@@ -19,18 +19,18 @@ ERRORS = {
     "missed": "missed",
     "spurious": "predicted where there is none",
 }
-HITS, WANTED, GIVEN = range(3)  # entities that are right, that there are, and that were predicted
-Codes = Int[np.ndarray, " words"]  # in BIO, of all sentences end to end
+HITS, WANTED, GIVEN = range(3)  # entities that are right, in the targets, and predicted
+Codes = Int[np.ndarray, " words"]  # in BIO, of all sentences, concatenated
 Counts = Int[np.ndarray, "sentences kinds 3"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Predicted tags beside those that there are, by sentence.
+    """Counts of predicted tags against the targets, by sentence.
 
     Attributes:
-      counts: of each sentence and kind, how many entities are right, there, and predicted.
-      words: of each sentence, how many words have the right tag, and how many there are [sentences, 2].
+      counts: for each sentence and kind, the number of entities that are right, in the targets, and predicted.
+      words: for each sentence, the number of words with the right tag, and of all words [sentences, 2].
     """
 
     counts: Counts
@@ -40,11 +40,11 @@ class Compared:
         return len(self.counts)
 
     def scores(self) -> dict[str, float]:
-        """Every metric, over all sentences."""
+        """Computes every metric over all sentences."""
         return _scores(self.counts.sum(0), self.words.sum(0))
 
     def intervals(self, confidence: float, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-        """The percentile bootstrap over sentences: of each metric the interval that holds so much of the resamples."""
+        """Computes each metric's percentile bootstrap interval over sentences: it holds `confidence` of resamples."""
         random, drawn = np.random.default_rng(seed), []
         counts, words = self.counts.reshape(len(self), -1).astype(np.float64), self.words.astype(np.float64)
         for _ in range(resamples):
@@ -56,7 +56,7 @@ class Compared:
 
 
 def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int) -> Compared:
-    """Holds tags against those that there are.
+    """Compares predicted tags with the targets.
 
     Args:
       offsets: where each sentence begins, and where the last one ends [sentences + 1].
@@ -74,13 +74,13 @@ def compare(targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"
 
 
 def by_kind(counts: Counts) -> Float[np.ndarray, "kinds 3"]:
-    """Precision, recall and F1 of each kind; 0 where there is nothing to divide by."""
+    """Returns precision, recall and F1 of each kind; 0 where the denominator is 0."""
     return _shares(counts.sum(0))
 
 
 def _scores(counts: Num[np.ndarray, "kinds 3"], words: Num[np.ndarray, " 2"]) -> dict[str, float]:
     precision, recall, f1 = _shares(counts.sum(0))
-    # A kind that stands nowhere is none of these sentences.
+    # A kind that does not occur does not count in these sentences.
     present = counts[:, WANTED] + counts[:, GIVEN] > 0
     macro = _shares(counts[present])[:, 2].mean() if present.any() else 0.0
     accuracy = words[0] / max(words[1], 1)
@@ -88,14 +88,14 @@ def _scores(counts: Num[np.ndarray, "kinds 3"], words: Num[np.ndarray, " 2"]) ->
 
 
 def _shares(counts: Num[np.ndarray, "*kinds 3"]) -> Float[np.ndarray, "*kinds 3"]:
-    """Precision, recall and F1 of counts."""
+    """Computes precision, recall and F1 from counts."""
     hits, wanted, given = counts[..., HITS], counts[..., WANTED], counts[..., GIVEN]
     divided = ((hits, given), (hits, wanted), (2 * hits, wanted + given))
     return np.stack([part / np.maximum(whole, 1) for part, whole in divided], axis=-1)
 
 
 def same(spans: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
-    """Which of some entities are among others as they are."""
+    """Returns which entities are among the others unchanged."""
     if not len(others):
         return np.zeros(len(spans), bool)
     at = np.searchsorted(others.start, spans.start).clip(max=len(others) - 1)
@@ -106,11 +106,11 @@ def same(spans: Spans, others: Spans) -> Bool[np.ndarray, " entities"]:
 def errors(
     targets: Codes, predictions: Codes, offsets: Int[np.ndarray, " ends"], kinds: int
 ) -> tuple[dict[str, int], tuple[tuple[int, ...], ...]]:
-    """Pairs each entity with one prediction at most, the best first, and counts what becomes of them.
+    """Pairs each entity with at most one prediction, best pairs first, and counts the results.
 
     Returns:
-      How many there are of each of ERRORS; and how often an entity of a kind [row] was predicted as one [column], the
-      last row and column being none.
+      The number of each of ERRORS; and how often an entity of a kind [row] was predicted as a kind [column], where the
+      last row and column are none.
     """
     wanted, given = spans(targets, offsets), spans(predictions, offsets)
     pairs = paired(wanted, given)
@@ -131,7 +131,7 @@ def errors(
 
 
 def paired(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
-    """Pairs of entities and predictions with a word in common: those alike first, then in their order."""
+    """Returns pairs of entities and predictions with a word in common: the most similar first, then in their order."""
     candidates = []
     for i, j in overlaps(wanted, given):
         other_words = bool(wanted.start[i] != given.start[j] or wanted.end[i] != given.end[j])
@@ -146,7 +146,7 @@ def paired(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
 
 
 def overlaps(wanted: Spans, given: Spans) -> list[tuple[int, int]]:
-    """All pairs with a word in common, in order."""
+    """Returns all pairs with a word in common, in order."""
     first = np.searchsorted(given.end, wanted.start, side="right")
     last = np.searchsorted(given.start, wanted.end, side="left")
     return [(i, j) for i, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)) for j in range(a, b)]

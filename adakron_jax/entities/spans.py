@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-Bounds = Int[np.ndarray, "words 2"]  # of each word, its first character and the one behind its last
+Bounds = Int[np.ndarray, "words 2"]  # start and end of each word, in characters
 
 
 @dataclasses.dataclass(frozen=True)
 class Spans:
-    """Entities among words that stand end to end, in their order; none overlaps another.
+    """Entities among concatenated words, in order and without overlap.
 
     Attributes:
-      start, end: the first word, and the one behind the last.
-      types: the number of its kind.
+      start, end: index of the first word, and one past the last.
+      types: the number of the kind.
     """
 
     start: Int[np.ndarray, " entities"]
@@ -26,24 +26,24 @@ class Spans:
         return len(self.start)
 
     def sentences(self, offsets: Int[np.ndarray, " ends"]) -> Int[np.ndarray, " entities"]:
-        """The sentence of each; `offsets` as `spans` takes them."""
+        """Returns the sentence of each entity; `offsets` as in `spans`."""
         return np.searchsorted(offsets, self.start, side="right") - 1
 
     def means(self, values: Float[np.ndarray, " words"]) -> Float[np.ndarray, " entities"]:
-        """The mean of the values of each one's words."""
+        """Returns the mean of the values of each entity's words."""
         sums = np.r_[0.0, np.cumsum(values, dtype=np.float64)]
         return (sums[self.end] - sums[self.start]) / (self.end - self.start)
 
 
 def spans(codes: Int[np.ndarray, " words"], offsets: Int[np.ndarray, " ends"]) -> Spans:
-    """The entities of words' codes in BIO, strictly: what is inside of an entity that nothing began is none.
+    """Finds the entities in words' codes in BIO, strictly: an inside code that nothing began is not an entity.
 
     Args:
       offsets: where each sentence begins, and where the last one ends [sentences + 1].
     """
     kind, first = (codes - 1) // 2, np.zeros(len(codes), bool)
     first[offsets[:-1][np.diff(offsets) > 0]] = True
-    # A run goes on as long as words are inside of what the word before is of.
+    # A run extends while words are inside of the kind of the word before.
     goes_on = (codes > 0) & (codes % 2 == 0) & ~first
     goes_on[1:] &= (kind[1:] == kind[:-1]) & (codes[:-1] > 0)
     starts = np.flatnonzero(~goes_on)
@@ -54,11 +54,11 @@ def spans(codes: Int[np.ndarray, " words"], offsets: Int[np.ndarray, " ends"]) -
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entity:
-    """Something in a text.
+    """An entity in a text.
 
     Attributes:
       label: its kind.
-      start, end: its first character, and the one behind its last.
+      start, end: index of its first character, and one past its last.
       text: the characters between.
       score: the mean probability of its words' labels.
     """
@@ -70,7 +70,7 @@ class Entity:
     score: float
 
     def to_dict(self) -> dict[str, str | int | float]:
-        """Its fields."""
+        """Returns the fields."""
         return dataclasses.asdict(self)
 
 
@@ -82,10 +82,10 @@ def entities(
     texts: Sequence[str],
     bounds: Bounds,
 ) -> list[list[Entity]]:
-    """The entities of each text; words of one entity are joined with what stands between them.
+    """Returns the entities of each text; an entity includes what is between its words.
 
     Args:
-      codes, scores: of all texts' words, as `decode` gives them.
+      codes, scores: of all texts' words, from `decode`.
       offsets: where each text's words begin, and where the last one's end [texts + 1].
       bounds: of every word, in its text.
     """
@@ -99,7 +99,7 @@ def entities(
 
 
 def replaced(text: str, entities: Iterable[Entity], replacement: str = "[{kind}]") -> str:
-    """A text with entities replaced; `{kind}` stands for what each is.
+    """Returns a text with its entities replaced; `{kind}` stands for an entity's kind.
 
     >>> replaced("Anna lives in Ulm.", [Entity("person", 0, 4, "Anna", 0.9)])
     '[person] lives in Ulm.'

@@ -1,4 +1,4 @@
-"""Tags of a table's sentences: a list of tags, one a word, or a list of spans of the text."""
+"""Tags of a table's sentences: a list of tags, one per word, or a list of spans of the text."""
 
 import dataclasses
 from typing import Any
@@ -13,11 +13,11 @@ from adakron_jax.entities.tags import OUTSIDE
 
 @dataclasses.dataclass(frozen=True)
 class Tagged:
-    """Tags of sentences' words, as they were found.
+    """Tags of sentences' words, as the table has them.
 
     Attributes:
-      tags: of each sentence, one a word; those of spans are in BIO.
-      cut: how many spans began or ended within a word, all of which is then tagged.
+      tags: for each sentence, one tag per word; those from spans are in BIO.
+      cut: number of spans that begin or end within a word, all of which is then tagged.
     """
 
     tags: list[list[str]]
@@ -25,11 +25,11 @@ class Tagged:
 
     @classmethod
     def of_table(cls, table: Table, column: str, sentences: Sentences) -> "Tagged":
-        """A column's lists of tags, one a word, or its lists of spans `{"start", "end", "label"}` of the text.
+        """Reads a column's lists of tags, one per word, or its lists of spans `{"start", "end", "label"}` of the text.
 
         Raises:
-          ValueError: the column is missing, or names the row whose cell is neither, has not one tag a word, or has
-            spans that overlap, hold no word or are out of the text.
+          ValueError: the column is missing; or a cell is neither, has not one tag per word, or has spans that overlap,
+            hold no word or are outside of the text, and its row is named.
         """
         tags, cut, cells = [], 0, table[column]
         items = [item for cell in cells if isinstance(cell, list) for item in cell]
@@ -59,7 +59,7 @@ def _checked(tags: list[Any], words: int) -> list[str]:
 
 
 def _spans(cell: list[Any], length: int) -> list[tuple[int, int, str]]:
-    """The spans of a text of so many characters, in order."""
+    """Returns the spans of a text of `length` characters, in order."""
     spans = []
     for item in cell:
         keys = ("start", "end", "label")
@@ -79,7 +79,7 @@ def _spans(cell: list[Any], length: int) -> list[tuple[int, int, str]]:
 
 
 def _aligned(spans: list[tuple[int, int, str]], bounds: list[list[int]]) -> tuple[list[str], int]:
-    """Tags of the words that spans touch, the first span of a word's; and how many of them cut a word."""
+    """Returns the tags of the words that spans touch, a word's first span counting; and how many spans cut a word."""
     tags, cut, word = [OUTSIDE] * len(bounds), 0, 0
     for start, end, label in spans:
         while word < len(bounds) and bounds[word][1] <= start:
@@ -89,7 +89,7 @@ def _aligned(spans: list[tuple[int, int, str]], bounds: list[list[int]]) -> tupl
             tags[word] = f"{'B' if word == first else 'I'}-{label}"
             word += 1
         touched = [bounds[at] for at in (first, word - 1) if first < word]
-        # A word that an earlier span has taken is cut by both.
+        # A word that an earlier span has taken counts as cut by both.
         begins_within = first > 0 and bounds[first - 1][1] > start
         if not touched and not begins_within:
             raise ValueError(f"a span from {start} to {end}, in which there is no word; accepted: words")

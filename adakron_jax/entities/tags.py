@@ -1,6 +1,6 @@
-"""Tags of words: the schemes they come in, told apart, and the one that everything else here reads.
+"""Tags of words: the schemes they come in, how they are distinguished, and the one that all other code here reads.
 
-That one is BIO (Ramshaw and Marcus 1995, as CoNLL 2002 has it): `B-` begins an entity of a kind, `I-` continues the
+That scheme is BIO (Ramshaw and Marcus 1995, as in CoNLL 2002): `B-` begins an entity of a kind, `I-` continues the
 entity before it, `O` is outside of all. Its codes are 0 for `O`, 1 + 2k for `B-` and 2 + 2k for `I-` of kind k.
 """
 
@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 OUTSIDE = "O"
-UNNAMED = "entity"  # the kind of tags that are prefixes alone
-BEGINS, CLOSES, INSIDE = "BSU", "ELSU", "IELM"  # S or U: an entity of one word; E or L: its last; M: one within
+UNNAMED = "entity"  # the kind of tags that are only prefixes
+BEGINS, CLOSES, INSIDE = "BSU", "ELSU", "IELM"  # S or U: an entity of one word; E or L: its last word; M: a middle one
 ACCEPTED = "accepted: O, or a kind after B- or I- (BIO, IOB1, IO), and E- or S- (BIOES)"
 
 
 def parted(tag: str) -> tuple[str, str]:
-    """The prefix and the kind of a tag; a tag without a prefix is inside of what it names; of O both are empty.
+    """Splits a tag into prefix and kind; a tag without a prefix is inside of what it names; for O both are empty.
 
     >>> parted("B-person"), parted("person"), parted("O"), parted("I")
     (('B', 'person'), ('I', 'person'), ('', ''), ('I', 'entity'))
@@ -30,18 +30,18 @@ def parted(tag: str) -> tuple[str, str]:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether it has a scheme's prefix, or is one."""
+    """Returns whether a label has a scheme's prefix, or is one."""
     return tag[:1] in set(BEGINS + INSIDE) and (len(tag) == 1 or len(tag) > 2 and tag[1] == "-")
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
-    """The scheme of tagged sentences: `BIO`, `IOB1`, `IO` or `BIOES`.
+    """Returns the scheme of tagged sentences: `BIO`, `IOB1`, `IO` or `BIOES`.
 
-    `IO` has no tag that begins an entity; in `IOB1` one begins with `B-` only right behind another of its kind. Kinds
-    without prefixes, with O among them, are `IO` too.
+    `IO` has no tag that begins an entity; in `IOB1` an entity begins with `B-` only directly after another of its kind.
+    Kinds without prefixes, with O among them, are `IO` too.
 
     Raises:
-      ValueError: the tags are of no scheme; one is named.
+      ValueError: the tags follow no scheme; one of them is named.
     """
     tags, adjacent, apart, orphans = set(), 0, 0, 0
     for sentence in sentences:
@@ -66,13 +66,13 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
 
 
 def to_bio(sentence: Sequence[str], scheme: str = "BIO") -> list[str]:
-    """The tags of a sentence in BIO. What is inside of an entity that nothing began begins one itself.
+    """Converts the tags of a sentence to BIO. An inside tag that nothing began begins an entity.
 
     >>> to_bio(["I-x", "I-x", "B-x", "O", "I-x"]), to_bio(["S-x", "B-x", "E-x"])
     (['B-x', 'I-x', 'B-x', 'O', 'B-x'], ['B-x', 'B-x', 'I-x'])
 
     Args:
-      scheme: `words` takes each tag as the kind of an entity of one word; the others are all read alike.
+      scheme: `words` takes each tag as the kind of an entity of one word; the other schemes are all read alike.
     """
     if scheme == "words":
         return [tag if tag == OUTSIDE else f"B-{tag}" for tag in sentence]
@@ -86,12 +86,12 @@ def to_bio(sentence: Sequence[str], scheme: str = "BIO") -> list[str]:
 
 
 def mended(before: Sequence[str], after: Sequence[str]) -> int:
-    """How many entities of a sentence begin inside, of its tags before and after `to_bio`."""
+    """Returns how many entities of a sentence begin inside, from its tags before and after `to_bio`."""
     return sum(parted(old)[0] == "I" and new[0] == "B" for old, new in zip(before, after, strict=True))
 
 
 def labels_of(kinds: Iterable[str]) -> tuple[str, ...]:
-    """All tags of BIO for these kinds, in the order of their codes.
+    """Returns all tags of BIO for these kinds, in the order of their codes.
 
     >>> labels_of(["person", "place"])
     ('O', 'B-person', 'I-person', 'B-place', 'I-place')
@@ -101,10 +101,10 @@ def labels_of(kinds: Iterable[str]) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TagSet:
-    """What the labels of a head mean, whoever named them: of BIO or another scheme, in any order, of kinds alone.
+    """The meaning of a head's labels, in any naming: BIO or another scheme, in any order, or kinds alone.
 
     Attributes:
-      labels: by code.
+      labels: the labels by code.
     """
 
     labels: tuple[str, ...]
@@ -122,23 +122,23 @@ class TagSet:
 
     @functools.cached_property
     def begins(self) -> Bool[np.ndarray, " labels"]:
-        """Whether a label always begins an entity."""
+        """Whether each label always begins an entity."""
         return np.array([parted(label)[0] in set(BEGINS) for label in self.labels])
 
     @functools.cached_property
     def closes(self) -> Bool[np.ndarray, " labels"]:
-        """Whether an entity ends with a label."""
+        """Whether an entity ends with each label."""
         return np.array([parted(label)[0] in set(CLOSES) for label in self.labels])
 
     @functools.cached_property
     def bound(self) -> Bool[np.ndarray, " labels"]:
-        """Whether a label stands only behind another of its kind: where the kind has one to begin with."""
+        """Whether each label may only follow another of its kind, because the kind has a label to begin with."""
         begun = np.isin(self.types, self.types[self.begins & ~self.closes])
         return ~self.begins & (self.types >= 0) & begun
 
     @functools.cached_property
     def label(self) -> Int[np.ndarray, " codes"]:
-        """The label that stands for each code in BIO: where there is none, another of its kind; -1 if none is O."""
+        """The label for each code in BIO: if there is none, another of its kind; -1 if none is O."""
         ranks = np.where(self.begins, 0, 2) + self.closes
         labels = [int(np.argmax(self.types < 0)) if (self.types < 0).any() else -1]
         for kind in range(len(self.kinds)):
@@ -147,7 +147,7 @@ class TagSet:
         return np.array(labels, np.int32)
 
     def codes(self, sentence: Sequence[str]) -> list[int]:
-        """The codes in BIO of a sentence's tags, of whatever scheme; of kinds without a label inside all begin.
+        """Returns the codes in BIO of a sentence's tags, of any scheme; kinds without an inside label always begin.
 
         Raises:
           ValueError: a tag is of another kind.
@@ -167,5 +167,5 @@ class TagSet:
 
     @functools.cached_property
     def _goes_on(self) -> list[bool]:
-        """Whether each kind has a label inside."""
+        """Whether each kind has an inside label."""
         return [not self.begins[self.types == number].all() for number in range(len(self.kinds))]

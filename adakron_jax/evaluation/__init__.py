@@ -1,4 +1,4 @@
-"""How good predictions are."""
+"""Evaluation of predictions."""
 
 from adakron_jax.evaluation.assessment import Assessment as Assessment
 from adakron_jax.evaluation.assessment import assess as assess

@@ -1,4 +1,4 @@
-"""How good predictions are: every metric with its uncertainty, each label, calibration, and where they go wrong."""
+"""Evaluation: every metric with its uncertainty, scores per label, calibration, and the worst mistakes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,18 @@ from adakron_jax.evaluation.metrics import METRICS, counts, f1_by_label
 if TYPE_CHECKING:
     from adakron_jax.problems.problem import Problem
 
-BINS = 15  # of equal width, as Guo et al. 2017 have them
+BINS = 15  # of equal width, as in Guo et al. 2017
 MISTAKES = 20
-WHOLE, PAIRS = 160, 100  # labels up to which the confusion is kept whole, and what is kept of more
+WHOLE, PAIRS = 160, 100  # most labels of a whole confusion matrix, and the pairs that are kept if there are more
 
-PARTS = ("labels", "bins", "mistakes")  # of an assessment that are rows
+PARTS = ("labels", "bins", "mistakes")  # parts of an assessment that consist of rows
 
-Mark = tuple[int, int, str]  # its first character, the one behind its last, and whether it is `target` or `predicted`
+Mark = tuple[int, int, str]  # start and end in characters, and `target` or `predicted`
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelScores:
-    """How well one label is told: 0 where there is nothing to divide by. `support`: examples that have it."""
+    """Scores of one label: 0 where the denominator is 0. `support`: number of examples that have it."""
 
     label: str
     precision: float
@@ -36,7 +36,7 @@ class LabelScores:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Predictions whose probability lies in [low, high): their mean probability, and the share that was right."""
+    """Predictions with a probability in [low, high): their mean probability, and the share that was right."""
 
     low: float
     high: float
@@ -47,13 +47,13 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """An example that was predicted wrongly, and how surely.
+    """An example that was predicted wrongly.
 
     Attributes:
-      texts: its one or two.
+      texts: its one or two texts.
       target, predicted: a label, labels, or a number in its unit.
-      weight: by which mistakes are ranked: the probability of the wrong label; of a regression the error's size.
-      marks: what it is about in its first text; nothing of a mistake about all of it.
+      weight: mistakes are ranked by it: the probability of the wrong label; for a regression the error's size.
+      marks: what the mistake is about in the first text; empty if it is about all of it.
     """
 
     texts: tuple[str, ...]
@@ -65,21 +65,21 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True)
 class Assessment:
-    """What `assess` says of predictions.
+    """The result of `assess`.
 
     Attributes:
       problem: what was predicted.
-      examples: how many.
-      scores: metric -> value; of a problem's metrics in their order.
-      intervals: metric -> the interval of 95 % of a bootstrap over examples, (low, high).
-      labels: one a label, in the problem's order; none of a regression.
-      confusion: of a classification, how often a target [row] was predicted as a label [column]; else empty.
-      calibration_error: the mean distance of probability and share of right ones, over `bins`; 0 of a regression.
-      bins: of probabilities: of the predicted label, or of every label of a multilabel problem; those with predictions.
-      mistakes: the twenty surest, surest first.
-      pairs: of a classification of more than 160 labels, in place of `confusion`, what `confused` gives.
-      errors: of entities, how many there are of each sort of error.
-      points: of a regression, (target, prediction) of examples evenly taken, at most 2,000.
+      examples: number of examples.
+      scores: metric -> value, for the problem's metrics in their order.
+      intervals: metric -> the 95 % interval of a bootstrap over examples, (low, high).
+      labels: scores per label, in the problem's order; empty for a regression.
+      confusion: for a classification, how often a target [row] was predicted as a label [column]; else empty.
+      calibration_error: the mean distance of probability and share of right ones, over `bins`; 0 for a regression.
+      bins: the non-empty bins of the predicted label's probability, or, in a multilabel problem, of every label's.
+      mistakes: the twenty most certain mistakes, most certain first.
+      pairs: for a classification of more than 160 labels, the value of `confused` in place of `confusion`.
+      errors: for entities, the number of errors of each kind.
+      points: for a regression, (target, prediction) of evenly spaced examples, at most 2,000.
     """
 
     problem: "Problem"
@@ -104,11 +104,11 @@ class Assessment:
         return f"{type(self).__name__}({self.examples:,} examples, {self.problem.summary()}: {', '.join(scores)})"
 
     def to_frame(self, part: str = "scores") -> Any:
-        """A pandas frame.
+        """Returns a pandas frame.
 
         Args:
-          part: `scores`, with their intervals; `labels`, `mistakes` or `bins`, as they are here; or `confused`, pairs
-            of target and prediction by how often they were taken for one another.
+          part: `scores`, with their intervals; `labels`, `mistakes` or `bins`, as in this object; or `confused`, pairs
+            of target and prediction by how often they were confused.
 
         Raises:
           ValueError: there is no such part.
@@ -129,12 +129,12 @@ class Assessment:
         return frame_of([dataclasses.asdict(row) for row in getattr(self, part)])
 
     def __getitem__(self, metric: str) -> float:
-        """The value of a metric by its name."""
+        """Returns the value of a metric by its name."""
         return self.scores[metric]
 
     @property
     def confused(self) -> list[tuple[str, str, int]]:
-        """(target, prediction, how often) of a classification's wrong predictions, most frequent first."""
+        """(target, prediction, count) of a classification's wrong predictions, most frequent first."""
         names = self.problem.classes
         if not self.confusion:
             return list(self.pairs)
@@ -147,7 +147,7 @@ class Assessment:
         return sorted(pairs, key=lambda pair: -pair[2])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, the metrics by name at the top level."""
+        """Returns plain values, with the metrics by name at the top level."""
         return {
             **self.scores,
             **{name: getattr(self, name) for name in ("examples", "intervals", "calibration_error")},
@@ -160,10 +160,10 @@ class Assessment:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], problem: "Problem") -> "Assessment":
-        """The assessment that `to_dict` gave, from plain values, of which `problem` is read already.
+        """Makes the assessment from values that `to_dict` returned, with its problem, which has been read already.
 
         Raises:
-          KeyError, TypeError, ValueError: they are none.
+          KeyError, TypeError, ValueError: the values are not an assessment's.
         """
         return cls(
             problem,
@@ -187,13 +187,13 @@ def assess(
     logits: Any,
     texts: Sequence[Texts] | Callable[[int], Texts],
 ) -> Assessment:
-    """Holds predictions against what was to be predicted.
+    """Evaluates predictions against their targets.
 
     Args:
-      problem: says what logits mean.
-      targets: as `Problem.targets` gives them.
-      logits: the model's, as `Problem.arranged` gives them.
-      texts: of each example, or what gives those of an example by its number, for the mistakes.
+      problem: defines what logits mean.
+      targets: from `Problem.targets`.
+      logits: the model's, from `Problem.arranged`.
+      texts: the texts of each example, or a function from its number to them, for the mistakes.
 
     Raises:
       ValueError: there is no example.
@@ -216,7 +216,7 @@ def label_scores(
     targets: Bool[np.ndarray, "examples labels"],
     predictions: Bool[np.ndarray, "examples labels"],
 ) -> tuple[LabelScores, ...]:
-    """How well each label is told, from whether it holds and whether it was predicted."""
+    """Computes each label's scores from whether it holds and whether it was predicted."""
     hits, wanted, given = counts(targets, predictions)
     precision, recall = hits / np.maximum(given, 1), hits / np.maximum(wanted, 1)
     f1 = f1_by_label(hits, wanted, given)
@@ -229,7 +229,7 @@ def label_scores(
 def confusion(
     labels: Sequence[str], targets: Int[np.ndarray, " examples"], predictions: Int[np.ndarray, " examples"]
 ) -> dict[str, Any]:
-    """How often each target was predicted as each label: all of it, or of many labels the most frequent confusions."""
+    """Counts how often each target was predicted as each label; for many labels, only the most frequent confusions."""
     count = len(labels)
     cells, often = np.unique(targets.astype(np.int64) * count + predictions, return_counts=True)
     if count <= WHOLE:
@@ -245,7 +245,7 @@ def confusion(
 def calibration(
     probabilities: Float[np.ndarray, " decisions"], right: Bool[np.ndarray, " decisions"]
 ) -> dict[str, Any]:
-    """The expected calibration error (Guo et al. 2017, equation 5), and the bins that hold something, by field."""
+    """Computes the expected calibration error (Guo et al. 2017, equation 5), and the non-empty bins, by field."""
     at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     bins = []
     for i in np.unique(at):
@@ -262,12 +262,12 @@ def mistakes(
     both: Callable[[int], tuple[Any, Any]],
     marks: Callable[[int], tuple[Mark, ...]] = lambda case: (),
 ) -> tuple[Mistake, ...]:
-    """The examples with the largest weights.
+    """Returns the examples with the largest weights.
 
     Args:
       weights: below 0 where the prediction is right.
       both: from an example's number to its target and its prediction.
-      marks: from an example's number to what is marked in its text.
+      marks: from an example's number to the marks in its text.
     """
     first = np.argsort(-weights, kind="stable")[:MISTAKES]
     wrong = [i for i in map(int, first) if weights[i] >= 0]
@@ -275,7 +275,7 @@ def mistakes(
 
 
 def _mistake(fields: Mapping[str, Any]) -> Mistake:
-    """The mistake whose fields JSON holds."""
+    """Makes a mistake from its fields in JSON."""
     marks = tuple((int(start), int(end), str(what)) for start, end, what in fields.get("marks", ()))
     return Mistake(**{**fields, "texts": tuple(fields["texts"]), "marks": marks})
 

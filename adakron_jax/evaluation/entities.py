@@ -1,4 +1,4 @@
-"""How entities are told: by kind, by sort of error, and where wrongly, each as a mistake marked in its text."""
+"""Evaluation of entities: by kind, by sort of error, and the mistakes, each marked in its text."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from adakron_jax.entities.scores import WANTED, by_kind, compare, errors, paired
 from adakron_jax.entities.spans import Spans, spans
 from adakron_jax.evaluation.assessment import LabelScores, Mark, Mistake, calibration, mistakes
 
-Sentence = Callable[[int], tuple[str, list[list[int]]]]  # by its number: its text, and the bounds of its words
+Sentence = Callable[[int], tuple[str, list[list[int]]]]  # from a number to the text and the bounds of its words
 
 
 def examined(
@@ -24,11 +24,11 @@ def examined(
     kinds: Sequence[str],
     texts: Callable[[int], Texts],
 ) -> dict[str, Any]:
-    """Fields of an assessment: everything but the metrics and their intervals.
+    """Returns the fields of an assessment except the metrics and their intervals.
 
     Args:
-      scores: of each word, the probability of its label.
-      texts: from a sentence's number to its words, for `logits` that do not have them.
+      scores: the probability of each word's label.
+      texts: from a sentence's number to its words, for `logits` that lack them.
     """
     codes, offsets = (targets.values, predictions.values), targets.offsets
     numbers, confusion = errors(*codes, offsets, len(kinds))
@@ -58,11 +58,11 @@ def entity_mistakes(
     kinds: Sequence[str],
     sentence: Sentence,
 ) -> tuple[Mistake, ...]:
-    """Predictions that are wrong, and entities that no prediction touches, by how sure their words were.
+    """Returns wrong predictions, and entities that no prediction touches, by the certainty of their words.
 
     Args:
-      wanted, given: the entities that there are, and those predicted.
-      scores: of each word, the probability of its label.
+      wanted, given: the target entities, and the predicted ones.
+      scores: the probability of each word's label.
       offsets: where each sentence's words begin, and where the last one's end [sentences + 1].
     """
     partner = {j: i for i, j in paired(wanted, given)}

@@ -1,6 +1,6 @@
 """The metrics: how each is computed, its range, and which way is better.
 
-They are plain counts, so that a bootstrap can afford thousands of them; the tests hold them to scikit-learn's.
+They are plain counts, so that a bootstrap can afford thousands of them; tests compare them with scikit-learn's.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ RESAMPLES, CONFIDENCE = 1000, 0.95  # of the bootstrap
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A number computed of targets and predictions, both as `Problem.predict` gives them; called, it computes it.
+    """A number computed from targets and predictions, both in the form of `Problem.predict`; calling it computes it.
 
     Attributes:
       title: its name in a table's head.
       compute: from targets and predictions to the number.
-      lowest, highest: the range that it lies in.
-      higher_is_better: false of an error.
+      lowest, highest: the range of its values.
+      higher_is_better: false for an error.
     """
 
     title: str
@@ -41,16 +41,16 @@ class Metric:
         return float(self.compute(targets, predictions))
 
     def merit(self, value: float) -> float:
-        """The value as something of which more is better, whatever the metric."""
+        """Returns the value, negated if less is better, so that more is better for every metric."""
         return value if self.higher_is_better else -value
 
     def holds(self, value: float) -> bool:
-        """Whether the metric can have this value."""
+        """Returns whether the metric can have this value."""
         return self.lowest <= value <= self.highest and math.isfinite(value)
 
     @property
     def scale(self) -> float:
-        """What a value is shown times: 100 of a share or a correlation, 1 of an error, which has a unit."""
+        """The factor for display: 100 for a share or a correlation, 1 for an error, which has a unit."""
         return 100.0 if self.highest == 1 else 1.0
 
     def show(self, value: float) -> str:
@@ -63,7 +63,7 @@ def _accuracy(targets: np.ndarray, predictions: np.ndarray) -> Number:
 
 
 def counts(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By label, of codes [examples] or of booleans [examples, labels]: hits, targets, predictions."""
+    """Counts hits, targets and predictions by label, from codes [examples] or booleans [examples, labels]."""
     if targets.ndim == 2:
         return (targets & predictions).sum(0), targets.sum(0), predictions.sum(0)
     labels = 1 + max(targets.max(), predictions.max())
@@ -75,7 +75,7 @@ def counts(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np
 
 
 def f1_by_label(hits: np.ndarray, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """The harmonic mean of precision and recall, of `counts`; 0 where a label stands nowhere."""
+    """Computes the harmonic mean of precision and recall from `counts`; 0 for a label that does not occur."""
     return 2 * hits / np.maximum(targets + predictions, 1)
 
 
@@ -86,7 +86,7 @@ def _f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
 def _macro_f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
     counted = counts(targets, predictions)
     by_label = f1_by_label(*counted)
-    # Codes that stand nowhere are no labels of these examples; a column of a multilabel problem always is one.
+    # Codes that do not occur are not labels of these examples; a column of a multilabel problem always is one.
     return np.mean(by_label if targets.ndim == 2 else by_label[counted[1] + counted[2] > 0])
 
 
@@ -101,7 +101,7 @@ def _micro_f1(targets: np.ndarray, predictions: np.ndarray) -> Number:
 
 
 def _matthews(targets: np.ndarray, predictions: np.ndarray) -> Number:
-    # Gorodkin 2004, R_K; of two labels it is Matthews' coefficient.
+    # Gorodkin 2004, R_K; with two labels it is Matthews' coefficient.
     hits, wanted, given = (count.astype(np.float64) for count in counts(targets, predictions))
     total = len(targets)
     spread = (total**2 - given @ given) * (total**2 - wanted @ wanted)
@@ -109,7 +109,7 @@ def _matthews(targets: np.ndarray, predictions: np.ndarray) -> Number:
 
 
 def _correlation(targets: np.ndarray, predictions: np.ndarray, kind: str) -> Number:
-    # A constant has no correlation with anything; like Matthews' it counts as 0.
+    # A constant has no correlation with anything; it counts as 0, as for Matthews'.
     if np.ptp(predictions) == 0 or np.ptp(targets) == 0:
         return 0.0
     from scipy import stats  # takes a second to import
@@ -150,7 +150,7 @@ METRICS = {
 
 
 def intervals(names: Sequence[str], targets: Targets, predictions: Targets) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap: every metric of as many examples, drawn with replacement, a thousand times."""
+    """Computes every metric's percentile bootstrap: a thousand resamples of the examples, drawn with replacement."""
     random, drawn = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         rows = random.integers(len(targets), size=len(targets))

@@ -1,4 +1,4 @@
-"""An assessment as a page: its tables in words, and its plots."""
+"""An assessment as a page: its tables as text, and its plots."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ ABOUT_INTERVALS = (
     "other examples would change the score, not another seed of the training."
 )
 SCORE_HEADS = ["metric", "value", f"{100 * CONFIDENCE:.0f} % interval"]
-BRACKETS = {"target": "[]", "predicted": "{}"}  # around what is marked, for where there is no colour
-Piece = tuple[str, str]  # of a text: characters, and which marks they have
-TEXT = 400  # characters of a mistake's text
+BRACKETS = {"target": "[]", "predicted": "{}"}  # around marked parts, where there is no colour
+Piece = tuple[str, str]  # a part of a text: its characters, and their marks
+TEXT = 400  # most characters of a mistake's text
 
 
 def page(name: str, assessment: Assessment) -> str:
-    """The page; `name` says what was evaluated on what."""
+    """Renders the page; `name` says what was evaluated on what."""
     return render(Path(__file__).with_name("page.html.jinja"), name=name, view=view(assessment, "evaluation"))
 
 
 def view(assessment: Assessment, salt: str) -> dict[str, Any]:
-    """What `parts.html.jinja` shows; `salt` begins the plots' ids."""
+    """Returns the data that `parts.html.jinja` shows; `salt` begins the plots' ids."""
     problem = assessment.problem
     which = ", of the classes confused most often" if len(assessment.confusion) > DRAWN else ""
     title, plot = problem.plot(assessment, salt)
@@ -52,12 +52,12 @@ def view(assessment: Assessment, salt: str) -> dict[str, Any]:
 
 
 def summary(assessment: Assessment) -> str:
-    """Such as `3,080 examples, 77 labels`."""
+    """Returns a summary such as `3,080 examples, 77 labels`."""
     return f"{assessment.examples:,} examples, {assessment.problem.summary()}"
 
 
 def score_rows(assessment: Assessment) -> list[tuple[str, str, str]]:
-    """(metric, value, interval) in words; shares and correlations in percent."""
+    """Returns (metric, value, interval) as text; shares and correlations in percent."""
     rows = []
     for name, value in assessment.scores.items():
         metric, (low, high) = METRICS[name], assessment.intervals[name]
@@ -68,24 +68,24 @@ def score_rows(assessment: Assessment) -> list[tuple[str, str, str]]:
 
 
 def label_rows(assessment: Assessment) -> list[tuple[str, float, float, float, int]]:
-    """(label, precision, recall, F1, examples), worst first."""
+    """Returns (label, precision, recall, F1, examples), worst first."""
     worst = sorted(assessment.labels, key=lambda label: label.f1)
     return [(label.label, label.precision, label.recall, label.f1, label.support) for label in worst]
 
 
 def label_heads(assessment: Assessment) -> list[str]:
-    """Of the columns of `label_rows`."""
+    """Returns the heads of the columns of `label_rows`."""
     label, examples = assessment.problem.label_heads
     return [label, "precision", "recall", "F1", examples]
 
 
 def error_rows(assessment: Assessment) -> list[tuple[str, int]]:
-    """(what became of entities, how many) in words."""
+    """Returns (kind of error, count) for entities, as text."""
     return [(ERRORS.get(name, name), count) for name, count in assessment.errors.items()]
 
 
 def pieces(text: str, marks: Sequence[Mark], room: int = TEXT) -> list[Piece]:
-    """A text's pieces, marked ones with brackets around; of a long text, as much as there is room for around a mark."""
+    """Splits a text into pieces, marked ones in brackets; a long text is cut to `room` characters around a mark."""
     first = min((start for start, _, _ in marks), default=0)
     begin = 0 if len(text) <= room else max(0, min(first - room // 4, len(text) - room))
     end = min(len(text), begin + room)
@@ -100,13 +100,13 @@ def pieces(text: str, marks: Sequence[Mark], room: int = TEXT) -> list[Piece]:
 
 
 def mistake_row(mistake: Mistake) -> tuple[list[list[Piece]], str, str, str]:
-    """(pieces of its texts, target, prediction, weight) in words."""
+    """Returns (pieces of its texts, target, prediction, weight) as text."""
     cut = [pieces(text, () if number else mistake.marks) for number, text in enumerate(mistake.texts)]
     return cut, in_words(mistake.target), in_words(mistake.predicted), f"{mistake.weight:.4g}"
 
 
 def in_words(value: str | float | Sequence[str]) -> str:
-    """A label, labels, or a number in words."""
+    """Returns a label, labels, or a number as text."""
     if isinstance(value, str):
         return value
     return f"{value:.4g}" if isinstance(value, float | int) else ", ".join(value) or "none"

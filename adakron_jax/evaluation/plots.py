@@ -8,12 +8,12 @@ from adakron_jax.data.table import printable
 from adakron_jax.evaluation.assessment import Assessment
 from adakron_jax.pages.drawing import COLOURS, INK, shades, svg
 
-CONFUSED = 10  # pairs of labels, at most
-NUMBERED, DRAWN = 16, 30  # classes up to which a matrix has room for its counts, and for its classes on a phone
+CONFUSED = 10  # most pairs of labels
+NUMBERED, DRAWN = 16, 30  # most classes of a matrix that shows its counts, and of one that is readable on a phone
 
 
 def reliability(assessment: Assessment, salt: str, probability: str, share: str) -> str:
-    """The share of right predictions by their probability; what both axes are called."""
+    """Draws the share of right predictions against their probability; the arguments name both axes."""
     bins = assessment.bins
 
     def draw(axes: Any) -> None:
@@ -28,7 +28,7 @@ def reliability(assessment: Assessment, salt: str, probability: str, share: str)
 
 
 def scatter(assessment: Assessment, salt: str) -> str:
-    """Predictions against targets."""
+    """Draws predictions against targets."""
     points = np.asarray(assessment.points)
     low, high = float(points.min()), float(points.max())
 
@@ -42,7 +42,7 @@ def scatter(assessment: Assessment, salt: str) -> str:
 
 
 def matrix(assessment: Assessment, salt: str) -> str:
-    """The confusion matrix, each cell as dark as its share of the target's examples; of many classes the confused."""
+    """Draws the confusion matrix, cells shaded by their share of the target's examples; of many the confused."""
     counts, chosen = np.asarray(assessment.confusion), drawn_classes(assessment)
     names = [short(assessment.problem.classes[code]) for code in chosen]
     shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(chosen, chosen)]
@@ -71,7 +71,7 @@ def matrix(assessment: Assessment, salt: str) -> str:
 
 
 def drawn_classes(assessment: Assessment) -> list[int]:
-    """The classes of a matrix, in their order: all, or of many those that are confused most often."""
+    """Returns the classes of a matrix, in their order: all, or those confused most often if there are many."""
     names = assessment.problem.classes
     if len(names) <= DRAWN:
         return list(range(len(names)))
@@ -83,6 +83,6 @@ def drawn_classes(assessment: Assessment) -> list[int]:
 
 
 def short(name: str) -> str:
-    """A label's name as there is room for it beside a matrix."""
+    """Returns a label's name, cut to the room beside a matrix."""
     name = printable(name)
     return name if len(name) <= 32 else f"{name[:31]}…"

@@ -22,13 +22,13 @@ from adakron_jax.evaluation.page import (
 from adakron_jax.evaluation.plots import CONFUSED
 from adakron_jax.io import streams
 
-LABELS, MATRIX = 20, 8  # lines of labels; labels up to which a matrix is shown
+LABELS, MATRIX = 20, 8  # most lines of labels; most labels of a matrix
 ROOM = 60  # characters around a mark
 STYLES = {"target": "green", "predicted": "red", "target predicted": "yellow", "": ""}
 
 
 def show(name: str, assessment: Assessment) -> None:
-    """Prints it: scores, labels, confusions, mistakes, cut for a terminal alone; control characters escaped."""
+    """Prints scores, labels, confusions and mistakes, cut to fit only on a terminal; control characters are escaped."""
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(printable(f"{name}: {summary(assessment)}"), soft_wrap=True)
     for table in tables(assessment):
@@ -59,7 +59,7 @@ def tables(assessment: Assessment) -> Iterator[Table]:
 
 
 def mistakes(assessment: Assessment) -> Table:
-    """The surest mistakes, each on one line: texts are cut to what the terminal has room for."""
+    """Returns the most certain mistakes, one per line, with texts cut to the terminal's width."""
     problem = assessment.problem
     heads = [problem.weight_head, "target", "predicted", "text"]
     rows = (
@@ -74,7 +74,7 @@ def mistakes(assessment: Assessment) -> Table:
 
 
 def _text(mistake: Mistake) -> Text:
-    """A mistake's texts, with what it is about in colour and in brackets."""
+    """Returns a mistake's texts, with what it is about in colour and in brackets."""
     first, *others = mistake.texts
     room = ROOM if mistake.marks else TEXT
     marked = [(printable(piece), STYLES[marks]) for piece, marks in pieces(first, mistake.marks, room)]
@@ -83,7 +83,7 @@ def _text(mistake: Mistake) -> Text:
 
 
 def _table(title: str, heads: list[str], rows: Iterable[tuple[str | Text, ...]], left: int) -> Table:
-    """The first `left` columns are of words, the others of numbers."""
+    """Makes a table whose first `left` columns are text and whose others are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
     lines = list(rows)
     for number, head in enumerate(heads):
