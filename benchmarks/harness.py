@@ -1,7 +1,7 @@
 """What every benchmark shares: work measured in turn, medians, tables, JSON.
 
-Rounds are taken in turn, so that what disturbs the machine disturbs all systems alike. A ratio is taken within each
-round, whose systems ran next to each other; then its median over the rounds.
+The systems take turns in each round, so that whatever disturbs the machine disturbs all of them alike. A ratio is taken
+within each round, in which the systems run close together; reported is its median over the rounds.
 """
 
 import argparse
@@ -27,18 +27,18 @@ PEERS = ROOT / ".venv-peers/bin/python"  # what `make bench-peers` makes
 
 
 def timed(work: Callable[[], Any], clock: str = "seconds") -> float:
-    """Seconds of one call, by a clock of `Clocks`."""
+    """Returns the seconds of one call, by a clock of `Clocks`."""
     begun = Clocks.now()
     work()
     return begun.spent()[clock]
 
 
 def parser(about: str | None, rounds: int) -> argparse.ArgumentParser:
-    """Flags of all that compare programs."""
+    """Returns a parser with the flags of all benchmarks that compare programs."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mini", help="where GLUE is, as `python -m train` takes it (default: mini)")
+    parser.add_argument("--data", default="mini", help="where GLUE is, as for `python -m train` (default: mini)")
     parser.add_argument("--rounds", type=int, default=rounds, help="(default: %(default)s)")
-    meaning = "what seconds are: seconds, or processor: the time that a program takes of processors, on a busy machine"
+    meaning = "what to measure: seconds, or processor: the processor time of a program, for a busy machine"
     parser.add_argument("--clock", choices=Clocks._fields, default="seconds", help=f"{meaning} (default: seconds)")
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -48,7 +48,7 @@ def parser(about: str | None, rounds: int) -> argparse.ArgumentParser:
 def in_turn(
     systems: Mapping[str, Callable[[], Any]], rounds: int, measure: Callable[[Callable[[], Any]], Any] = timed
 ) -> dict[str, list[Any]]:
-    """Of each system what `measure` gives, its seconds by default, once a round; each round begins with another."""
+    """Returns what `measure` gives for each system, by default seconds, per round; each round starts with another."""
     names = list(systems)
     measured: dict[str, list[Any]] = {name: [] for name in names}
     for number in range(rounds):
@@ -63,25 +63,25 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """The median over the rounds of values / others."""
+    """Returns the median over the rounds of values / others."""
     return median(value / other for value, other in zip(values, others, strict=True))
 
 
 def with_range(values: Sequence[float]) -> str:
-    """Median, lowest and highest, as a table shows them."""
+    """Returns median, lowest and highest, as in a table."""
     digits = 2 if max(values) < 10 else 1 if max(values) < 100 else 0
     middle, low, high = (f"{value:,.{digits}f}" for value in spread(values).values())
     return f"{middle} ({low} to {high})"
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """Markdown."""
+    """Returns a Markdown table."""
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 
 
 def write_json(path: Path | None, figures: Any) -> None:
-    """Writes the figures whole, where a path is given."""
+    """Writes the figures, if a path is given."""
     if path:
         write_whole(path, json.dumps(figures, indent=2).encode() + b"\n")
 
@@ -91,13 +91,13 @@ def say(text: str) -> None:
 
 
 class Process:
-    """A measured program in a process of its own, which answers requests by `benchmarks.peers.protocol`.
+    """A measured program in its own process, which replies to requests by `benchmarks.peers.protocol`.
 
     Attributes:
-      first: what it said when it was ready, `start_seconds` after it was started.
+      first: its first reply, when it was ready, `start_seconds` after it was started.
 
     Raises:
-      RuntimeError: it ends instead of answering.
+      RuntimeError: it ends instead of replying.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class Process:
         code = self.process.wait()
         self.log.seek(0)
         said = self.log.read().strip().splitlines()[-15:]
-        killed = ["killed, perhaps for want of memory"] if code == -signal.SIGKILL else []
-        raise RuntimeError("\n".join([f"{self.name} ended with exit code {code}; the last it said:", *said, *killed]))
+        killed = ["killed, perhaps because memory ran out"] if code == -signal.SIGKILL else []
+        raise RuntimeError("\n".join([f"{self.name} ended with exit code {code}; its last output:", *said, *killed]))
 
     def __enter__(self) -> "Process":
         return self
@@ -150,7 +150,7 @@ def predict_beside(
     python: Path,
     clock: str = "seconds",
 ) -> dict[str, list[float]]:
-    """Seconds of our work and of peers, once a round; `peers` has what differs of `benchmarks.peers.predict`."""
+    """Returns the seconds of our work and of peers, once a round; `peers` has each one's own settings for `predict`."""
     with contextlib.ExitStack() as stack:
         systems: dict[str, Callable[[], float]] = {}
         for name, work in local.items():
@@ -164,7 +164,7 @@ def predict_beside(
 
 
 def available(needs: Mapping[str, Sequence[str]], python: Path) -> tuple[list[str], dict[str, str]]:
-    """The programs whose packages an interpreter has, those without being told of; and the packages' versions."""
+    """Returns the programs whose packages an interpreter has, and the packages' versions; prints what is left out."""
     versions: dict[str, str] = {}
     if any(needs.values()) and python.exists():
         code = "import importlib.metadata, json; every = importlib.metadata.distributions(); "
@@ -178,7 +178,7 @@ def available(needs: Mapping[str, Sequence[str]], python: Path) -> tuple[list[st
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on: processor, cores that may be used, how busy it was."""
+    """Returns what was measured on: the processor, the usable cores, and the load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     return {"processor": model, "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}

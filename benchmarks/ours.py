@@ -1,4 +1,4 @@
-"""Our training program under measurement: its own data, batches and step, set up as `train.engine.loop` does."""
+"""Our training program under measurement, with its own data, batches and step, set up as in `train.engine.loop`."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from benchmarks.peers.protocol import Measured, dense_inputs, over_stdio, serve_
 
 
 class Ours:
-    """A run about to begin, by flags of `python -m train`."""
+    """A run about to begin, from flags of `python -m train`."""
 
     def __init__(self, flags: Mapping[str, Any]):
         import jax
@@ -53,7 +53,7 @@ class Ours:
 
     def step(self, inputs: Any) -> None:
         batch = self.jax.device_put(inputs, self.shardings.batch)
-        # As in `train.engine.loop`: the step before is waited for when this one is on its way.
+        # As in `train.engine.loop`, the step before is waited for once this one is enqueued.
         before = self.metrics
         self.state, self.metrics = self.steps.train(self.state, self.frozen, batch)
         self.jax.device_get(before)
@@ -66,7 +66,7 @@ class Ours:
 
 
 def dense_batch(rows: int, seq: int, labels: Any = "int32") -> Any:
-    """A batch of rows full of tokens, one example a row."""
+    """Returns a batch of rows full of tokens, one example per row."""
     import jax
     import numpy as np
 

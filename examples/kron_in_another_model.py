@@ -2,7 +2,7 @@
 
     python examples/kron_in_another_model.py
 
-`ak.KronAdapter` is a Linen module of any [..., features]. What to train is said by a rule on the parameters' paths.
+`ak.KronAdapter` is a Linen module for any [..., features]. A rule on the parameters' paths decides what trains.
 """
 
 import jax
@@ -53,7 +53,7 @@ def step(trainable, opt_state):
 
 
 sizes = [sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree)) for tree in (trainable, frozen)]
-print(f"{sizes[0]:,} parameters train, {sizes[1]:,} are frozen")
+print(f"{sizes[0]:,} parameters are trainable, {sizes[1]:,} frozen")
 opt_state = optimizer.init(trainable)
 for number in range(60):
     trainable, opt_state, loss = step(trainable, opt_state)

@@ -1,9 +1,9 @@
-"""Fine-tunes with optax over the whole tree, by the labels that say which leaves train.
+"""Fine-tunes with optax over the whole tree, by labels that say which leaves are trainable.
 
     python examples/optax_over_labels.py [MODEL]
 
-Only what the method trains moves. The backward pass computes a gradient for every frozen matrix too, and throws it
-away: `own_loop.py` differentiates the small tree instead.
+Only the leaves that the method trains change. The backward pass computes gradients of the frozen matrices too, only to
+throw them away; `own_loop.py` differentiates just the small tree instead.
 """
 
 import functools
@@ -25,7 +25,7 @@ model, initial = ak.from_pretrained(name, method, ["negative", "positive"], key=
 labels = ak.param_labels(initial, method)
 trains = jax.tree.map(lambda label: label == "trainable", labels)
 frozen = jax.tree.map(lambda label: label == "frozen", labels)
-# Two ways to say the same.
+# Two equivalent ways.
 by_labels = optax.multi_transform({"trainable": optax.adamw(3e-3), "frozen": optax.set_to_zero()}, labels)
 masked = optax.chain(optax.masked(optax.adamw(3e-3), trains), optax.masked(optax.set_to_zero(), frozen))
 

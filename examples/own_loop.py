@@ -1,4 +1,4 @@
-"""Fine-tunes in a loop of one's own, as fast as the program: batches are packed, the small tree is differentiated.
+"""Fine-tunes in a custom loop, as fast as the program: batches are packed, and only the small tree is differentiated.
 
 python examples/own_loop.py [MODEL [TABLE.csv TEXT LABEL]]
 """
@@ -23,7 +23,7 @@ labels = sorted({row[label] for row in rows})
 method = ak.AdaKron(factors=(12, 4))
 model, params = ak.from_pretrained(name, method, labels, key=jax.random.key(0), dtype="bf16")
 trainable, frozen = ak.split_params(params, method)
-frozen = jax.tree.map(lambda leaf: leaf.astype(model.dtype), frozen)  # as matmuls read it; what trains stays float32
+frozen = jax.tree.map(lambda leaf: leaf.astype(model.dtype), frozen)  # for matmuls; trainable leaves stay float32
 codes = [labels.index(row[label]) for row in rows]
 examples = ak.Tokenizer.from_pretrained(name).encode([row[text] for row in rows], 128, labels=codes)
 optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3))

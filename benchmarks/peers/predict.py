@@ -1,8 +1,8 @@
 """A loop that predicts texts by another program, in batches padded to their longest text.
 
-`torch`, `onnx` and `openvino` answer all by one model; `peft`, `adapterhub` and `loop` each text by the adapter that it
-names: peft's mixed batches, AdapterHub's, and one batch an adapter. All are as they are made: fresh weights cost what
-trained ones do.
+`torch`, `onnx` and `openvino` predict all texts by one model; `peft`, `adapterhub` and `loop` predict each text by the
+adapter that it names, in peft's mixed batches, AdapterHub's, and one batch per adapter. Weights are fresh, which cost
+as much as trained ones.
 """
 
 # pyright: reportMissingImports=false
@@ -22,7 +22,7 @@ from benchmarks.peers.train import with_adakron
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 # From a tokenizer's tensors, and the adapter that each text of the batch names, to the logits of the labels; the texts
-# of an adapter lie together.
+# of an adapter are next to each other.
 Forward = Callable[[Any, list[int]], Any]
 
 
@@ -72,7 +72,7 @@ def classifier(folder: str) -> Any:
 
 
 def of_peft(args: Any, adapters: int) -> Forward:
-    """LoRA of rank 8 on queries and values, as our method has it."""
+    """Returns LoRA of rank 8 on queries and values, like our method's."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
@@ -85,7 +85,7 @@ def of_peft(args: Any, adapters: int) -> Forward:
 
 
 def of_adapterhub(args: Any, adapters: int) -> Forward:
-    """A sequential bottleneck; a batch is split among its adapters, or else is one batch an adapter."""
+    """Returns a sequential bottleneck; a batch is split among its adapters, or `loop` runs a batch per adapter."""
     from adapters import AutoAdapterModel
     from adapters.composition import BatchSplit
 
@@ -122,7 +122,7 @@ ENGINES: dict[str, Callable[[Any, int], Forward]] = {
 
 
 def predict(forward: Forward, tokenizer: Any, requests: list[tuple[int, str]], size: int, grouped: bool) -> list[int]:
-    """The codes of all texts in their order; tokenized at once and by length if `grouped`, else batch by batch."""
+    """Returns the codes of all texts in order; tokenizes all at once, sorted, if `grouped`, else batch by batch."""
     cut = functools.partial(tokenizer, truncation=True, return_token_type_ids=True)
     codes, order, encoded = [0] * len(requests), list(range(len(requests))), None
     if grouped:
@@ -142,8 +142,8 @@ def predict(forward: Forward, tokenizer: Any, requests: list[tuple[int, str]], s
 
 
 def serve(asked: Any, replies: Any) -> None:
-    """By settings: `engine`, `precision`, `model`, `threads`, `batch_size`, `grouped`, and `requests`, a JSON list of
-    adapter and text.
+    """Serves by the settings `engine`, `precision`, `model`, `threads`, `batch_size`, `grouped`, and `requests`, a JSON
+    list of adapter and text.
     """
     args = settings()
     torch.set_num_threads(args.threads)

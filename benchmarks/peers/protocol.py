@@ -1,6 +1,6 @@
-"""What a measured process and `benchmarks.harness.Process` say to each other: JSON lines, a request and an answer.
+"""The protocol between a measured process and `benchmarks.harness.Process`: JSON lines, a reply to each request.
 
-Every process measures by this code, whichever interpreter runs it, so it needs the standard library and NumPy only.
+Every process measures by this code, whatever interpreter runs it, so it needs only the standard library and NumPy.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
 
-UNLABELLED = -100  # the label of a token that has none, for PyTorch's loss
+UNLABELLED = -100  # the label that PyTorch's loss takes for a token without one
 
 
 class Measured(NamedTuple):
@@ -23,9 +23,9 @@ class Measured(NamedTuple):
 
     Attributes:
       inputs: whatever the step takes.
-      examples: in the batch.
-      tokens: of these examples.
-      positions: tokens and padding.
+      examples: the number of examples in the batch.
+      tokens: the number of their tokens.
+      positions: the number of tokens and padding.
     """
 
     inputs: Any
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """What two clocks show: the time, and the processors' time that this process has taken, all threads together."""
+    """What two clocks show: the time, and the processor time that all threads of this process have taken."""
 
     seconds: float
     processor: float
@@ -45,7 +45,7 @@ class Clocks(NamedTuple):
         return cls(time.perf_counter(), time.process_time())
 
     def spent(self) -> dict[str, float]:
-        """By the name of each clock, what has passed since."""
+        """Returns, by the name of each clock, the seconds since."""
         return {name: now - then for name, now, then in zip(self._fields, Clocks.now(), self, strict=True)}
 
 
@@ -54,44 +54,44 @@ class Trainer(Protocol):
 
     @property
     def compilations(self) -> int:
-        """Of the training step so far."""
+        """The compilations of the training step so far."""
         ...
 
     def batches(self) -> Iterator[Measured]:
-        """Batches without end, from the first one on; the same examples in every program."""
+        """Yields batches without end, from the first on; the same examples in every program."""
         ...
 
     def dense(self, rows: int, seq: int) -> Any:
-        """Inputs of rows full of tokens, one example a row."""
+        """Returns inputs of rows full of tokens, one example per row."""
 
     def step(self, inputs: Any) -> None:
-        """Takes one training step; it may still be going on when this returns."""
+        """Takes a training step, which may still be running when this returns."""
 
     def wait(self) -> None:
-        """Returns when all steps are done."""
+        """Waits until all steps are done."""
 
     def device_bytes(self) -> int:
-        """Most memory taken on an accelerator so far; 0 without one."""
+        """Returns the peak memory on an accelerator so far; 0 without one."""
         ...
 
 
 def settings() -> SimpleNamespace:
-    """What `benchmarks.harness.Process` gives a program to begin with."""
+    """Returns the settings that `benchmarks.harness.Process` starts a program with."""
     return SimpleNamespace(**json.loads(sys.argv[1]))
 
 
 def over_stdio(serve: Callable[[Iterable[str], TextIO], None]) -> None:
-    """Serves on stdin and stdout, where nothing but answers goes, whatever the libraries print."""
+    """Serves on stdin and stdout, which carries only replies, whatever the libraries print."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(sys.stdin, replies)
 
 
 def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies: TextIO) -> None:
-    """Makes the program, takes its first step, says so, and answers requests until there are no more.
+    """Makes the program, takes its first step, reports it, and replies to requests until there are no more.
 
-    A request is `{"ask": ..., "steps": n, ...}`. `real`: steps over the next n batches. `warm`: steps over those that
-    the first n `real` ones will visit, one for each shape. `dense`: n steps over dense inputs of `rows` x `seq`.
+    A request is `{"ask": ..., "steps": n, ...}`. `real`: steps over the next n batches. `warm`: a step over one batch
+    of each shape that the first n `real` steps will take. `dense`: n steps over dense inputs of `rows` x `seq`.
     """
 
     def say(reply: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies:
         steps = request["steps"]
         if request["ask"] == "warm":
             shapes = {batch.positions: batch for batch in islice(trainer.batches(), 1, 1 + steps)}
-            # What compiles nothing needs no step for every shape.
+            # A program that compiles nothing needs no step for every shape.
             say(timed(trainer, islice(shapes.values(), None if trainer.compilations else 1)))
         elif request["ask"] == "dense":
             rows, seq = request["rows"], request["seq"]
@@ -118,7 +118,7 @@ def serve_trainer(make: Callable[[], Trainer], requests: Iterable[str], replies:
 
 
 def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
-    """Seconds of a step over each batch, making the batches included, and what was in them."""
+    """Returns the seconds of a step over each batch, making the batches included, and the sizes of the batches."""
     examples = tokens = positions = 0
     begun = Clocks.now()
     for batch in batches:
@@ -129,13 +129,13 @@ def timed(trainer: Trainer, batches: Iterable[Measured]) -> dict[str, Any]:
 
 
 def bytes_held(what: str = "VmHWM", process: str = "self") -> int:
-    """Most memory that a process has held at once, or holds now (`VmRSS`); getrusage's figure is inherited."""
+    """Returns the peak memory of a process, or what it holds now (`VmRSS`); getrusage's figure is inherited."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def serve_rounds(work: Callable[[], Any], requests: Iterable[str], replies: TextIO) -> None:
-    """Does the work once to warm up; from then on once for every request, answered by its seconds."""
+    """Does the work once to warm up, and then once for every request; replies with its seconds."""
     work()
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for _ in requests:
@@ -147,16 +147,16 @@ def serve_rounds(work: Callable[[], Any], requests: Iterable[str], replies: Text
 def padded_batches(
     file: Path, length: int | None, grouped: bool = False
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, Measured]]:
-    """Padded batches of the examples that `benchmarks.training` wrote down, without end.
+    """Yields padded batches of the examples that `benchmarks.training` wrote, without end.
 
     Args:
       file: arrays `tokens`, `token_types`, `offsets`, `labels`, and `order`: the examples of each batch, -1 for none.
-      length: that every example is padded to; None for that of the batch's longest.
-      grouped: batches of examples of similar length, padded to a multiple of 8.
+      length: the length that every example is padded to; None for that of the batch's longest.
+      grouped: whether batches have examples of similar length, padded to a multiple of 8.
 
     Yields:
-      The inputs by the names that Hugging Face's models take [examples, length], the labels, of examples or of tokens
-      as the file has them, and the sizes.
+      The inputs by the names that Hugging Face's models take [examples, length], the labels of examples or of tokens,
+      as in the file, and the sizes.
     """
     with np.load(file) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -182,7 +182,7 @@ def padded_batches(
 
 
 def by_length(order: np.ndarray, lengths: np.ndarray, group: int = 50) -> np.ndarray:
-    """The same examples in batches of similar length: sorted within `group` batches, which then come in any order.
+    """Returns the same examples in batches of similar length: sorted within `group` batches, which are then shuffled.
 
     Args:
       order: the examples of each batch, -1 for none [batches, size].
@@ -196,6 +196,6 @@ def by_length(order: np.ndarray, lengths: np.ndarray, group: int = 50) -> np.nda
 
 
 def dense_inputs(rows: int, seq: int) -> dict[str, np.ndarray]:
-    """Inputs without padding, of words that every vocabulary has, by Hugging Face's names [rows, seq]."""
+    """Returns inputs without padding, of tokens that every vocabulary has, by Hugging Face's names [rows, seq]."""
     tokens = np.random.default_rng(0).integers(5, 60, (rows, seq))
     return {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}

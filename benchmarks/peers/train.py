@@ -39,7 +39,7 @@ def with_adakron(model: Any) -> Any:
 
 
 def with_adapters(model: Any) -> Any:
-    """The library's bottleneck at AdaKron's place and of its width."""
+    """Adds the library's bottleneck at AdaKron's place and of its width."""
     import adapters
 
     adapters.init(model)
@@ -79,11 +79,11 @@ class Torch:
         self.model = METHODS[args.method](model).to(self.device).train()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.narrow = args.precision == "bf16"
-        if self.narrow:  # as ours: trainable parameters stay f32, frozen ones are kept in the precision of their use
+        if self.narrow:  # as in ours: trainable parameters stay f32, frozen ones have the precision of their use
             for parameter in self.model.parameters():
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.bfloat16()
-        # Batches by length come in a dozen lengths, which one dynamic graph serves; one length has a graph of its own.
+        # Batches by length have a dozen lengths, which one dynamic graph serves; a single length has a static graph.
         dynamic = True if args.grouped else None if args.length is None else False
         self.forward = torch.compile(self.model, dynamic=dynamic) if args.compile else self.model
         fused = self.device == "cuda"

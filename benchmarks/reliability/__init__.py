@@ -1,4 +1,4 @@
-"""Proofs of reliability: long forms of what `make test` shows in seconds; docs/reliability.md has the last figures."""
+"""Proofs of reliability: long versions of what `make test` shows in seconds; docs/reliability.md has the figures."""
 
 import sys
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 
 def tally(ends: Iterable[tuple[str, str]], good: Collection[str]) -> Counter[str]:
-    """How cases ended, by their names; one that ended badly is told, the first of each kind."""
+    """Counts how cases ended; prints the first case of each kind that ended badly."""
     counted: Counter[str] = Counter()
     for case, end in ends:
         counted[end] += 1

@@ -1,4 +1,4 @@
-"""Proofs of reliability, each a case that is repeated until it is believed: exit code 1 if one went wrong.
+"""Proofs of reliability, each a case that is repeated many times: the exit code is 1 if one went wrong.
 
 python -m benchmarks.reliability kills --times 50
 """
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", choices=PROOFS, help="followed by its own flags: PROOF --help")
     name = parser.parse_args(argv[:1]).proof
-    module = importlib.import_module(f"benchmarks.reliability.{name}")  # no other: some fork, and others start jax
+    module = importlib.import_module(f"benchmarks.reliability.{name}")  # only this one: some fork, and others start JAX
     parser = argparse.ArgumentParser(
         f"benchmarks.reliability {name}",
         description=module.__doc__,

@@ -1,10 +1,10 @@
-"""A run's folder with one of its files damaged: it is named, or the one before is used, never a wrong result.
+"""A run's folder with one damaged file: the file is named, or an earlier one is used, but no result is ever wrong.
 
     python -m benchmarks.reliability damage --cases 1000
 
-Half of the cases damage a run that was stopped, and go on with it; half one that has ended, whose adapter is then read.
-A file is cut, emptied, deleted, or one of its bits is turned. What counts as good: exit code 2 and one line that names
-the file or a folder above it, or the end that an undamaged run has, byte for byte.
+Half of the cases damage a run that was stopped, and continue it; half damage one that has ended, and read its adapter.
+A file is cut, emptied or deleted, or one of its bits is flipped. Good ends are exit code 2 with one line that names the
+file or a folder above it, or the end of an undamaged run, byte for byte.
 """
 
 import argparse
@@ -34,21 +34,21 @@ def damage(rng: random.Random, path: Path, kind: str) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """A run's files, but for what is written and never read: TensorBoard's events."""
+    """Returns a run's files, except those that are never read again: TensorBoard's events."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
 
 
 def names(line: str, path: Path, folder: Path) -> bool:
-    """Whether a line names a file, or what in the run's folder it belongs to."""
+    """Returns whether a line names a file, or the folder in the run that it belongs to."""
     parts = path.relative_to(folder).parts
     return str(folder) in line or any(part in line for part in parts)
 
 
 class Proof:
-    """A stopped and an ended run, and the end that is right."""
+    """A stopped run, an ended run, and the right end."""
 
     def __init__(self, scratch: Path, model: Path):
-        self.scratch, self.case = scratch, scratch / "run"  # every case in one folder: a configuration has its name
+        self.scratch, self.case = scratch, scratch / "run"  # one folder for all cases: a configuration names it
         ended = call(words(model, self.case))
         assert ended.code == 0, ended
         self.right = outcome(self.case)
@@ -65,7 +65,7 @@ class Proof:
         return flatten(tree) | {"card": card}
 
     def attempt(self, seed: int) -> tuple[str, str]:
-        """A case: which file of which run was damaged and how, and how it ended."""
+        """Tries a case; returns which file of which run was damaged and how, and how it ended."""
         rng = random.Random(seed)
         before, kind = ("ended", "stopped")[seed % 2], rng.choice(KINDS)
         shutil.rmtree(self.case, ignore_errors=True)
@@ -77,7 +77,7 @@ class Proof:
         if ended.code == 2:
             line = ended.err.strip()
             told = len(line.splitlines()) == 1 and names(line, path, self.case)
-            return name, "refused" if told else f"refused without its name: {line[:200]}"
+            return name, "refused" if told else f"refused without naming it: {line[:200]}"
         if ended.code != 0:
             return name, f"exit code {ended.code}: {ended.err.strip()[:200]}"
         if before == "ended" and path.parts[-2] == "adapter":
@@ -86,7 +86,7 @@ class Proof:
         return name, f"wrong {', '.join(wrong)}" if wrong else "same"
 
     def read_adapter(self) -> str:
-        """Whether an ended run's adapter is refused or is what it was."""
+        """Returns whether an ended run's adapter is refused, the same or wrong."""
         try:
             leaves = self._leaves()
         except ValueError:

@@ -1,4 +1,4 @@
-"""What can be wrong with a file: with its bytes, or with what it means, as other programs and their users have it."""
+"""What can be wrong with a file: its bytes, or its meaning, as other programs and their users write it."""
 
 import json
 import random
@@ -14,7 +14,7 @@ NASTY: tuple[Any, ...] = (
     *("", "\0", "../../etc/passwd", "x" * 10_000, "bert", "roberta", "gelu", [], {}, [[]], [None], {"": {}}),
     *(["a"] * 1000, {"auto_map": {"AutoModel": "evil.Model"}}, "__import__('os').system('true')"),
 )
-# What programs write under these keys, of two labels: rightly, of another task, or against one another.
+# What programs write under these keys for two labels: correct, for another task, or contradicting one another.
 SAID: dict[str, tuple[Any, ...]] = {
     "architectures": (
         *(["BertForSequenceClassification"], ["BertForTokenClassification"], ["BertForMultipleChoice"], ["BertModel"]),
@@ -33,14 +33,14 @@ SAID: dict[str, tuple[Any, ...]] = {
     ),
     "num_labels": (0, 1, 2, 3, 10**9),
 }
-# What wrappers and other models put before the names of tensors.
+# What wrappers and other models prefix to the names of tensors.
 PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "model.", "bert.", "base_model.model.", "")
 DTYPES = ("F64", "BF16", "F16", "F8_E4M3", "F4", "I64", "U8", "BOOL", "C64", "object")
 TAGS = ("O", "B-person", "I-person", "I-place", "E-place", "S-place", "B-", "-person", "B_person", "o", "0", "", "\0")
 
 
 def changed(rng: random.Random, contents: bytes, name: str) -> bytes:
-    """The contents with something wrong: of their meaning where that can be had, or of their bytes."""
+    """Returns the contents with something wrong: in their meaning, if that is possible, or in their bytes."""
     if rng.random() < 0.6:
         if name.endswith(".json"):
             return json.dumps(changed_values(rng, json.loads(contents))).encode()
@@ -52,7 +52,7 @@ def changed(rng: random.Random, contents: bytes, name: str) -> bytes:
 
 
 def changed_bytes(rng: random.Random, contents: bytes, kind: str) -> bytes:
-    """Cut, emptied, a bit turned, garbage put in, doubled, or brackets without end."""
+    """Returns the contents cut, emptied, with a bit flipped, with garbage inserted, doubled, or endless brackets."""
     at = rng.randrange(len(contents))
     if kind == "cut":
         return contents[:at]
@@ -68,7 +68,7 @@ def changed_bytes(rng: random.Random, contents: bytes, kind: str) -> bytes:
 
 
 def changed_values(rng: random.Random, value: Any) -> Any:
-    """A JSON value with one of its values, at any depth, changed, removed, or joined by one that is not known."""
+    """Returns a JSON value with one of its values, at any depth, changed, removed, or joined by an unknown one."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice(list(value))
         if rng.random() < 0.3:
@@ -88,8 +88,8 @@ def changed_values(rng: random.Random, value: Any) -> Any:
 
 
 def changed_tensors(rng: random.Random, contents: bytes) -> bytes:
-    """A good safetensors file with other tensors: all or one under a prefix, one twice, without a pooler or half of it,
-    or without any other, or of another type.
+    """Returns a valid safetensors file with other tensors: all or one under a prefix, one twice, without the pooler or
+    half of it, without another one, or with one of another type.
     """
     tensors, kind, prefix = load(contents), rng.randrange(6), rng.choice(PREFIXES)
     chosen = rng.choice(sorted(tensors))
@@ -111,7 +111,7 @@ def changed_tensors(rng: random.Random, contents: bytes) -> bytes:
 
 
 def changed_tags(rng: random.Random, contents: bytes) -> bytes:
-    """A file of tagged words with a line of another tag, of a field more or fewer, or between which others come."""
+    """Returns a file of tagged words with a wrong tag, a field more or fewer, an odd line, or no breaks or tags."""
     lines = contents.decode().split("\n")
     at = rng.randrange(len(lines))
     fields, kind = lines[at].split(" "), rng.randrange(6)
@@ -133,7 +133,7 @@ def changed_tags(rng: random.Random, contents: bytes) -> bytes:
 
 
 def changed_header(rng: random.Random, contents: bytes) -> bytes:
-    """A safetensors file whose header lies: of its own size, of a tensor's shape, type or place."""
+    """Returns a safetensors file whose header is false: its own size, or a tensor's shape, type or place."""
     (size,) = struct.unpack("<Q", contents[:8])
     if rng.random() < 0.2:
         return struct.pack("<Q", rng.choice([0, 1, size - 1, size + 1, 2**40, 2**63, 2**64 - 1])) + contents[8:]

@@ -1,9 +1,9 @@
-"""Loaders under garbage: a file is read, or refused by a ValueError; nothing else, not for long, not with much memory.
+"""Loaders given garbage: a file is read, or refused by a ValueError, soon and without much memory.
 
     python -m benchmarks.reliability loaders --cases 100000
 
-Every case changes one file of a good folder, by its bytes or by its meaning, and reads the folder. A case that takes
-more than SECONDS, more memory than MEMORY, or raises anything but ValueError is printed and kept.
+Every case changes one file of a valid folder, in its bytes or its meaning, and reads the folder. A case that takes more
+than SECONDS or more memory than MEMORY, or raises anything but ValueError, is bad; the first of each kind is printed.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from train.data.custom_data import CustomData
 
 GOOD = {"read", "refused"}
 SECONDS = 10
-MEMORY = 4 * 2**30  # bytes above what the process had
+MEMORY = 4 * 2**30  # bytes more than the process had before
 MODERNBERT = dataclasses.replace(
     TINY, model_type="modernbert", vocab_size=50, type_vocab_size=0, layer_norm_eps=1e-5, pooling="mean",
     global_every=2, window=4, global_theta=160_000.0, local_theta=10_000.0,
@@ -56,8 +56,8 @@ TAGGED = "-DOCSTART- -X- O\n\nAnna NNP B-person\nMaria NNP I-person\nlives VBZ O
 
 
 def write_good(folder: Path) -> None:
-    """Models, in `model`, `sharded`, `flax`, `modernbert` and `deberta`; adapters, in `adapter`, `peft`, `adapterhub`;
-    Hugging Face classifiers, in `classifier` and `classifier-shards`; a table in every format, in `tables`.
+    """Writes models into `model`, `sharded`, `flax`, `modernbert` and `deberta`; adapters into `adapter`, `peft` and
+    `adapterhub`; Hugging Face classifiers in `classifier` and `classifier-shards`; a table of each format in `tables`.
     """
     write_tiny(folder / "model")
     write_encoder(MODERNBERT, folder / "modernbert")
@@ -83,12 +83,12 @@ def write_good(folder: Path) -> None:
     lines = {name: [cell.replace("\n", " ") for cell in cells] for name, cells in columns.items()}
     for suffix in WRITTEN:
         with writing(folder / f"tables/table{suffix}") as add:
-            add(Table("good", range(16), lines if ".tsv" in suffix else columns))  # a TSV's fields hold no line's end
+            add(Table("good", range(16), lines if ".tsv" in suffix else columns))  # a TSV's fields have no line breaks
     (folder / "tables/table.conll").write_text(TAGGED)
 
 
 def write_sharded(model: Path, folder: Path) -> None:
-    """A model's folder with its weights in two files and an index."""
+    """Writes a model's folder with its weights in two files and an index."""
     shutil.copytree(model, folder)
     (folder / "model.safetensors").unlink()
     tensors, weight_map = read_tensors(model / "model.safetensors"), {}
@@ -100,7 +100,7 @@ def write_sharded(model: Path, folder: Path) -> None:
 
 
 def write_adapter(folder: Path, method: Method, base: Path) -> None:
-    """An adapter of zeros."""
+    """Writes an adapter of zeros."""
     encoder = EncoderConfig.from_folder(base)
     problem, known = make("classification", ("yes", "no")), pretrained.fingerprint(pretrained.read(base, encoder))
     card = adapter.Card(method, "rte", problem, str(base), known, encoder, {"accuracy": 0.5}, max_length=64)
@@ -121,12 +121,12 @@ def read_foreign(folder: Path) -> None:
 
 
 def read_table(file: str) -> Callable[[Path], Any]:
-    """As a run does: its problem too."""
+    """Returns what reads a table as a run does, its problem included."""
     return lambda folder: custom_data.load(CustomData("table", str(folder / file), ("text",), ("label",)))
 
 
 def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A checkpoint's tensors as the tree of Flax's classes: kernels [in, out], weights by what they are."""
+    """Returns a checkpoint's tensors as the tree of Flax's classes: kernels [in, out], weights named by their kind."""
     tree: dict[str, Any] = {}
     for name, tensor in tensors.items():
         module, _, kind = name.rpartition(".")
@@ -141,7 +141,7 @@ def as_flax(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def as_sentencepiece(pieces: Sequence[str]) -> bytes:
-    """A unigram model as SentencePiece writes it: each piece with a score, the fourth for what is unknown."""
+    """Returns a unigram model as SentencePiece writes it: each piece with a score; the fourth is the unknown one."""
 
     def field(number: int, contents: bytes) -> bytes:
         return bytes((8 * number + 2, len(contents))) + contents
@@ -184,7 +184,7 @@ class TooLong(BaseException):
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Ends what takes too long by TooLong, and what takes too much memory by MemoryError."""
+    """Raises TooLong in what takes too long, and MemoryError in what takes too much memory."""
 
     def late(*about: Any) -> None:
         raise TooLong
@@ -203,7 +203,7 @@ def bounded() -> Iterator[None]:
 
 
 def attempt(good: Path, scratch: Path, name: str, seed: int) -> str:
-    """How a case ends: `read`, `refused`, or what was wrong."""
+    """Tries a case; returns how it ended: `read`, `refused`, or what was wrong."""
     file, read = READERS[name]
     folder = scratch / "case"
     shutil.copytree(good / Path(file).parent, folder / Path(file).parent, dirs_exist_ok=True)
@@ -214,7 +214,7 @@ def attempt(good: Path, scratch: Path, name: str, seed: int) -> str:
             read(path.parent)
     except ValueError as error:
         return "refused" if str(error) else "refused without a word"
-    except BaseException as error:  # whatever it is, but the user's own wish to stop
+    except BaseException as error:  # anything except the user's wish to stop
         if isinstance(error, KeyboardInterrupt):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
@@ -222,7 +222,7 @@ def attempt(good: Path, scratch: Path, name: str, seed: int) -> str:
 
 
 def fuzz(scratch: Path, names: Sequence[str], cases: int, first: int = 0) -> dict[str, Counter[str]]:
-    """How `cases` cases of each file ended."""
+    """Returns how `cases` cases of each file ended."""
     write_good(scratch / "good")
     for file, read in READERS.values():
         read((scratch / "good" / file).parent)
@@ -234,7 +234,7 @@ def fuzz(scratch: Path, names: Sequence[str], cases: int, first: int = 0) -> dic
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cases", type=int, default=100_000, help="of all files together (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=100_000, help="cases of all files together (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first case's number")
     parser.add_argument("--file", nargs="+", choices=READERS, default=list(READERS))
 

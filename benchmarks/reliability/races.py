@@ -1,10 +1,10 @@
-"""Processes that come to one folder at the same moment: exactly one works, the others say who it is.
+"""Processes that come to one folder at the same moment: exactly one works, and the others name it.
 
     python -m benchmarks.reliability races --times 200 --programs 10
 
-The lock is tried `--times` times by two processes at once, and as often by four that come and go as fast as they can,
-so that one lets go, and its file with it, while others wait. The whole program is started twice at once `--programs`
-times.
+Two processes try the lock `--times` times at once, and four come and go as fast as they can until each has held it as
+often, so that one releases it, and deletes its file, while others try. The whole program is started twice at once
+`--programs` times.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from train.engine.lock import Lock
 
 
 def contend(folder: Path, times: int, processes: int, at_once: bool) -> tuple[int, int]:
-    """How often processes held the lock, and how often another was there while one did.
+    """Returns how often processes held the lock, and how often two held it at once.
 
     They try `times` times, all at once each time, or else each as fast as it can until it has held it `times` times.
     """
@@ -61,7 +61,7 @@ def contend(folder: Path, times: int, processes: int, at_once: bool) -> tuple[in
 
 
 def started_twice(model: Path, out: Path, times: int) -> list[str]:
-    """What went wrong where the program was started twice at once."""
+    """Starts the program twice at once, `times` times; returns what went wrong."""
     wrong: list[str] = []
     right = None
     for number in range(times):

@@ -1,11 +1,11 @@
-"""A machine that refuses from some step on: one line, the last checkpoint good, and once it relents, the right end.
+"""A machine that refuses something from some step on: one line, a good last checkpoint, and later the right end.
 
     sudo python -m benchmarks.reliability refused --kinds full read-only files memory --points 40
 
-The run's folder lies on a small tmpfs, which only root can mount. Each point draws a step of the run, and what is
-refused from then on. `full`: the disk is filled, up to a few bytes, so that whatever is written next does not find
-room, or finds it for a part. `read-only`: none of the run's folders may be written into any more. `files`, `memory`:
-the process may not have more than it has, and a few more. The program is a process of its own, which has to end.
+The run's folder is on a small tmpfs, which only root can mount. Each point draws a step of the run, and how much is
+refused from then on. `full`: the disk is filled up to a few bytes, so that there is no room, or only for a part, for
+what is written next. `read-only`: the run's folders can no longer be written to. `files`, `memory`: the process may
+have only a little more than it has. The program is a separate process, which has to end; then it is run again.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from tests.support.runs import (
     words,
 )
 
-SIZE = 8  # MiB of the disk
+SIZE = 8  # of the disk in MiB
 LEFT = (0, 4096, 16384, 65536)  # bytes that stay free on it
 FILES = (0, 1, 2, 4, 8)  # that a process may still open
 MEMORY = (2**22, 2**24, 2**26)  # bytes that a process may still get
-OBEY = ("setpriv", "--bounding-set", "-dac_override")  # root may write everywhere but for this
+OBEY = ("setpriv", "--bounding-set", "-dac_override")  # without this, root may write everywhere
 SAYS = {
     "full": "no room on disk",
     "read-only": "no permission",
@@ -45,7 +45,7 @@ SAYS = {
     "memory": "out of memory",
 }
 GOOD = {"refused", "not met", "killed"}
-SECONDS = 120  # in which a run has to end
+SECONDS = 120  # within which a run has to end
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def reached(folder: Path, step: int) -> bool:
 
 
 def fill(balloon: Path, left: int) -> None:
-    """Takes all the room there is, but for some bytes."""
+    """Fills the disk, except for `left` bytes."""
     with balloon.open("wb", buffering=0) as file:
         while (free := shutil.disk_usage(balloon.parent).free - left) > 0:
             try:
@@ -73,7 +73,7 @@ def fill(balloon: Path, left: int) -> None:
 
 
 def run(argv: Sequence[str], folder: Path, step: int, act: Callable[[int], None]) -> Ended:
-    """In a process, whose number `act` is called with once a step is recorded; code None if it does not end."""
+    """Runs the program, and calls `act` with its process once a step is recorded; code None if it does not end."""
     process = start(argv, OBEY)
     while process.poll() is None and not reached(folder, step):
         time.sleep(0.001)
@@ -89,7 +89,7 @@ def run(argv: Sequence[str], folder: Path, step: int, act: Callable[[int], None]
 
 @contextmanager
 def refusing(kind: str, folder: Path, rng: random.Random) -> Iterator[Callable[[int], None]]:
-    """What refuses something to a process of this number, until the context is left."""
+    """Yields a function that refuses something to a process, until the context is left."""
     balloon = folder.parent / "balloon"
     left, files, memory = rng.choice(LEFT), rng.choice(FILES), rng.choice(MEMORY)
 
@@ -119,7 +119,7 @@ def refusing(kind: str, folder: Path, rng: random.Random) -> Iterator[Callable[[
 
 
 def attempt(kind: str, argv: Sequence[str], out: Path, point: int, right: Mapping[str, Any]) -> tuple[str, str]:
-    """A point, and how it ended."""
+    """Tries a point; returns its name and how it ended."""
     rng = random.Random(point)
     step = rng.randrange(LAST + 1)
     shutil.rmtree(out, ignore_errors=True)
@@ -132,14 +132,14 @@ def judge(kind: str, ended: Ended, argv: Sequence[str], out: Path, right: Mappin
     line = ended.err.strip()
     if ended.code is None:
         return f"did not end within {SECONDS} s: {line[-300:]}"
-    killed = kind == "memory" and ended.code < 0  # where a library's own thread gets no memory, it ends the process
+    killed = kind == "memory" and ended.code < 0  # a library's thread that gets no memory ends the process
     if ended.code == 2 and (len(line.splitlines()) != 1 or SAYS[kind] not in line):
         return f"said {line[:300]}"
     if ended.code not in (0, 2) and not killed:
         return f"exit code {ended.code}: {line[-300:]}"
     again = call(argv)
     if again.code != 0:
-        return f"could not go on: {again.err.strip()[:200]}"
+        return f"could not continue: {again.err.strip()[:200]}"
     if wrong := differences(out, right):
         return f"wrong {', '.join(wrong)}"
     return "killed" if killed else "refused" if ended.code else "not met"
@@ -147,12 +147,12 @@ def judge(kind: str, ended: Ended, argv: Sequence[str], out: Path, right: Mappin
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SAYS, default=list(SAYS))
-    parser.add_argument("--points", type=int, default=40, help="of each kind")
+    parser.add_argument("--points", type=int, default=40, help="number of points of each kind")
 
 
 def main(given: argparse.Namespace, scratch: Path) -> bool:
     if os.geteuid():
-        raise ValueError("not root, who alone can mount a disk of its own; accepted: sudo")
+        raise ValueError("not root, and only root can mount a disk; accepted: sudo")
     good = True
     with surroundings(scratch) as model, mounted(scratch / "disk") as disk:
         argv = words(model, disk / "run")

@@ -1,1 +1,1 @@
-"""What several tests need: servers, encoders, runs and adapters that are made up."""
+"""What several tests share: made-up servers, encoders, runs and adapters."""

@@ -1,4 +1,4 @@
-"""Adapters of every method that some format takes, for the tests that write and read them."""
+"""Adapters of every method that a format supports, for the tests that write and read them."""
 
 from pathlib import Path
 from typing import Any

@@ -29,7 +29,7 @@ MODERNBERT = dataclasses.replace(
 )
 # Fields of methods whose defaults need a wider encoder.
 NARROW = {"vblora": {"vector_length": 16}}
-# The sequences of tests reach offsets that share a vector.
+# The sequences in tests are long enough to reach offsets that share a vector.
 DEBERTA = dataclasses.replace(
     BERT, model_type="deberta-v2", type_vocab_size=0, layer_norm_eps=1e-7, position_buckets=6, conv_kernel=3
 )
@@ -46,5 +46,5 @@ TINY: dict[str, EncoderConfig] = {
         DEBERTA,
     )
 }
-# One of each way to compute: the others differ from RoBERTa in name only.
+# One encoder for each way to compute: the others differ from RoBERTa only in name.
 DISTINCT = [TINY[name] for name in ("bert", "roberta", "distilbert", "electra", "modernbert", "deberta-v2")]

@@ -1,4 +1,4 @@
-"""A frame with what frames of polars, which is not installed here, have of what is asked of a frame."""
+"""A frame with the interface of polars' frames that our code uses; polars itself is not installed here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ class Series:
 
 
 class Polars:
-    """A frame, made of columns by their names."""
+    """A frame of named columns."""
 
     def __init__(self, data: Mapping[str, Sequence[Any]]):
         self._data = {name: Series(values) for name, values in data.items()}

@@ -1,7 +1,7 @@
-"""A hub on this machine: answers `datasets` and `huggingface_hub` as the real one does, from repositories in memory.
+"""A hub on this machine: replies to `datasets` and `huggingface_hub` like the real one, from repositories in memory.
 
-It takes uploads too: small files with the commit, `*.safetensors` ahead of it, as large files. Every commit can be
-asked for again.
+It takes uploads too: small files with the commit, and `*.safetensors` before it, as large files. Earlier commits remain
+available.
 """
 
 import base64
@@ -20,12 +20,12 @@ class HubServer:
     """Serves on 127.0.0.1 at a free port from `__enter__` to `__exit__`.
 
     Attributes:
-      requests: the log of what was asked.
+      requests: the log of requests.
       earlier: repository -> its states before the present one, by commit.
       large: large files by the SHA-256 of their contents.
-      interruptions: of how many uploads of large files the connection breaks before they are stored.
-      said_sizes: (repository, file) -> the size it is said to have, where that is not true.
-      token: what an upload must carry.
+      interruptions: how many uploads of large files fail by a broken connection before they are stored.
+      said_sizes: (repository, file) -> the size that is reported, if it is not the true one.
+      token: the token that an upload must carry.
     """
 
     def __init__(self, repositories: Repositories):
@@ -58,11 +58,11 @@ class HubServer:
         self._thread.join()
 
     def commit(self, repository: str) -> str:
-        """The 40 hex digits of a repository's present commit."""
+        """Returns the 40 hex digits of a repository's current commit."""
         return hashlib.sha1(f"{repository}{len(self.earlier.get(repository, ())) or ''}".encode()).hexdigest()
 
     def files(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """The commit that a revision is, and its files; None if there is none."""
+        """Returns a revision's commit and its files; None if there is no such revision."""
         now = self.commit(repository)
         if revision in ("", "main", now):
             return now, self.repositories[repository]
@@ -70,7 +70,7 @@ class HubServer:
         return None if state is None else (revision, state)
 
     def add(self, repository: str, files: dict[str, bytes]) -> str:
-        """Adds a commit; gives its 40 hex digits."""
+        """Adds a commit; returns its 40 hex digits."""
         now, before = self.commit(repository), self.repositories[repository]
         self.earlier.setdefault(repository, {})[now] = before
         self.repositories[repository] = before | files
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"transfer": "basic", "objects": [self._action(file) for file in wanted]})
 
     def _action(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """What to do with a large file: nothing, if it is here already."""
+        """Returns what the client is to do with a large file: nothing, if it is here already."""
         if wanted["oid"] in self.server_of.large:
             return wanted
         return wanted | {"actions": {"upload": {"href": f"{self.server_of.endpoint}/large/{wanted['oid']}"}}}

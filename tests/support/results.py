@@ -1,4 +1,4 @@
-"""What finished runs say of themselves, without running them."""
+"""The records of finished runs, without running them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from train.output.result import Compilations, Parameters, Result, Seconds, Throu
 
 
 def result_of(config: RunConfig, records: Sequence[Mapping[str, Any]], **known: Any) -> Result:
-    """What a finished run says of itself, with the best and the last of its records."""
+    """Returns a finished run's result, with the best and the last of its records."""
     scored = scored_by(config, known.get("problem", ""))
     values = {
         "params": Parameters(method=0, head=2, base=1000, percent=0.0),

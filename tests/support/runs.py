@@ -1,4 +1,4 @@
-"""A tiny run of the program, and what of its folder must not depend on what happened to it."""
+"""A tiny run of the program, and the contents of its folder that must be the same whatever happens to it."""
 
 import contextlib
 import io
@@ -18,14 +18,14 @@ from unittest import mock
 from benchmarks.shapes import write_tiny
 
 ROOT = Path(__file__).parents[2]
-STEPS, EPOCHS = 8, 3  # of an epoch, and of a run
+STEPS, EPOCHS = 8, 3  # steps per epoch, and epochs per run
 LAST = STEPS * EPOCHS
-# Keys of result.json that measure what the last process did, and its digest.
+# Keys of result.json that describe the last process, and the digest.
 UNEQUAL = ("seconds", "throughput", "compilations", "together", "sha256")
 
 
 class Ended(NamedTuple):
-    """How a call of the program ended; `code` is None where an exception left it, which `err` then holds."""
+    """How a call of the program ended; `code` is None if it raised an exception, which `err` then holds."""
 
     code: int | None
     out: str
@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 
 @contextmanager
 def surroundings(scratch: Path) -> Iterator[Path]:
-    """A tiny encoder's folder, and caches of tokens and compiled steps for all runs below `scratch`."""
+    """Yields a tiny encoder's folder, with caches of tokens and compiled steps for all runs below `scratch`."""
     write_tiny(scratch / "model")
     places = {"XDG_CACHE_HOME": scratch / "cache", "JAX_COMPILATION_CACHE_DIR": scratch / "compiled"}
     with mock.patch.dict(os.environ, {name: str(path) for name, path in places.items()}):
@@ -42,7 +42,7 @@ def surroundings(scratch: Path) -> Iterator[Path]:
 
 
 def words(model: Path, out: Path, **more: Any) -> list[str]:
-    """The command line of a run of LAST steps."""
+    """Returns the command line of a run of LAST steps."""
     flags: dict[str, Any] = {"task": "sst2", "data": "mini", "model": model, "epochs": EPOCHS, "learning-rate": "1e-3"}
     flags |= {"batch-size": 8, "limit-train": 8 * STEPS, "limit-eval": 32, "max-length": 64, "out": out} | more
     several = {name: value if isinstance(value, tuple | list) else [value] for name, value in flags.items()}
@@ -57,19 +57,19 @@ def call(argv: Sequence[str]) -> Ended:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = main(argv)
-        except Exception as error:  # a defect, which the caller counts
+        except Exception as error:  # a bug, which the caller counts
             return Ended(None, out.getvalue(), f"{type(error).__name__}: {error}")
     return Ended(code, out.getvalue(), err.getvalue())
 
 
 def start(argv: Sequence[str], before: Sequence[str] = ()) -> subprocess.Popen:
-    """Starts the program in a process of its own; `before` is what its command begins with."""
+    """Starts the program in its own process; `before` is put in front of its command."""
     words, pipe = [*before, sys.executable, "-m", "train", *argv], subprocess.PIPE
     return subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
 def stopped(argv: Sequence[str], folder: Path, step: int) -> Ended:
-    """Runs the program in this process, and asks it to stop once it has recorded a step."""
+    """Runs the program in this process, and tells it to stop once it has recorded a step."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -89,14 +89,14 @@ def stopped(argv: Sequence[str], folder: Path, step: int) -> Ended:
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal that may be being written."""
+    """Returns the complete lines of a journal that is perhaps still being written."""
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     return [json.loads(line) for line in lines]
 
 
 def outcome(folder: Path) -> Mapping[str, Any]:
-    """What must be equal: the adapter's two files and the journal, byte for byte, and the result less its times."""
+    """Returns what must be equal: the adapter's two files and the journal as bytes, and the result without times."""
     files = ("adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     result = {key: value for key, value in result.items() if key not in UNEQUAL}
@@ -104,7 +104,7 @@ def outcome(folder: Path) -> Mapping[str, Any]:
 
 
 def differences(folder: Path, expected: Mapping[str, Any]) -> list[str]:
-    """Names of what differs, or is missing."""
+    """Returns the names of what differs or is missing."""
     try:
         now = outcome(folder)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Whether a page is sound HTML, and what is in it."""
+"""Whether a page is well-formed HTML, and what it contains."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 
 class Wellformed(HTMLParser):
-    """Complains of elements not closed in order, and of what is no style; collects ids and references."""
+    """Asserts that elements are closed in order and styles hold no markup; collects tags, ids and references."""
 
     def __init__(self, text: str):
         super().__init__()
