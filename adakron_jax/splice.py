@@ -35,8 +35,9 @@ class Site(enum.StrEnum):
 
     Every module is called as `module(value, segments=..., deterministic=..., shared=..., layer=..., **context)`:
     `segments` [rows, seq] are those of the value's tokens, `shared` is what the method's `shared` module returned, and
-    `layer` is the number of the layer, from 0. In the last layer only the tokens that the head reads pass the sites of
-    queries and outputs, unless the method is not `pointwise`.
+    `layer` is the number of the layer, from 0. The context always has `fused`, which allows kernels for a single GPU.
+    In the last layer only the tokens that the head reads pass the sites of queries and outputs, unless the method is
+    not `pointwise`.
     """
 
     EMBEDDINGS = "embeddings"  # after LayerNorm and dropout [rows, seq, hidden]

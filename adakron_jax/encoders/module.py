@@ -59,7 +59,8 @@ class Part(nn.Module):
     """The base class of the encoders' modules: sizes, the method, and the precision they compute in.
 
     With `dtype` None they compute in the precision of parameters and inputs, float64 included. LayerNorm's statistics
-    and the softmax are never narrower than float32. `fused` computes attention in one kernel if it can (`ops.fused`).
+    and the softmax are never narrower than float32. With `fused` attention and AdaKron's adapters are one kernel each,
+    where there is one for their shapes.
     """
 
     config: EncoderConfig
@@ -106,7 +107,7 @@ class Part(nn.Module):
         def splice(value: Any, layer: Any, **context: Any) -> Any:
             if module is None:
                 return value
-            return module(value, layer=self.method.counted(layer, self.config), **context)
+            return module(value, layer=self.method.counted(layer, self.config), fused=self.fused, **context)
 
         return splice
 

@@ -12,6 +12,7 @@ so that the down-projection has d (r1 + r2) weights instead of d r1 r2.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +22,8 @@ from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
 from adakron_jax.encoders.module import gelu
-from adakron_jax.encoders.ops.matmul import dot_general, matmul
+from adakron_jax.encoders.ops.matmul import matmul
+from adakron_jax.methods import adakron_kernel
 from adakron_jax.methods.arithmetic import Parameters, promote
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Method, Site, Splice, require
@@ -90,26 +92,35 @@ class KronAdapter(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "*batch d"], **context: Any) -> Float[Array, "*batch d"]:
-        h = stored(h)
-        x = h if self.place == "sequential" else context["norm"](h + context["residual"])
-        first, *others = self.down(x, context)
+        h, d = stored(h), h.shape[-1]
+        downs = [self.down(d, number, context) for number in range(1, len(self.factors) + 1)]
+        # All factors come from one matmul, so that the backward pass reads and writes the large arrays once.
+        kernel, bias = (jnp.concatenate(leaves, axis=-1) for leaves in zip(*downs, strict=True))
+        up = dense_leaves("up", math.prod(self.factors), d)
+        sequential = self.place == "sequential"
+        if context.get("fused") and sequential and adakron_kernel.supports(self.factors, h, self.dtype):
+            return adakron_kernel.adapted(self.factors, h.astype(self.dtype), kernel, bias, *up)
+        x = h if sequential else context["norm"](h + context["residual"])
+        factors = jnp.split(self.affine(x, kernel, bias), list(itertools.accumulate(self.factors))[:-1], axis=-1)
         # The barrier covers the gradient too, which the sums over the factors' short axes would each recompute.
-        z = by_itself(functools.reduce(kron, others, first))
-        return self.dense(h.shape[-1], "up")(gelu(z)) + h
+        z = by_itself(functools.reduce(kron, factors))
+        return self.affine(gelu(z), *up) + h
 
-    def dense(self, features: int, name: str) -> nn.Dense:
-        normal = nn.initializers.normal(0.02)
-        return nn.Dense(features, dtype=self.dtype, kernel_init=normal, dot_general=dot_general, name=name)
-
-    def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
-        """Computes all factors in one matmul, so that the backward pass reads and writes the large arrays once."""
+    def down(self, d: int, number: int, context: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Returns the kernel [d, factor] and bias [factor] of one down-projection; `number` counts from 1."""
         del context
-        parameters = []
-        for number, width in enumerate(self.factors, start=1):
-            kernel = "kernel", nn.initializers.normal(0.02), (x.shape[-1], width)
-            parameters.append(Parameters((kernel, ("bias", nn.initializers.zeros, (width,))), name=f"down_{number}")())
-        x, kernel, bias = promote(x, *(jnp.concatenate(x, -1) for x in zip(*parameters, strict=True)), dtype=self.dtype)
-        return jnp.split(matmul(x, kernel) + bias, list(itertools.accumulate(self.factors))[:-1], axis=-1)
+        return dense_leaves(f"down_{number}", d, self.factors[number - 1])
+
+    def affine(self, x: Array, kernel: Array, bias: Array) -> Array:
+        x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
+        return matmul(x, kernel) + bias
+
+
+def dense_leaves(name: str, *shape: int) -> tuple[Array, Array]:
+    """Creates the kernel and bias of a dense layer in the calling module."""
+    leaves = ("kernel", nn.initializers.normal(0.02), shape), ("bias", nn.initializers.zeros, shape[-1:])
+    kernel, bias = Parameters(leaves, name=name)()
+    return kernel, bias
 
 
 def kron(x: Float[Array, "*batch n"], y: Float[Array, "*batch m"]) -> Float[Array, "*batch nm"]:

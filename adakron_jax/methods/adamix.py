@@ -20,9 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from adakron_jax.architectures.config import EncoderConfig
-from adakron_jax.encoders.ops.matmul import matmul
-from adakron_jax.methods.adakron import AdaKron, KronAdapter
-from adakron_jax.methods.arithmetic import promote
+from adakron_jax.methods.adakron import AdaKron, KronAdapter, dense_leaves
 from adakron_jax.methods.registry import register
 from adakron_jax.splice import Leaves, Method, Site, Splice, require
 
@@ -35,24 +33,20 @@ def draw(key: Array, experts: int) -> Array:
 
 
 class Experts(nn.Module):
-    """One of E dense layers, or their average."""
+    """Kernel [d, features] and bias [features] of one of E dense layers, or of their average."""
 
     features: int
     experts: int
     averaged: bool
-    dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch features"]:
-        kernel = self.param("kernel", nn.initializers.normal(0.02), (self.experts, x.shape[-1], self.features))
+    def __call__(self, d: int) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (self.experts, d, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.experts, self.features))
         if self.averaged:
-            kernel, bias = kernel.mean(axis=0), bias.mean(axis=0)
-        else:
-            expert = draw(self.make_rng("dropout"), self.experts)
-            kernel, bias = kernel[expert], bias[expert]
-        x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
-        return matmul(x, kernel) + bias
+            return kernel.mean(axis=0), bias.mean(axis=0)
+        expert = draw(self.make_rng("dropout"), self.experts)
+        return kernel[expert], bias[expert]
 
 
 class MixedAdapter(KronAdapter):
@@ -66,14 +60,11 @@ class MixedAdapter(KronAdapter):
     experts: int = 4
     mixed: tuple[int, ...] = (1,)
 
-    def down(self, x: Float[Array, "*batch d"], context: Mapping[str, Any]) -> list[Array]:
-        return [self.factor(number, width, context)(x) for number, width in enumerate(self.factors, start=1)]
-
-    def factor(self, number: int, width: int, context: Mapping[str, Any]) -> nn.Module:
-        name = "down" if len(self.factors) == 1 else f"down_{number}"
+    def down(self, d: int, number: int, context: Mapping[str, Any]) -> tuple[Array, Array]:
+        name, width = "down" if len(self.factors) == 1 else f"down_{number}", self.factors[number - 1]
         if number not in self.mixed:
-            return self.dense(width, name)
-        return Experts(width, self.experts, context["deterministic"], self.dtype, name=name)
+            return dense_leaves(name, d, width)
+        return Experts(width, self.experts, context["deterministic"], name=name)(d)
 
 
 @dataclasses.dataclass(frozen=True)

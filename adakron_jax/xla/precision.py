@@ -47,7 +47,9 @@ def is_narrow(dtype: DTypeLike | None) -> bool:
 
 
 def fuses(dtype: DTypeLike | None, devices: int | None = None, platform: str = "") -> bool:
-    """Returns whether attention is computed in one kernel (`encoders.ops.fused`): in a narrow precision, on one GPU.
+    """Returns whether a model uses the kernels for one GPU, `encoders.ops.fused` and `methods.adakron_kernel`.
+
+    It does in a narrow precision where one GPU holds all arrays.
 
     Args:
       devices: number of devices that share the model's arrays, which a compiler cannot shard for the kernel; by default

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
+from adakron_jax.xla import kernels
+from adakron_jax.xla.kernels import dot
+
 PARTS = 4  # bytes of a word
 LONGEST = 128  # tokens of a row, so that one head's keys, values and their gradients fit on the chip
 
@@ -59,7 +62,6 @@ attend.defvjp(_attend_forward, _attend_backward)
 def _call(kernel: Any, results: int, drop: int, mask: Array, words: Array | None, *by_head: Array) -> list[Array]:
     """Returns results shaped like the first of `by_head`; all enter and leave the kernel laid out as by projections."""
     from jax.experimental import pallas as pl  # here, since only GPUs need it
-    from jax.experimental.pallas import triton
 
     rows, heads, seq, width = by_head[0].shape
     block = pl.BlockSpec((None, seq, width), lambda row, head: (row, 0, head))
@@ -69,31 +71,21 @@ def _call(kernel: Any, results: int, drop: int, mask: Array, words: Array | None
         specs.append(pl.BlockSpec((None, None, seq // PARTS, seq), lambda row, head: (row, head, 0, 0)))
         arrays.append(words)
 
-    def run(settings: Any, *arrays: Array) -> Any:
-        return pl.pallas_call(
-            functools.partial(kernel, drop if words is not None else 0),
-            grid=(rows, heads),
-            in_specs=specs,
-            out_specs=[block] * results,
-            out_shape=[jax.ShapeDtypeStruct(arrays[1].shape, arrays[1].dtype)] * results,
-            name=f"attention{kernel.__name__}",
-            **settings,
-        )(*arrays)
-
-    out = jax.lax.platform_dependent(
+    out = kernels.call(
+        functools.partial(kernel, drop if words is not None else 0),
         *arrays,
-        cpu=functools.partial(run, {"interpret": True}),
-        default=functools.partial(run, {"compiler_params": triton.CompilerParams(num_warps=4 if results == 1 else 8)}),
+        warps=4 if results == 1 else 8,
+        grid=(rows, heads),
+        in_specs=specs,
+        out_specs=[block] * results,
+        out_shape=[jax.ShapeDtypeStruct(arrays[1].shape, arrays[1].dtype)] * results,
+        name=f"attention{kernel.__name__}",
     )
     return [x.reshape(rows, seq, heads, width).swapaxes(1, 2) for x in out]
 
 
-def _dot(x: Array, y: Array, x_axis: int, y_axis: int) -> Array:
-    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
-
-
 def _weights(queries: Array, keys: Array, mask: Array) -> Array:
-    scores = jnp.where(mask != 0, _dot(queries, keys, 1, 1), jnp.finfo(jnp.float32).min)
+    scores = jnp.where(mask != 0, dot(queries, keys, 1, 1), jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
@@ -114,7 +106,7 @@ def _forward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, *rest: 
         weights = _weights(queries[at, :], k, mask[at, :])
         for word in words:
             weights *= _scale(word, part, drop)
-        context[at, :] = _dot(weights.astype(v.dtype), v, 1, 0).astype(context.dtype)
+        context[at, :] = dot(weights.astype(v.dtype), v, 1, 0).astype(context.dtype)
 
     jax.lax.fori_loop(0, PARTS, of_part, None)
 
@@ -129,13 +121,13 @@ def _backward(drop: int, mask: Any, queries: Any, keys: Any, values: Any, cotang
         at = pl.ds(part * size, size)
         q, g = queries[at, :], cotangent[at, :]
         weights = dropped = _weights(q, k, mask[at, :])
-        slope = _dot(g, v, 1, 1)
+        slope = dot(g, v, 1, 1)
         for word in words:
             scale = _scale(word, part, drop)
             slope, dropped = slope * scale, dropped * scale
         slope = (weights * (slope - (weights * slope).sum(-1, keepdims=True))).astype(k.dtype)
-        of_queries[at, :] = _dot(slope, k, 1, 0).astype(of_queries.dtype)
-        return sums[0] + _dot(slope, q, 0, 0), sums[1] + _dot(dropped.astype(g.dtype), g, 0, 0)
+        of_queries[at, :] = dot(slope, k, 1, 0).astype(of_queries.dtype)
+        return sums[0] + dot(slope, q, 0, 0), sums[1] + dot(dropped.astype(g.dtype), g, 0, 0)
 
     zeros = jnp.zeros(keys.shape, jnp.float32)
     sums = jax.lax.fori_loop(0, PARTS, of_part, (zeros, zeros))
