@@ -125,6 +125,11 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
         assert re.fullmatch(r"report: [^\n]*(holds no run|is not a folder)[^\n]*\n", capsys.readouterr().err)
 
 
+def test_flags_that_are_none_are_refused_in_one_line(capsys: pytest.CaptureFixture[str]):
+    assert main(["one", "two"]) == 2
+    assert capsys.readouterr().err == "report: unrecognized arguments: two\n"
+
+
 def test_an_output_that_is_a_file_is_refused(two_methods: Path, capsys: pytest.CaptureFixture[str]):
     (two_methods / "taken").write_text("")
     assert main([str(two_methods), "--out", str(two_methods / "taken")]) == 2

@@ -3,7 +3,6 @@
 Exit codes: 0 done; 2 bad input, named in one line.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from adakron_jax.flags import add_trust_flag
 from adakron_jax.io import streams
 from adakron_jax.io.files import write_whole
+from adakron_jax.io.parser import Parser
 from adakron_jax.methods.external import trust
 from train.report import formats, words
 from train.report.differences import check_names
@@ -21,9 +21,10 @@ from train.report.tables import Table, tabulate
 
 def main(argv: Sequence[str]) -> int:
     streams.prepare()
-    parser = argparse.ArgumentParser(prog="adakron report", description="Reports all runs below a folder.")
+    parser = Parser(prog="adakron report", description="Reports all runs below a folder.")
     parser.add_argument("folder", type=Path, help="a folder of runs, at any depth")
-    parser.add_argument("--out", type=Path, help="where to write report.md, .csv, .tex and .html (default: FOLDER)")
+    said = "where to write report.md, .csv, .tex and .html (default: FOLDER)"
+    parser.add_argument("--out", type=Path, default=None, help=said)
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -34,9 +35,9 @@ def main(argv: Sequence[str]) -> int:
         "other)",
     )
     add_trust_flag(parser)
-    given = parser.parse_args(argv)
-    folder, out = given.folder, given.out or given.folder
     try:
+        given = parser.parse_args(argv)
+        folder, out = given.folder, given.out or given.folder
         trust(*given.trust)
         if not folder.is_dir():
             raise ValueError(f"{str(folder)!r} is not a folder; accepted: one that holds runs")
