@@ -28,6 +28,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from adakron_jax.io import interrupts
 from benchmarks.shapes import write_tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -37,6 +38,12 @@ gc.disable()  # until all tests are imported, of which nothing is ever garbage
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def no_signal() -> None:
+    """Forgets what an earlier test was stopped by."""
+    interrupts.received.clear()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from adakron_jax.io import memory, streams
+from adakron_jax.io import interrupts, memory, streams
 from train import faults, signals
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     streams.prepare()
     memory.collect_seldom()
-    signals.listen()
+    interrupts.listen()
     return _guarded(lambda: _run(argv))
 
 
@@ -28,9 +28,9 @@ def _guarded(run: Callable[[], int], config: "RunConfig | None" = None) -> int:
         return run()
     except signals.Stopped as stop:
         return streams.complain("train", f"{stop}; the same command continues", 130)
-    except KeyboardInterrupt:
-        return streams.complain("train", "stopped; the same command starts or continues the run", 130)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or interrupts.came():
+            return streams.complain("train", "stopped; the same command starts or continues the run", 130)
         if not (line := faults.refused(error)):
             raise
         return streams.complain("train", line + _kept(config), 2)

@@ -8,6 +8,7 @@ FILES = 64  # that a run must be able to open; it opens about 40, and orbax may 
 _REFUSED = {
     errno.ENOSPC: "no room on disk",
     errno.EDQUOT: "no room on disk",
+    errno.EFBIG: "a file may not be that large",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",

@@ -6,32 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_BOTH = (signal.SIGINT, signal.SIGTERM)
-_received: list[int] = []
+from adakron_jax.io import interrupts
 
 
 class Stopped(Exception):
     """The user asked runs to stop; they can be resumed."""
-
-
-def listen() -> None:
-    """Makes both signals interrupt the program from now on, and records them.
-
-    The interrupt alone may be lost: Python drops an exception that is raised while an object's finaliser runs.
-    """
-    _received.clear()
-    for number in _BOTH:
-        signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    _received.append(number)
-    raise KeyboardInterrupt
-
-
-def came() -> bool:
-    """Returns whether a signal came that did not end the program: it is held, or its interrupt was lost."""
-    return bool(_received)
 
 
 @contextmanager
@@ -40,13 +19,13 @@ def held() -> Iterator[list[int]]:
 
     The list starts with those that were lost before. Outside the main thread, which alone may, it collects no others.
     """
-    lost, received = list(_received), list(_received)
+    lost, received = list(interrupts.received), list(interrupts.received)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _BOTH if in_main_thread}
+    before = {number: signal.getsignal(number) for number in interrupts.BOTH if in_main_thread}
 
     def receive(number: int, frame: Any) -> None:
         received.append(number)
-        _received.append(number)
+        interrupts.received.append(number)
         for earlier, handler in before.items():
             signal.signal(earlier, handler)
 
@@ -55,6 +34,6 @@ def held() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        _received[:] = lost
+        interrupts.received[:] = lost
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adakron_jax.io import streams
-from train import signals
+from adakron_jax.io import interrupts, streams
 
 
 def main(argv: Sequence[str]) -> int:
     streams.prepare()
-    signals.listen()
+    interrupts.listen()
     try:
         _run(argv)
     except (ValueError, OSError) as error:

@@ -3,14 +3,13 @@
 import importlib
 import importlib.util
 import keyword
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from adakron_jax import __version__
-from adakron_jax.io import memory, streams
+from adakron_jax.io import interrupts, memory, streams
 from adakron_jax.io.parser import Parser
 
 # Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
@@ -36,8 +35,14 @@ PROGRAM = {
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code: 0, 2 after one line on what is wrong, or 130 if it was stopped."""
-    if argv and argv[0] in PROGRAM:
-        return _of_program(PROGRAM[argv[0]][0]).main(argv[1:])
+    interrupts.received.clear()
+    try:
+        return _of_program(PROGRAM[argv[0]][0]).main(argv[1:]) if argv and argv[0] in PROGRAM else _run(argv)
+    except KeyboardInterrupt:
+        return streams.complain("adakron", "stopped", 130)
+
+
+def _run(argv: Sequence[str]) -> int:
     parser = Parser(prog="adakron", description=__doc__)
     parser.add_argument("--version", action="version", version=f"adakron {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -62,12 +67,14 @@ def main(argv: Sequence[str]) -> int:
 
             trust(*modules)
         return _module(command).run(given)
-    except KeyboardInterrupt:
-        return streams.complain("adakron", "stopped", 130)
     except BrokenPipeError:  # whoever reads stdout has seen enough
         streams.discard()
         return 0
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        if interrupts.came():
+            raise KeyboardInterrupt from None
+        if not isinstance(error, ValueError | OSError):
+            raise
         return streams.complain("adakron", error, 2)
 
 
@@ -75,12 +82,8 @@ def entry() -> NoReturn:
     """The program `adakron`; SIGTERM stops it as Ctrl-C does."""
     streams.prepare()
     memory.collect_seldom()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     sys.exit(main(sys.argv[1:]))
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _module(command: str) -> Any:

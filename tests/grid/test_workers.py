@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from adakron_jax.io import interrupts
 from tests.engine.test_run import call
 from tests.support.results import result_of
 from tests.support.runs import ROOT, differences, journal, outcome
@@ -372,7 +373,7 @@ def test_a_full_disk_ends_the_grid():
 
 def test_a_stop_waits_for_all_workers(monkeypatch: pytest.MonkeyPatch):
     cells, asked = grid(3), iter([False, True, True, True, True, True])
-    monkeypatch.setattr(signals, "came", lambda: next(asked))
+    monkeypatch.setattr(interrupts, "came", lambda: next(asked))
     workers = Scripted([(0, Ready()), (1, Ready())], [], [(0, Gone("exit code 130"))], [(1, Gone("exit code 130"))])
     with pytest.raises(signals.Stopped, match="stopped: 0 done, 3 left$"):
         carry_out(cells, workers)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
+from adakron_jax.io import interrupts
 from train import signals, terminal
 from train.engine import folder, initial
 from train.engine.cache import Cache
@@ -109,7 +110,7 @@ class Schedule:
     @property
     def _stopping(self) -> bool:
         """Whether the user has asked the grid to stop."""
-        return self._stopped_here or signals.came()
+        return self._stopped_here or interrupts.came()
 
     @contextlib.contextmanager
     def _progress(self, workers: Workers) -> Iterator[terminal.Line | None]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
+from adakron_jax.io import interrupts
 from train import faults, signals, terminal
 from train.engine import folder, lock
 from train.engine.cache import Cache
@@ -37,7 +38,7 @@ def sender(connection: Connection) -> Send:
 
 def stop() -> None:
     """Stops this process as its user would, unless a signal has done so already."""
-    if not signals.came():
+    if not interrupts.came():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -69,7 +70,7 @@ def work(assignment: Assignment, cache: Cache, send: Send) -> Message:
 
 
 def main(descriptor: int, model: str, cores: Sequence[int]) -> int:
-    signals.listen()
+    interrupts.listen()
     sys.path.append(os.getcwd())  # last, for the methods that the user has there
     connection = Connection(descriptor)
     if cores:
