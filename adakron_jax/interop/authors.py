@@ -1,10 +1,10 @@
-"""AdaKron and AdaMix as their authors' code saves them: the state of the whole classifier, here as safetensors.
+"""AdaKron and AdaMix in the form of their authors' code: the state of the whole classifier, here as safetensors.
 
     {prefix}encoder.layer.{i}.output.ExpertSoup.MoA_A1.deepspeed_experts.0.{weight, bias}    the factor of width r/a
     ...                                         MoA_A2                                        the factor of width a
     ...                                         MoA_B                                         the up-projection
 
-AdaMix has one down-projection, MoA_A, with an expert each; beside every projection lies `expert_score_weight`, zero.
+AdaMix has one down-projection, MoA_A, with a tensor per expert; every projection also has `expert_score_weight`, zero.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ _EXPERT = "deepspeed_experts"
 
 
 def read(folder: Path, base: Base) -> Imported:
-    """A folder with `model.safetensors`; whether it holds the encoder too, which then must be the base's, is one.
+    """Reads a folder with `model.safetensors`, which may hold the encoder too; that must then be the base's.
 
     Raises:
       ValueError: the file is missing or damaged, or it does not fit the base.
@@ -55,7 +55,7 @@ def read(folder: Path, base: Base) -> Imported:
 
 
 def _method(tensors: Leaves, config: EncoderConfig, where: str) -> AdaKron | AdaMix:
-    """From the tensors of the first layer."""
+    """Infers the method from the tensors of the first layer."""
     root = f"{_roots(config)[0]}.MoA_"
     widths = {
         name.removeprefix(root).removesuffix(".weight"): len(tensor)
@@ -76,7 +76,7 @@ def _roots(config: EncoderConfig) -> dict[int, str]:
 
 
 def _mixed(method: AdaMix, config: EncoderConfig) -> dict[str, list[str]]:
-    """Path of each leaf that holds experts -> those of its experts' leaves in the table."""
+    """Maps the path of each leaf that holds experts to its experts' leaves in the table."""
     at = f"{path_of(Site.FFN_DENSE, method.name)}down"
     return {
         f"{at}/{leaf}".format(i=i): [f"{at}#{n}/{leaf}".format(i=i) for n in range(method.experts)]
@@ -86,7 +86,7 @@ def _mixed(method: AdaMix, config: EncoderConfig) -> dict[str, list[str]]:
 
 
 def expert_table(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Entry]:
-    """Where the projections lie; AdaMix has an expert's as `down#` and its number."""
+    """Returns the places of the projections; an expert of AdaMix is called `down#` and its number."""
     d, at = config.hidden_size, path_of(Site.FFN_DENSE, method.name)
     if isinstance(method, AdaKron):
         first, second = method.factors
@@ -103,10 +103,10 @@ def expert_table(method: AdaKron | AdaMix, config: EncoderConfig) -> list[Entry]
 
 
 def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
-    """The file, without the encoder.
+    """Returns the file, without the encoder.
 
     Raises:
-      ValueError: the authors' code has no such method or form of it.
+      ValueError: the authors' code has no such method, or not in this form.
     """
     check_native_head(card, "a classifier of the authors' code")
     require(card.problem.reads == "example", "problem", card.problem.name, "one with logits per example")
@@ -132,5 +132,5 @@ def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
 
 
 def is_authors(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are of that code."""
+    """Returns whether these tensors' names are of the authors' code."""
     return any(MARK in name for name in names)

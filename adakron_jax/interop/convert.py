@@ -1,4 +1,4 @@
-"""Adapters from one format into another: what `import` and `export` do."""
+"""Conversion of adapters between formats, for `import` and `export`."""
 
 import dataclasses
 import importlib.util
@@ -23,17 +23,17 @@ from adakron_jax.params import flatten, graft
 from adakron_jax.problems import Problem
 
 _SHOWN = 20  # labels in a line
-# A field of every adapter_config.json of a program's.
+# A field that every adapter_config.json of a program has -> the program.
 _MARKS = {"peft_type": "peft", "model_class": "adapterhub"}
-_OF_ADAPTERS = {"peft": peft, "adapterhub": adapterhub, "authors": authors}  # of the adapter alone
+_OF_ADAPTERS = {"peft": peft, "adapterhub": adapterhub, "authors": authors}  # formats that hold the adapter alone
 FORMATS = ("huggingface", *_OF_ADAPTERS, "onnx")
 
 
 def format_of(folder: Path) -> str:
-    """Which program wrote a folder; ValueError if it is none of the known ones."""
+    """Returns which program wrote a folder; ValueError if it is not a known one."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    if (description := folder / peft.CONFIG).is_file():  # AdapterHub's, too
+    if (description := folder / peft.CONFIG).is_file():  # AdapterHub uses this name too
         said = read_json(description)
         if kind := next((to for field, to in _MARKS.items() if field in said), None):
             return kind
@@ -58,14 +58,14 @@ def import_adapter(
     """Reads another program's adapter or classifier, and writes it as a portable adapter.
 
     Args:
-      folder: as the other program saved it.
-      model: the encoder it was trained on, as `locate` takes it.
+      folder: the folder that the other program saved.
+      model: the encoder it was trained on, as in `locate`.
       out: the folder to write.
-      labels, problem: what the head predicts, where the folder does not say it.
-      warn: told in a line where the folder names another encoder.
+      labels, problem: what the head predicts, if the folder does not say it.
+      warn: called with one line if the folder names another encoder.
 
     Raises:
-      ValueError: something in it is damaged, not supported, or does not fit the encoder.
+      ValueError: something in the folder is damaged, not supported, or does not fit the encoder.
     """
     kind = format_of(folder)
     base = Base.read(locate(model), problem)
@@ -93,7 +93,7 @@ def import_adapter(
 
 
 def _as_told(read: Problem, labels: Sequence[str], kind: str) -> Problem:
-    """The problem with what the user says of it; ValueError if that is not for the head."""
+    """Returns the problem with the user's labels and kind; ValueError if they are not valid for the head."""
     if not labels and not kind:
         return read
     asked = problems.kind_of(kind or read.name)
@@ -109,7 +109,7 @@ def _as_told(read: Problem, labels: Sequence[str], kind: str) -> Problem:
 
 
 def _same_name(recorded: str, model: str, base: Base) -> bool:
-    """Whether a folder's name for its base may be that of the encoder given; their last parts are compared."""
+    """Returns whether a folder's name for its base may be the given encoder's, comparing the last parts."""
     known = (model, str(locate(model)), str(base.said.get("_name_or_path") or ""))
     return not recorded or Path(recorded).name.lower() in {Path(name).name.lower() for name in known if name}
 
@@ -122,21 +122,21 @@ def export_adapter(
     note: Callable[[str], object] = lambda line: None,
     quantize: str = "",
 ) -> list[str]:
-    """Writes an adapter for another program; each file appears whole.
+    """Writes an adapter for another program; each file is written whole or not at all.
 
     Args:
-      run: as `locate_adapter` takes it.
+      run: as in `locate_adapter`.
       to: one of FORMATS.
-      out: the folder to write, which holds nothing else.
-      model: where the encoder is, if not where the adapter says.
-      note: told in a line what the format does not hold.
-      quantize: of `onnx`, a second, smaller model: `int8`.
+      out: the folder to write, which must hold nothing else.
+      model: the location of the encoder, if it is not where the adapter says.
+      note: called with one line on what the format does not hold.
+      quantize: for `onnx`, a second, smaller model: `int8`.
 
     Returns:
       The names of the files.
 
     Raises:
-      ValueError: the format has no equal of the method or the head, or the encoder is another.
+      ValueError: the format has no equal of the method or the head, or the encoder is another one.
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; accepted: {', '.join(FORMATS)}")
@@ -166,7 +166,7 @@ def export_adapter(
 
 
 def not_held(to: str, problem: Problem) -> str:
-    """What a format does not say of a problem, in a line with what `import` then has to be told; empty if nothing."""
+    """Returns a line on what a format does not hold of a problem, and how to tell `import`; empty if it holds all."""
     if to not in ("peft", "authors") or problem.outputs == 1 and not problem.labels:
         return ""
     names = " ".join(shlex.quote(label) for label in problem.labels[:_SHOWN]) + " ..." * (len(problem.labels) > _SHOWN)
@@ -177,7 +177,7 @@ def not_held(to: str, problem: Problem) -> str:
 
 
 def _use(to: str, card: Card, name: str) -> str:
-    """How what was exported is used, in Markdown."""
+    """Returns how to use what was exported, in Markdown."""
     base, of_tokens, kind = card.base, card.problem.reads == "token", CLASSES[card.problem.reads]
     task = 'token-classification", aggregation_strategy="simple' if of_tokens else "text-classification"
     code = {
@@ -200,7 +200,7 @@ classify = pipeline("{task}", model=model, tokenizer="{name}")""",
 
 
 def _whole(folder: Path, card: Card, to: str, quantize: str) -> dict[str, bytes]:
-    """The files of the classifier that an adapter makes of its encoder."""
+    """Returns the files of the classifier that an adapter makes of its encoder."""
     base = locate(card.base)
     _, params, _ = adapter.attach(folder, pretrained.read(base, card.encoder))
     leaves = with_unit_fused(flatten(params), card.problem)

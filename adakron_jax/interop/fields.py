@@ -1,4 +1,4 @@
-"""Descriptions of other programs' adapters: what they say is used, or named, but never dropped."""
+"""Descriptions of other programs' adapters: every field is used or refused by name, none is dropped."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +12,17 @@ from adakron_jax.io.files import read_json
 
 Said = dict[str, Any]  # an object of JSON
 MOST_LABELS = 1 << 16
-MOST_SECONDS = 1.0  # that a pattern may take on a name
+MOST_SECONDS = 1.0  # most time that a pattern may take on a name
 
 
 class Setting(NamedTuple):
-    """How a field of a description says one of a method's; read and written by the same.
+    """How a field of a description expresses one of a method's, for reading and writing.
 
     Attributes:
       name: the method's field.
-      kind: `int`, `float`, `bool`; or what the description says -> what it means, the first of several being written.
-      least: of an `int`.
-      default: what is meant where the description does not say it.
+      kind: `int`, `float`, `bool`; or the description's value -> its meaning, the first of several being written.
+      least: the least value of an `int`.
+      default: the meaning if the description lacks the field.
     """
 
     name: str
@@ -35,7 +35,7 @@ Settings = Mapping[str, Setting]  # by the description's field
 
 
 def written(settings: Settings, method: object) -> Said:
-    """What a description says of a method."""
+    """Returns the fields of a description for a method."""
     said = {}
     for field, (name, kind, *_) in settings.items():
         value = getattr(method, name)
@@ -48,7 +48,7 @@ class Fields:
 
     Args:
       values: the object.
-      where: what messages call it.
+      where: the object's name in messages.
     """
 
     def __init__(self, values: object, where: str):
@@ -61,7 +61,7 @@ class Fields:
         return cls(read_json(path), str(path))
 
     def settings(self, settings: Settings) -> Said:
-        """What the description says of a method, by the method's fields."""
+        """Takes a method's fields from the description."""
 
         said = {}
         for field, (name, kind, least, default) in settings.items():
@@ -87,7 +87,7 @@ class Fields:
         return read
 
     def whole(self, name: str, least: int = 1, default: int | None = None) -> int:
-        """A whole number of at least `least`."""
+        """Takes a whole number of at least `least`."""
         return self._taken(name, default, int, f"a whole number of at least {least}", lambda value: value >= least)
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -100,25 +100,25 @@ class Fields:
         return self._taken(name, None, str, "a text", lambda value: True)
 
     def name(self, name: str) -> str:
-        """A text that says nothing but a name; empty where there is none."""
+        """Takes a text that is only a name; empty if there is none."""
         value = self.left.pop(name, None)
         return value if isinstance(value, str) else ""
 
     def any_of(self, name: str, accepted: Mapping[Any, Any] | Sequence[Any], default: Any = None) -> Any:
-        """One of several values; what a mapping has for it."""
+        """Takes one of several values; returns a mapping's entry for it."""
         value = self.left.pop(name, default)
         if isinstance(value, dict | list) or value not in accepted:
             raise self.refuse(name, value, ", ".join(map(str, accepted)))
         return accepted[value] if isinstance(accepted, Mapping) else value
 
     def wholes(self, name: str) -> Sequence[int]:
-        """Whole numbers of at least 0; a single one, or none at all, counts as a list."""
+        """Takes whole numbers of at least 0; a single one, or none, counts as a list."""
         self._as_list(name)
         accepted = "whole numbers of at least 0"
         return self._taken(name, [], tuple[int, ...], accepted, lambda values: all(value >= 0 for value in values))
 
     def texts(self, name: str) -> Sequence[str]:
-        """Texts; a single one, or none at all, counts as a list."""
+        """Takes texts; a single one, or none, counts as a list."""
         self._as_list(name)
         return self._taken(name, [], tuple[str, ...], "texts", lambda values: True)
 
@@ -127,35 +127,35 @@ class Fields:
         self.left[name] = [] if value is None else value if isinstance(value, list) else [value]
 
     def table(self, name: str, least: int | float) -> dict[str, int | float]:
-        """Names to numbers of at least `least`; nothing at all counts as an empty one."""
+        """Takes a table from names to numbers of at least `least`; a missing one counts as empty."""
         self.left[name] = self.left.get(name) or {}
         accepted = f"names with numbers of at least {least}"
         numbers = dict[str, int | float]
         return self._taken(name, {}, numbers, accepted, lambda table: all(x >= least for x in table.values()))
 
     def must(self, **accepted: object) -> None:
-        """These have one value that is supported; where they are missing, it is meant."""
+        """Takes fields for which one value is supported; a missing field has that value."""
         for name, value in accepted.items():
             if (said := self.left.pop(name, value)) != value:
                 raise self.refuse(name, said, str(value).lower() if isinstance(value, bool) else repr(value))
 
     def ignore(self, *names: str) -> None:
-        """These say nothing about what a trained adapter computes."""
+        """Takes fields that do not affect what a trained adapter computes."""
         for name in names:
             self.left.pop(name, None)
 
     def done(self) -> None:
-        """ValueError if something is left that says anything."""
+        """Raises ValueError if a field is left that says anything."""
         for name, value in self.left.items():
             if value not in (None, False, {}, [], 0, ""):
                 raise ValueError(f"{self.where}: {name} is {value!r}, which is not known here; accepted: without it")
 
 
 def labels_of(said: Mapping[str, object], count: int, where: str) -> tuple[str, ...]:
-    """Label names in order of their codes, as `id2label` says them, else `label2id`; `LABEL_0`, ... where neither does.
+    """Returns label names by code, from `id2label`, else `label2id`; `LABEL_0`, ... if neither names them.
 
-    Codes may be numbers or texts. A table of nothing but `LABEL_0`, ..., which transformers writes of itself, says
-    nothing.
+    Codes may be numbers or texts. A table of `LABEL_0`, ... alone, which transformers writes by default, does not
+    count.
 
     Raises:
       ValueError: the codes are not 0 to `count - 1`, or the two disagree.
@@ -180,7 +180,7 @@ def labels_of(said: Mapping[str, object], count: int, where: str) -> tuple[str, 
 
 
 def _by_code(table: object, code_first: bool) -> dict[int, str] | None:
-    """Code -> name; None if the table is no such thing."""
+    """Returns code -> name; None if the table is not of this form."""
     pairs = enumerate(table) if isinstance(table, list) else table.items() if isinstance(table, dict) else ()
     if isinstance(table, dict) and not code_first:
         pairs = ((code, name) for name, code in pairs)
@@ -194,7 +194,7 @@ def _by_code(table: object, code_first: bool) -> dict[int, str] | None:
 
 
 def matches(pattern: str, name: str, where: str) -> bool:
-    """Whether a regular expression of the description is a whole name."""
+    """Returns whether a regular expression of the description matches a whole name."""
     try:
         return regex.fullmatch(pattern, name, timeout=MOST_SECONDS) is not None
     except regex.error as error:

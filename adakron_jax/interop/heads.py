@@ -1,4 +1,4 @@
-"""Bases and classification heads, as the formats share them."""
+"""Bases and classification heads, shared by the formats."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from adakron_jax.problems import Classification, Multilabel, Problem, Regression
 from adakron_jax.splice import DENSES, Method, Site
 
 CLASSES: dict[Reads, str] = {"example": "ForSequenceClassification", "token": "ForTokenClassification"}
-WRAPPERS = ("module.", "_orig_mod.")  # what torch's DataParallel and its compiler put before every name
+WRAPPERS = ("module.", "_orig_mod.")  # prefixes that torch's DataParallel and its compiler add to every name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Base:
 
     Attributes:
       config: its sizes.
-      said: all that its `config.json` says.
+      said: the contents of its `config.json`.
       leaves: its pretrained leaves.
-      asked: the kind of problem, as the user says it, whatever `config.json` does; empty if nothing is said.
+      asked: the kind of problem that the user names, which overrides `config.json`; empty if none.
     """
 
     config: EncoderConfig
@@ -50,17 +50,17 @@ class Base:
 
     @property
     def asked_reads(self) -> Reads:
-        """What the head reads of the kind of problem that is asked for."""
+        """What the head reads for the kind of problem that the user names."""
         return kind_of(self.asked).reads if self.asked else "example"
 
     def problem(self, outputs: int, where: str = "", reads: Reads = "example") -> Problem:
-        """The problem of a head of so many outputs, as far as `config.json` says it.
+        """Returns the problem of a head with this number of outputs, as far as `config.json` describes it.
 
         Args:
-          where: the `config.json`, if it is the head's; of a base, whose labels may be of another head, none.
+          where: the `config.json`, if it is the head's; empty for a base, whose labels may be another head's.
 
         Raises:
-          ValueError: it contradicts itself or the head, or says a regression of several numbers.
+          ValueError: it contradicts itself or the head, or describes a regression of several numbers.
         """
         kind = self.said.get("problem_type") if reads == "example" else None
         kinds = [known.transformers_type for known in (Classification, Multilabel, Regression)]
@@ -87,9 +87,9 @@ class Imported:
     """An adapter of another program, in our terms.
 
     Attributes:
-      method, problem, pooling, head: as a Card has them.
-      leaves: path -> array, the head's among them.
-      trained_on: the name that the folder has of its base; empty if it has none.
+      method, problem, pooling, head: as in a Card.
+      leaves: path -> array, including the head's.
+      trained_on: the folder's name for its base; empty if it has none.
     """
 
     method: Method
@@ -101,7 +101,7 @@ class Imported:
 
 
 def modules(config: EncoderConfig) -> dict[Site, list[str]]:
-    """Site -> the published names, one a layer, of the dense layers whose outputs pass it.
+    """Returns site -> the published names, one per layer, of the dense layers whose outputs pass it.
 
     Raises:
       ValueError: the architecture's checkpoints hold several of them as one.
@@ -123,7 +123,7 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
 
 
 def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -> list[Entry]:
-    """Where the architecture's own head lies in a classifier's checkpoint."""
+    """Returns the places of the architecture's own head in a classifier's checkpoint."""
     d, architecture = config.hidden_size, config.architecture
 
     def shape(path: str) -> tuple[int, ...]:
@@ -137,7 +137,7 @@ def native_head(config: EncoderConfig, outputs: int, reads: Reads = "example") -
 
 
 def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: str, reads: Reads = "example") -> int:
-    """How many outputs the own head has that is among the tensors; ValueError if there is none."""
+    """Returns the number of outputs of the architecture's own head among the tensors; ValueError if there is none."""
     ends = ("classifier/kernel", "proj/kernel")
     *_, name = (x.tensor.name for x in native_head(config, 1, reads) if x.tensor and x.path.endswith(ends))
     tensor = tensors.get(name)
@@ -147,7 +147,7 @@ def outputs_of(tensors: Mapping[str, np.ndarray], config: EncoderConfig, where: 
 
 
 def is_native_head(card: Card) -> bool:
-    """Whether the head is what the architecture's own classifier has."""
+    """Returns whether the head is that of the architecture's own classifier."""
     architecture, of_tokens = card.encoder.architecture, card.problem.reads == "token"
     form = architecture.token_form if of_tokens else architecture.form
     form_matches = card.head == "own" or (card.head == form.activation and not form.normed)
@@ -158,7 +158,7 @@ def is_native_head(card: Card) -> bool:
 
 
 def check_native_head(card: Card, what: str) -> None:
-    """ValueError unless the head is the architecture's own."""
+    """Raises ValueError unless the head is the architecture's own."""
     if not is_native_head(card):
         reads, accepted = f"the pooling {card.pooling!r}", "--pooling pooler"
         if card.problem.reads == "token":
@@ -170,7 +170,7 @@ def check_native_head(card: Card, what: str) -> None:
 
 
 def with_unit_fused(leaves: Mapping[str, np.ndarray], problem: Problem) -> Leaves:
-    """The leaves, with a regression's mean and scale taken into the head: other programs have no place for them."""
+    """Returns the leaves with a regression's mean and scale fused into the head: other programs do not store them."""
     if problem.unit == (0.0, 1.0):
         return dict(leaves)
     last = "classifier/out_proj" if "classifier/out_proj/kernel" in leaves else "classifier"
@@ -180,12 +180,12 @@ def with_unit_fused(leaves: Mapping[str, np.ndarray], problem: Problem) -> Leave
 
 
 def unwrapped(folder: Path, file: str, pickled: str) -> dict[str, np.ndarray]:
-    """As `tensors_of`, less what wrappers put before the names."""
+    """Does the same as `tensors_of`, with wrappers' prefixes removed from the names."""
     return bare(folder / file, tensors_of(folder, file, pickled), WRAPPERS)
 
 
 def bare(path: Path, tensors: Mapping[str, np.ndarray], prefixes: Sequence[str]) -> dict[str, np.ndarray]:
-    """The tensors by their names without any of the prefixes at the front; ValueError if two then have one name."""
+    """Removes any of the prefixes from the tensors' names; ValueError if two tensors then have one name."""
     named: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         short = name

@@ -1,6 +1,6 @@
 """Plain Hugging Face classifiers, of texts and of tokens: `config.json`, `model.safetensors`, the tokenizer's files.
 
-Out goes what fuses into the encoder; what comes in is full fine-tuning, or a head alone if the encoder is the base.
+Methods that fuse into the encoder are exported; a classifier is imported as full fine-tuning, or a head on the base.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ PREFIXES = {
 }
 _POOLING = "classifier_pooling"
 _POOLINGS: dict[Pooling, str] = {"mean": "mean", "first": "cls"}
-# What a base's configuration says of its own making, or of code to run; nothing of it holds for another classifier.
+# Fields on a base's origin, or on code to run, which do not hold for another classifier.
 _DROPPED = (
     *("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "task_specific_params"),
     "problem_type",
@@ -44,10 +44,10 @@ _DROPPED = (
 
 
 def read(folder: Path, base: Base) -> Imported:
-    """A classifier of the base's architecture.
+    """Reads a classifier of the base's architecture.
 
     Raises:
-      ValueError: a file is missing or damaged, or it is of another architecture or size, or no classifier.
+      ValueError: a file is missing or damaged, or it is of another architecture or size, or not a classifier.
     """
     classifier = Base(base.config, read_json(folder / "config.json"), {}, base.asked)
     where = str(folder / "config.json")
@@ -76,7 +76,7 @@ def read(folder: Path, base: Base) -> Imported:
 
 
 def _reads(classifier: Base, where: str) -> Reads:
-    """What the head reads: as `architectures` says, else as the user does."""
+    """Returns what the head reads, from `architectures`, else from what the user asked for."""
     prefix = PREFIXES[classifier.config.model_type]
     accepted: dict[str, Reads] = {prefix + kind: reads for reads, kind in CLASSES.items()}
     architectures = classifier.said.get("architectures") or []
@@ -88,7 +88,7 @@ def _reads(classifier: Base, where: str) -> Reads:
 
 
 def _pooling(classifier: Base) -> Pooling:
-    """What the classifier's head reads: where its `config.json` says another than the base's, that."""
+    """Returns what the classifier's head reads, if its `config.json` differs from the base's."""
     config = classifier.config
     said = classifier.said.get(_POOLING, config.pooling)
     if "pooling" not in config.architecture.keys or said == config.pooling:
@@ -99,10 +99,10 @@ def _pooling(classifier: Base) -> Pooling:
 
 
 def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card, formats: Sequence[str] = ()) -> Leaves:
-    """The classifier's leaves without anything of the method's own.
+    """Returns the classifier's leaves without any that the method added.
 
     Args:
-      formats: those that take the method as it is.
+      formats: formats that take the method unfused.
 
     Raises:
       ValueError: the method does not fuse into the encoder.
@@ -124,7 +124,7 @@ def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card, formats:
 
 
 def _with_pooler(card: Card, leaves: Leaves) -> tuple[Card, Leaves]:
-    """A `tanh` head on the first token as the pooler and the projection that it is, where the architecture has them."""
+    """Turns a `tanh` head on the first token into a pooler and a projection, if the architecture has them."""
     form = card.problem.reads, card.pooling, card.head
     if not card.encoder.architecture.pooler or form != ("example", "first", "tanh"):
         return card, leaves
@@ -134,18 +134,18 @@ def _with_pooler(card: Card, leaves: Leaves) -> tuple[Card, Leaves]:
         old = next((old for old in moved if path.startswith(old)), "")
         return moved.get(old, "") + path.removeprefix(old)
 
-    kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(f"{POOLER}/")}
-    return dataclasses.replace(card, pooling="pooler", head="own"), {name(path): leaf for path, leaf in kept.items()}
+    others = {path: leaf for path, leaf in leaves.items() if not path.startswith(f"{POOLER}/")}
+    return dataclasses.replace(card, pooling="pooler", head="own"), {name(path): x for path, x in others.items()}
 
 
 def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path, formats: Sequence[str] = ()) -> dict[str, bytes]:
-    """The files of the classifier that an adapter makes of its encoder.
+    """Returns the files of the classifier that an adapter makes of its encoder.
 
     Args:
-      card: of the adapter.
+      card: the adapter's.
       leaves: all parameters, path -> array.
       folder: the encoder's, for its configuration and tokenizer.
-      formats: as `fused` takes them.
+      formats: as in `fused`.
 
     Raises:
       ValueError: method or head have no equal in a plain classifier.
@@ -163,11 +163,11 @@ def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path, formats: S
 
 
 def described(card: Card, folder: Path, **more: str) -> dict[str, bytes]:
-    """The files of a classifier without its weights: `config.json` with the labels, and the tokenizer's.
+    """Returns the files of a classifier without its weights: `config.json` with the labels, and the tokenizer's.
 
     Args:
       folder: the encoder's.
-      more: what else the configuration says.
+      more: further fields of the configuration.
     """
     problem, names = card.problem, card.problem.output_names
     said = {key: value for key, value in read_json(folder / "config.json").items() if key not in _DROPPED}

@@ -1,4 +1,4 @@
-"""Where the leaves of ours lie in another program's file: one table for reading and writing.
+"""The places of our leaves in another program's file: one table for reading and writing.
 
     Entry("encoder/layers/0/attention/query@lora/lora_a", Stored("...layer.0...lora_A.weight", (32, 4), "transposed"))
 
@@ -15,7 +15,7 @@ from adakron_jax.architectures.stored import Layout, Stored
 from adakron_jax.params import refuse
 
 Leaves = dict[str, np.ndarray]
-Size = int | Mapping[str, int]  # of every module, or of each by its name
+Size = int | Mapping[str, int]  # one for every module, or one for each by its name
 _NUMBERS = ("float32", "float16", "bfloat16")
 _SHOWN = 4  # problems of one kind that a message lists
 
@@ -24,9 +24,9 @@ class Entry(NamedTuple):
     """A leaf of ours, and the tensor that holds it.
 
     Attributes:
-      path: ours.
-      tensor: None where the file has none.
-      shape: the leaf's, if not the tensor's; a smaller tensor lies at its beginning, and the rest is zero.
+      path: our path.
+      tensor: None if the file has none.
+      shape: the leaf's shape, if not the tensor's; a smaller tensor is stored at the start, and the rest is zero.
       fill: the values of a leaf without a tensor.
     """
 
@@ -44,11 +44,11 @@ def in_layers(
     layout: Layout = "same",
     fill: float = 0.0,
 ) -> list[Entry]:
-    """A leaf of every layer that has a module.
+    """Returns the entries of a leaf in every layer that has a module.
 
     Args:
-      path: the leaf's, `{i}` being the layer's number.
-      modules: layer -> name of the module whose tensor has this ending; empty where the file has no such module.
+      path: the leaf's path, with `{i}` for the layer's number.
+      modules: layer -> name of the module, to which the tensor's ending is added; empty if the file has no such module.
     """
     largest = tuple(size if isinstance(size, int) else max(size.values()) for size in shape)
 
@@ -59,21 +59,21 @@ def in_layers(
 
 
 def dense(path: str, name: str, sizes: tuple[int, int]) -> list[Entry]:
-    """Kernel and bias of a dense layer of torch's."""
+    """Returns the entries of kernel and bias of a dense layer of torch's."""
     kernel, bias = Stored(f"{name}.weight", sizes, "transposed"), Stored(f"{name}.bias", sizes[1:])
     return [Entry(f"{path}/kernel", kernel), Entry(f"{path}/bias", bias)]
 
 
 def names_in(table: Iterable[Entry]) -> set[str]:
-    """The names of its tensors."""
+    """Returns the names of the table's tensors."""
     return {entry.tensor.name for entry in table if entry.tensor}
 
 
 def read_leaves(table: Sequence[Entry], tensors: Mapping[str, np.ndarray], where: object = "") -> Leaves:
-    """The leaves, float32, from the tensors of a file, which messages call `where`.
+    """Reads the leaves, float32, from a file's tensors; messages call the file `where`.
 
     Raises:
-      ValueError: tensors are missing, misshapen, of no number type or belong to no leaf, or copies differ.
+      ValueError: tensors are missing, misshapen, not of a number type or belong to no leaf, or copies differ.
     """
     missing, misshapen = [], []
     known = {entry.tensor.name: entry.tensor for entry in table if entry.tensor}
@@ -110,7 +110,7 @@ def _leaf(entry: Entry, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def write_tensors(table: Iterable[Entry], leaves: Mapping[str, np.ndarray]) -> Leaves:
-    """The inverse: the file's tensors from the leaves."""
+    """Inverts `read_leaves`: returns the file's tensors from the leaves."""
     tensors: Leaves = {}
     for path, tensor, _, _ in table:
         if tensor:
@@ -121,10 +121,10 @@ def write_tensors(table: Iterable[Entry], leaves: Mapping[str, np.ndarray]) -> L
 
 
 def used(*axes: np.ndarray) -> int:
-    """How many numbers of an axis are in use: all but trailing ones where every array is zero, bit for bit.
+    """Returns how many numbers of an axis are in use: all but trailing ones where every array is zero, bit for bit.
 
     Args:
-      axes: arrays whose first axis it is.
+      axes: arrays that have this axis first.
     """
     flat = (np.ascontiguousarray(x, np.float32).reshape(len(x), -1).view(np.uint32).any(axis=1) for x in axes)
     places = np.flatnonzero(np.any(list(flat), axis=0))
@@ -132,7 +132,7 @@ def used(*axes: np.ndarray) -> int:
 
 
 def numerator(quotient: float, divisor: int | float) -> int | float:
-    """The number, whole if it is one, that divided by `divisor` gives the quotient."""
+    """Returns the number, whole if possible, that gives the quotient when divided by `divisor`."""
     near = quotient * divisor
     exact = (x for x in (round(near), near, math.nextafter(near, 0), math.nextafter(near, math.inf)))
     value = next((x for x in exact if x / divisor == quotient), near)

@@ -1,1 +1,1 @@
-"""AdapterHub's adapters: the folder, and how each method lies in it."""
+"""AdapterHub's adapters: the folder, and each method's form in it."""

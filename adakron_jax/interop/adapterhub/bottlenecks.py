@@ -25,7 +25,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "tanh": "tanh",
 }
-# What every description says, and what one of Compacter says too.
+# Fields that every description holds, and those that Compacter's holds too.
 _ALWAYS = {
     "original_ln_after": True,
     **dict.fromkeys(("ln_before", "ln_after", "adapter_residual_before_ln"), False),
@@ -40,21 +40,21 @@ _PHM_SETTINGS = {"phm_dim": Setting("phm_dim"), "phm_rank": Setting("phm_rank")}
 _DOWN, _UP = "adapter_down.0", "adapter_up"
 _PLACES = {"mh_adapter": ("attention", Site.ATTENTION_DENSE), "output_adapter": ("ffn", Site.FFN_DENSE)}
 Bottleneck = Pfeiffer | Houlsby | Compacter
-# What `original_ln_before` and `phm_layer` say.
+# The kinds by `original_ln_before` and `phm_layer`.
 _KINDS: dict[tuple[bool, bool], type[Bottleneck]] = {
     (True, False): Pfeiffer,
     (False, False): Houlsby,
     (False, True): Compacter,
     (True, True): CompacterPlusPlus,
 }
-Widths = Sequence[int]  # in every layer, 0 where there is no bottleneck; the method's is the largest
+Widths = Sequence[int]  # one per layer, 0 without a bottleneck; the method's width is the largest
 
 
 def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[Bottleneck, list[Entry]]:
     places = tuple(place for key, (place, _) in _PLACES.items() if fields.flag(key))
     normed, phm = fields.flag("original_ln_before"), fields.flag("phm_layer")
     fields.must(**_ALWAYS)
-    # Of an adapter behind no LayerNorm, what the residual is taken from is one and the same.
+    # For an adapter not behind a LayerNorm, both values of residual_before_ln mean the same.
     fields.any_of("residual_before_ln", (True,) if normed else (True, False), default=True)
     fields.ignore("inv_adapter_reduction_factor", "dropout", "stochastic_depth", "init_weights", "init_weights_seed")
     fields.ignore("hypercomplex_nonlinearity")
@@ -89,7 +89,7 @@ def read(fields: Fields, name: str, config: EncoderConfig) -> tuple[Bottleneck, 
 
 
 def _widths(fields: Fields, config: EncoderConfig) -> list[int]:
-    """The width in every layer: the hidden size over a factor, or over the layer's own of a table."""
+    """Returns the width in every layer: the hidden size over a factor, or over the layer's factor in a table."""
     said = fields.left.get("reduction_factor")
     by_layer = isinstance(said, dict)
     table = fields.table("reduction_factor", 0) if by_layer else {"default": fields.number("reduction_factor")}
@@ -130,7 +130,7 @@ def table(method: Bottleneck, widths: Widths, name: str, config: EncoderConfig) 
 
 
 def measure(method: Bottleneck, leaves: Leaves, config: EncoderConfig) -> Widths:
-    """The width that each layer uses: units that are all zero at a layer's end are padding.
+    """Returns the width that each layer uses: units that are all zero at a layer's end are padding.
 
     Raises:
       ValueError: AdapterHub has no such form.
@@ -148,7 +148,7 @@ def measure(method: Bottleneck, leaves: Leaves, config: EncoderConfig) -> Widths
             kernels = [np.asarray(leaves[f"{x}down/kernel"]).T for x in at]
             others = [np.asarray(leaves[f"{x}{leaf}"]) for x in at for leaf in ("down/bias", "up/kernel")]
             widths[layer] = used(*kernels, *others) or full
-        if max(widths.values()) < full:  # as no file would say how wide ours is
+        if max(widths.values()) < full:  # else no file would say how wide ours is
             widths = dict.fromkeys(widths, full)
     return [widths.get(layer, 0) for layer in range(config.num_layers)]
 
@@ -182,7 +182,7 @@ def write(method: Bottleneck, leaves: Leaves, name: str, config: EncoderConfig) 
 
 
 def _factor(width: int, hidden: int) -> int | float:
-    """What the hidden size is divided by, rounding down, to give the width."""
+    """Returns the number by which the hidden size is divided, rounding down, to give the width."""
     whole = max(1, hidden // width)
     if max(1, hidden // whole) == width:
         return whole

@@ -1,4 +1,4 @@
-"""AdapterHub's folders: `adapter_config.json` and `adapter.safetensors`, and two files of the head beside them.
+"""AdapterHub's folders: `adapter_config.json` and `adapter.safetensors`, with two files of the head.
 
 The description has every field of a method, but not its name.
 """
@@ -25,10 +25,10 @@ from adakron_jax.methods import IA3, Compacter, CompacterPlusPlus, Houlsby, LoRA
 from adakron_jax.splice import Method, Site, path_of, require
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
-# Model type -> what the names of its classes begin with.
+# Model type -> the beginning of its classes' names.
 PREFIXES = {kind: CLASS_PREFIXES[kind] for kind in ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2")}
 _KINDS = ("AdapterModel", "Model", *CLASSES.values())
-# What the field `architecture` of a description says -> what reads and writes it; a bottleneck's says nothing.
+# The description's field `architecture` -> its reader; a bottleneck's description has no such field.
 _READERS = {
     None: bottlenecks.read,
     "lora": forms.read_lora,
@@ -42,18 +42,18 @@ _WRITERS: dict[type[Method], Callable[[Any, Leaves, str, EncoderConfig], tuple[S
     LoReFT: forms.write_reft,
 }
 METHODS = {*_WRITERS, UniPELT}
-# Of a union, UniPELT's names of its parts, and field of UniPELT -> field of the part.
+# For a union, UniPELT's names of its parts, and field of UniPELT -> field of the part.
 _PARTS: dict[type[Method], tuple[str, dict[str, str]]] = {
     Pfeiffer: ("adapter", {"r": "r"}),
     Prefix: ("prefix", {"length": "length", "mlp": "mlp", "mid": "mid"}),
     LoRA: ("lora", {"lora_r": "r", "targets": "targets"}),
 }
-# The end of a leaf's path that a gate stands beside, and that of its tensor's name.
+# The end of the path of a leaf that has a gate beside it -> the end of its tensor's name.
 _GATED = {"down/kernel": ".adapter_down.0.weight", "lora_a": ".lora_A"}
 
 
 def read(folder: Path, base: Base) -> Imported:
-    """An adapter's folder as AdapterHub saves it, with its head.
+    """Reads an adapter's folder that AdapterHub saved, with its head.
 
     Raises:
       ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
@@ -76,15 +76,15 @@ def read(folder: Path, base: Base) -> Imported:
 
 
 def _without_copies(tensors: Leaves, name: str) -> Leaves:
-    """A prefix's MLP is in the file once for the model and once for every layer; ValueError if the copies differ."""
-    kept: Leaves = {}
+    """Drops copies: the file holds a prefix's MLP once for the model and once per layer; ValueError if they differ."""
+    unique: Leaves = {}
     for long, tensor in tensors.items():
         prefix, is_copy, rest = long.partition(f".pool.prefix_tunings.{name}.")
         short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if is_copy else long
-        if short in kept and not np.array_equal(kept[short], tensor, equal_nan=True):
+        if short in unique and not np.array_equal(unique[short], tensor, equal_nan=True):
             raise ValueError(f"{long} is another than {short}; accepted: copies of one tensor")
-        kept[short] = tensor
-    return kept
+        unique[short] = tensor
+    return unique
 
 
 def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Method, list[Entry]]:
@@ -100,10 +100,10 @@ def _read_method(fields: Fields, name: str, config: EncoderConfig) -> tuple[Meth
 
 
 def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
-    """The files of an adapter, for `load_adapter`.
+    """Returns the files of an adapter, for `load_adapter`.
 
     Raises:
-      ValueError: AdapterHub has no such method, or its form of the method cannot say what ours does.
+      ValueError: AdapterHub has no such method, or its form of the method cannot express ours.
     """
     config, name = card.encoder, "adapter"
     if config.model_type not in PREFIXES:
@@ -132,9 +132,9 @@ def _write_method(method: Method, leaves: Leaves, name: str, config: EncoderConf
 
 
 def _read_union(fields: Fields, name: str, config: EncoderConfig) -> tuple[UniPELT, list[Entry]]:
-    """A part is read as the method that it is by itself; its leaves are then UniPELT's, with gates beside them.
+    """Reads each part as a separate method; its leaves then become UniPELT's, with gates beside them.
 
-    A layer without one of the parts has zeros for it, which add nothing.
+    A layer without one of the parts gets zeros for it, which add nothing.
     """
     parts = fields.left.pop("configs", None)
     if not isinstance(parts, list):
@@ -170,7 +170,7 @@ def _write_union(method: UniPELT, leaves: Leaves, name: str, config: EncoderConf
 
 
 def _gated(entries: list[Entry], part: Method, name: str, config: EncoderConfig) -> list[Entry]:
-    """A part's table as UniPELT's, of all layers, with its gates."""
+    """Returns a part's table as UniPELT's, of all layers, with its gates."""
     gates: list[Entry] = []
     for path, tensor, *_ in entries:
         end = next((end for end in _GATED if path.endswith(end)), "")
@@ -184,7 +184,7 @@ def _gated(entries: list[Entry], part: Method, name: str, config: EncoderConfig)
     whole: dict[str, Entry] = {}
     for entry in (*entries, *gates):
         assert entry.tensor
-        for layer in range(config.num_layers):  # "nothing there", until the layer's own entry comes
+        for layer in range(config.num_layers):  # zeros, until the layer's own entry follows
             path = without_layer(entry.path).format(i=layer)
             whole.setdefault(path, Entry(path, None, entry.shape or entry.tensor.shape))
         whole[entry.path] = entry

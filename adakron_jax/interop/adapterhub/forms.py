@@ -1,8 +1,8 @@
-"""LoRA and (IA)³, which AdapterHub both calls LoRA, prefixes and LoReFT as AdapterHub has them.
+"""AdapterHub's forms of LoRA and (IA)³, which it both calls LoRA, of prefixes and of LoReFT.
 
-Prefixes are trained directly (`flat`), or through an MLP that all layers share. LoReFT has in every layer a unit for
-the first tokens, 0, and one for the last, 1; a unit for no tokens is in the program's files too, and is never used: it
-is not read, and not written.
+Prefixes are trained directly (`flat`), or through an MLP that all layers share. LoReFT has two units in every layer, 0
+for the first tokens and 1 for the last. AdapterHub's files also hold a unit for no tokens, which is never used; it is
+neither read nor written here.
 """
 
 import numpy as np
@@ -75,7 +75,7 @@ def write_lora(method: LoRA | IA3, leaves: Leaves, name: str, config: EncoderCon
 
 
 def read_layers(fields: Fields, config: EncoderConfig) -> str:
-    """A method's `layers`: all but those that are left out; ValueError if that is all of them."""
+    """Returns a method's `layers`: all but those that are left out; ValueError if all are."""
     missing = sorted(layer for layer in set(fields.wholes("leave_out")) if layer < config.num_layers)
     if len(missing) == config.num_layers:
         raise fields.refuse("leave_out", missing, "an adapter somewhere")
@@ -83,7 +83,7 @@ def read_layers(fields: Fields, config: EncoderConfig) -> str:
 
 
 def left_out(method: Method, config: EncoderConfig) -> list[int]:
-    """The layers that a method is not in."""
+    """Returns the layers that a method is not in."""
     return sorted(set(range(config.num_layers)) - set(method.layer_numbers(config)))
 
 
@@ -142,7 +142,7 @@ def prefix_table(method: Prefix, name: str, config: EncoderConfig) -> list[Entry
 
 
 def read_reft(fields: Fields, name: str, config: EncoderConfig) -> tuple[LoReFT, list[Entry]]:
-    """Whether the projection is subtracted is not said; reading a file, the program always subtracts it."""
+    """Reads LoReFT. The description does not say whether the projection is subtracted; AdapterHub always does so."""
     fields.must(**_REFT_FIXED)
     fields.ignore("dropout", "dtype", "init_weights_seed")
     settings = fields.settings(_REFT)
@@ -176,10 +176,10 @@ def reft_table(method: LoReFT, name: str, config: EncoderConfig) -> list[Entry]:
 
 
 def without_unused(tensors: Leaves, method: Method) -> Leaves:
-    """The tensors, of LoReFT those of the units that change tokens.
+    """Returns the tensors; for LoReFT, only those of the units that change tokens.
 
     Raises:
-      ValueError: weight decay moved what the program cuts to a whole number, and multiplies with.
+      ValueError: weight decay moved numbers that AdapterHub cuts to whole ones and multiplies by.
     """
     if not isinstance(method, LoReFT):
         return tensors
@@ -192,7 +192,7 @@ def without_unused(tensors: Leaves, method: Method) -> Leaves:
 
 
 def with_signs(leaves: Leaves) -> Leaves:
-    """The leaves, with the factors that the program reads of vectors where ours has none: weight decay moves them."""
+    """Sets the factors that AdapterHub reads from vectors where ours has none, and which weight decay moves."""
     signed = {path: np.array(leaf) for path, leaf in leaves.items() if path.endswith("/projection/original")}
     for leaf in signed.values():
         np.fill_diagonal(leaf, -1)

@@ -1,7 +1,7 @@
 """AdapterHub's heads: `head_config.json` and `model_head.safetensors`.
 
-A flexible head has a description of its own and reads the first token, or the pooled output; a static one is the
-model's own classifier.
+A flexible head has a separate description and reads the first token, or the pooled output; a static one is the model's
+own classifier.
 """
 
 import json
@@ -30,7 +30,7 @@ _HEAD_TYPE_OF = {kind: name for name, kind in _HEAD_TYPES.items()} | {Regression
 
 
 def read_head(folder: Path, config: EncoderConfig) -> tuple[Leaves, Problem, Pooling, HeadForm]:
-    """The head beside an adapter; ValueError if there is none, or it is of a form that is not supported."""
+    """Reads the head of an adapter's folder; ValueError if there is none, or its form is not supported."""
     fields = Fields.read(folder / CONFIG)
     fields.must(model_type=config.model_type, hidden_size=config.hidden_size)
     fields.ignore("model_name", "version")
@@ -74,7 +74,7 @@ def _flexible(fields: Fields, name: str, config: EncoderConfig) -> tuple[Problem
 
 
 def _flexible_table(name: str, form: str, outputs: int, config: EncoderConfig) -> list[Entry]:
-    """Modules are numbered with the dropout before each dense, and the activation after the first."""
+    """Numbers the modules, counting the dropout before each dense layer and the activation after the first."""
     d = config.hidden_size
     if form == "linear":
         return dense("classifier", f"heads.{name}.1", (d, outputs))
@@ -85,7 +85,7 @@ def _flexible_table(name: str, form: str, outputs: int, config: EncoderConfig) -
 def write_head(
     card: Card, leaves: Leaves, name: str, about: Mapping[str, object], class_prefix: str
 ) -> tuple[str, dict[str, bytes]]:
-    """The class of the model that has the head, a static one where it is the architecture's own; and its files.
+    """Returns the class of the model with the head, a static one if it is the architecture's own, and the head's files.
 
     Raises:
       ValueError: AdapterHub has no such head.

@@ -1,7 +1,7 @@
 """A JAX function as a flat list of primitives, with everything folded that does not depend on its inputs.
 
-Shapes may be symbolic (`jax.export.symbolic_shape`). What is known of a value is an array that broadcasts to its shape:
-zeros of [batch, 1] are known by one 0.
+Shapes may be symbolic (`jax.export.symbolic_shape`). A value's known contents are an array that broadcasts to its
+shape: a single 0 stands for zeros of [batch, 1].
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ class Value:
     """An array of the function.
 
     Attributes:
-      shape, dtype: as JAX has them.
-      known: what it holds, if that does not depend on the inputs.
-      node, index: the primitive that computes it, and which of its outputs it is; None of an input.
+      shape, dtype: as in JAX.
+      known: its contents, if they do not depend on the inputs.
+      node, index: the primitive that computes it, and the number of its output; None for an input.
       name: of an input, or of the constant that it holds.
     """
 
@@ -44,13 +44,13 @@ class Value:
 
     @classmethod
     def of(cls, atom: Any, known: Any = None, name: str = "") -> "Value":
-        """What stands for a variable or a literal of JAX."""
+        """Makes the value of a variable or a literal of JAX."""
         aval = atom.aval
         return cls(aval.shape, aval.dtype, None if known is None else np.asarray(known, aval.dtype), name=name)
 
     @property
     def uniform(self) -> bool:
-        """Whether one known number is everywhere."""
+        """Whether one known number fills the array."""
         return self.known is not None and self.known.size == 1
 
     @property
@@ -115,7 +115,7 @@ def _inline(called: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[No
             inner = next(x for x in equation.params.values() if isinstance(x, ClosedJaxpr | Jaxpr))
             outputs = _inline(inner, given, nodes)
         elif platforms := equation.params.get("branches_platforms"):
-            # What is said to one platform's compiler is not for ONNX.
+            # Branches for one platform's compiler are not for ONNX.
             outputs = _inline(equation.params["branches"][platforms.index(None)], given[1:], nodes)
         else:
             outputs = list(map(Value.of, equation.outvars))
@@ -131,7 +131,7 @@ def _inline(called: ClosedJaxpr | Jaxpr, inputs: Sequence[Value], nodes: list[No
 
 
 def _simplified(node: Node) -> list[Value] | None:
-    """The outputs, where they need no primitive."""
+    """Returns the outputs if they need no primitive, else None."""
     inputs, (output, *others) = node.inputs, node.outputs
     if node.name in ("copy", "stop_gradient"):
         return [inputs[0]]
@@ -141,9 +141,9 @@ def _simplified(node: Node) -> list[Value] | None:
         return [dataclasses.replace(output, known=np.array(False))]
     for place in range(len(inputs)):
         number, places = _NEUTRAL.get(node.name, (None, ()))
-        kept = inputs[1 - place] if place in places else None
-        if kept is not None and inputs[place].uniform and inputs[place].known == number and kept.shape == output.shape:
-            return [kept]
+        same = inputs[1 - place] if place in places else None
+        if same is not None and inputs[place].uniform and inputs[place].known == number and same.shape == output.shape:
+            return [same]
     if node.name == "dim_as_value" or any(value.known is None for value in inputs):
         return None
     arrays: list[Any] = [value.known for value in inputs]
@@ -169,7 +169,7 @@ def _simplified(node: Node) -> list[Value] | None:
 
 
 def _is_index(value: Value) -> bool:
-    """Whether it counts from 0: JAX asks of every index whether it counts from the end."""
+    """Returns whether a value counts from 0, where JAX checks whether an index counts from the end."""
     while value.node is not None and value.node.name in (*_MOVES, "convert_element_type"):
         value = value.node.inputs[0]
     return value.node is not None and value.node.name in ("argmax", "iota")

@@ -1,4 +1,4 @@
-"""A classifier's folder for ONNX Runtime, as Hugging Face's tools lay it: model, configuration, tokenizer's files."""
+"""A classifier's folder for ONNX Runtime, in the layout of Hugging Face's tools: model, configuration, tokenizer."""
 
 import logging
 import tempfile
@@ -17,22 +17,22 @@ from adakron_jax.interop.huggingface import described
 from adakron_jax.interop.onnx.proto import INPUTS, OUTPUT, model_of
 
 MODEL, DATA, QUANTIZED = "model.onnx", "model.onnx_data", "model_quantized.onnx"
-MOST = 2**31 - 2**20  # bytes of one file; of a larger model, the weights stand beside it
-SMALL = 1024  # bytes of a tensor that stays in the model, where shapes are read from
+MOST = 2**31 - 2**20  # bytes of one file; a larger model's weights are in a separate file
+SMALL = 1024  # smaller tensors, in bytes, stay in the model, where shapes are read from
 ROWS = 32  # examples of a batch
 
 
 def write(card: Card, leaves: Mapping[str, Any], folder: Path, quantize: str = "") -> dict[str, bytes]:
-    """The files of the classifier that an adapter makes of its encoder.
+    """Returns the files of the classifier that an adapter makes of its encoder.
 
     Args:
-      card: of the adapter.
+      card: the adapter's.
       leaves: all parameters, path -> array.
       folder: the encoder's, for its configuration and tokenizer.
-      quantize: `int8`: a second model, whose matrices are of 8 bits; empty: none.
+      quantize: `int8` for a second model with 8-bit matrices; empty for none.
 
     Raises:
-      ValueError: it computes something that has no equal in ONNX, or there is no such quantisation.
+      ValueError: the model computes something that has no equal in ONNX, or there is no such quantisation.
     """
     if quantize not in ("", "int8"):
         raise ValueError(f"--quantize is {quantize!r}; accepted: int8")
@@ -55,14 +55,14 @@ def _files(model: onnx.ModelProto) -> dict[str, bytes]:
 
 
 def _quantized(files: Mapping[str, bytes]) -> bytes:
-    """Matrices and tables as int8 with a scale for each column; what meets them is quantised as it comes."""
+    """Quantises matrices and tables to int8 with a scale for each column, and their inputs at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as scratch:
         before, after = Path(scratch) / MODEL, Path(scratch) / QUANTIZED
         for name, contents in files.items():
             (before.parent / name).write_bytes(contents)
-        logging.disable(logging.WARNING)  # that the graph could be simplified first, which it is
+        logging.disable(logging.WARNING)  # it advises to simplify the graph first, which is done
         try:
             quantize_dynamic(before, after, per_channel=True, weight_type=QuantType.QInt8)
         finally:
@@ -71,7 +71,7 @@ def _quantized(files: Mapping[str, bytes]) -> bytes:
 
 
 def logits_of(model: Path, examples: Examples) -> Float[np.ndarray, "vectors outputs"]:
-    """Logits of tokenised examples, or of their labelled tokens, in ONNX Runtime."""
+    """Computes logits of tokenised examples, or of their labelled tokens, in ONNX Runtime."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: tensors, constants, and shapes that are known only when it runs."""
+"""An ONNX graph under construction: tensors, constants, and shapes that are known only when it runs."""
 
 import ast
 import dataclasses
@@ -9,14 +9,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 20, 9
-# Integers are as wide as ONNX has shapes and indices.
+# Integers are as wide as shapes and indices in ONNX.
 TYPES = {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "u": TensorProto.INT64, "b": TensorProto.BOOL}
 _OF_SIZES = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Pow: "Pow"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A named tensor of the graph, with the shape that it has there."""
+    """A named tensor of the graph, with its shape there."""
 
     name: str
     shape: tuple[Any, ...]
@@ -30,7 +30,7 @@ class Graph:
         self.weights: dict[str, np.ndarray] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self._made: dict[Any, tuple[Tensor, ...]] = {}
-        self._sized: dict[str, tuple[str, int]] = {}  # a size as it is written -> a tensor and its axis of that size
+        self._sized: dict[str, tuple[str, int]] = {}  # a size as an expression -> a tensor and its axis of that size
         self._transposed: dict[Tensor, tuple[Tensor, tuple[int, ...]]] = {}
 
     def input(self, name: str, shape: tuple[Any, ...], dtype: np.dtype) -> Tensor:
@@ -38,7 +38,7 @@ class Graph:
         return self._known(Tensor(name, shape))
 
     def add(self, operator: str, shape: tuple[Any, ...], *inputs: Tensor, **attributes: Any) -> Tensor:
-        """A node of one output."""
+        """Adds a node with one output."""
         return self.add_many(operator, [shape], *inputs, **attributes)[0]
 
     def add_many(self, operator: str, shapes: list[Any], *inputs: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
@@ -71,14 +71,14 @@ class Graph:
         return self.constant(np.array(values, np.int64))
 
     def sizes(self, shape: tuple[Any, ...]) -> Tensor:
-        """A shape, as a tensor."""
+        """Returns a shape as a tensor."""
         if all(isinstance(size, int) for size in shape):
             return self.ints(*shape)
         parts = [self.ints(size) if isinstance(size, int) else self._size(size) for size in shape]
         return parts[0] if len(parts) == 1 else self.add("Concat", (len(shape),), *parts, axis=0)
 
     def _size(self, size: Any) -> Tensor:
-        """One symbolic size: of a tensor that has it, or computed as it is written, `2*length^2 + -1*length`."""
+        """Returns a symbolic size from a tensor that has it, or computed as in `2*length^2 + -1*length`."""
         return self._computed(_parsed(size))
 
     def _computed(self, size: Any) -> Tensor:
@@ -94,7 +94,7 @@ class Graph:
         raise ValueError(f"the size {ast.unparse(size)} has no equal in ONNX here")
 
     def expand(self, x: Tensor, shape: tuple[Any, ...]) -> Tensor:
-        """Of a shape to which it broadcasts."""
+        """Expands a tensor to a shape to which it broadcasts."""
         x = self.ranked(x, len(shape))
         if x.shape == shape:
             return x
@@ -102,7 +102,7 @@ class Graph:
         return self.add("Expand", shape, x, self.sizes(wanted))
 
     def ranked(self, x: Tensor, rank: int) -> Tensor:
-        """With axes of size 1 before the others."""
+        """Adds axes of size 1 before the others."""
         return self.unsqueeze(x, range(rank - len(x.shape)))
 
     def unsqueeze(self, x: Tensor, axes: Any) -> Tensor:
@@ -113,7 +113,7 @@ class Graph:
         return self.add("Unsqueeze", shape, x, self.ints(*axes))
 
     def reshape(self, x: Tensor, shape: tuple[Any, ...]) -> Tensor:
-        """To a shape of as many elements."""
+        """Reshapes to the same number of elements."""
         if x.shape == shape:
             return x
         copied = [size == have and not isinstance(size, int) for size, have in zip(shape, x.shape, strict=False)]
@@ -127,7 +127,7 @@ class Graph:
         return self.add("Reshape", shape, x, self.ints(*sizes))
 
     def transpose(self, x: Tensor, permutation: tuple[int, ...]) -> Tensor:
-        """Of a transposed tensor, what was transposed is transposed at once."""
+        """Transposes a tensor; two transpositions in a row become one."""
         if x in self._transposed:
             x, before = self._transposed[x]
             permutation = tuple(before[axis] for axis in permutation)
@@ -138,7 +138,7 @@ class Graph:
         return y
 
     def model(self, outputs: dict[str, Tensor], producer: str, version: str) -> onnx.ModelProto:
-        """The model of what the outputs need."""
+        """Returns the model, with only the nodes that the outputs need."""
         wanted, nodes = {tensor.name for tensor in outputs.values()}, []
         for node in reversed(self.nodes):
             if wanted & set(node.output):
@@ -172,7 +172,7 @@ def _written(size: Any) -> str:
 
 
 def type_of(dtype: Any) -> int:
-    """ONNX's type for one of NumPy's."""
+    """Returns ONNX's type for one of NumPy's."""
     return TYPES[np.dtype(dtype).str[1]]  # of "<f4"
 
 

@@ -1,7 +1,7 @@
-"""Each of JAX's primitives by operators of ONNX.
+"""ONNX operators for each of JAX's primitives.
 
-A value may be smaller in the graph than it is in JAX: axes of size 1, or none, where it would be repeated. ONNX repeats
-it in elementwise operators as NumPy does. `lazy` reads a value so, `full` in all its size.
+A value may be smaller in the graph than in JAX, with axes of size 1, or no axes, where it would be repeated; ONNX
+repeats it in elementwise operators, as NumPy does. `lazy` reads a value in this form, `full` in its full size.
 """
 
 import string
@@ -14,8 +14,8 @@ from adakron_jax.interop.onnx.flat import Flat, Node, Value
 from adakron_jax.interop.onnx.graph import TYPES, Graph, Tensor, type_of
 from adakron_jax.interop.onnx.patterns import Pattern
 
-_MASKED = -1e30  # a score so low has no weight
-# Primitives that are one operator of the same inputs.
+_MASKED = -1e30  # scores as low as this have no weight
+# Primitives that are one operator with the same inputs.
 _SAME = {
     "abs": "Abs",
     "add": "Add",
@@ -73,7 +73,7 @@ class Converter:
         self.outputs = [self.full(value) for value in function.outputs]
 
     def lazy(self, x: Value) -> Tensor:
-        """A value that may be repeated along axes on use."""
+        """Returns a value that may have to be repeated along axes on use."""
         if x.known is None:
             return self.tensors[x]
         shape = x.known.shape
@@ -82,7 +82,7 @@ class Converter:
         return self.graph.constant(x.known.reshape(shape), x.name)
 
     def full(self, x: Value) -> Tensor:
-        """A value in all its size."""
+        """Returns a value in its full size."""
         if x.known is not None and x.static:
             return self.graph.constant(np.broadcast_to(x.known, x.shape), x.name)
         return self.graph.expand(self.lazy(x), x.shape)
@@ -105,7 +105,7 @@ class Converter:
         return made if isinstance(made, list) else [made]
 
     def number(self, value: int | float) -> Tensor:
-        """A float32 that repeats along every axis."""
+        """Returns a float32 that repeats along every axis."""
         return self.graph.constant(np.float32(value))
 
     def elementwise(self, operator: str, *inputs: Tensor, **attributes: Any) -> Tensor:
@@ -113,7 +113,7 @@ class Converter:
 
 
 def broadcast(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The shape of arrays together; sizes may be symbolic."""
+    """Returns the shape to which arrays broadcast; sizes may be symbolic."""
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
     return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True))
@@ -131,7 +131,7 @@ def _select(to: Converter, node: Node) -> Tensor:
     if node.inputs[0].dtype != np.bool_:
         raise ValueError("JAX's select_n of more than two values has no equal in ONNX here")
     if lowest is not None and lowest.dtype.kind == "f" and (lowest <= _MASKED).all():
-        # The mask is added to the scores: it is the same in every layer, and one pass less.
+        # The mask is added to the scores: it is the same in every layer, and saves a pass.
         mask = to.elementwise("Where", where, to.number(0), otherwise)
         return to.elementwise("Add", value, mask)
     return to.elementwise("Where", where, value, otherwise)
@@ -189,7 +189,7 @@ def _pad(to: Converter, node: Node) -> Tensor:
 
 
 def _gather(to: Converter, node: Node) -> Tensor:
-    """One place along one axis, or a place for each of the batch; rows of a table are a pattern."""
+    """Takes one place along one axis, or a place for each element of the batch; rows of a table are a pattern."""
     (table, at), numbers, shape = node.inputs, node.params["dimension_numbers"], node.outputs[0].shape
     batch, (axis, *others) = numbers.operand_batching_dims, numbers.start_index_map
     if others or numbers.collapsed_slice_dims != (axis,):
@@ -215,7 +215,7 @@ def _cumulative(to: Converter, node: Node) -> Tensor:
 
 
 def _dot(to: Converter, node: Node) -> Tensor:
-    """A MatMul where the axes stand as it wants them, or do when one side is transposed; else an Einsum."""
+    """Uses a MatMul if the axes are in its order, or are after transposing one side; else an Einsum."""
     (left, right), shape = node.inputs, node.outputs[0].shape
     (of_left, of_right), (batch, other_batch) = node.params["dimension_numbers"]
     x, y, ranks = to.full(left), to.full(right), (len(left.shape), len(right.shape))
@@ -244,7 +244,7 @@ def _clamp(to: Converter, node: Node) -> Tensor:
 
 
 def _of_one(*operators: str) -> Callable[[Converter, Node], Tensor]:
-    """Operators one after another."""
+    """Chains operators one after another."""
 
     def made(to: Converter, node: Node) -> Tensor:
         x = to.elementwise(operators[0], *map(to.lazy, node.inputs))

@@ -1,7 +1,7 @@
-"""Functions that are one operator in ONNX, recognised by what JAX makes of them.
+"""Functions that are one operator in ONNX, recognised by the primitives that JAX makes of them.
 
-Each is traced for the shapes at hand; where the same primitives stand in a traced model, the operator takes their
-place. What is not recognised is computed by primitives all the same.
+Each function is traced for the shapes at hand; where the same primitives occur in a traced model, the operator replaces
+them. Functions that are not recognised are still computed by primitives.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Pattern:
 
     Attributes:
       operator, attributes: of ONNX.
-      function: in JAX, of the operator's inputs in their order.
+      function: the function in JAX, of the operator's inputs in their order.
       last: the primitive that it ends with.
       shapes: from that primitive to the inputs' shapes.
     """
@@ -38,7 +38,7 @@ class Pattern:
     shapes: Callable[[Node], Shapes] = lambda node: (node.outputs[0].shape,)
 
     def match(self, node: Node) -> list[Value] | None:
-        """The operator's inputs, if a node is the function's last."""
+        """Returns the operator's inputs if a node is the function's last, else None."""
         if node.name != self.last or not node.outputs[0].shape or node.outputs[0].dtype != np.float32:
             return None
         example = _example(self.function, self.shapes(node))
@@ -49,7 +49,7 @@ class Pattern:
 
 
 def patterns(epsilon: float) -> list[Pattern]:
-    """Those of an encoder whose LayerNorm adds `epsilon`."""
+    """Returns the patterns of an encoder whose LayerNorm adds `epsilon`."""
 
     def norm(x: Any, scale: Any, bias: Any = None) -> Any:
         params = {"scale": scale} if bias is None else {"scale": scale, "bias": bias}
@@ -87,7 +87,7 @@ def _example(function: Callable[..., Any], shapes: Shapes) -> Flat:
 
 
 def _same(example: Value, value: Value, inputs: list[Value], bound: dict[Value, Value]) -> bool:
-    """Whether a value is computed as the example's is; `bound` takes what stands for the example's inputs."""
+    """Returns whether a value is computed like the example; `bound` collects the values of the example's inputs."""
     if example in bound:
         return bound[example] is value
     if (example.shape, example.dtype) != (value.shape, value.dtype):

@@ -23,8 +23,8 @@ OUTPUT = "logits"
 
 
 def model_of(model: SequenceClassifier, leaves: Mapping[str, Any], problem: Problem) -> onnx.ModelProto:
-    """A model with the inputs `input_ids`, `attention_mask` and, where there are types, `token_type_ids`, all int64
-    [batch, length], and the output `logits` [batch, labels], of tokens [batch, length, labels].
+    """Returns a model with the inputs `input_ids`, `attention_mask` and, if there are types, `token_type_ids`, all
+    int64 [batch, length], and the output `logits` [batch, labels], for tokens [batch, length, labels].
 
     A method that fuses is fused.
 
@@ -32,7 +32,7 @@ def model_of(model: SequenceClassifier, leaves: Mapping[str, Any], problem: Prob
       leaves: all parameters, path -> array.
 
     Raises:
-      ValueError: it computes something that has no equal in ONNX.
+      ValueError: the model computes something that has no equal in ONNX.
     """
     model, leaves = _fused(model, dict(leaves))
     batch, length = export.symbolic_shape("batch, length")
@@ -52,10 +52,10 @@ def model_of(model: SequenceClassifier, leaves: Mapping[str, Any], problem: Prob
 
 
 def _fused(model: SequenceClassifier, leaves: dict[str, Any]) -> tuple[SequenceClassifier, dict[str, Any]]:
-    """With the simplest method that computes the same."""
+    """Replaces the method by the simplest one that computes the same."""
     while True:
         try:
             method, leaves = fuse(model.method, leaves, model.config)
-        except ValueError:  # there is none simpler
+        except ValueError:  # no simpler one
             return model, leaves
         model = model.clone(method=method)

@@ -1,1 +1,1 @@
-"""peft's adapters: the folder, and how each method lies in it."""
+"""peft's adapters: the folder, and each method's form in it."""

@@ -1,7 +1,7 @@
 """peft's folders: `adapter_config.json` and `adapter_model.safetensors`.
 
-A tensor's name is that of the module in the classification model and the tensor's own, behind `base_model.model.`; the
-head lies in the same file. Label names and the kind of problem are not saved.
+A tensor's name is `base_model.model.`, the name of the module in the classification model, and an ending. The head is
+in the same file. Label names and the kind of problem are not saved.
 """
 
 import json
@@ -34,7 +34,7 @@ CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "
 TASKS: dict[Reads, str] = {"example": "SEQ_CLS", "token": "TOKEN_CLS"}
 _PREFIX = "base_model.model."
 _DENSES_OF_HEADS = {"distilbert": ["pre_classifier"], "deberta-v2": ["pooler"]}
-_OUTSIDE = ("pooler.dense", "embeddings_project")  # dense layers besides those of the layers
+_OUTSIDE = ("pooler.dense", "embeddings_project")  # dense layers outside the encoder's layers
 
 FORMS: tuple[Form, ...] = (
     *(updates.LoRAForm(), lokr.LoKrForm(), projections.VeRAForm(), updates.IA3Form(), updates.FourierFTForm()),
@@ -45,7 +45,7 @@ METHODS = {method for form in FORMS for method in form.methods}
 
 
 def read(folder: Path, base: Base) -> Imported:
-    """An adapter's folder as peft saves it.
+    """Reads an adapter's folder that peft saved.
 
     Raises:
       ValueError: a file is missing or damaged, a field or tensor is not understood, or it does not fit the base.
@@ -68,13 +68,13 @@ def read(folder: Path, base: Base) -> Imported:
     fields.done()
     _refuse_others(tensors, base.config, str(path))
     leaves = read_leaves([*table, *native_head(base.config, outputs, reads)], tensors, path)
-    kept = {path: x for path, x in base.leaves.items() if path.startswith(ENCODER) and method.trains(path)}
-    leaves = kept | method.initial(dict(base.leaves), base.config) | leaves
+    trained = {path: x for path, x in base.leaves.items() if path.startswith(ENCODER) and method.trains(path)}
+    leaves = trained | method.initial(dict(base.leaves), base.config) | leaves
     return Imported(method, leaves, base.problem(outputs, reads=reads), trained_on=trained_on)
 
 
 def _refuse_others(tensors: Iterable[str], config: EncoderConfig, where: str) -> None:
-    """ValueError if an adapter is on a dense layer that no method of ours reaches, as `all-linear` has it."""
+    """Raises ValueError if an adapter is on a dense layer that no method here reaches, as with `all-linear`."""
     outside = [f"{config.architecture.prefix}{name}" for name in _OUTSIDE]
     if others := sorted(module for module in outside if any(name.startswith(f"{module}.") for name in tensors)):
         reached = sorted({names[0].rpartition(".")[2] for names in modules(config).values()})
@@ -85,15 +85,15 @@ def _refuse_others(tensors: Iterable[str], config: EncoderConfig, where: str) ->
 
 
 def _placed(name: str, prefix: str) -> str:
-    """A tensor's name in the file: what all modules share has no module's."""
+    """Returns a tensor's name in the file; what all modules share is under no module."""
     return name if name == prefixes.PROMPTS else f"base_model.{name}" if "." not in name else prefix + name
 
 
 def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
-    """The files of an adapter, for `PeftModel.from_pretrained`.
+    """Returns the files of an adapter, for `PeftModel.from_pretrained`.
 
     Raises:
-      ValueError: peft has no such method, or its form of the method cannot say what ours does.
+      ValueError: peft has no such method, or its form of the method cannot express ours.
     """
     check_native_head(card, "an adapter of peft")
     method, config = card.method, card.encoder

@@ -1,12 +1,12 @@
-"""What one of peft's kinds of adapter is: the fields of its description, and where its leaves lie.
+"""The base class of peft's kinds of adapter: the fields of a description, and the places of the leaves.
 
-A kind is read and written by the same tables. That of LoRA has, for every module,
+A kind is read and written by the same tables. LoRA's has, for every module,
 
     lora_a [in, r]        {module}.lora_A.weight [r, in]
     lora_b [r, out]       {module}.lora_B.weight [out, r]
 
-with r the `r` of the description, or what its `rank_pattern` says of the module. A leaf of ours is as large as the
-largest r; the rest of it is zero. What else there is of shapes the methods say.
+where r is the `r` of the description, or the module's entry in its `rank_pattern`. A leaf of ours is as large as the
+largest r; the rest of it is zero. All other shapes come from the methods.
 """
 
 import functools
@@ -29,14 +29,14 @@ from adakron_jax.splice import Method, Site, path_of
 
 
 class Ending(NamedTuple):
-    """What ends the name of a module's tensor, how the leaf lies there, and which of its axes is the width."""
+    """The ending of a module's tensor name, the leaf's layout in the tensor, and the axis that is the width."""
 
     name: str
     layout: Layout = "same"
     width: int | None = None
 
 
-Widths = Mapping[str, int]  # of every module
+Widths = Mapping[str, int]  # by module
 M = TypeVar("M", bound=Method)
 
 
@@ -45,15 +45,15 @@ class Form(Generic[M]):
 
     Attributes:
       peft_type: peft's name of it.
-      methods: ours; the first is what its description means where it says no other.
-      settings: what it says of the method.
-      width: the field of `settings` that may differ by module, and the field that says so.
-      leaves: of a module, by our name; a form of the method may lack some.
-      fixed: fields with one value that is supported.
-      inert: fields that say nothing of what a trained adapter computes, with what is written.
+      methods: our methods; the first is meant if the description names no other.
+      settings: the description's fields of the method.
+      width: the field of `settings` that may differ by module, and the field that lists the differences.
+      leaves: a module's leaves, by our names; some forms of the method lack some.
+      fixed: fields with one supported value.
+      inert: fields that do not affect what a trained adapter computes, with the value that is written.
       ignored: such fields that are not written.
       unused: the value of leaves that change nothing.
-      wrapper: what stands before a module's name in a tensor's.
+      wrapper: prefix of a module's name in a tensor's name.
     """
 
     peft_type: ClassVar[str]
@@ -68,24 +68,24 @@ class Form(Generic[M]):
     wrapper: ClassVar[str] = "base_model.model."
 
     def stored(self, method: M, site: Site) -> Mapping[str, Ending]:
-        """As `leaves`, of the modules of a site."""
+        """Returns `leaves` for the modules of a site."""
         del method, site
         return self.leaves
 
     def shared(self, method: M, by_site: BySite, config: EncoderConfig) -> list[Entry]:
-        """The leaves that all modules share."""
+        """Returns the entries of leaves that all modules share."""
         del method, by_site, config
         return []
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> M:
-        """The method of what the description says; ValueError if that is another than the methods can be."""
+        """Makes the method that the description means; ValueError if the methods cannot express it."""
         del fields, widths
         method = self.methods[0](targets=targets.sites, layers=targets.layers, **settings)  # pyright: ignore
-        method.splices(method.seen_of(config))  # refuses what does not divide a module
+        method.splices(method.seen_of(config))  # refuses sizes that do not divide a module's
         return cast(M, method)
 
     def read(self, fields: Fields, base: Base, tensors: Leaves) -> tuple[M, list[Entry]]:
-        """The method, and where its leaves lie."""
+        """Reads the method, and the places of its leaves."""
         targets, config = Targets(fields, modules(base.config), tensors), base.config
         settings, widths = fields.settings(self.settings), {}
         if self.width[0]:
@@ -99,7 +99,7 @@ class Form(Generic[M]):
         return method, self.table(method, targets.by_site, widths, config)
 
     def table(self, method: M, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
-        """Where the leaves lie."""
+        """Returns the places of the leaves."""
         entries = self.shared(method, by_site, config)
         shapes = {without_layer(path): leaf.shape for path, leaf in _shapes(config, method).items()}
         for site, names in by_site.items():
@@ -111,7 +111,7 @@ class Form(Generic[M]):
         return entries
 
     def said(self, method: M, by_site: BySite, widths: Widths) -> Said:
-        """What the description says besides its tables."""
+        """Returns the description's fields beyond its tables."""
         del by_site, widths
         assert isinstance(method, Update)
         if others := set(method.scales) - {method.default_scale}:
@@ -120,10 +120,10 @@ class Form(Generic[M]):
         return {}
 
     def write(self, method: M, leaves: Leaves, config: EncoderConfig) -> tuple[Said, Leaves]:
-        """The description, and the file's tensors.
+        """Returns the description, and the file's tensors.
 
         Raises:
-          ValueError: peft's form of the method cannot say what ours does.
+          ValueError: peft's form of the method cannot express ours.
         """
         by_site, widths = present(method, leaves, config, self.unused), {}
         said = {"peft_type": self.peft_type, **written(self.settings, method)}
@@ -136,7 +136,7 @@ class Form(Generic[M]):
         return said, write_tensors(self.table(method, by_site, widths, config), leaves)
 
     def widths(self, method: M, by_site: BySite, leaves: Leaves, full: int, config: EncoderConfig) -> dict[str, int]:
-        """How much of its leaves' width each module uses: what is all zero at the end is not."""
+        """Returns how much of its leaves' width each module uses: zeros at the end do not count."""
         widths = {}
         for site, layer, name in named_modules(by_site):
             axes = []
@@ -145,7 +145,7 @@ class Form(Generic[M]):
                 if stored.width is not None and path in leaves:
                     axes.append(np.moveaxis(np.asarray(leaves[path]), stored.width, 0))
             widths[name] = used(*axes) or full
-        if max(widths.values(), default=full) < full:  # as no file would say how wide ours is
+        if max(widths.values(), default=full) < full:  # else no file would say how wide ours is
             return dict.fromkeys(widths, full)
         return widths
 

@@ -11,7 +11,7 @@ from adakron_jax.splice import Site
 
 
 def divided(size: int, factor: int) -> Sizes:
-    """Two numbers whose product is the size: the factor and its quotient, or the nearest to a square within it."""
+    """Returns two numbers with this product: the factor and its quotient, or the nearest to a square within it."""
     if factor > 0 and size % factor == 0:
         return factor, size // factor
     limit = size if factor == -1 else factor
@@ -20,19 +20,19 @@ def divided(size: int, factor: int) -> Sizes:
 
 
 def shapes(target: str, config: EncoderConfig, factor: int) -> tuple[Sizes, Sizes]:
-    """A's and B's shapes [in, out]."""
+    """Returns the shapes [in, out] of A and B."""
     (in_1, in_2), (out_1, out_2) = (divided(size, factor) for size in sizes(target, config))
     return (in_1, out_1), (in_2, out_2)
 
 
 def ranks(target: str, config: EncoderConfig, r: int, factor: int, both: bool) -> Sizes:
-    """The ranks of A and B, 0 for a full one."""
+    """Returns the ranks of A and B, 0 for a full one."""
     a, b = shapes(target, config, factor)
     return (r if both and r < max(a) / 2 else 0), (r if r < max(b) / 2 else 0)
 
 
 class LoKrForm(Form[KronA]):
-    """The file has both factors' transposes, so that a product's parts change places."""
+    """The file holds both factors' transposes, so the parts of a product are in reverse order."""
 
     peft_type, methods = "LOKR", (KronA,)
     settings = {"r": Setting("r")}
@@ -46,7 +46,7 @@ class LoKrForm(Form[KronA]):
 
     def table(self, method: KronA, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
         entries = []
-        for site, names in by_site.items():  # each has its own largest rank
+        for site, names in by_site.items():  # each site has its own largest rank
             of_site = {name: widths[name] for name in names.values() if name}
             entries += super().table(method, {site: names}, of_site, config)
         return entries
@@ -67,7 +67,7 @@ class LoKrForm(Form[KronA]):
         return KronA(targets.sites, tuple(shape), float(uniform), rank, scales=scales, layers=targets.layers)
 
     def write(self, method: KronA, leaves: Leaves, config: EncoderConfig) -> tuple[Said, Leaves]:
-        """As `Form.write`; ValueError if no ranks and divisor give these factors."""
+        """Does the same as `Form.write`; ValueError if no ranks and divisor give these factors."""
         rank, factor, both = _rule(method, config)
         by_site, widths = present(method, leaves, config), {}
         for site, names in by_site.items():
@@ -84,7 +84,7 @@ class LoKrForm(Form[KronA]):
 
 
 def _rule(method: KronA, config: EncoderConfig) -> tuple[dict[Site, int], int, bool]:
-    """The rank of each target, the divisor and `decompose_both` that give a method's factors."""
+    """Returns the rank of each target, the divisor and `decompose_both` that give a method's factors."""
     largest = max(config.hidden_size, config.intermediate_size)
     targets = list(map(Site, method.targets))
     rank = {target: max(method.ranks_of(target)) or largest for target in targets}

@@ -1,4 +1,4 @@
-"""LN tuning as peft has it: whole LayerNorms, each in place of the base's."""
+"""peft's form of LN tuning: whole LayerNorms, which replace the base's."""
 
 from collections.abc import Iterable, Mapping
 
@@ -32,7 +32,7 @@ class LNTuningForm(Form[LNTuning]):
 
 
 def norms_of(paths: Iterable[str], config: EncoderConfig) -> dict[str, tuple[str, str]]:
-    """Path of a LayerNorm's leaf -> the published names of module and leaf."""
+    """Maps the path of a LayerNorm's leaf to the published names of module and leaf."""
     paths = [path for path in paths if path.startswith(ENCODER) and LNTuning().trains(path)]
     names = {path: pretrained.published_name(path, config).rpartition(".") for path in paths}
     return {path: (module, leaf) for path, (module, _, leaf) in names.items()}

@@ -1,4 +1,4 @@
-"""Prefixes as peft has them: what stands before the keys and values of every layer, in one matrix."""
+"""peft's form of prefixes: the vectors before the keys and values of every layer, in one matrix."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ PROMPTS = "prompt_embeddings"
 
 
 class PrefixForm(Form[Prefix]):
-    """With its projection, too, the file has only what the projection gives."""
+    """Even with a projection, the file holds only the projection's results."""
 
     peft_type, methods = "PREFIX_TUNING", (Prefix,)
     wrapper = "base_model."
@@ -46,7 +46,7 @@ class PrefixForm(Form[Prefix]):
 
 
 def _described(config: EncoderConfig) -> dict[str, int]:
-    """What a description says of the encoder."""
+    """Returns a description's fields on the encoder."""
     return {
         "num_transformer_submodules": 1,
         "num_layers": config.num_layers,
@@ -56,7 +56,7 @@ def _described(config: EncoderConfig) -> dict[str, int]:
 
 
 def prompts(method: Prefix, config: EncoderConfig, name: str, layout: Layout = "same") -> list[Entry]:
-    """One tensor [length, layers * 2 * hidden]: keys of layer i stand at 2 i, its values at 2 i + 1.
+    """Places all in one tensor [length, layers * 2 * hidden]: layer i's keys are at 2 i, its values at 2 i + 1.
 
     Layers without a prefix are not counted.
     """

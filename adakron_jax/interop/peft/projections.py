@@ -1,4 +1,4 @@
-"""VeRA, RandLoRA and VB-LoRA as peft has them: what all modules share, and some numbers of each."""
+"""peft's forms of VeRA, RandLoRA and VB-LoRA: what all modules share, and a few numbers for each."""
 
 import math
 from collections.abc import Callable
@@ -20,33 +20,33 @@ from adakron_jax.methods.updates.lora import largest
 from adakron_jax.methods.updates.projections import count
 from adakron_jax.splice import path_of_shared
 
-Draw = Callable[[tuple[int, ...], float], Float[np.ndarray, "..."]]  # of a shape and a bound
+Draw = Callable[[tuple[int, ...], float], Float[np.ndarray, "..."]]  # takes a shape and a bound
 _INDICES, _ORDER = "_topk_indices", "_order"
 
 
 class ProjectingForm(Form[M]):
-    """What VeRA and RandLoRA have in common: projections that all modules share may be left to be drawn again.
+    """The base class for VeRA and RandLoRA, whose shared projections may be left out of the file and drawn again.
 
     Attributes:
-      vouching: the end of the name of tensors whose first side is r.
+      vouching: the end of the names of tensors whose first side is r.
     """
 
     vouching: ClassVar[str]
     inert = {"save_projection": True, "projection_prng_key": 0}
 
     def drawn(self, method: M, config: EncoderConfig, draw: Draw) -> Leaves:
-        """The projections as peft draws them on a CPU."""
+        """Draws the projections as peft does on a CPU."""
         raise NotImplementedError
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> M:
         saved, seed = fields.flag("save_projection", default=True), fields.whole("projection_prng_key", 0, default=0)
         if seed >= SEEDS:
             raise fields.refuse("projection_prng_key", seed, f"0 to {SEEDS - 1}")
-        if not saved:  # otherwise it does not matter how they were drawn
+        if not saved:  # else it does not matter how they were drawn
             fields.must(sparse=False, very_sparse=False)
         method = super().made(fields, targets, settings, widths, config)
         ranks = (tensor.shape[:1] for name, tensor in targets.tensors.items() if name.endswith(self.vouching))
-        if not saved and (settings["r"],) in ranks:  # before anything is made that no tensor vouches for
+        if not saved and (settings["r"],) in ranks:  # nothing is allocated unless a tensor confirms its size
             drawn = self.drawn(method, config, drawing(seed))
             for name in names_in(self.shared(method, targets.by_site, config)):
                 targets.tensors.setdefault(name, drawn[name.rpartition(".")[2]])
@@ -54,7 +54,7 @@ class ProjectingForm(Form[M]):
 
 
 def drawing(seed: int) -> Draw:
-    """What draws arrays uniformly from -bound to bound, as torch does on a CPU: from 24 bits of each 32 of MT19937."""
+    """Returns a function that draws uniformly from -bound to bound, as torch on a CPU: 24 of 32 bits of MT19937."""
     generator = np.random.RandomState(seed)  # noqa: NPY002  # torch's generator
 
     def draw(shape: tuple[int, ...], bound: float) -> Float[np.ndarray, "..."]:
@@ -94,7 +94,7 @@ class RandLoRAForm(ProjectingForm[RandLoRA]):
     leaves = {"lambda": Ending(".randlora_lambda"), "gamma": Ending(".randlora_gamma")}
 
     def shared(self, method: RandLoRA, by_site: BySite, config: EncoderConfig) -> list[Entry]:
-        """The bases stand once for all modules, and once more in each."""
+        """Places the bases once for all modules, and once more in each."""
         r, (smaller, larger), entries = method.r, method.sides(config), []
         for at in ("", *(f"{name}." for _, _, name in named_modules(by_site))):
             a = Stored(f"{at}randlora_A", (r, smaller), "spread")
@@ -103,7 +103,7 @@ class RandLoRAForm(ProjectingForm[RandLoRA]):
         return entries
 
     def drawn(self, method: RandLoRA, config: EncoderConfig, draw: Draw) -> Leaves:
-        """In bfloat16: A, then the bases of B one after another; over their deviations."""
+        """Draws in bfloat16: A, then the bases of B one after another; each is divided by its deviation."""
         r, (smaller, larger) = method.r, method.sides(config)
 
         def narrow(shape: tuple[int, ...]) -> np.ndarray:
@@ -119,7 +119,7 @@ class RandLoRAForm(ProjectingForm[RandLoRA]):
 
 
 class VBLoRAForm(Form[VBLoRA]):
-    """Of the form `topk`, peft has the places of the mixed vectors, and we an order of all: see `order_of`."""
+    """In the form `topk`, peft stores the indices of the mixed vectors, and we an order of all: see `order_of`."""
 
     peft_type, methods = "VBLORA", (VBLoRA,)
     settings = {
@@ -165,10 +165,10 @@ class VBLoRAForm(Form[VBLoRA]):
 
 
 def order_of(name: str, at: np.ndarray, topk: int, vectors: int) -> np.ndarray:
-    """The places of the mixed vectors as our order of all: k at the first place, 0 at the others.
+    """Converts the indices of the mixed vectors to our order of all: k at the first one's index, 0 at unmixed ones.
 
     Raises:
-      ValueError: they are no places of as many different vectors.
+      ValueError: they are not indices of `topk` different vectors.
     """
     places = np.sort(at, axis=-1) if at.ndim else at
     valid = at.ndim > 0 and at.dtype.kind in "iu" and at.shape[-1] == topk

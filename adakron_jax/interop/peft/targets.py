@@ -1,4 +1,4 @@
-"""Which modules a description of peft's names, how it names ours, and what it says of single ones."""
+"""Which modules a description of peft's names, how it names ours, and its settings for single modules."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,19 +16,19 @@ from adakron_jax.methods.scaling import SCALED_INPUTS
 from adakron_jax.methods.updates.lora import Update
 from adakron_jax.splice import Method, Site, path_of
 
-# Site -> layer -> name of the module, "" where there is none.
+# Site -> layer -> name of the module, "" if there is none.
 BySite = Mapping[Site, Mapping[int, str]]
 Number = TypeVar("Number", int, float)
 
 
 class Targets:
-    """The modules that `target_modules`, `layers_to_transform` and the like name.
+    """The modules that `target_modules`, `layers_to_transform` and similar fields name.
 
     Attributes:
-      by_site: the modules, of the layers in which any is named.
-      layers, sites: of `by_site`, as a method's `layers` and `targets` say them.
-      names: all of them.
-      tensors: the file's; a reader may change those that it reads.
+      by_site: the modules, in those layers in which any is named.
+      layers, sites: those of `by_site`, in the form of a method's `layers` and `targets`.
+      names: the names of all modules.
+      tensors: the file's tensors; a reader may change those that it reads.
     """
 
     def __init__(self, fields: Fields, known: Mapping[Site, Sequence[str]], tensors: Leaves):
@@ -43,7 +43,7 @@ class Targets:
             raise ValueError(f"{fields.where}: target_modules names none of {known[Site.QUERY][0]} and its like")
 
     def refuse_gaps(self, kind: str) -> None:
-        """ValueError if a module is named in some layers only, of a method that has no leaves which change nothing."""
+        """Raises ValueError if a module is named in only some layers, for methods whose leaves cannot be neutral."""
         missing = [(site, i) for site, names in self.by_site.items() for i, name in names.items() if not name]
         if missing:
             site, layer = missing[0]
@@ -51,7 +51,7 @@ class Targets:
             raise ValueError(f"{self.where}: target_modules names no {site} in layer {layer}; {accepted}")
 
     def by_pattern(self, patterns: Mapping[str, Number], default: Number) -> dict[str, Number]:
-        """Name of a module -> what the first pattern that is an end of the name at a dot has for it."""
+        """Maps each module's name to the value of the first pattern that ends the name at a dot."""
 
         def of(name: str) -> Number:
             ends = (key for key in patterns if matches(rf"(.*\.)?({key})", name, self.where))
@@ -60,7 +60,7 @@ class Targets:
         return {name: of(name) for name in self.names}
 
     def scales(self, scale: Mapping[str, float]) -> tuple[float, tuple[float, ...]]:
-        """The scale that all modules have, and `scales` as a method has them: none, if it is the same everywhere."""
+        """Returns the scale that all modules have, and a method's `scales`: empty if it is the same everywhere."""
         first = scale[self.names[0]]
         if set(scale.values()) == {first}:
             return first, ()
@@ -69,12 +69,12 @@ class Targets:
 
 
 def named_modules(by_site: BySite) -> Iterator[tuple[Site, int, str]]:
-    """Site, layer and name of every module that there is."""
+    """Yields site, layer and name of every module that exists."""
     return ((site, i, name) for site, names in by_site.items() for i, name in names.items() if name)
 
 
 def chosen(fields: Fields, tensors: Leaves) -> Callable[[str], bool]:
-    """Whether a description names a module; where it says nothing, whether there are tensors of it."""
+    """Returns whether a description names a module; without such fields, whether the module has tensors."""
     by_default = lambda name: any(tensor.startswith(f"{name}.") for tensor in tensors)  # noqa: E731
     wanted, unwanted = matcher(fields, "target_modules", by_default), matcher(fields, "exclude_modules")
     layers, patterns = fields.wholes("layers_to_transform"), fields.texts("layers_pattern") or [r"[^.]*"]
@@ -89,7 +89,7 @@ def chosen(fields: Fields, tensors: Leaves) -> Callable[[str], bool]:
 
 
 def matcher(fields: Fields, key: str, by_default: Callable[[str], bool] = lambda name: False) -> Callable[[str], bool]:
-    """Whether a field names a module: ends of names at a dot, or one regular expression of whole names."""
+    """Returns whether a field names a module: by ends of names at a dot, or one regular expression of whole names."""
     said = fields.left.get(key)
     ends = fields.texts(key)
     if said is None:
@@ -108,13 +108,13 @@ def scale_by_module(method: Update, by_site: BySite) -> dict[str, float]:
 
 
 def patterned(field: str, pattern: str, values: Mapping[str, int | float]) -> Said:
-    """The value that most modules have, and a pattern for each of the others."""
+    """Returns the value that most modules have, and a pattern for each of the others."""
     common = max(values.values(), key=list(values.values()).count)
     return {field: common, pattern: {name: value for name, value in values.items() if value != common}}
 
 
 def present(method: Method, leaves: Leaves, config: EncoderConfig, unused: float = 0.0) -> BySite:
-    """The modules of a method, "" where all leaves are `unused` throughout, as if there were none."""
+    """Returns a method's modules, "" where all leaves are `unused` throughout, as if there were none."""
     assert isinstance(method, Update | IA3)
     names, layers = modules(config), method.layer_numbers(config)
 
@@ -131,7 +131,7 @@ def present(method: Method, leaves: Leaves, config: EncoderConfig, unused: float
 
 
 def target_modules(by_site: BySite, config: EncoderConfig) -> list[str]:
-    """Short names where they suffice, else the modules one by one."""
+    """Returns short names if they suffice, else all modules one by one."""
     last = {site: names[0].rpartition(".")[2] for site, names in modules(config).items()}
     by_site = {SCALED_INPUTS.get(site, site): names for site, names in by_site.items()}
     named = [name for _, _, name in named_modules(by_site)]

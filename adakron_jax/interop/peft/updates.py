@@ -1,4 +1,4 @@
-"""LoRA and its kin, and (IA)³, as peft has them: nothing but tensors of single modules."""
+"""peft's forms of LoRA and its kin, and of (IA)³, which have only tensors of single modules."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from adakron_jax.splice import Site
 
 
 class LoRAForm(Form[LoRA]):
-    """LoRA and its kin: α/r, or α/√r, is the scale, and both may differ by module."""
+    """LoRA and its kin, where the scale is α/r or α/√r, and α and r may differ by module."""
 
     peft_type, methods = "LORA", (LoRA, DoRA, PiSSA)
     settings = {"r": Setting("r"), "use_rslora": Setting("rank_stabilised", bool)}
@@ -31,7 +31,7 @@ class LoRAForm(Form[LoRA]):
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> LoRA:
         fields.must(fan_in_fan_out=False, lora_bias=False, use_qalora=False)
-        # What others than these start from is kept in the base's weights, which then are not the published ones.
+        # Other initial values than these are compensated in the base's weights, which are then not the published ones.
         starts = dict.fromkeys((True, False, "gaussian", "orthogonal", "eva"), LoRA) | {"pissa": PiSSA}
         kind = fields.any_of("init_lora_weights", starts, default=True)
         if fields.flag("use_dora"):
@@ -54,7 +54,7 @@ class LoRAForm(Form[LoRA]):
         return method
 
     def table(self, method: LoRA, by_site: BySite, widths: Widths, config: EncoderConfig) -> list[Entry]:
-        narrow = dataclasses.replace(method, r=1)  # as each module has its own, of whatever size
+        narrow = dataclasses.replace(method, r=1)  # since each module has its own width
         return super().table(narrow, by_site, widths, config)
 
     def widths(self, method: LoRA, by_site: BySite, leaves: Leaves, full: int, config: EncoderConfig) -> dict[str, int]:
@@ -93,13 +93,13 @@ class MiSSForm(Form[MiSS]):
     leaves = {"shards": Ending(".miss_block")}
 
     def made(self, fields: Fields, targets: Targets, settings: Said, widths: Widths, config: EncoderConfig) -> MiSS:
-        if settings["form"] != "mini":  # which alone reads mini_r
+        if settings["form"] != "mini":  # only that form reads mini_r
             settings["mini_r"] = 1
         return super().made(fields, targets, settings, widths, config)
 
 
 class FourierFTForm(Form[FourierFT]):
-    """Fewer coefficients of a module are the first ones of more."""
+    """A module with fewer coefficients has the first ones of a longer list."""
 
     peft_type, methods = "FOURIERFT", (FourierFT,)
     settings = {
@@ -128,7 +128,7 @@ class C3AForm(Form[C3A]):
 
 
 class OFTForm(Form[OFT]):
-    """peft has the size of the blocks or, as `r`, their number."""
+    """peft states the size of the blocks or, as `r`, their number."""
 
     peft_type, methods = "OFT", (OFT,)
     settings = {
@@ -154,12 +154,12 @@ class OFTForm(Form[OFT]):
 
 
 def _divisor(size: int, near: int) -> int:
-    """What peft takes in place of a number that does not divide a size: the nearest that does."""
+    """Returns what peft uses in place of a number that does not divide a size: the nearest divisor."""
     return min((n for n in range(1, size + 1) if size % n == 0), key=lambda n: abs(n - near))
 
 
 class IA3Form(Form[IA3]):
-    """Where a scale is of what a dense reads, the dense is named a second time."""
+    """A dense layer whose input is scaled is named a second time."""
 
     peft_type, methods = "IA3", (IA3,)
     fixed = {"fan_in_fan_out": False}
