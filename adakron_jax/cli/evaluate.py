@@ -1,4 +1,4 @@
-"""`evaluate`: how good an adapter is on a table of texts and labels, on the terminal, as JSON and as a page."""
+"""`evaluate`: scores an adapter on a table of texts and labels, on the terminal, as JSON and as a page."""
 
 import json
 import sys
@@ -24,10 +24,10 @@ def add_flags(parser: Parser) -> None:
         "--text",
         nargs="+",
         metavar="COLUMN",
-        help="of the texts, two of pairs (default: the run's, or text)",
+        help="of the texts, two for pairs (default: the run's, or text)",
     )
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="of the labels (default: the run's, or label)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON, the metrics at its top")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON, the metrics at its top")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots")
 
 
@@ -57,18 +57,18 @@ def run(given: dict[str, Any]) -> int:
 
 
 def named(run: str) -> str:
-    """What a run is called on a page: by its folder's name, not by where it lies."""
+    """Returns a run's name for a page: its folder's name without the path."""
     return run if run.startswith("hub:") else folder_of(run).name
 
 
 def folder_of(run: str) -> Path:
-    """A run's folder, of which its adapter's may be given."""
+    """Returns a run's folder, from its path or its adapter's."""
     path = Path(run).resolve()
     return path.parent if path.name == "adapter" else path
 
 
 def trained_on(run: str, data: Path) -> bool:
-    """Whether a run's `config.toml` names this file, or its folder and split, as what trained; a copy is not known."""
+    """Returns whether a run's `config.toml` names this file, or its folder and split, as data; it misses copies."""
     if not (path := folder_of(run) / "config.toml").is_file():
         return False
     config = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -79,10 +79,10 @@ def trained_on(run: str, data: Path) -> bool:
 def labelled(
     data: Path, card: "Card", columns: Sequence[str], label: Sequence[str], quoted: bool | None = None
 ) -> tuple[Any, Any]:
-    """The texts of a table, and the targets that its labels are.
+    """Returns the texts of a table, and its labels as targets.
 
     Raises:
-      ValueError: it cannot be read, has no rows, or not labels such as the adapter's.
+      ValueError: the table cannot be read, has no rows, or has labels that are not the adapter's.
     """
     from adakron_jax.data import table
     from adakron_jax.data.labels import decoded

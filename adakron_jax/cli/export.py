@@ -19,8 +19,8 @@ def add_flags(parser: Parser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
     add_model_flag(parser)
-    parser.add_argument("--quantize", metavar="TYPE", help="of onnx, a second model, of a fourth of the size: int8")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="of onnx, a table with labels: the models' scores")
+    parser.add_argument("--quantize", metavar="TYPE", help="for onnx, write a second model of a quarter the size: int8")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="for onnx, score the models on a table with labels")
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="the table's, one or two (default: the run's)")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="the table's (default: the run's)")
     add_trust_flag(parser)
@@ -34,7 +34,7 @@ def run(given: dict[str, Any]) -> int:
 
     if "table" in given and given["to"] != "onnx":
         raise ValueError(f"--table is for --to onnx, not for --to {given['to']}")
-    examples = _examples(given) if "table" in given else None  # a mistake shows before anything is written
+    examples = _examples(given) if "table" in given else None  # so that a mistake shows before anything is written
     out, quantize = Path(given["out"]), given.get("quantize", "")
     files = export_adapter(given["run"], given["to"], out, given.get("model"), note, quantize)
     print(f"{out}: {', '.join(files)}")
@@ -45,7 +45,7 @@ def run(given: dict[str, Any]) -> int:
 
 
 def _examples(given: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """The table's problem, targets, and tokenised examples."""
+    """Returns the table's problem, targets, and tokenised examples."""
     from adakron_jax.adapter import read_card
     from adakron_jax.cli.evaluate import labelled
     from adakron_jax.hub.adapters import locate_adapter
@@ -60,10 +60,10 @@ def _examples(given: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def _scores(model: Path, problem: Any, targets: Any, examples: Any) -> str:
-    """The table's metrics, of a model in ONNX Runtime."""
+    """Computes the table's metrics for a model in ONNX Runtime."""
     from adakron_jax.interop.onnx.folder import logits_of
 
-    mean, scale = problem.unit  # in which the model answers
+    mean, scale = problem.unit  # the unit of the model's outputs
     logits = problem.arranged(examples, (logits_of(model, examples) - mean) / scale)
     scores = problem.scores(targets, problem.predict(logits))
     return ", ".join(f"{name} {score:.4f}" for name, score in scores.items())

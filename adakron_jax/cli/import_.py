@@ -12,8 +12,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="as peft, AdapterHub, transformers or the authors' code saved it")
     parser.add_argument("--model", required=True, metavar="MODEL", help="the encoder it was trained on")
     parser.add_argument("--out", required=True, metavar="ADAPTER", help="the adapter's folder to write")
-    parser.add_argument("--labels", nargs="+", help="their names in the order of their codes, where DIR has none")
-    parser.add_argument("--problem", choices=KINDS, help="what the head predicts, where DIR does not say it")
+    parser.add_argument("--labels", nargs="+", help="their names in the order of their codes, if DIR has none")
+    parser.add_argument("--problem", choices=KINDS, help="what the head predicts, if DIR does not say it")
 
 
 def run(given: dict[str, Any]) -> int:

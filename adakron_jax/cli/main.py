@@ -12,7 +12,7 @@ from adakron_jax import __version__
 from adakron_jax.io import interrupts, memory, streams
 from adakron_jax.io.parser import Parser
 
-# Name -> help. Each is a module beside this one, with `add_flags(parser)` and `run(given) -> exit code`.
+# Name -> help. Each is a module in this folder, with `add_flags(parser)` and `run(given) -> exit code`.
 COMMANDS = {
     "params": "count what a method trains",
     "predict": "label texts, or find entities in them, of a table or of lines",
@@ -25,7 +25,7 @@ COMMANDS = {
     "push": "upload an adapter to the hub, with a model card",
     "serve": "answer requests over HTTP, by one adapter or many",
 }
-# Of the program beside the library, which imports it: name -> its module, help.
+# Commands of the training program, which imports the library: name -> module, help.
 PROGRAM = {
     "train": ("train.__main__", "fine-tune an encoder on a task or a table of your own"),
     "report": ("train.report.__main__", "report all runs below a folder"),
@@ -49,7 +49,7 @@ def _run(argv: Sequence[str]) -> int:
     commands = {name: subparsers.add_parser(name, help=text) for name, (_, text) in PROGRAM.items()}
     commands |= {name: subparsers.add_parser(name, help=text) for name, text in COMMANDS.items()}
     try:
-        if argv and argv[0] in COMMANDS:  # the others are not even imported
+        if argv and argv[0] in COMMANDS:  # the others are not imported
             from adakron_jax.flags import import_named
 
             import_named(argv)
@@ -67,7 +67,7 @@ def _run(argv: Sequence[str]) -> int:
 
             trust(*modules)
         return _module(command).run(given)
-    except BrokenPipeError:  # whoever reads stdout has seen enough
+    except BrokenPipeError:  # the reader of stdout has closed it
         streams.discard()
         return 0
     except Exception as error:
@@ -79,7 +79,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def entry() -> NoReturn:
-    """The program `adakron`; SIGTERM stops it as Ctrl-C does."""
+    """Runs the program `adakron`; SIGTERM stops it as Ctrl-C does."""
     streams.prepare()
     memory.collect_seldom()
     interrupts.listen()
@@ -87,12 +87,12 @@ def entry() -> NoReturn:
 
 
 def _module(command: str) -> Any:
-    """The module of a command, which has an underscore after a name that Python keeps to itself."""
+    """Imports the module of a command; a name that is a keyword of Python is followed by an underscore."""
     return importlib.import_module(f"adakron_jax.cli.{command}{'_' * keyword.iskeyword(command)}")
 
 
 def _of_program(module: str) -> Any:
-    """A module of the program, from beside the library: not from a `train.py` in the working directory."""
+    """Imports a module of the program beside the library, not of a `train.py` in the working directory."""
     package = module.partition(".")[0]
     folder = Path(__file__).parents[2] / package
     if package not in sys.modules:

@@ -10,12 +10,12 @@ def add_flags(parser: Parser) -> None:
     text = "folders of runs or adapters, or hub:OWNER/NAME[@REV]"
     parser.add_argument("adapters", nargs="+", metavar="ADAPTER", help=text)
     parser.add_argument("--out", required=True, metavar="DIR", help="the adapter's folder to write")
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one of each; by default all alike, 1/N")
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one per adapter; by default 1/N each")
     parser.add_argument("--how", metavar="WAY", help="linear (default), ties, dare or svd")
-    parser.add_argument("--head", metavar="ADAPTER", help="the one whose head is taken; by default heads are averaged")
-    parser.add_argument("--density", type=float, help="what ties and dare keep of each update; by default 0.5")
-    parser.add_argument("--rank", type=int, help="of the LoRA that is made of updates")
-    parser.add_argument("--seed", type=int, help="of what dare keeps; by default 0")
+    parser.add_argument("--head", metavar="ADAPTER", help="adapter whose head is taken; by default heads are averaged")
+    parser.add_argument("--density", type=float, help="share of each update that ties and dare keep; by default 0.5")
+    parser.add_argument("--rank", type=int, help="rank of the LoRA that updates are merged into")
+    parser.add_argument("--seed", type=int, help="seed that decides what dare keeps; by default 0")
     add_trust_flag(parser)
 
 

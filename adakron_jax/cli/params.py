@@ -34,7 +34,7 @@ def run(given: dict[str, Any]) -> int:
 
 
 def count_params(encoder: str, method: Method, labels: int) -> dict[str, Any]:
-    """{method, head, base, percent} of a named encoder or a model folder; computes and downloads nothing."""
+    """Returns {method, head, base, percent} of a named encoder or a model folder; computes and downloads nothing."""
     if labels < 1:
         raise ValueError(f"labels is {labels}; accepted: at least 1")
     config = NAMED.get(encoder) or EncoderConfig.from_folder(Path(encoder))

@@ -29,7 +29,7 @@ def add_flags(parser: Parser) -> None:
         help="the table with columns prediction and score, or entities; csv, tsv, jsonl, json or parquet (default: "
         "JSON lines on stdout)",
     )
-    parser.add_argument("--probabilities", action="store_true", help="of every label too")
+    parser.add_argument("--probabilities", action="store_true", help="write every label's probability too")
 
 
 def run(given: dict[str, Any]) -> int:
@@ -69,10 +69,10 @@ def run(given: dict[str, Any]) -> int:
 
 
 def labelled(part: "Table", logits: Any, problem: "Problem", probabilities: bool) -> "Table":
-    """A table with what its rows' logits mean in further columns.
+    """Adds to a table the columns that its rows' logits mean.
 
     Raises:
-      ValueError: it has a column of such a name already.
+      ValueError: the table has a column of such a name already.
     """
     new = problem.as_columns(logits, probabilities)
     if twice := sorted(part.columns.keys() & new.keys()):
@@ -82,7 +82,7 @@ def labelled(part: "Table", logits: Any, problem: "Problem", probabilities: bool
 
 
 def print_lines(records: list[dict[str, Any]]) -> None:
-    """JSON lines on stdout; in ASCII on a terminal, where no label can steer it, and in another encoding than UTF-8."""
+    """Prints JSON lines; in ASCII on a terminal, which no label may steer, and if stdout's encoding is not UTF-8."""
     ascii_only = not streams.takes_all()
     for record in records:
         sys.stdout.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")

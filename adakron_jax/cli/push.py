@@ -10,8 +10,8 @@ from adakron_jax.io.parser import Parser
 
 def add_flags(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, or an adapter's")
-    parser.add_argument("repository", metavar="OWNER/NAME", help="the repository on the hub, made if there is none")
-    parser.add_argument("--private", action="store_true", help="make it a private one")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="the repository on the hub, created if there is none")
+    parser.add_argument("--private", action="store_true", help="create a private repository")
     add_trust_flag(parser)
 
 

@@ -1,4 +1,4 @@
-"""What commands share that read texts with an adapter: their flags, a file as parts of a table, how far it is."""
+"""What commands that read texts with an adapter share: flags, a file as parts of a table, and a progress bar."""
 
 import contextlib
 import dataclasses
@@ -18,25 +18,25 @@ STDIN = "-"
 
 
 def add_reading_flags(parser: Parser, files: str) -> None:
-    """Adds the adapter, its file and what says how both are read."""
+    """Adds the adapter, its input file, and the flags that say how both are read."""
     add_adapter_flags(parser)
     parser.add_argument("file", nargs="?", metavar="FILE", default=STDIN, help=f"{files}; - or none: lines on stdin")
 
 
 def add_adapter_flags(parser: Parser) -> None:
-    """Adds the adapter, and what says how it and a table are read."""
+    """Adds the adapter, and the flags that say how it and a table are read."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, an adapter's folder, or hub:OWNER/NAME")
     add_model_flag(parser)
     quoting = "quotes in a tsv enclose fields, as in a csv"
     parser.add_argument("--quoting", action="store_const", const=True, default=None, help=quoting)
-    said = "of entities, what takes logits to tags: viterbi, the best valid sequence, or argmax, each word's best"
+    said = "for entities, how logits become tags: viterbi, the best valid sequence, or argmax, each word's best"
     parser.add_argument("--decode", metavar="HOW", help=f"{said} (default: viterbi)")
     add_precision_flag(parser)
     add_trust_flag(parser)
 
 
 def problem_of(card: "Card", given: dict[str, Any]) -> Any:
-    """The adapter's problem as the flags have it; ValueError names a flag that is not for it."""
+    """Returns the adapter's problem as the flags set it; ValueError names a flag that is not for it."""
     if "decode" not in given:
         return card.problem
     if card.problem.reads != "token":
@@ -48,24 +48,24 @@ def problem_of(card: "Card", given: dict[str, Any]) -> Any:
 
 
 def check_source(file: str) -> int:
-    """The descriptor of stdin, or -1 of a file; ValueError if there is none."""
+    """Returns stdin's descriptor, or -1 for a file; ValueError if there is no such file."""
     from adakron_jax.data import table
 
     if file == STDIN:
         return streams.source()
-    table.check(Path(file))  # a mistake shows before the encoder is loaded
+    table.check(Path(file))  # so that a mistake shows before the encoder is loaded
     return -1
 
 
 def parts(
     file: str, source: int, columns: Sequence[str], card: "Card", quoted: bool | None = None, tagged: bool = True
 ) -> "Iterator[Table]":
-    """The rows of a file, or of stdin, some at a time.
+    """Yields the rows of a file, or of stdin, some at a time.
 
-    A .txt is a text a line, unless its lines are words with tags, and the adapter finds entities.
+    A .txt has one text per line, unless its lines are words with tags and the adapter finds entities.
 
     Args:
-      source: as `check_source` gives it.
+      source: from `check_source`.
       tagged: whether words with tags are read.
     """
     from adakron_jax.classifier import WINDOW
@@ -86,7 +86,7 @@ def parts(
 
 @contextlib.contextmanager
 def progress(file: str, what: str) -> Iterator[Callable[[float, int], None]]:
-    """A function that shows how much of a file is done, and how many rows: a bar on stderr, if that is a terminal."""
+    """Provides a function that shows the share of a file and the rows that are done: a bar on stderr, if a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     add_reading_flags(parser, "csv, tsv, jsonl, json, parquet, or txt, a text a line")
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or more (default: the run's, or text)")
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of entities to replace (default: all)")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="kinds of entity to replace (default: all)")
     parser.add_argument(
         "--with",
         dest="replacement",
         metavar="TEXT",
         default="[{kind}]",
-        help="what stands in an entity's place; {kind} is its kind (default: [{kind}])",
+        help="the text that replaces an entity; {kind} is its kind (default: [{kind}])",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="of any of these formats (default: stdout, of a table as JSON lines)"
+        "--out", type=Path, metavar="FILE", help="in any of these formats (default: stdout, for a table as JSON lines)"
     )
 
 
@@ -73,7 +73,7 @@ def _redacted(
     replacement: str,
     count: "collections.Counter[str]",
 ) -> "tuple[Table, int]":
-    """A table with what is found in its columns replaced, and in how many rows that is."""
+    """Replaces the entities found in a table's columns; returns the table and the number of rows that changed."""
     from adakron_jax.data.texts import texts
     from adakron_jax.entities.spans import replaced
 
@@ -92,11 +92,10 @@ def _redacted(
 
 @contextlib.contextmanager
 def _writing(out: Path | None, lines: bool, quoted: bool | None) -> "Iterator[Callable[[Table], None]]":
-    """A function that writes a table's rows to a file, or to stdout.
+    """Provides a function that writes a table's rows to a file, or to stdout.
 
     Args:
-      lines: whether the rows are texts, one a line; what they are written to is then lines too, unless a table is asked
-        for.
+      lines: whether the rows are texts, one per line; the output is then lines too, unless a table is requested.
     """
     from adakron_jax.data.writer import json_line, writing, writing_lines
 

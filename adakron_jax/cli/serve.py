@@ -19,9 +19,9 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--queue", type=int, help="texts that may wait (default: 1024)")
     parser.add_argument("--patience", type=float, help="milliseconds that a text waits for others (default: 3)")
     parser.add_argument("--hub", action="store_true", help="let clients add adapters from the hub")
-    parser.add_argument("--token-file", help="file with the token that requests must bear (default: ADAKRON_TOKEN's)")
+    parser.add_argument("--token-file", help="file with the token that requests must carry (default: ADAKRON_TOKEN's)")
     parser.add_argument("--root-path", help="path under which a proxy shows the server, such as /adapters")
-    parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may ask, or *; may be repeated")
+    parser.add_argument("--cors", action="append", metavar="ORIGIN", help="whose pages may call, or *; may be repeated")
     add_precision_flag(parser)
     add_trust_flag(parser)
 
@@ -65,7 +65,7 @@ def run(given: dict[str, Any]) -> int:
 
 
 def _log_to_stderr() -> None:
-    """Shows what the server says of its adapters beside what uvicorn says."""
+    """Shows the server's log of its adapters beside uvicorn's."""
     shown = logging.StreamHandler()
     shown.setFormatter(logging.Formatter("%(levelname)s:  %(message)s"))
     log = logging.getLogger("adakron")

@@ -1,3 +1,3 @@
-"""Where a model or an adapter is; fetching and pushing adapters, and their model cards."""
+"""Locating models and adapters; fetching and pushing adapters, and their model cards."""
 
 from adakron_jax.hub.models import locate as locate

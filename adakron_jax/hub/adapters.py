@@ -1,8 +1,8 @@
-"""Adapters on the hub: fetched as a stranger's files are, pushed with a model card.
+"""Adapters on the hub: fetched as untrusted files, pushed with a model card.
 
-Of a repository only the two files of a portable adapter are ever asked for, under names that are fixed here; what the
-hub says of their sizes is checked before they are downloaded. Nothing of them is code, and whether the encoder is the
-one that the adapter was trained on is checked when it is put on it.
+Only the two files of a portable adapter are ever requested from a repository, under names that are fixed here, and the
+sizes that the hub states are checked before the download. Neither file holds code. When the adapter is put on an
+encoder, it is checked that it was trained on that encoder.
 """
 
 import re
@@ -18,7 +18,7 @@ from adakron_jax.io.files import MOST_JSON, write_whole
 from adakron_jax.methods import external
 from adakron_jax.params import count
 
-_HEADER = 1 << 20  # bytes of the tensors' names, at most
+_HEADER = 1 << 20  # most bytes of the tensors' names
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _USE = """```
 pip install {library}
@@ -27,10 +27,10 @@ python -m adakron_jax predict hub:{name} --text "..."
 
 
 def locate_adapter(run: str) -> Path:
-    """The folder of an adapter: the folder itself, a run's, which has it in `adapter/`, or `hub:OWNER/NAME[@REV]`.
+    """Returns an adapter's folder: the folder itself, a run's `adapter/`, or `hub:OWNER/NAME[@REV]`.
 
     Raises:
-      ValueError: there is no such folder, or no adapter in it; or the hub cannot give it.
+      ValueError: there is no such folder, no adapter in it, or the hub cannot provide it.
     """
     if run.startswith("hub:"):
         return fetch_adapter(*split_revision(run.removeprefix("hub:")))
@@ -42,20 +42,20 @@ def locate_adapter(run: str) -> Path:
 
 
 def split_revision(name: str) -> tuple[str, str]:
-    """OWNER/NAME[@REV] -> (OWNER/NAME, REV); the revision is `main` if there is none."""
+    """Splits OWNER/NAME[@REV] into (OWNER/NAME, REV); the revision is `main` if there is none."""
     repository, _, revision = name.partition("@")
     return repository, revision or "main"
 
 
 def fetch_adapter(repository: str, revision: str) -> Path:
-    """The folder of an adapter in the hub's cache, downloaded if need be.
+    """Returns the folder of an adapter in the hub's cache, downloaded if need be.
 
     Args:
       repository: OWNER/NAME.
-      revision: a branch, a tag or a commit; of a commit nothing can change.
+      revision: a branch, a tag or a commit; a commit never changes.
 
     Raises:
-      ValueError: there is no such repository or revision, it has no adapter, or one of another size than it says; or
+      ValueError: there is no such repository or revision, it has no adapter, or one of another size than described; or
         the hub cannot be reached and the cache does not have it.
     """
     from huggingface_hub import HfApi, hf_hub_download
@@ -90,13 +90,13 @@ def _check_size(where: str, name: str, sizes: dict[str, Any], least: int, most: 
 
 
 def push(run: str, repository: str, private: bool = False) -> str:
-    """Uploads an adapter with its model card in one commit, and gives the address of the repository.
+    """Uploads an adapter with its model card in one commit, and returns the address of the repository.
 
-    An upload that is interrupted changes nothing there; the same call again goes on with what is missing.
+    An interrupted upload changes nothing there; the same call again continues with what is missing.
 
     Args:
-      run: as `locate_adapter` takes it.
-      repository: OWNER/NAME, made if there is none.
+      run: as in `locate_adapter`.
+      repository: OWNER/NAME, created if there is none.
       private: whether a new one is private.
 
     Raises:
@@ -123,10 +123,10 @@ def push(run: str, repository: str, private: bool = False) -> str:
 
 
 def pull(repository: str, revision: str, out: Path) -> None:
-    """Copies an adapter from the hub into a folder of one's own; ValueError as of `fetch_adapter`."""
+    """Copies an adapter from the hub into a local folder; raises the ValueError of `fetch_adapter`."""
     folder = fetch_adapter(repository, revision)
     out.mkdir(parents=True, exist_ok=True)
     if external.import_path(type(adapter.read_card(folder / CARD).method)):
-        write_whole(out / external.PULLED, f"{repository}@{revision}\n".encode())  # before the files that it is about
+        write_whole(out / external.PULLED, f"{repository}@{revision}\n".encode())  # before the files that it marks
     for name in FILES:
         write_whole(out / name, (folder / name).read_bytes())

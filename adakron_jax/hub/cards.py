@@ -1,4 +1,4 @@
-"""Model cards in the hub's format: what a classifier is, what it was trained on, how well it does, how it is used."""
+"""Model cards in the hub's format: what a classifier is, its training data, its scores, and how to use it."""
 
 import dataclasses
 import tomllib
@@ -17,11 +17,11 @@ LIBRARY = "adakron-jax"
 
 
 def model_card(card: Card, name: str, use: str, run: Path | None = None) -> str:
-    """The text of a README.md, metadata first.
+    """Returns the text of a README.md, metadata first.
 
     Args:
-      card: of the adapter.
-      name: what the model is called.
+      card: the adapter's.
+      name: the model's name.
       use: how it is used, in Markdown.
       run: the folder of the run that trained it, if there is one, for its seed, data and counts.
     """
@@ -51,11 +51,11 @@ def model_card(card: Card, name: str, use: str, run: Path | None = None) -> str:
 
 
 def _facts(run: Path | None) -> dict[str, Any]:
-    """What a run's folder says besides its adapter."""
+    """Returns what a run's folder says beyond its adapter."""
     facts: dict[str, Any] = {}
     if run and (run / "result.json").is_file():
         facts |= read_json(run / "result.json")
-    if run and (run / "config.toml").is_file():  # whose `data` is a name, where the result's is a fingerprint
+    if run and (run / "config.toml").is_file():  # its `data` is a name, the result's is a fingerprint
         facts |= tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
     return facts
 

@@ -1,4 +1,4 @@
-"""What the hub's client raises, in one line that says what to do."""
+"""Errors of the hub's client as one line that says what to do."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ NO_ACCESS = "on the hub, or no access to it, which HF_TOKEN gives"
 def complaints(
     where: str, kind: str = "repository", accepted: str = "OWNER/NAME", advice: str = FILL_THE_CACHE
 ) -> Iterator[None]:
-    """Brings what the hub's client raises into a ValueError.
+    """Turns errors of the hub's client into a ValueError.
 
     Args:
-      where: what a line begins with.
-      kind: what is asked for.
-      accepted: the names of such, if there is none of this name.
-      advice: if it is not in the cache, and the hub cannot be reached.
+      where: the beginning of the line.
+      kind: what was requested.
+      accepted: which names are valid, if there is none of this name.
+      advice: what to do if it is not in the cache and the hub cannot be reached.
     """
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -1,4 +1,4 @@
-"""Where a model is: a folder, `pkg:NAME` in an installed package, or a hub id."""
+"""Locating models: a folder, `pkg:NAME` in an installed package, or a hub id."""
 
 import importlib
 import importlib.util
@@ -11,7 +11,7 @@ from adakron_jax.hub.errors import FILL_THE_CACHE, complaints
 
 
 def locate(model: str) -> Path:
-    """The folder of a model: a folder itself, `pkg:NAME` in an installed package, or a hub id, downloaded if need be.
+    """Returns a model's folder, from a folder, `pkg:NAME` in an installed package, or a hub id, downloaded if need be.
 
     Raises:
       ValueError: there is no such model, or the hub cannot be reached; the message says what to do.
@@ -20,12 +20,12 @@ def locate(model: str) -> Path:
 
 
 def absolute(model: str) -> str:
-    """A model's name as it is the same from every working directory: a folder's path becomes an absolute one."""
+    """Returns a model's name that holds in every working directory: a folder's path is made absolute."""
     return os.path.abspath(model) if model and not model.startswith("pkg:") and os.path.isdir(model) else model
 
 
 def locate_config(model: str) -> Path:
-    """As `locate`, but of a hub's model nothing is downloaded except its `config.json`."""
+    """Does the same as `locate`, but downloads only the `config.json` of a model on the hub."""
     return _locate(model, whole=False)
 
 
@@ -59,7 +59,7 @@ def _from_hub(model: str, whole: bool) -> Path:
         try:
             return Path(hf_hub_download(model, file, local_files_only=cached_only))
         except LocalEntryNotFoundError:
-            # Neither in the cache nor within reach. Of a model in the cache, that is a file which it never had.
+            # Neither in the cache nor within reach. For a model in the cache, that is a file which the model never had.
             if file == "config.json" or not cached_only:
                 raise
             return None
@@ -79,7 +79,7 @@ def _from_hub(model: str, whole: bool) -> Path:
 
 
 def _fetch_rest(fetch: Callable[[str], Path | None], folder: Path) -> None:
-    """Fetches weights, in the first of the forms that there are, and the tokenizer."""
+    """Fetches the weights, in the first form that exists, and the tokenizer."""
     if not any(map(fetch, WEIGHTS[:1])) and (index := fetch(WEIGHTS[1])):
         for shard in shards(index):
             fetch(shard)
@@ -90,9 +90,9 @@ def _fetch_rest(fetch: Callable[[str], Path | None], folder: Path) -> None:
 
 
 def hub_is_reachable() -> bool:
-    """Whether the hub answers; False as well where HF_HUB_OFFLINE says to leave it alone.
+    """Returns whether the hub can be reached; False if HF_HUB_OFFLINE is set.
 
-    One quick question, where the hub's own client would try again and again for half a minute.
+    Sends one quick request, where the hub's client would retry for half a minute.
     """
     from huggingface_hub import constants, get_session
 

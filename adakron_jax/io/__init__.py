@@ -1,1 +1,1 @@
-"""What comes in and goes out: typed fields, files, streams, and the wording of messages."""
+"""Input and output: typed fields, files, streams, and the wording of messages."""

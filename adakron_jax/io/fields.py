@@ -1,7 +1,7 @@
-"""Fields read from JSON, TOML and words: held to their declared types, and refused in one wording.
+"""Fields read from JSON, TOML and words: converted to their declared types, or refused with one kind of message.
 
-Methods, runs, cards and results are dataclasses; their type hints say what is accepted: a plain type, a class, a tuple
-or a mapping of one, a Literal, or a union of these. Other hints, as methods from outside may have, are not looked at.
+Methods, runs, cards and results are dataclasses whose type hints say what is accepted: a plain type, a class, a tuple
+or a mapping of one, a Literal, or a union of these. Other hints, as other packages' methods may have, are ignored.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ hints_of = functools.cache(typing.get_type_hints)
 
 
 def typed(name: str, value: Any, hint: Any, accepted: str = "") -> Any:
-    """A value as a hint has it: of a list a tuple, of a whole number a float where that is declared.
+    """Converts a value to a hint's type: a list to a tuple, a whole number to a float where that is declared.
 
     >>> typed("r", [1, 2], tuple[float, ...])
     (1.0, 2.0)
 
     Args:
-      accepted: what a message says instead of the hint.
+      accepted: what a message says in place of the hint.
 
     Raises:
       ValueError: the value is of another type; it is named with what is accepted.
@@ -36,7 +36,7 @@ def typed(name: str, value: Any, hint: Any, accepted: str = "") -> Any:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """As `typed`; TypeError if the value is of another type."""
+    """Does the same as `typed`; TypeError if the value is of another type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for member in inner:
@@ -64,7 +64,7 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def from_words(name: str, words: Sequence[str], hint: Any) -> Any:
-    """A value as a hint has it, from a command line: of a tuple any number of words, of all else one.
+    """Converts words of a command line to a hint's type: any number of words for a tuple, otherwise one.
 
     Raises:
       ValueError: there are several words, or one spells no such value.
@@ -82,7 +82,7 @@ def from_words(name: str, words: Sequence[str], hint: Any) -> Any:
 
 
 def in_words(hint: Any) -> str:
-    """A hint as messages say it."""
+    """Spells a hint for messages."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return ", ".join(map(str, inner))
@@ -94,7 +94,7 @@ def in_words(hint: Any) -> str:
 
 
 def typed_fields(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of some of a dataclass's fields as `typed`; a field's metadata may say what is `accepted`.
+    """Converts values of some of a dataclass's fields, as `typed` does; a field's metadata may say what is `accepted`.
 
     Raises:
       ValueError: there is no such field, or its value is of another type.
@@ -109,17 +109,17 @@ def typed_fields(kind: type, values: Mapping[str, Any], prefix: str = "") -> dic
 
 
 def hold_to_types(instance: Any, prefix: str = "") -> None:
-    """Gives the fields of a new dataclass the values that `typed_fields` makes of them."""
+    """Converts the fields of a new dataclass as `typed_fields` does."""
     values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
     for name, value in typed_fields(type(instance), values, prefix).items():
         object.__setattr__(instance, name, value)
 
 
 def from_mapping(kind: type[T], values: Any, name: str = "") -> T:
-    """A dataclass from an object of JSON, dataclasses within it too; keys that it does not know are left.
+    """Makes a dataclass, with dataclasses within it, from an object of JSON; unknown keys are ignored.
 
     Args:
-      name: of the object, in messages.
+      name: the object's name in messages.
 
     Raises:
       ValueError: a field is missing, or of another type.

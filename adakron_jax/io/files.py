@@ -1,4 +1,4 @@
-"""Files that appear whole, and what is read from outside: tensors, and descriptions in JSON."""
+"""Files that are written whole, and untrusted input: tensors, and descriptions in JSON."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr)|/(?:dev|proc/self)/fd/\d
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; OSError if it cannot be read, ValueError if it holds something else."""
+    """Returns the object in a JSON file; OSError if it cannot be read, ValueError if it holds something else."""
     if (size := path.stat().st_size) > MOST_JSON:
         raise ValueError(f"{size:,} bytes; accepted: at most {MOST_JSON:,}")
     try:
@@ -32,7 +32,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file; ValueError names the file that is missing, damaged, too large or no object."""
+    """Returns the object in a JSON file; ValueError names a file that is missing, damaged, too large or no object."""
     try:
         return read_object(path)
     except (OSError, ValueError) as error:
@@ -40,12 +40,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file; ValueError if it is missing or damaged."""
+    """Reads the tensors of a safetensors file; ValueError if it is missing or damaged."""
     return read_described(path)[0]
 
 
 def read_described(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of a safetensors file, and its metadata; ValueError as `read_tensors`."""
+    """Reads the tensors of a safetensors file, and its metadata; raises the ValueError of `read_tensors`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -53,12 +53,12 @@ def read_described(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from None
-    except (AttributeError, TypeError) as error:  # of a number type that NumPy lacks
+    except (AttributeError, TypeError) as error:  # a number type that NumPy lacks
         raise ValueError(f"{path}: {error}; accepted: numbers of 16 or 32 bits") from None
 
 
 def conversion(pickled: str, file: str) -> str:
-    """The command that makes a safetensors file of a pickled one, which is never loaded here."""
+    """Returns the command that converts a pickled file to safetensors; this library never loads the pickle."""
     return (
         'python -c "import torch, safetensors.torch as s; s.save_file({k: v.clone().contiguous() for k, v in '
         f"torch.load('{pickled}', weights_only=True).items()}}, '{file}')\""
@@ -66,15 +66,15 @@ def conversion(pickled: str, file: str) -> str:
 
 
 def json_digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of an object as JSON, in whatever order its keys stand."""
+    """Returns the SHA-256 of an object as JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def check_writable(path: Path) -> None:
-    """ValueError unless a file can be written at a path: in a folder that is there, and no folder itself."""
+    """Raises ValueError unless a file can be written at a path: in a folder that exists, and not a folder itself."""
     try:
         writable = not path.is_dir() and (path.exists() or path.resolve().parent.is_dir())
-    except (OSError, RuntimeError) as error:  # too long a name; links in a circle
+    except (OSError, RuntimeError) as error:  # too long a name; a circle of links
         raise ValueError(f"{str(path)!r:.200} cannot be written ({error!s:.60}); accepted: a file's name") from None
     if not writable:
         raise ValueError(f"{str(path)!r} cannot be written; accepted: a file in a folder that exists")
@@ -82,10 +82,9 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A path aside to write to, renamed when the block ends without an error: the file is there whole or not at all.
+    """Provides a temporary path, renamed when the block ends without an error, so the file appears whole or not at all.
 
-    A link stays one, and the file that it leads to is replaced. What is no plain file, a pipe or a device, is written
-    into, at the end.
+    A link stays a link, and the file that it points to is replaced. A pipe or a device is written into at the end.
     """
     if _DESCRIPTOR.fullmatch(os.path.abspath(path)) or (path.exists() and not path.is_file()):
         with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +102,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """What is no plain file, to write into; an open file by its number just as it is, and not from its start."""
+    """Opens a pipe or a device for writing; a file descriptor by its number, at its current position."""
     if not _DESCRIPTOR.fullmatch(name := os.path.abspath(path)):
         return path.open("wb")
     for stream in (sys.stdout, sys.stderr):
@@ -115,16 +114,16 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def write_whole(path: Path, contents: bytes) -> None:
-    """Writes a file aside and renames it."""
+    """Writes a file at a temporary path and renames it."""
     with appearing(path) as aside:
         aside.write_bytes(contents)
 
 
 def cache_folder() -> Path | None:
-    """Where tokens and compiled programs are kept between runs; None where this user can keep nothing."""
+    """Returns the folder for tokens and executables kept between runs; None if this user cannot write one."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(home) / "adakron-jax"
-    if not folder.is_absolute():  # `~` of a user who has no home, or what the standard says to pass over
+    if not folder.is_absolute():  # `~` of a user without a home, or a relative path, which the standard says to ignore
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)

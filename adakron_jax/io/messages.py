@@ -1,24 +1,24 @@
-"""Names in messages: spelled so that a space shows, few of many, and those first that may have been meant."""
+"""Names in messages: spelled so that spaces show, shortened lists, and the most similar names first."""
 
 import difflib
 from collections.abc import Callable, Sequence
 
-MOST = 12  # names that a message lists
-_LETTERS = 60  # of a name
+MOST = 12  # most names that a message lists
+_LETTERS = 60  # most letters of a name
 
 
 def printable(text: str) -> str:
-    """A text with its control characters escaped, so that no file can steer a terminal."""
+    """Escapes control characters in a text, so that no file can steer a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def spelled(name: str) -> str:
-    """A name in quotes, cut if it is long."""
+    """Returns a name in quotes, cut if it is long."""
     return repr(name if len(name) <= _LETTERS else f"{name[: _LETTERS - 3]}...")
 
 
 def near(word: str, names: Sequence[str]) -> list[str]:
-    """At most three of the names that are spelled much like a word: but for case, spaces and what stands around it."""
+    """Returns at most three names that are spelled like a word, ignoring case, spaces and what surrounds it."""
     plain = {name: _plain(name) for name in names}
     word = _plain(word)
     long = {name: text for name, text in plain.items() if min(len(word), len(text)) > 2}
@@ -36,7 +36,7 @@ def _plain(name: str) -> str:
 
 
 def listed(names: Sequence[str], wanted: str = "", spell: Callable[[str], str] = spelled) -> str:
-    """The names; of many, those near the wanted one, or else the first, and how many more there are."""
+    """Lists names; if there are many, those near the wanted one, or else the first, and how many more there are."""
     shown = names if len(names) <= MOST else (wanted and near(wanted, names)) or names[:MOST]
     more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
     return ", ".join(map(spell, shown)) + more or "nothing"

@@ -1,4 +1,4 @@
-"""A parser of command lines, for which nothing else is imported."""
+"""A command-line parser that imports nothing else."""
 
 import argparse
 from typing import Any, NoReturn

@@ -1,18 +1,18 @@
-"""Standard input and output as a program finds them: closed, of another encoding than UTF-8, or read by nobody."""
+"""Standard input and output in any state: closed, of another encoding than UTF-8, or without a reader."""
 
 import io
 import os
 import sys
 from typing import Any
 
-WHOLE = 10_000  # columns, of a table that no terminal shows
+WHOLE = 10_000  # columns of a table that is not shown on a terminal
 
 
 def prepare() -> None:
-    """Makes sure of the standard streams: called by a program before anything else.
+    """Repairs the standard streams; a program calls it before anything else.
 
-    Where one is closed, as under cron, the next file to be opened would take its number and all that is printed by
-    libraries. What another encoding than UTF-8 has no letter for is escaped.
+    If one is closed, as under cron, the next file to be opened would take its number and receive all that libraries
+    print. Letters that an encoding other than UTF-8 lacks are escaped.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -25,36 +25,36 @@ def prepare() -> None:
 
 
 def complain(command: str, problem: object, code: int) -> int:
-    """Says on stderr, in a line, what is wrong; returns the exit code."""
+    """Prints one line on what is wrong to stderr; returns the exit code."""
     print(f"{command}: {' '.join(str(problem).split())}", file=sys.stderr)
     return code
 
 
 def discard() -> None:
-    """Lets what is still printed go nowhere, where nobody reads stdout any more."""
+    """Discards further output to stdout, whose reader has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def source() -> int:
-    """The file descriptor of stdin; ValueError if it is closed."""
+    """Returns the file descriptor of stdin; ValueError if it is closed."""
     if sys.stdin is None:
         raise ValueError("stdin is closed; accepted: a FILE, or lines on stdin")
     return sys.stdin.fileno()
 
 
 def demand_output() -> None:
-    """ValueError if stdout is closed, for a command that has nothing to do but print."""
+    """Raises ValueError if stdout is closed, for a command that only prints."""
     if sys.stdout is None:
         raise ValueError("stdout is closed; accepted: --out FILE, or a stdout that can be written")
 
 
 def print_table(console: Any, table: Any) -> None:
-    """Prints a table on a rich console: as wide as a terminal or a notebook is, and whole anywhere else."""
+    """Prints a table on a rich console: in the width of a terminal or a notebook, and whole anywhere else."""
     if not console.is_terminal and not console.is_jupyter:
         console.width = WHOLE
     console.print(table)
 
 
 def takes_all() -> bool:
-    """Whether stdout has a letter for everything, and is no terminal, which one of them might steer."""
+    """Returns whether stdout can encode every letter and is not a terminal, which a control character might steer."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" and not sys.stdout.isatty()

@@ -10,12 +10,12 @@ import numpy as np
 
 from adakron_jax.data.table import printable
 
-# Okabe and Ito's colours, told apart by colour-blind readers, in tones that show on white and on black.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, in tones that show on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c6bb1", "#7f7f7f")
-INK = "#010203"  # becomes the page's own text colour
-INCH = 7.0  # rem of a figure's inch at most, so that its text is about as large as the page's
-LETTERS = 5  # of a legend's entry, an inch of the figure, so that two entries go side by side
-ROWS, ENTRY = 2, 0.21  # of a legend that a figure has room for, and the inches that each one more adds
+INK = "#010203"  # replaced by the page's own text colour
+INCH = 7.0  # most rem of a figure's inch, so that its text is about as large as the page's
+LETTERS = 5  # letters of a legend's entry per inch of the figure, up to which two entries go side by side
+ROWS, ENTRY = 2, 0.21  # rows of a legend that a figure has room for, and the inches that each further row adds
 STYLE: Any = {
     "svg.fonttype": "none",
     "figure.facecolor": "none",
@@ -43,13 +43,13 @@ def svg(
     caution: str = "",
     size: tuple[float, float] = (4.8, 3.4),
 ) -> str:
-    """A drawing as one SVG element with title and description.
+    """Returns a drawing as one SVG element with title and description.
 
     Args:
       title, words: what it shows, in short and at length.
       draw: draws on matplotlib's axes.
-      salt: begins its ids, and so must differ from any other's on the page.
-      caution: what stands above it, if anything.
+      salt: the beginning of its ids, which has to be unique on the page.
+      caution: text above the drawing, if any.
       size: of the figure, in inches at a font size of 10 points; a long legend adds to its height.
     """
     import matplotlib as mpl
@@ -58,7 +58,7 @@ def svg(
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE | {"svg.hashsalt": salt}), warnings.catch_warnings():
-        # The page's fonts draw the text; matplotlib's only measures it.
+        # The page's fonts draw the text; matplotlib's only measure it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -77,7 +77,7 @@ def svg(
     body = body[body.index("<svg") :]
     box = re.search(r'viewBox="[^"]*"', body)
     assert box is not None
-    body = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", body[body.index(">") + 1 :])  # numbered alike in every plot
+    body = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", body[body.index(">") + 1 :])  # the same numbers in every plot
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
     name, words = (escape(printable(text)) for text in (f"{title}, {caution}" if caution else title, words))
     label = f'aria-labelledby="{salt}-title {salt}-words"'
@@ -87,13 +87,13 @@ def svg(
 
 
 def shades(opacity: np.ndarray) -> np.ndarray:
-    """The first colour, as opaque as said [rows, columns], so that it goes with a light page and a dark one."""
+    """Returns the first colour with the given opacity [rows, columns], so that it suits a light page and a dark one."""
     colour = [int(COLOURS[0][at : at + 2], 16) / 255 for at in (1, 3, 5)]
     return np.dstack([np.broadcast_to(colour, (*opacity.shape, 3)), opacity])
 
 
 def logarithmic(axis: Any, values: Sequence[float | int], form: str = "") -> None:
-    """Ticks of a logarithmic axis with these values, which stay readable over a narrow range; in `form`, or as 20 k."""
+    """Sets ticks of a logarithmic axis that stay readable over a narrow range of values; in `form`, or as 20 k."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     wide = LogLocator(subs=(1, 2, 5) if max(values) < 20 * min(values) else (1,))
@@ -103,7 +103,7 @@ def logarithmic(axis: Any, values: Sequence[float | int], form: str = "") -> Non
 
 
 def whole(axis: Any) -> None:
-    """Ticks at whole numbers."""
+    """Sets ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))

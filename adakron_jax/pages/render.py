@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: a template, and what comes from files escaped in it."""
+"""Self-contained pages: a template, in which text from files is escaped."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def render(template: Path, **values: Any) -> str:
-    """The page of a template; it may extend or import those of this package, such as `pages/base.html.jinja`."""
+    """Renders a template, which may extend or import those of this package, such as `pages/base.html.jinja`."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, PACKAGE]),
         autoescape=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # not of what is markup already
+        finalize=lambda value: printable(value) if type(value) is str else value,  # markup passes unchanged
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-SCORES = Path(__file__).with_name("scores.toml")  # on the development sets, but for what `configs/` has as `published`
+SCORES = Path(__file__).with_name("scores.toml")  # on the development sets, except those `published` in `configs/`

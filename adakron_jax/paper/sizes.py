@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 3 of the AdaKron paper (Braga et al. 2024): the sizes it prints, beside what is counted here."""
+"""Tables 1, 2 and 3 of the AdaKron paper (Braga et al. 2024): the sizes it prints, beside those counted here."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from adakron_jax.methods import AdaKron, AdaMix, BitFit, Full, Houlsby, LoRA, Pf
 from adakron_jax.params import budget
 from adakron_jax.splice import Method, is_trainable
 
-# How a figure may have been counted -> (a key of `count`, unit). The first is that of Tables 1 and 3.
+# How a figure may have been counted -> (a key of `count`, unit). The first is used in Tables 1 and 3.
 CONVENTIONS = {
     "with biases / 10^6": ("method", 10**6),
     "with biases / 2^20": ("method", 2**20),
@@ -29,12 +29,12 @@ class Row:
     """A row of a table.
 
     Attributes:
-      table: its number.
-      system: as the paper calls it, with the width or size where one name has several rows.
+      table: the table's number.
+      system: the paper's name for it, with the width or size if one name has several rows.
       encoder: a name in NAMED.
       method: what is trained.
       millions: the paper's figure.
-      kept: what the method fuses into, where the paper counts that.
+      kept: what the method fuses into, if the paper counts that.
       note: what else decides the count.
     """
 
@@ -47,25 +47,25 @@ class Row:
     note: str = ""
 
     def convention(self) -> str | None:
-        """The first convention under which our count rounds to the paper's figure; Tables 1 and 3 have but one."""
+        """Returns the first convention with which our count rounds to the paper's figure; Tables 1 and 3 have one."""
         accepted = CONVENTIONS if self.table == 2 else [PAPERS]
         return next((name for name in accepted if rounds_to(self.value(name), self.millions)), None)
 
     def value(self, convention: str) -> Decimal:
-        """Our count as a convention has it."""
+        """Returns our count under a convention."""
         key, unit = CONVENTIONS[convention]
         return Decimal(count(self.encoder, self.kept or self.method)[key]) / unit
 
 
 def rounds_to(value: Decimal, figure: str) -> bool:
-    """Whether a value has the figure's digits; a whole number's last zeros are none: 110 has two."""
+    """Returns whether a value has the figure's digits; trailing zeros of a whole number do not count: 110 has two."""
     printed = Decimal(figure)
     return value.quantize(printed if "." in figure else printed.normalize()) == printed
 
 
 @functools.cache
 def count(encoder: str, method: Method) -> dict[str, int]:
-    """What a method trains of a named encoder, without the head, without biases, and with a head of two labels."""
+    """Counts what a method trains of a named encoder: without the head, without biases, with a head of two labels."""
     shapes = SequenceClassifier(NAMED[encoder], method).shapes()
     trains = is_trainable(method)
     whole = budget(shapes, trains)
@@ -74,7 +74,7 @@ def count(encoder: str, method: Method) -> dict[str, int]:
 
 
 def described(method: Method) -> str:
-    """A method's name and the fields that tell it from others: `adakron factors=12,4`."""
+    """Returns a method's name and its distinguishing fields: `adakron factors=12,4`."""
     words = [method.name]
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
@@ -84,7 +84,7 @@ def described(method: Method) -> str:
 
 
 def lines() -> Iterator[str]:
-    """The tables in plain text, line by line as they are counted."""
+    """Yields the tables in plain text, line by line as they are counted."""
     yield "parameters: the method's, with biases, without the head; in M: as the heading or the row says"
     for table in sorted({row.table for row in ROWS}):
         rows = [row for row in ROWS if row.table == table]
@@ -112,8 +112,8 @@ _AP, _APL = ("adapter", "prefix"), ("adapter", "prefix", "lora")
 _FROZEN = "LayerNorms frozen; were they trained, 0.9"
 _IN_2_20 = "Hu et al. (2022) print {}, which fits in units of 2^20 only"
 
-# Widths that the paper leaves unsaid are Hu et al.'s and Wang et al.'s (2022); of Houlsby's two forms it is the one
-# that fits all three rows: LayerNorms frozen.
+# Widths that the paper does not state are those of Hu et al. and Wang et al. (2022). Of Houlsby's two forms, the one
+# with frozen LayerNorms is used, which fits all three rows.
 ROWS = [
     Row(1, "Fine-Tuning", _BERT, Full(), "110", note="110 is read as two digits; three would be 109"),
     Row(1, "Houlsby Adapter", _BERT, Houlsby(24, "adapterhub"), "0.9", note=f"width not stated; {_FROZEN} too"),
