@@ -61,7 +61,7 @@ def test_rows_of_every_kind_give_the_numbers_of_the_command_and_one_folder(
     for make in (pandas.DataFrame, pyarrow.table, datasets.Dataset.from_dict, Polars):
         assert train(make(columns)).result == classifier.result
         assert "this run has ended" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="holds a run on other rows than rows:"):
+    with pytest.raises(ValueError, match="holds a run on other rows than are now in rows:"):
         train(ROWS[:-1])
     ended = call("--data", "rows:12", *flags, "--out", tmp_path / "other")
     assert ended.err == "train: rows:12 stands for rows given to train.fit; accepted: train.fit with them, or a file\n"
@@ -86,7 +86,7 @@ def test_a_list_of_learning_rates_is_selected_from_and_what_was_chosen_is_return
     assert [candidate.values for candidate in choice.candidates] == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
     assert classifier.table["learning_rate"].to_list() == [choice.best.values["learning_rate"]]
     assert classifier.result.best_by == "last"
-    with pytest.raises(ValueError, match="learning_rate is 0.001, one value; accepted: several"):
+    with pytest.raises(ValueError, match="learning_rate has one value, 0.001; accepted: several"):
         train(ROWS, method="head", select=True)
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_is_interrupted_keeps_a_checkpoint_and_the_same_call_goes_on(
         ({"data": 3}, r"data is 3; accepted: a path, a frame \(collect a lazy one\), or a list of dicts"),
         ({"data": datasets.Dataset.from_list(ROWS).to_iterable_dataset()}, "data is IterableDataset"),
         ({"test": 0.6, "validation": 0.4}, "validation is 0.4 and test 0.6 of the rows"),
-        ({"resume": "must"}, "resume is 'must', and .* holds no run"),
+        ({"resume": "must"}, "resume is 'must', but .* holds no run"),
     ],
 )
 def test_what_is_not_accepted_is_a_line(train: Fit, flags: dict[str, Any], line: str):

@@ -218,7 +218,7 @@ def test_resume_never_refuses_a_folder_that_holds_a_run(flags: Flags, stopped: P
 def test_resume_must_refuses_a_folder_that_holds_no_run(flags: Flags, tmp_path: Path):
     ended = call(flags(tmp_path / "none") + ["--resume", "must"])
     assert ended.code == 2
-    assert ended.err == f"train: resume is 'must', and {tmp_path / 'none'} holds no run\n"
+    assert ended.err == f"train: resume is 'must', but {tmp_path / 'none'} holds no run\n"
     assert not (tmp_path / "none").exists()
 
 

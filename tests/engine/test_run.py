@@ -431,7 +431,7 @@ MISTAKES: dict[str, tuple[Make, list[str]]] = {
     "a row that is not UTF-8": (with_rows(HEADER + b"fine\t1\n\xff\xfe\t1\n"), ["train.tsv, row 3", "not UTF-8"]),
     "an empty training set": (with_rows(HEADER), ["train.tsv", "no rows", "at least one"]),
     "an example longer than the encoder takes": (flags("--max-length", 65), ["max_length", "65", "at most 64"]),
-    "more devices than there are": (flags("--mesh", "data=16"), ["'data=16'", "16 devices", "here: 8"]),
+    "more devices than there are": (flags("--mesh", "data=16"), ["'data=16'", "16 devices", "available: 8"]),
     "a mesh that does not divide the heads": (flags("--mesh", "model=4"), ["'model=4'", "2 attention heads"]),
     "a mesh of an unknown axis": (flags("--mesh", "rows=2"), ["'rows=2'", "data=4,model=2"]),
     "out is a file": (out_is_a_file, ["out", "is a file", "accepted: a folder"]),

@@ -82,7 +82,7 @@ REFUSALS = {
         "factors=(4, 2), ",
     ),
     "another encoder": (other_encoder, "trained on ", "whose fingerprint is "),
-    "no adapter": (lambda source, *_: ["--init-from", source.parent], "init_from is ", "without an adapter.json"),
+    "no adapter": (lambda source, *_: ["--init-from", source.parent], "init_from is ", "which has no adapter.json"),
     "a damaged adapter": (damaged, "adapter.safetensors: ", ""),
 }
 

@@ -283,7 +283,7 @@ def test_a_dry_run_says_what_there_is_to_do_fetches_no_weights_and_leaves_nothin
         (["--train-split", "trane"], "no split 'trane'"),
         (["--method", "head", "lora", "--method.r", "99"], "no field r"),
         (["--resume", "must"], "resume is 'must'"),
-        (["--mesh", "data=16"], "mesh is 'data=16', 16 devices; here: 8"),
+        (["--mesh", "data=16"], "mesh is 'data=16', 16 devices; available: 8"),
     ],
 )
 def test_what_is_wrong_with_any_cell_is_said_before_the_first_begins(

@@ -283,11 +283,11 @@ SELECT = ["--task", "sst2", "--select", "learning_rate"]
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ([*SELECT, "--learning-rate", "1e-3"], "sst2-head: learning_rate is 0.001, one value; accepted: several"),
+        ([*SELECT, "--learning-rate", "1e-3"], "sst2-head: learning_rate has one value, 0.001; accepted: several"),
         ([*SELECT, *RATES, "--seed", "0", "1"], "seed is 0, which is one of select_seed; accepted: seeds that choose"),
-        ([*SELECT, *RATES, "--patience", "2"], "patience is 2, and select; accepted: 0"),
-        ([*SELECT, *RATES, "--evaluate-once", "1"], "evaluate_once is 1, and select; accepted: 0, or --select epochs"),
-        (["--task", "sst2", "--select", "epochs", "--epochs", "1"], "epochs is 1, one value; accepted: several"),
+        ([*SELECT, *RATES, "--patience", "2"], "patience is 2, with select; accepted: 0"),
+        ([*SELECT, *RATES, "--evaluate-once", "1"], "evaluate_once is 1, with select; accepted: 0, or --select epochs"),
+        (["--task", "sst2", "--select", "epochs", "--epochs", "1"], "epochs has one value, 1; accepted: several"),
         ([*SELECT, *RATES, "--limit-eval", "1"], "sst2-head: held-out rows are 1; accepted: at least 2"),
         ([*SELECT[:-1], "method.r"], "select is 'method.r', and method head has no field r"),
     ],

@@ -204,7 +204,7 @@ def test_a_mesh_for_which_there_are_too_few_devices_is_refused(tiny: Path, tmp_p
     words = ["--task", "sst2", "--data", "mini", "--model", tiny, "--seed", "0", "1", "--max-length", "64"]
     words += ["--out", tmp_path / "o"]
     ended = call(*words, "--workers", "local:2", "--mesh", "data=16")
-    assert (ended.code, ended.err) == (2, "train: mesh is 'data=16', 16 devices; here: 8 (cpu)\n")
+    assert (ended.code, ended.err) == (2, "train: mesh is 'data=16', 16 devices; available: 8 (cpu)\n")
     assert not (tmp_path / "o").exists()
 
 
@@ -229,9 +229,9 @@ def test_workers_of_accelerators_have_each_their_own(monkeypatch: pytest.MonkeyP
     assert visible(0, 9, 2) == ["4,5", "6,7"]
     assert visible(2, 9, 1) == ["4", "5"]
     assert visible(0, 1, 1) == ["4"]
-    with pytest.raises(ValueError, match=r"workers is 'local:3', each with 2 devices; here: 4 \(gpu\)"):
+    with pytest.raises(ValueError, match=r"workers is 'local:3', each with 2 devices; available: 4 \(gpu\)"):
         visible(3, 9, 2)
-    with pytest.raises(ValueError, match=r"workers is 'local', each with 8 devices; here: 4 \(gpu\)"):
+    with pytest.raises(ValueError, match=r"workers is 'local', each with 8 devices; available: 4 \(gpu\)"):
         visible(0, 9, 8)
     chips = places(0, 9, 2, "tpu", 4)[1].environment
     assert (chips["TPU_VISIBLE_CHIPS"], chips["TPU_CHIPS_PER_PROCESS_BOUNDS"]) == ("2,3", "1,2,1")

@@ -151,7 +151,7 @@ class Loader:
         """Raises ValueError if the rows of custom data are not those that a run was trained on."""
         if config.custom_data and self._custom(custom_data_of(config))[0].fingerprint != fingerprint:
             raise ValueError(
-                f"{config.folder} holds a run on other rows than {config.data} has now; give another --out"
+                f"{config.folder} holds a run on other rows than are now in {config.data}; give another --out"
             )
 
     def _tables(self, config: RunConfig) -> tuple[Task, Mapping[str, Table]]:

@@ -36,10 +36,10 @@ def finished(config: RunConfig) -> Result | None:
     saved = folder / "config.toml"
     if not saved.is_file():
         if config.resume == "must":
-            raise ValueError(f"resume is 'must', and {folder} holds no run")
+            raise ValueError(f"resume is 'must', but {folder} holds no run")
         return None
     if config.resume == "never":
-        raise ValueError(f"resume is 'never', and {folder} holds a run; give another --out")
+        raise ValueError(f"resume is 'never', but {folder} holds a run; give another --out")
     try:
         earlier = tomllib.loads(saved.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -137,7 +137,7 @@ def open_folder(
     """
     out, splits = config.folder, json.dumps(parts).encode() + b"\n"
     if parts and (out / SPLITS).is_file() and (out / SPLITS).read_bytes() != splits:
-        raise ValueError(f"{out} holds a run on other rows than {config.data} has now; give another --out")
+        raise ValueError(f"{out} holds a run on other rows than are now in {config.data}; give another --out")
     if hosts.is_writer():
         _make(out, checkpoint.space(state) + LOGS)
     hosts.check_shared(out)

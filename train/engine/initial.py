@@ -123,7 +123,7 @@ def read_start(config: RunConfig) -> Card | None:
         return None
     said, path = f"init_from is {config.init_from!r}", Path(config.init_from) / "adapter.json"
     if not path.is_file():
-        raise ValueError(f"{said}, without an adapter.json; accepted: a portable adapter's folder")
+        raise ValueError(f"{said}, which has no adapter.json; accepted: a portable adapter's folder")
     card = adapter.read_card(path)
     if card.method != config.method:
         raise ValueError(f"{said}, trained with {card.method}; accepted: one trained with {config.method}")

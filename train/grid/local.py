@@ -63,7 +63,7 @@ def places(workers: int, groups: int, devices: int, platform: str, available: in
     count = min(workers or available // devices, groups)
     if not 0 < count * devices <= available:
         raise ValueError(
-            f"workers is 'local{workers and f':{workers}' or ''}', each with {devices} devices; here: "
+            f"workers is 'local{workers and f':{workers}' or ''}', each with {devices} devices; available: "
             f"{available} ({platform})"
         )
     variable = "TPU_VISIBLE_CHIPS" if platform == "tpu" else "CUDA_VISIBLE_DEVICES"

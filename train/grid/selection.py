@@ -197,7 +197,7 @@ class Selection:
                 offered.append(values)
         for field in fields:
             if len({values[field] for values in offered}) < 2:
-                raise ValueError(f"{name}: {field} is {offered[0][field]}, one value; accepted: several to select from")
+                raise ValueError(f"{name}: {field} has one value, {offered[0][field]}; accepted: several values")
         if isinstance(budget := self._launch.select_budget, int) and budget < len(offered):
             drawn = np.random.default_rng(0).choice(len(offered), budget, replace=False)
             offered = [offered[number] for number in sorted(drawn)]
@@ -276,9 +276,9 @@ def _check(command: Command) -> None:
             raise ValueError(f"seed is {run.seed}, which is one of select_seed; accepted: seeds that choose nothing")
         for name in ("patience", "evaluate_once"):
             if value := getattr(run, name):
-                raise ValueError(f"{name} is {value}, and select; accepted: 0, or --select {EPOCHS}")
+                raise ValueError(f"{name} is {value}, with select; accepted: 0, or --select {EPOCHS}")
         if EPOCHS in launch.select and run.epochs < 2:
-            raise ValueError(f"epochs is {run.epochs}, one value; accepted: several to select from")
+            raise ValueError(f"epochs has one value, {run.epochs}; accepted: several values")
 
 
 def _step(value: int | float, neighbour: int | float) -> int | float:

@@ -100,7 +100,7 @@ def make_shardings(shape: MeshShape, config: EncoderConfig, devices: Sequence[An
 def check_mesh(shape: MeshShape, config: EncoderConfig, devices: int, platform: str) -> None:
     """Raises ValueError if there are too few devices for a mesh, or if it does not divide the encoder."""
     if shape.devices > devices:
-        raise ValueError(f"mesh is {str(shape)!r}, {shape.devices} devices; here: {devices} ({platform})")
+        raise ValueError(f"mesh is {str(shape)!r}, {shape.devices} devices; available: {devices} ({platform})")
     for name, size in (("attention heads", config.num_heads), ("hidden units of the FFN", config.intermediate_size)):
         if size % shape.model:
             raise ValueError(f"mesh is {str(shape)!r}: model={shape.model} does not divide the {size} {name}")
