@@ -1,6 +1,6 @@
 """`python -m train --task rte`: fine-tunes an encoder, and reports the outcome by its exit code.
 
-0 is done; 2 bad input, named in one line; 130 stopped by the user, resumable; 1 anything else.
+Exit codes: 0 done; 2 bad input, named in one line; 130 stopped by the user, resumable; 1 anything else.
 """
 
 import sys

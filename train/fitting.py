@@ -112,7 +112,7 @@ def _listed(columns: str | Sequence[str]) -> Sequence[str]:
 
 
 def _command(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Command:
-    """Returns the command that the arguments describe; ValueError as `parse_command`."""
+    """Returns the command that the arguments describe; raises as `parse_command` does."""
     of_run, of_launch = options(RunConfig), options(Launch)
     for name in values:
         if name not in of_run and name not in of_launch:

@@ -123,7 +123,7 @@ def prepare(runs: Mapping[str, Trained], data_name: str, model: str) -> dict[str
 
 
 def classifier(run: Trained, base: pretrained.Leaves) -> Classify:
-    """Returns a function of a name to show and examples: the label codes or values that the run's adapter predicts."""
+    """Returns a function of a name to show and examples, which predicts label codes or values by the run's adapter."""
     model, params, card = adapter.attach(run.folder / "adapter", base, dtype=run.config.dtype)
     problem = run.task.problem  # a regression's lacks the unit that the run computed
     if (card.task, card.problem.name, card.problem.labels) != (run.task.name, problem.name, problem.labels):

@@ -78,7 +78,7 @@ def damaged(source: Path, tiny: Path, folder: Path) -> list[object]:
 REFUSALS = {
     "another method": (
         lambda *_: ["--method.factors", "4", "2"],
-        "of AdaKron(layers='all', factors=(2, 2), ",
+        "trained with AdaKron(layers='all', factors=(2, 2), ",
         "factors=(4, 2), ",
     ),
     "another encoder": (other_encoder, "trained on ", "whose fingerprint is "),

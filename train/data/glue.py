@@ -3,7 +3,7 @@
 from adakron_jax.problems import Classification, Regression
 from train.data.task import MISMATCHED, Task
 
-BOUNDS = {"stsb": (0.0, 5.0)}  # of the scores of a regression
+BOUNDS = {"stsb": (0.0, 5.0)}  # of a regression's labels
 
 
 def _task(name: str, train_examples: int, texts: tuple[str, ...], labels: tuple[str, ...], **fields) -> Task:

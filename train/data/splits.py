@@ -168,7 +168,7 @@ def hold_fold(
 
 
 def _by_document(documents: Int[np.ndarray, " examples"], seed: int) -> Float[np.ndarray, " examples"] | None:
-    """Returns each row's share of rows before the middle of its document, documents shuffled; None if each is one."""
+    """Returns each row's place, 0 to 1, by the middle of its document in a random order; None if each row is one."""
     _, number, sizes = np.unique(documents, return_inverse=True, return_counts=True)
     if len(sizes) == len(documents):
         return None

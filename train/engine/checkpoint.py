@@ -75,7 +75,7 @@ class Checkpoints:
         step = int(state.step)
         if step not in self._last.all_steps():
             with self._room():
-                self._best.wait_until_finished()  # a run that resumes here needs the best up to here
+                self._best.wait_until_finished()  # a run that resumes from this state needs it
                 _save(self._last, step, state, journal=journal)
 
     def save_best(self, step: int, trainable: Tree) -> None:
@@ -153,7 +153,7 @@ class Checkpoints:
 
 
 def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns a hook for exceptions that nobody can catch: `before`, but for those that tell nothing.
+    """Returns a hook for exceptions that nobody can catch, which passes on to `before` all but the meaningless ones.
 
     Where a read or a write fails, orbax closes its event loop under those in progress, and each of them prints that.
     """
@@ -189,7 +189,7 @@ def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) ->
 
 
 def _about(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
-    """Returns what was saved with a tree; empty if an older version saved it, or if just that is damaged."""
+    """Returns what was saved with a tree; empty if an older version saved it, or if this record is damaged."""
     return manager.metadata(step).custom_metadata or {}
 
 

@@ -114,7 +114,7 @@ class Loader:
         )
 
     def splits(self, config: RunConfig) -> Splits:
-        """Returns the examples of each split; ValueError as `dataset`."""
+        """Returns the examples of each split; raises as `dataset` does."""
         documents = None
         if config.custom_data:
             table = custom_data_of(config)
@@ -128,7 +128,7 @@ class Loader:
         return _split(config, task, examples, documents)
 
     def count(self, config: RunConfig) -> int:
-        """Returns how many examples a run trains on, without a tokenizer; ValueError as `dataset`."""
+        """Returns how many examples a run trains on, without a tokenizer; raises as `dataset` does."""
         return len(self.outline(config).train)
 
     def outline(self, config: RunConfig) -> Splits:
@@ -137,11 +137,11 @@ class Loader:
         return _split(config, task, {name: _untokenised(table, task) for name, table in rows.items()})
 
     def problem(self, config: RunConfig) -> Problem:
-        """Returns the problem that a run is trained for; ValueError as `dataset`."""
+        """Returns the problem that a run is trained for; raises as `dataset` does."""
         return (self._custom(custom_data_of(config))[0] if config.custom_data else TASKS[config.task]).problem
 
     def letters(self, config: RunConfig) -> float:
-        """Returns the mean characters of a training example, over the first LOOKED_AT; ValueError as `dataset`."""
+        """Returns the mean number of characters in a training example's texts; raises as `dataset` does."""
         task, rows = self._tables(config)
         texts = [text for column in task.texts for text in rows["train"][column][:LOOKED_AT]]
         words = (text if isinstance(text, str) else " ".join(map(str, text)) for text in texts)

@@ -109,7 +109,7 @@ def reached(config: RunConfig) -> int:
 
 
 def common_step(configs: Sequence[RunConfig]) -> int | None:
-    """Returns the step from which runs can continue together, the last that all have saved, or 0; None without one.
+    """Returns the step from which runs can continue together: the last that all saved, or 0; None if there is none.
 
     A process that was killed may have saved some of them at one step more than the others.
     """

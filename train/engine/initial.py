@@ -144,7 +144,7 @@ def check_start(config: RunConfig, base: Pretrained) -> Card | None:
 def transferred(config: RunConfig, fresh: Mapping[str, Any], problem: Problem, base: Pretrained) -> pretrained.Leaves:
     """Returns the leaves, path -> array, that `init_from` starts a run with: the adapter's; the head's if labels agree.
 
-    A resumed run has its trainable leaves in its checkpoint; it reads the adapter only for frozen leaves that it added.
+    A resumed run has its trainable leaves in its checkpoint; it reads the adapter only for the method's frozen leaves.
 
     Args:
       fresh: the leaves that are not pretrained, by path.

@@ -40,7 +40,7 @@ class Ended(NamedTuple):
 def train_and_evaluate(
     configs: Sequence[RunConfig], cache: Cache, overview: Callable[[int, float], str] = lambda step, pace: ""
 ) -> Ended:
-    """Trains a run, or several in the same steps, to the end or until patience runs out.
+    """Trains a run, or several together, to the last epoch or until patience runs out.
 
     Args:
       configs: equal but for seed and learning rate, if there are several.
@@ -64,7 +64,7 @@ def train_and_evaluate(
         with signals.held() as stopping, line:
             line.note("compiling the step")
             for epoch, end in evaluations(lead, data, start):
-                if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # 0 for a group
+                if out_of_patience(group.runs[0].journal.of("eval"), lead.patience, data.best_by):  # a group has none
                     break
                 with clock.on("train", steps):
                     state = train_to(end, epoch, group, state, line, clock, stopping)

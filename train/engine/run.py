@@ -86,7 +86,7 @@ class RunGroup:
 
 @contextlib.contextmanager
 def open_group(configs: Sequence[RunConfig], cache: Cache) -> Iterator[tuple[RunGroup, TrainState]]:
-    """Opens the folders of runs, yields their group and the state that they start or continue from, and closes them.
+    """Opens the folders of runs, yields their group and the state to start or continue from, and closes the folders.
 
     Raises:
       ValueError: the data, encoder, method or devices are missing or incompatible; a folder is in use or full, or its

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster; the only file that touches it.
 
-Each is an actor that holds a worker's process on its node, so that workers do the same here as on this machine. Code,
-data and the runs' folders must be on all nodes under the same paths.
+Each is an actor that holds a worker's process on its node, so that workers do the same as on one machine. Code, data
+and the runs' folders must be on all nodes under the same paths.
 """
 
 import logging
@@ -101,7 +101,7 @@ class Cluster:
         return said
 
     def stop(self) -> None:
-        """Does as in `Workers`; ends an actor that still waits for a node and so would not receive the message."""
+        """Asks workers to save and end; ends an actor that still waits for a node, which would miss the message."""
         for number in [*self._actors]:
             if number in self._placed:
                 self._actors[number].tell.remote(Stop())

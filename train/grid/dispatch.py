@@ -37,7 +37,7 @@ def train(cells: Sequence[Cell], cache: Cache, launch: Launch) -> None:
 
 
 def make_workers(cells: Sequence[Cell], cache: Cache, launch: Launch, schedule: "Schedule") -> Workers:
-    """Returns the workers that a command asks for, not yet started; ValueError as `train`."""
+    """Returns the workers that a command asks for, not yet started; raises as `train` does."""
     mesh, encoder = cells[0].config.mesh_shape, cache.model.encoder
     devices = mesh.devices if launch.devices_per_run == "mesh" else launch.devices_per_run
     kind, _, rest = launch.workers.partition(":")

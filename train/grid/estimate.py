@@ -14,7 +14,7 @@ KERNEL_SECONDS = 947 * 2.5e-6 / 12  # per layer
 FLOPS_PER_SECOND = 2.60e12 / (9.8e-3 - 12 * KERNEL_SECONDS)
 LETTERS = 4  # of English text per token
 SPECIAL = 2  # tokens of an example besides those of its text
-LEAST_HOURS = 0.1  # worth printing an estimate
+LEAST_HOURS = 0.1  # below which none is printed
 ABOUT = (
     f"by an estimate for an H200 in bf16: training alone at {FLOPS_PER_SECOND / 1e12:.0f} TFLOP/s and "
     f"{1e6 * KERNEL_SECONDS:.0f} us per layer and step, at {LETTERS} letters per token (docs/selection.md)"

@@ -282,7 +282,7 @@ def _check(command: Command) -> None:
 
 
 def _step(value: int | float, neighbour: int | float) -> int | float:
-    """Returns the value as far beyond an edge as that is from its neighbour, by ratio; twice the edge if that is 0."""
+    """Returns the value beyond an edge, by the edge's ratio to its neighbour; twice the edge if the neighbour is 0."""
     beyond = value * value / neighbour if neighbour else 2 * value
     return round(beyond) if isinstance(value, int) else float(f"{beyond:.6g}")
 

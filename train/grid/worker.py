@@ -107,12 +107,12 @@ class Workers(Protocol):
 
 
 class InProcess:
-    """`Workers` whose only one is this process. If the user stops it in training, `wait` raises `signals.Stopped`."""
+    """`Workers` of which this process is the only one. If the user stops it, `wait` raises `signals.Stopped`."""
 
     count, in_process = 1, True
 
     def __init__(self, cache: Cache, overview: Callable[[int, float], str]):
-        """Keeps what `carry_out` takes."""
+        """Takes the arguments of `carry_out`."""
         self._cache, self._overview = cache, overview
         self._assignment: Assignment | None = None
         self._stopped = False

@@ -82,7 +82,7 @@ def parse_command(argv: Sequence[str]) -> Command:
 def command_of(
     given: Mapping[str, Any], words: Mapping[str, Sequence[str]] = {}, sizes: Mapping[str, int] = {}
 ) -> Command:
-    """Does as `parse_command`, from values of the fields of RunConfig and Launch: lists where they may vary.
+    """Does what `parse_command` does, from values of the fields of RunConfig and Launch: lists where they may vary.
 
     Args:
       words: the words of method fields, as on a command line.

@@ -170,7 +170,7 @@ class RunConfig:
 
     @property
     def custom_data(self) -> bool:
-        """Whether it trains on a table of the user's own."""
+        """Whether the run trains on a table of the user's own."""
         return bool(self.text)
 
     @property
@@ -185,7 +185,7 @@ class RunConfig:
 
     @property
     def last_epoch(self) -> int:
-        """The epoch after which it ends, unless patience ends it earlier."""
+        """The epoch after which the run ends, unless patience ends it earlier."""
         return self.evaluate_once or self.epochs
 
     @property
@@ -208,7 +208,7 @@ class RunConfig:
         return dtype_of(self.precision)
 
     def alike(self) -> "RunConfig":
-        """Returns what is the same for all runs that may be trained together with it."""
+        """Returns a configuration that is equal for all runs that may be trained together with this one."""
         free = (name for name, known in options(self).items() if known.together or not known.numbers)
         return dataclasses.replace(self, **{name: getattr(RunConfig, name) for name in free})
 

@@ -20,7 +20,7 @@ class Place:
 
 
 def parse_hosts(text: str) -> Place | None:
-    """Returns the place that `10.0.0.1:1234,4,0`, say, describes; None for `auto`. ValueError says what is accepted."""
+    """Returns the place in a text such as `10.0.0.1:1234,4,0`; None for `auto`. ValueError says what is accepted."""
     if text == AUTO:
         return None
     coordinator, *numbers = text.split(",")

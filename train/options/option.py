@@ -1,4 +1,4 @@
-"""What is declared of a field that is a flag, and how its value is read."""
+"""What is declared about a field that is a flag, and how its value is read."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from adakron_jax.io import fields
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is declared of a field besides its name, type and default.
+    """What is declared about a field besides its name, type and default.
 
     Attributes:
       text, group: what `--help` says, and under which heading.

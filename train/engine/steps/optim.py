@@ -52,7 +52,7 @@ def decays(params: Any) -> Any:
 
 
 def joined(grads: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
-    """Returns the gradients, with the small ones joined into a vector, and the function that parts them again.
+    """Returns the gradients, with the small ones joined into a vector, and the function that splits them again.
 
     All small leaves of one shape are read from that vector, so that XLA on a GPU updates them in one kernel.
     """

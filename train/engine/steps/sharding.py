@@ -60,7 +60,7 @@ class Shardings:
         return jax.tree_util.tree_map_with_path(place, tree)
 
     def sum_of_shards(self, function: Callable[[Tree, Any], Any], params: Tree, batch: Any) -> Any:
-        """Returns `function(params, batch)`; the function sums over the rows of [micro, rows, ...], gradients included.
+        """Evaluates `function(params, batch)`, which sums over the rows of [micro, rows, ...], gradients included.
 
         Every shard of the rows has its own copy of `params`, and the results are added up here. With one copy for all,
         a gradient would be added up where it arises, which is in every layer and in every micro-batch.

@@ -29,7 +29,7 @@ CPU_POSITIONS = 2048  # of the runs that a CPU takes at once; with more, one aft
 
 
 def configure_jax(dtype: DTypeLike | None) -> None:
-    """Sets what holds for the whole process: the precision of matmuls, and what all commands have in common."""
+    """Sets what holds for the whole process: the precision of matmuls, and the settings that all commands share."""
     jax.config.update("jax_default_matmul_precision", of_matmuls(dtype))
     runtime.set_up()
 
