@@ -92,19 +92,19 @@ def draw_splits(
         raise ValueError(f"{shares} of the rows; accepted: less than all of them together")
     whole, rows = sets["train"], {}
     targets, left, held = task.problem.targets_of(whole), np.arange(whole.count), dict(sets)
-    of = np.arange(whole.count) if documents is None or len(set(documents.tolist())) < 2 else documents
+    document_of = np.arange(whole.count) if documents is None or len(set(documents.tolist())) < 2 else documents
     if drawing.test:
         (name,) = task.test_splits
-        mask = hold_out(task.problem, targets, drawing.test, drawing.seed, of)
+        mask = hold_out(task.problem, targets, drawing.test, drawing.seed, document_of)
         rows[name], left = left[mask], left[~mask]
     if drawing.draws:
         (name,) = task.dev_splits
         remaining = targets[left]
         if drawing.folds > 1:
-            mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed, of[left])
+            mask = hold_fold(task.problem, remaining, drawing.folds, drawing.fold, drawing.seed, document_of[left])
         else:
             share_left = drawing.validation * whole.count / len(left)
-            mask = hold_out(task.problem, remaining, share_left, drawing.seed, of[left])
+            mask = hold_out(task.problem, remaining, share_left, drawing.seed, document_of[left])
         rows[name], left = left[mask], left[~mask]
     for name, taken in rows.items():
         if not len(taken):
@@ -142,12 +142,12 @@ def hold_out(
 ) -> Bool[np.ndarray, " examples"]:
     """Returns a mask of the rows in a share: about the same share of every stratum, and documents as a whole."""
     if documents is not None and (at := _by_document(documents, seed)) is not None:
-        return _leaving_each(problem, targets, at < share, documents)
+        return _sparing_each_label(problem, targets, at < share, documents)
     order, rng = _by_stratum(problem, targets, seed)
     steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
     held = np.zeros(len(order), bool)
     held[order] = np.diff(steps) > 0
-    return _leaving_each(problem, targets, held)
+    return _sparing_each_label(problem, targets, held)
 
 
 def hold_fold(
@@ -160,11 +160,11 @@ def hold_fold(
 ) -> Bool[np.ndarray, " examples"]:
     """Returns a mask of the rows in a fold, counted from 1; every row is in one fold, and so is every document."""
     if documents is not None and (at := _by_document(documents, seed)) is not None:
-        return _leaving_each(problem, targets, np.floor(at * folds).astype(int) == fold - 1, documents)
+        return _sparing_each_label(problem, targets, np.floor(at * folds).astype(int) == fold - 1, documents)
     order, _ = _by_stratum(problem, targets, seed)
     held = np.zeros(len(order), bool)
     held[order[fold - 1 :: folds]] = True
-    return _leaving_each(problem, targets, held)
+    return _sparing_each_label(problem, targets, held)
 
 
 def _by_document(documents: Int[np.ndarray, " examples"], seed: int) -> Float[np.ndarray, " examples"] | None:
@@ -202,7 +202,7 @@ def _by_stratum(problem: Problem, targets: Any, seed: int) -> tuple[np.ndarray, 
     return np.lexsort((rng.random(len(targets)), problem.strata(targets))), rng
 
 
-def _leaving_each(
+def _sparing_each_label(
     problem: Problem, targets: Any, held: np.ndarray, documents: Int[np.ndarray, " examples"] | None = None
 ) -> np.ndarray:
     """Takes a row, or a document, out of the mask for every label that would otherwise be in no row that is left."""

@@ -59,7 +59,7 @@ class Checkpoints:
         self._lock = Lock(folder) if hosts.is_writer() else None
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax also raises whatever it logs as an error
         self._before, self._failed = sys.unraisablehook, False
-        sys.unraisablehook = _without_late(self._before)  # set before the first thread that could call it
+        sys.unraisablehook = _without_noise(self._before)  # set before the first thread that could call it
         self.journal: str | None = None
         try:
             self._last = _manager(folder / "checkpoints", KEEP)
@@ -74,7 +74,7 @@ class Checkpoints:
         """Saves the state under its step, unless it is saved already, with the digest of the run's journal up to it."""
         step = int(state.step)
         if step not in self._last.all_steps():
-            with self._room():
+            with self._as_os_error():
                 self._best.wait_until_finished()  # a run that resumes from this state needs it
                 _save(self._last, step, state, journal=journal)
 
@@ -82,7 +82,7 @@ class Checkpoints:
         """Saves the best tree, which replaces the one before."""
         if step in self._best.all_steps():
             self._best.delete(step)  # saved by a killed run that is now being repeated
-        with self._room():
+        with self._as_os_error():
             _save(self._best, step, trainable)
 
     def restore(self, like: TrainState, upto: int | None = None) -> tuple[TrainState | None, list[str]]:
@@ -101,7 +101,7 @@ class Checkpoints:
                 continue
             try:
                 state = _restore(self._last, step, like)
-                self.journal = _about(self._last, step).get("journal")
+                self.journal = _metadata(self._last, step).get("journal")
             except Damaged as error:
                 damaged[step], self._failed = str(error), True
                 continue
@@ -121,7 +121,7 @@ class Checkpoints:
             raise Damaged(f"{error}; train anew in another folder") from None
 
     @contextmanager
-    def _room(self) -> Iterator[None]:
+    def _as_os_error(self) -> Iterator[None]:
         """Raises what the system refuses, such as disk space, as an OSError, where orbax reports a ValueError."""
         try:
             yield
@@ -136,13 +136,13 @@ class Checkpoints:
             raise OSError(int(number[1]), f"a checkpoint could not be written, {os.strerror(int(number[1]))}") from None
 
     def wait(self) -> None:
-        with self._room():
+        with self._as_os_error():
             self._last.wait_until_finished()
             self._best.wait_until_finished()
 
     def close(self) -> None:
         try:
-            with self._room():
+            with self._as_os_error():
                 self._last.close()
                 self._best.close()
             if not self._failed:  # failed writes end late, on threads of their own
@@ -152,7 +152,7 @@ class Checkpoints:
                 self._lock.release()
 
 
-def _without_late(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _without_noise(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Returns a hook for exceptions that nobody can catch, which passes on to `before` all but the meaningless ones.
 
     Where a read or a write fails, orbax closes its event loop under those in progress, and each of them prints that.
@@ -188,7 +188,7 @@ def _save(manager: ocp.CheckpointManager, step: int, tree: Any, **about: str) ->
     manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata={"sha256": _digest(tree), **about})
 
 
-def _about(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
+def _metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
     """Returns what was saved with a tree; empty if an older version saved it, or if this record is damaged."""
     return manager.metadata(step).custom_metadata or {}
 
@@ -198,7 +198,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
     try:
         tree = manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        if _about(manager, step).get("sha256") not in (None, _digest(tree)):
+        if _metadata(manager, step).get("sha256") not in (None, _digest(tree)):
             raise ValueError("its values are not those that were saved")
     except Exception as error:  # a damaged checkpoint makes orbax and its libraries raise anything
         raise Damaged(f"{Path(manager.directory) / str(step)}: damaged checkpoint ({_reason(error)})") from None

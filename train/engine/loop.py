@@ -101,7 +101,7 @@ def train_to(
     step, saved, pending = int(np.ravel(state.step)[0]), time.monotonic(), None
     votes = hosts.Votes()
 
-    def settle() -> None:
+    def read_pending() -> None:
         if pending is None:
             return
         number, metrics = pending
@@ -120,18 +120,18 @@ def train_to(
     for batch_by_run in itertools.islice(batches, end - step):
         state, metrics = group.step(state, batch_by_run)
         step += 1
-        settle()
+        read_pending()
         pending = step, metrics
         late = time.monotonic() - saved > SAVE_SECONDS
-        will = votes.cast(hosts.STOP if stopping else hosts.SAVE if late else hosts.GO)
+        decision = votes.cast(hosts.STOP if stopping else hosts.SAVE if late else hosts.GO)
         # The last step is saved after its evaluation, which a resumed run would otherwise skip.
-        if step < end and will != hosts.GO:
-            settle()
+        if step < end and decision != hosts.GO:
+            read_pending()
             pending, saved = None, time.monotonic()
             group.save(state)
-            if will == hosts.STOP:
+            if decision == hosts.STOP:
                 stop(group, step)
-    settle()
+    read_pending()
     return state
 
 

@@ -93,7 +93,7 @@ class Schedule:
                 if line:
                     line.show(sum(cell.steps - cell.left for cell in self._cells), 0.0, below=progress(self._cells))
                 for number, message in workers.wait():
-                    self._hear(number, message, workers)
+                    self._handle(number, message, workers)
                 if not self._stopping:
                     self._hand_out(workers)
                 elif not asked:
@@ -143,7 +143,7 @@ class Schedule:
             patience = LEAVING if any(cell.deaths for cell in group) else WAITING
             workers.give(number, Assignment(tuple(cell.config for cell in group), patience))
 
-    def _hear(self, number: int, message: Message, workers: Workers) -> None:
+    def _handle(self, number: int, message: Message, workers: Workers) -> None:
         if isinstance(message, Said):
             group = self._taken.get(number)
             for text in message.text.splitlines():
@@ -156,7 +156,7 @@ class Schedule:
             self._idle.append(number)
             self._failed_starts = 0
         elif isinstance(message, Gone):
-            self._bury(number, message.reason, workers)
+            self._replace(number, message.reason, workers)
         else:
             self._idle.append(number)
             group = self._take_back(number)
@@ -180,7 +180,7 @@ class Schedule:
             terminal.say(f"failed: {cell.name}: {reason}")
         self._waiting = group_open(group, self._together) + self._waiting
 
-    def _bury(self, number: int, reason: str, workers: Workers) -> None:
+    def _replace(self, number: int, reason: str, workers: Workers) -> None:
         """Puts back the cells of a worker that has gone, and starts another worker if there is more to do."""
         self._alive.discard(number)
         if idle := number in self._idle:

@@ -112,7 +112,7 @@ class Process:
         assert self._process.stdout is not None
         self._output = self._process.stdout
         os.set_blocking(self._output.fileno(), False)
-        self._half, self._last = b"", ""
+        self._partial_line, self._last_line = b"", ""
 
     @property
     def ends(self) -> list[Any]:
@@ -149,16 +149,16 @@ class Process:
     def _lines(self) -> list[str]:
         """Returns the complete lines that it and its libraries have printed."""
         while printed := self._output.read(2**16):
-            self._half += printed
-        *lines, self._half = self._half.split(b"\n")
+            self._partial_line += printed
+        *lines, self._partial_line = self._partial_line.split(b"\n")
         texts = [line.decode(errors="replace").rstrip() for line in lines]
-        self._last = next((text for text in reversed(texts) if text), self._last)
+        self._last_line = next((text for text in reversed(texts) if text), self._last_line)
         return texts
 
     def _reason(self) -> str:
         code = self._process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        last = self._half.decode(errors="replace").strip() or self._last
+        last = self._partial_line.decode(errors="replace").strip() or self._last_line
         return f"{how}: {last}" if last else how
 
 

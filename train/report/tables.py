@@ -147,11 +147,11 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     Raises:
       ValueError: two runs claim one cell with the same seed; the message names all such folders.
     """
-    encoders, prints, tables_of = {}, {}, {}
+    encoders, fingerprints, tables_of = {}, {}, {}
     for run in runs:
         if run.encoder is not None:
             encoders[run.config.model] = run.encoder
-            prints.setdefault(run.config.model, set()).add(run.fingerprint)
+            fingerprints.setdefault(run.config.model, set()).add(run.fingerprint)
         if run.result:
             tables_of.setdefault(run.config.data, set()).add(run.result.data)
     tables: dict[Any, dict[Any, list[Run]]] = {}
@@ -159,7 +159,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     keys, sizes = [], {}
     for run in runs:
         config = run.config
-        base = run.fingerprint or _only(prints.get(config.model, {""}))
+        base = run.fingerprint or _only(fingerprints.get(config.model, {""}))
         data = run.result.data if run.result else _only(tables_of.get(config.data, {""})) if config.custom_data else ""
         where = [getattr(config, name) for name in _DATA if not (data and name == "data")]
         keys.append((config.model, base, data, run.choice.fields if run.choice else (), *where))
@@ -175,7 +175,7 @@ def tabulate(runs: Sequence[Run]) -> list[Table]:
     if twice := [" and ".join(folders) for folders in claims.values() if len(folders) > 1]:
         raise ValueError(f"runs that claim the same cell with the same seed: {'; '.join(twice)}")
     return [
-        _table(model, base if len(prints.get(model, ())) > 1 else "", data, encoders.get(model), rows, selected)
+        _table(model, base if len(fingerprints.get(model, ())) > 1 else "", data, encoders.get(model), rows, selected)
         for (model, base, data, selected, *_), rows in sorted(tables.items(), key=lambda item: tuple(map(str, item[0])))
     ]
 

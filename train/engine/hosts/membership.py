@@ -34,14 +34,14 @@ class Watch:
     """
 
     def __init__(self, store: Any) -> None:
-        self._store, self._me, self._count = store, jax.process_index(), jax.process_count()
+        self._store, self._host, self._count = store, jax.process_index(), jax.process_count()
         self._names = self.exchange("name", platform.node())
         # The last sign of life, and when it came.
         self._heard: dict[int, tuple[str, float]] = dict.fromkeys(range(self._count), ("", time.monotonic()))
         self._failing: dict[int, float] = {}  # since when
         self._leaving = threading.Event()
         self.answered = time.monotonic()  # when the store last replied
-        self._thread = threading.Thread(target=self._look_after, daemon=True)
+        self._thread = threading.Thread(target=self._keep_watch, daemon=True)
         self._thread.start()
 
     def name(self, host: int) -> str:
@@ -49,53 +49,53 @@ class Watch:
 
     def exchange(self, what: str, text: str) -> list[str]:
         """Shares a text, waits for those of all hosts, and returns them in the hosts' order."""
-        self._store.key_value_set(f"{what}/{self._me}", text)
+        self._store.key_value_set(f"{what}/{self._host}", text)
         patience = 1000 * PREPARE_SECONDS
         return [self._store.blocking_key_value_get(f"{what}/{host}", patience) for host in range(self._count)]
 
-    def _look_after(self) -> None:
+    def _keep_watch(self) -> None:
         beats = 0
         while not self._leaving.wait(BEAT_SECONDS):
             beats += 1
             try:
-                self._store.key_value_set(f"beat/{self._me}", str(beats), allow_overwrite=True)
-                told, ended = self._told("beat"), self._ended()
+                self._store.key_value_set(f"beat/{self._host}", str(beats), allow_overwrite=True)
+                told, ended = self._reported("beat"), self._ended()
             except jax.errors.JaxRuntimeError:
                 continue  # host 0 is gone; jax is about to end this process, and `_aborted` says so
-            self._judge(told, ended)
+            self._check_others(told, ended)
 
-    def _judge(self, told: dict[int, str], ended: dict[int, tuple[int, bool]]) -> None:
+    def _check_others(self, told: dict[int, str], ended: dict[int, tuple[int, bool]]) -> None:
         self.answered = now = time.monotonic()
         for host, beat in told.items():
             if beat != self._heard[host][0]:
                 self._heard[host] = beat, now
         for host, (code, _) in ended.items():
-            if code and host != self._me:
+            if code and host != self._host:
                 self._failing.setdefault(host, now)
         for host in range(self._count):
             if host not in ended and now - self._heard[host][1] > SILENCE_SECONDS:
                 self._end(f"{self.name(host)} is lost, without a sign of life for {SILENCE_SECONDS:.0f} s", 1)
-            elif now - self._failing.get(host, now) > PATIENCE_SECONDS and not ended.get(self._me, (0, True))[0]:
+            elif now - self._failing.get(host, now) > PATIENCE_SECONDS and not ended.get(self._host, (0, True))[0]:
                 self._end(f"{self.name(host)} has ended with exit code {ended[host][0]} and prints why", ended[host][0])
 
-    def _told(self, what: str) -> dict[int, str]:
+    def _reported(self, what: str) -> dict[int, str]:
         """Returns what hosts have reported: host -> text."""
         return {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(f"{what}/")}
 
     def _ended(self) -> dict[int, tuple[int, bool]]:
         """Returns the exit code of each host that has ended, and whether it waits for the others."""
-        return {host: (int(text.split()[0]), "waits" in text) for host, text in self._told("ended").items()}
+        return {host: (int(text.split()[0]), "waits" in text) for host, text in self._reported("ended").items()}
 
     def _end(self, line: str, code: int) -> NoReturn:
-        self._store.key_value_set(f"ended/{self._me}", f"{code}", allow_overwrite=True)
+        self._store.key_value_set(f"ended/{self._host}", f"{code}", allow_overwrite=True)
         _say_last(f"{line}; the same command continues from the last checkpoint")
-        self._go(code)
+        self._end_process(code)
 
-    def _go(self, code: int) -> NoReturn:
+    def _end_process(self, code: int) -> NoReturn:
         """Ends the process at once; host 0 ends after the others, which need its store."""
         sys.stdout.flush()
         sys.stderr.flush()
-        if self._me == 0:
+        if self._host == 0:
             time.sleep(3 * BEAT_SECONDS)
         os._exit(code)
 
@@ -112,15 +112,15 @@ class Watch:
 
     def leave(self, code: int) -> None:
         """Waits for the other hosts to end, unless this one has failed and they go on, and disconnects."""
-        self._store.key_value_set(f"ended/{self._me}", f"{code} waits")
+        self._store.key_value_set(f"ended/{self._host}", f"{code} waits")
         begun = time.monotonic()
         while len(self._ended()) < self._count:
             time.sleep(BEAT_SECONDS / 10)
             if code and time.monotonic() - begun > PATIENCE_SECONDS + 5 * BEAT_SECONDS:
                 self.wait_for_the_lost()
-                self._go(code)
+                self._end_process(code)
         if not all(waits for _, waits in self._ended().values()):
-            self._go(code)
+            self._end_process(code)
         self._leaving.set()
         self._thread.join()
         jax.distributed.shutdown()

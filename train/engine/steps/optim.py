@@ -60,11 +60,11 @@ def joined(grads: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     is_small = [leaf.size <= SMALL for leaf in leaves]
     vector, parted = ravel_pytree([leaf if small else None for leaf, small in zip(leaves, is_small, strict=True)])
 
-    def back(arrays: list[Array]) -> Any:
+    def split_again(arrays: list[Array]) -> Any:
         large = iter(arrays[1:])
         return tree.unflatten(next(large) if leaf is None else leaf for leaf in parted(arrays[0]))
 
-    return [vector, *(leaf for leaf, small in zip(leaves, is_small, strict=True) if not small)], back
+    return [vector, *(leaf for leaf, small in zip(leaves, is_small, strict=True) if not small)], split_again
 
 
 def norm(grads: Any) -> Float[Array, ""]:
@@ -75,8 +75,8 @@ def norm(grads: Any) -> Float[Array, ""]:
 def clipped(grads: Any) -> Any:
     """Returns the gradients, scaled down if their norm is above MAX_GRAD_NORM."""
     scale = MAX_GRAD_NORM / jnp.maximum(norm(grads), MAX_GRAD_NORM)
-    arrays, back = joined(grads)
-    return back([x * scale.astype(x.dtype) for x in arrays])
+    arrays, split_again = joined(grads)
+    return split_again([x * scale.astype(x.dtype) for x in arrays])
 
 
 def adamw(weight_decay: float) -> optax.GradientTransformation:
