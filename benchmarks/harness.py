@@ -1,7 +1,7 @@
 """What every benchmark shares: work measured in turn, medians, tables, JSON.
 
 The systems take turns in each round, so that whatever disturbs the machine disturbs all of them alike. A ratio is taken
-within each round, in which the systems run close together; reported is its median over the rounds.
+within each round, in which the systems run close together; the figure is its median over the rounds.
 """
 
 import argparse

@@ -76,7 +76,7 @@ class Clients:
       accepted: returns the right replies for an adapter's name and a text.
       counts: the requests that were `sent`, `answered`, `refused`, `hung_up`, `wrong`, `lost`: refused ones were told
         to try again later, lost ones got no reply.
-      seconds: those from the time when a request was due to its reply.
+      seconds: the seconds from the time at which each request was due to its reply.
     """
 
     def __init__(

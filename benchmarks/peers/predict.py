@@ -1,8 +1,8 @@
 """A loop that predicts texts by another program, in batches padded to their longest text.
 
 `torch`, `onnx` and `openvino` predict all texts by one model; `peft`, `adapterhub` and `loop` predict each text by the
-adapter that it names, in peft's mixed batches, AdapterHub's, and one batch per adapter. Weights are fresh, which cost
-as much as trained ones.
+adapter that it names, in peft's mixed batches, AdapterHub's, and one batch per adapter. All weights are fresh: they
+cost as much as trained ones.
 """
 
 # pyright: reportMissingImports=false
@@ -72,7 +72,7 @@ def classifier(folder: str) -> Any:
 
 
 def of_peft(args: Any, adapters: int) -> Forward:
-    """Returns LoRA of rank 8 on queries and values, like our method's."""
+    """Returns the forward pass with LoRA of rank 8 on queries and values, like our method's."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
@@ -85,7 +85,7 @@ def of_peft(args: Any, adapters: int) -> Forward:
 
 
 def of_adapterhub(args: Any, adapters: int) -> Forward:
-    """Returns a sequential bottleneck; a batch is split among its adapters, or `loop` runs a batch per adapter."""
+    """Returns the forward pass with sequential bottlenecks: a batch split among them or, for `loop`, a batch for each."""
     from adapters import AutoAdapterModel
     from adapters.composition import BatchSplit
 

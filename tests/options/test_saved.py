@@ -84,7 +84,7 @@ def test_every_field_that_decides_numbers_makes_a_difference(name: str):
     }  # fmt: skip
     config = RunConfig(task="rte", data="a.csv", text=("a",), folds=2 if name == "fold" else 1)
     differences = dataclasses.replace(config, **{name: others[name]}).differences(saved_form(config))
-    # Of a table of one's own its rows decide, of which the run has a digest.
+    # For custom data, only the rows count, of which the run has a digest.
     assert bool(differences) == (name not in ("out", "resume", "recipe", "mesh", "data"))
     assert options(config)[name].numbers == (bool(differences) or name == "data")
     assert all(line.startswith(name) for line in differences)
