@@ -85,7 +85,7 @@ def of_peft(args: Any, adapters: int) -> Forward:
 
 
 def of_adapterhub(args: Any, adapters: int) -> Forward:
-    """Returns the forward pass with sequential bottlenecks: a batch split among them or, for `loop`, a batch for each."""
+    """Returns the forward pass with sequential bottlenecks: a batch split among them or, for `loop`, one for each."""
     from adapters import AutoAdapterModel
     from adapters.composition import BatchSplit
 
