@@ -201,15 +201,13 @@ def load(folder: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[
     if not path.is_file():
         raise ValueError(f"{path}: no such file; accepted: both files of an adapter, {' and '.join(FILES)}")
     if (size := path.stat().st_size) < (least := 4 * count(expected)):  # checked before anything is allocated
-        raise ValueError(f"{path}: {size:,} bytes, of the {least:,} that the adapter described takes")
+        raise ValueError(f"{path}: {size:,} bytes; accepted: at least {least:,}, as described")
     tensors, metadata = read_described(path)
     try:
         leaves = from_tensors(tensors, list(flatten(expected)), card.method, card.encoder)
         # They also differ if another adapter replaced this one between the two reads.
         if metadata.get("sha256") not in (None, _digest(tensors, said)):
-            raise ValueError(
-                "it or adapter.json is not as it was written; accepted: an adapter that nothing has changed"
-            )
+            raise ValueError("it or adapter.json is not as it was written; accepted: an unchanged adapter")
         return graft(expected, leaves), card
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

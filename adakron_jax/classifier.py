@@ -117,7 +117,7 @@ class Classifier(abc.ABC):
         """Encodes the texts of examples, or the first and second texts of pairs, for the model."""
         if (count := len(self.card.texts)) and len(columns) != count:
             raise ValueError(
-                f"{len(columns)} texts an example; accepted: {count}, of which the model was trained "
+                f"{len(columns)} texts per example; accepted: {count}, as the model was trained on "
                 f"({' and '.join(self.card.texts)})"
             )
         return self.problem.encode(self.tokenizer, columns, self.card.max_length)
@@ -144,10 +144,10 @@ class Classifier(abc.ABC):
         elif is_frame(given) and self.card.label:
             cells = of_frame(given, self.card.label).columns
         else:
-            raise ValueError("no labels; accepted: those of each text, or a frame with the columns of the training")
+            raise ValueError("no labels; accepted: one for each text, or a frame with the columns that were trained on")
         texts, count = list(self._examples(given)), len(next(iter(cells.values())))
         if not texts or len(texts) != count:
-            raise ValueError(f"{count} labels of {len(texts)} texts; accepted: one for each, and at least one")
+            raise ValueError(f"{count} labels for {len(texts)} texts; accepted: one for each, and at least one")
         targets = problem.targets(Table("labels", range(count), {"text": texts} | cells), list(cells))
         windows = list(self._windows(iter(texts)))
         columns = [list(itertools.chain.from_iterable(parts)) for parts in zip(*windows, strict=True)]

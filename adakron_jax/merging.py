@@ -136,7 +136,7 @@ def merge_adapters(
         raise ValueError(f"adapters is {names}; accepted: two or more")
     weights = tuple(weights) or (1 / len(names),) * len(names)
     if len(weights) != len(names):
-        raise ValueError(f"weights are {len(weights)}, and the adapters {len(names)}; accepted: one for each adapter")
+        raise ValueError(f"{len(weights)} weights for {len(names)} adapters; accepted: one for each adapter")
     if rank < 0:
         raise ValueError(f"rank is {rank}; accepted: at least 0, which is the default")
     way = Way(how, weights, density, seed)
@@ -199,7 +199,7 @@ def _merged(
     if updates and not linear and (type(method) is LoRA or rank or way.how != "linear"):
         return _as_lora(updates, leaves, way, rank, config)
     if rank:
-        raise ValueError(f"rank is {rank}, for additive updates; accepted for {method.name}: none")
+        raise ValueError(f"rank is {rank}, which is for additive updates; accepted for {method.name}: none")
     paths = [path for path in leaves[0] if not path.startswith(f"{CLASSIFIER}/")]
     by_path = {path: [of_all[path] for of_all in leaves] for path in sorted(paths)}
     if linear:
@@ -234,7 +234,7 @@ def _as_lora(
     first = methods[0]
     ranks = [method.r for method in methods if isinstance(method, LoRA)]
     if not ranks and not rank:
-        raise ValueError(f"how is {way.how}, by which {first.name} becomes a LoRA; accepted: with its rank (--rank)")
+        raise ValueError(f"how is {way.how}, which turns {first.name} into a LoRA; accepted: with a rank (--rank)")
     layers, sites = first.layer_numbers(config), list(map(Site, first.targets))
     least = min(min(sizes(site, config)) for site in sites)
     exact = way.how == "linear" and not rank

@@ -117,7 +117,7 @@ def loss(
     """
     card = _carried(model)
     if again is None and getattr(model.method, "consistency", False):
-        raise ValueError(f"again is None, of {model.method.name} with consistency; accepted: a function for its logits")
+        raise ValueError(f"again is None, and {model.method.name} has consistency; accepted: a function of logits")
     losses = card.problem.losses(logits, jnp.asarray(batch.labels))
     losses += model.method.extra_losses(logits, again or (lambda: logits))
     return jnp.sum(batch.weights * losses) / jnp.sum(batch.weights)

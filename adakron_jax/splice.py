@@ -234,7 +234,7 @@ def compose(parts: Sequence[Mapping[Site, Splice]]) -> dict[Site, Splice]:
     joined: dict[Site, Splice] = {}
     for part in parts:
         if claimed := joined.keys() & part.keys():
-            raise ValueError(f"two parts of the method claim the site {min(claimed).value}; accepted: one a site")
+            raise ValueError(f"two parts of the method claim the site {min(claimed).value}; accepted: one per site")
         joined |= part
     return joined
 

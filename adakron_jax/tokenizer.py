@@ -100,7 +100,7 @@ class Tokenizer:
         rows, cutting = len(texts[0]), _cutting(self, max_length)
         targets = np.zeros(rows, np.int32) if labels is None else np.asarray(labels)
         if len(targets) != rows:
-            raise ValueError(f"{len(targets)} labels of {rows} examples; accepted: one for each")
+            raise ValueError(f"{len(targets)} labels for {rows} examples; accepted: one for each")
         for kind, stored in ((np.signedinteger, np.int32), (np.floating, np.float32)):
             if np.issubdtype(targets.dtype, kind):
                 targets = targets.astype(stored)

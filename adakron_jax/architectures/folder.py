@@ -56,7 +56,7 @@ def shards(index: Path) -> list[str]:
     try:
         names = sorted(set(read_object(index)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError):
-        raise ValueError("no map of weights to shards") from None
+        raise ValueError("no weight_map to shards") from None
     if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
         raise ValueError(f"a shard is {outside[0]!r}; accepted: a file beside the index")
     return names

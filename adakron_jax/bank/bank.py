@@ -281,7 +281,7 @@ def _said(
     arranged = problem.arranged(examples, logits[:, : problem.outputs])
     arranged = arranged if isinstance(chosen, slice) else arranged[chosen]
     if not np.isfinite(getattr(arranged, "values", 0.0)).all():
-        raise ValueError("an adapter that finds entities gives no finite numbers")
+        raise ValueError("an adapter that finds entities returned numbers that are not finite")
     return problem.predictions(arranged, with_logits)
 
 

@@ -94,7 +94,7 @@ def labelled(
     named = problem.named(rows, label)
     if named is not rows:
         pairs = ", ".join(f"{code} ({printable(name)})" for code, name in enumerate(problem.labels[:10]))
-        print(f"{label[0]}: taken for the codes of labels: {pairs}", file=sys.stderr)
+        print(f"{label[0]}: read as the codes of labels: {pairs}", file=sys.stderr)
     targets = problem.targets(named, label)
     if problem.is_single(targets):
         raise ValueError(f"{data}: {label[0]} has only {rows[label[0]][0]!r}; accepted: at least two labels")

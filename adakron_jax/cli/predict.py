@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_flags(parser: Parser) -> None:
     add_reading_flags(
-        parser, "csv, tsv, jsonl, json, parquet, or txt, a text a line, of two texts with a tab between; of an adapter "
+        parser, "csv, tsv, jsonl, json, parquet, or txt, one text per line, or two with a tab between; for an adapter "
         "that finds entities also conll"
     )  # fmt: skip
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or two (default: the run's, or text)")

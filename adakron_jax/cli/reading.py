@@ -41,8 +41,8 @@ def problem_of(card: "Card", given: dict[str, Any]) -> Any:
         return card.problem
     if card.problem.reads != "token":
         raise ValueError(
-            f"--decode is {given['decode']!r}, and {given['run']} predicts {card.problem.described()}; accepted: of an "
-            "adapter that finds entities"
+            f"--decode is {given['decode']!r}, and {given['run']} predicts {card.problem.described()}; accepted: for "
+            "an adapter that finds entities"
         )
     return dataclasses.replace(card.problem, decode=given["decode"])
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_flags(parser: Parser) -> None:
-    add_reading_flags(parser, "csv, tsv, jsonl, json, parquet, or txt, a text a line")
+    add_reading_flags(parser, "csv, tsv, jsonl, json, parquet, or txt, one text per line")
     parser.add_argument("--text", nargs="+", metavar="COLUMN", help="one or more (default: the run's, or text)")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="kinds of entity to replace (default: all)")
     parser.add_argument(
@@ -100,7 +100,7 @@ def _writing(out: Path | None, lines: bool, quoted: bool | None) -> "Iterator[Ca
     from adakron_jax.data.writer import json_line, writing, writing_lines
 
     if out is not None and _is_text(out) and not lines:
-        raise ValueError(f"{out}: a text a line, and the source is a table; accepted: csv, tsv, jsonl, json, parquet")
+        raise ValueError(f"{out}: a text per line, and the source is a table; accepted: csv, tsv, jsonl, json, parquet")
     if out is not None:
         with writing_lines(out) if _is_text(out) else writing(out, quoted) as write:
             yield write

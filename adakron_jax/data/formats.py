@@ -61,7 +61,7 @@ def check(path: Path) -> Format:
     except OSError as error:
         raise ValueError(f"{spelled(str(path))}: {error.strerror}; accepted: a file of a table") from None
     if not present:
-        what = "a link to what is not there" if path.is_symlink() else "a folder" if path.is_dir() else "no such file"
+        what = "a broken link" if path.is_symlink() else "a folder" if path.is_dir() else "no such file"
         raise ValueError(f"{printable(str(path))}: {what}; accepted: a file, {ACCEPTED}")
     return format_of(path)
 
@@ -206,7 +206,7 @@ def array_of_json(path: Path, size: int) -> Iterator[Part]:
         raise ValueError(f"{printable(str(path))}: not JSON ({error})") from None
     for number, value in enumerate(values, 1):
         if not isinstance(value, dict):
-            raise ValueError(f"{printable(str(path))}, row {number}: {repr(value)[:40]}; accepted: a JSON object a row")
+            raise ValueError(f"{printable(str(path))}, row {number}: {repr(value)[:40]}; accepted: an object per row")
     yield from _records(iter(enumerate(values, 1)), size, lambda: 1.0)
     if not values:
         yield [], {}, 1.0
@@ -230,7 +230,7 @@ def _objects(lines: Lines) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{lines.at(lines.number)}: not JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ValueError(f"{lines.at(lines.number)}: {line.strip()[:40]!r}; accepted: a JSON object a line")
+            raise ValueError(f"{lines.at(lines.number)}: {line.strip()[:40]!r}; accepted: an object per line")
         yield lines.number, record
 
 

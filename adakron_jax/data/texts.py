@@ -88,5 +88,5 @@ def _decoded(line: bytes, at: str) -> str:
 def _fields(text: str, count: int, at: str) -> list[str]:
     fields = text.split("\t") if count > 1 else [text]
     if len(fields) != count:
-        raise ValueError(f"{at}: texts are {len(fields)}; accepted: {count}, with a tab between")
+        raise ValueError(f"{at}: {len(fields)} texts; accepted: {count}, with a tab between")
     return fields

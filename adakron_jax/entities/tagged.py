@@ -51,7 +51,7 @@ class Tagged:
 
 def _checked(tags: list[Any], words: int) -> list[str]:
     if len(tags) != words:
-        raise ValueError(f"{len(tags)} tags for {words} words; accepted: one a word")
+        raise ValueError(f"{len(tags)} tags for {words} words; accepted: one per word")
     for tag in tags:
         if not isinstance(tag, str) or not tag.strip() or SURROGATE.search(tag):
             raise ValueError(f"the tag {short(tag)}; accepted: texts such as B-person, or spans")
@@ -92,6 +92,6 @@ def _aligned(spans: list[tuple[int, int, str]], bounds: list[list[int]]) -> tupl
         # A word that an earlier span has taken counts as cut by both.
         begins_within = first > 0 and bounds[first - 1][1] > start
         if not touched and not begins_within:
-            raise ValueError(f"a span from {start} to {end}, in which there is no word; accepted: words")
+            raise ValueError(f"a span from {start} to {end}, which holds no word; accepted: words")
         cut += begins_within or any(left < start or right > end for left, right in touched)
     return tags, cut

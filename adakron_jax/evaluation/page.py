@@ -12,8 +12,8 @@ from adakron_jax.evaluation.plots import CONFUSED, DRAWN, NUMBERED, drawn_classe
 from adakron_jax.pages.render import render
 
 ABOUT_INTERVALS = (
-    f"Intervals hold {100 * CONFIDENCE:.0f} % of {RESAMPLES:,} bootstrap resamples of the examples. They tell how much "
-    "other examples would change the score, not another seed of the training."
+    f"Intervals hold {100 * CONFIDENCE:.0f} % of {RESAMPLES:,} bootstrap resamples of the examples. They show how much "
+    "the score would change with other examples, not with another seed of the training."
 )
 SCORE_HEADS = ["metric", "value", f"{100 * CONFIDENCE:.0f} % interval"]
 BRACKETS = {"target": "[]", "predicted": "{}"}  # around marked parts, where there is no colour

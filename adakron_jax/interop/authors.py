@@ -44,7 +44,7 @@ def read(folder: Path, base: Base) -> Imported:
     table = [*expert_table(method, config), *native_head(config, outputs)]
     try:
         if rest and pretrained.fingerprint(pretrained.from_checkpoint(rest, config)) != base.fingerprint:
-            raise ValueError("its encoder is another than the base; accepted: the same values, or none")
+            raise ValueError("its encoder differs from the base; accepted: the same values, or no encoder")
         leaves = read_leaves(table, experts | {name: tensors[name] for name in head if name in tensors})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

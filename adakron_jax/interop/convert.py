@@ -71,7 +71,7 @@ def import_adapter(
     base = Base.read(locate(model), problem)
     read = (_OF_ADAPTERS | {"huggingface": huggingface})[kind].read(folder, base)
     if not _same_name(read.trained_on, model, base):
-        alike = "shapes are alike, and cannot tell whether it is the same"
+        alike = "their shapes agree, which does not tell whether they are the same encoder"
         warn(f"{folder} names {read.trained_on} as its base, and {model} is given: {alike}")
     card = Card(
         method=read.method,

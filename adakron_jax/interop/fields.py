@@ -198,6 +198,6 @@ def matches(pattern: str, name: str, where: str) -> bool:
     try:
         return regex.fullmatch(pattern, name, timeout=MOST_SECONDS) is not None
     except regex.error as error:
-        raise ValueError(f"{where}: {pattern!r} is no regular expression ({error})") from None
+        raise ValueError(f"{where}: {pattern!r} is not a regular expression ({error})") from None
     except TimeoutError:
         raise ValueError(f"{where}: {pattern!r} takes too long to match; accepted: a simpler one") from None

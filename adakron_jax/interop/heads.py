@@ -164,8 +164,8 @@ def check_native_head(card: Card, what: str) -> None:
         if card.problem.reads == "token":
             reads, accepted = "tokens", "--head own"
         raise ValueError(
-            f"{what} cannot have a head of the form {card.head!r} on {reads}; accepted: the own head of "
-            f"{card.encoder.model_type} ({accepted})"
+            f"{what} cannot have a head of the form {card.head!r} on {reads}; accepted: "
+            f"{card.encoder.model_type}'s own head ({accepted})"
         )
 
 

@@ -117,8 +117,8 @@ def fused(method: Method, leaves: Mapping[str, np.ndarray], card: Card, formats:
     except ValueError as error:
         said = str(error).partition(";")[0]
         raise ValueError(
-            f"{said}, so it is no plain Hugging Face model; export it --to {', '.join((*formats, 'onnx'))}, or use the "
-            "adapter with our own encoder"
+            f"{said}, so it is not a plain Hugging Face model; export it --to {', '.join((*formats, 'onnx'))}, or use "
+            "the adapter with the library's own encoder"
         ) from None
     return leaves
 

@@ -91,7 +91,7 @@ def read_leaves(table: Sequence[Entry], tensors: Mapping[str, np.ndarray], where
     for entry in table:
         leaf = _leaf(entry, tensors)
         if (first := leaves.setdefault(entry.path, leaf)) is not leaf and not np.array_equal(first, leaf):
-            refuse([f"{entry.tensor and entry.tensor.name} is another than its copies"], where)
+            refuse([f"{entry.tensor and entry.tensor.name} differs from its copies"], where)
     return leaves
 
 

@@ -14,8 +14,8 @@ received: list[int] = []
 def listen() -> None:
     """Makes both signals interrupt the program from now on, and records them.
 
-    An interrupt alone may be lost: Python drops what is raised in an object's finaliser, and C++ may make another
-    error of it.
+    An interrupt alone may be lost: Python drops what is raised in an object's finaliser, and C++ may turn it into
+    another error.
     """
     received.clear()
     for number in BOTH:
@@ -23,7 +23,7 @@ def listen() -> None:
 
 
 def came() -> bool:
-    """Whether a signal has come that has not stopped the program: it is held, or its interrupt was lost."""
+    """Returns whether a signal came that has not stopped the program: it is held, or its interrupt was lost."""
     return bool(received)
 
 
@@ -38,7 +38,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def _loads_extension(frame: Any) -> bool:
-    """Whether a compiled module is being loaded, which an interrupt breaks: jaxlib's crashes the process."""
+    """Returns whether a compiled module is being loaded, which an interrupt breaks: jaxlib's crashes the process."""
     while frame and not isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
         frame = frame.f_back
     return frame is not None

@@ -83,7 +83,7 @@ class Compacter(Bottlenecks):
     def bottleneck(self, config: EncoderConfig, dtype: Any) -> Callable[..., nn.Module]:
         width, hidden = config.hidden_size // self.reduction, config.hidden_size
         valid = width > 0 and width % self.phm_dim == hidden % self.phm_dim == 0
-        accepted = f"what leaves, of the hidden size {hidden}, a multiple of phm_dim {self.phm_dim}"
+        accepted = f"what reduces the hidden size {hidden} to a multiple of phm_dim {self.phm_dim}"
         require(valid, "reduction", self.reduction, accepted)
         return functools.partial(
             HypercomplexBottleneck,

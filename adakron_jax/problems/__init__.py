@@ -44,7 +44,7 @@ def of_labels(labels: int | Sequence[str], name: str, before: Problem | None = N
     """
     kind = kind_of(name)
     if isinstance(labels, bool | str):
-        raise ValueError(f"labels is {labels!r}; accepted: how many, or a list of their names")
+        raise ValueError(f"labels is {labels!r}; accepted: a number, or a list of names")
     if kind.reads == "token" and isinstance(labels, int):
         raise ValueError(f"labels is {labels}; accepted: a list of kinds of entity, or of tags, of problem {name}")
     if isinstance(before, kind) and labels == before.outputs:

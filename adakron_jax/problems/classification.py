@@ -94,7 +94,7 @@ class Classification(Labelled):
 
     def fitted(self, targets: Targets) -> "Classification":
         if len(targets) < len(self.labels):
-            raise ValueError(f"{len(targets)} training rows for {len(self.labels)} classes; accepted: a row a class")
+            raise ValueError(f"{len(targets)} training rows for {len(self.labels)} classes; accepted: a row per class")
         return self
 
     def balanced(self, targets: Targets) -> Float[np.ndarray, " examples"]:

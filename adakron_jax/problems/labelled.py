@@ -41,7 +41,7 @@ class Named(Problem):
             raise ValueError(f"labels hold {wrong[0]!r}; accepted: texts")
         if twice := [label for label, count in collections.Counter(self.labels).items() if count > 1]:
             raise ValueError(
-                f"labels are {short(list(self.labels))}; accepted: every label once, and {short(twice[0])} is twice"
+                f"labels are {short(list(self.labels))}; accepted: every label once; {short(twice[0])} occurs twice"
             )
 
     @property

@@ -186,7 +186,7 @@ class Problem(abc.ABC):
 
     def balanced(self, targets: Any) -> Float[np.ndarray, " examples"]:
         """Returns example weights with which every class counts the same; ValueError if there are no classes."""
-        raise ValueError(f"class_weights is 'balanced'; accepted: none, of a {self.name}")
+        raise ValueError(f"class_weights is 'balanced'; accepted for a {self.name}: none")
 
     @abc.abstractmethod
     def strata(self, targets: Any) -> Shaped[np.ndarray, " examples"]:

@@ -139,7 +139,7 @@ class Tokens(Named):
 
     def read(self, table: Table, columns: Sequence[str]) -> list[list[Any]]:
         if len(columns) != 1:
-            raise ValueError(f"text is {' '.join(columns)}; accepted: one column, in which entities are")
+            raise ValueError(f"text is {' '.join(columns)}; accepted: one column, which holds the entities")
         return [list(cells(table, columns[0]))]
 
     def encode(
@@ -150,7 +150,7 @@ class Tokens(Named):
         done: Callable[[int], None] = ignore,
     ) -> Examples:
         if len(columns) != 1:
-            raise ValueError(f"{len(columns)} texts an example; accepted: one, in which entities are")
+            raise ValueError(f"{len(columns)} texts per example; accepted: one, which holds the entities")
         sentences = Sentences.of_cells(columns[0])
         return dataclasses.replace(encode_words(tokenizer, sentences, max_length, done=done), sentences=sentences)
 

@@ -111,9 +111,9 @@ async def _watch(server: Server, seconds: float) -> None:
         except OSError as error:
             problem = str(error)
         if problem and problem != last:
-            log.warning("adapters cannot be looked for: %s", problem)
+            log.warning("the adapters' folders cannot be scanned: %s", problem)
         if changed:
-            log.info("adapters served: %d, of them new: %d", len(server.engine.folders.entries), len(changed))
+            log.info("adapters served: %d, of which %d are new", len(server.engine.folders.entries), len(changed))
         last = problem
         server.ready.set()
         # Scans take at most a twentieth of the time; those that found changes do not count, as they may have compiled.
@@ -165,7 +165,7 @@ class LastResort:
             if begun or scope["type"] != "http":
                 raise
             log.exception("%s %s raised an error", scope["method"], scope["path"])
-            await JSONResponse({"error": "an error within the server, whose log has it"}, 500)(scope, receive, send)
+            await JSONResponse({"error": "internal error; the server's log describes it"}, 500)(scope, receive, send)
 
 
 @router.post("/predict")

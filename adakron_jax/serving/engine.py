@@ -150,7 +150,7 @@ class Engine:
                     item.settle(error)
         error = self._predict([item for group in by_name.values() for item in group])
         if error is not None and len(by_name) > 1:
-            log.warning("a batch of %d adapters raised %r; they are asked one by one", len(by_name), error)
+            log.warning("a batch of %d adapters raised %r; they are run one by one", len(by_name), error)
         for name, group in by_name.items() if error is not None else ():
             guilty = error if len(by_name) == 1 else self._predict(group)
             if guilty is not None:
@@ -171,7 +171,7 @@ class Engine:
                 item.settle((self.bank.members[item.name].card.problem, prediction))
                 continue
             if item.name not in failures:
-                failures[item.name] = _failure(item.name, ValueError("its predictions are no finite numbers"))
+                failures[item.name] = _failure(item.name, ValueError("its predictions are not finite"))
             item.settle(failures[item.name])
         return None
 
@@ -223,7 +223,7 @@ def _numbers(prediction: Any) -> Sequence[float]:
 def _failure(name: str, error: Exception) -> Failed:
     """Returns what clients are told of an error that the log holds in full."""
     log.error("adapter %r raised an error; its requests are answered with 500", name, exc_info=error)
-    return Failed(f"adapter {name!r:.200} raised an error on valid texts; the server's log says which")
+    return Failed(f"adapter {name!r:.200} raised an error on valid texts; the server's log describes it")
 
 
 def make_engine(

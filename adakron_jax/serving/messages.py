@@ -17,7 +17,7 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and not math.isfinite(value):
-        return "no finite number"
+        return "a number that is not finite"
     if isinstance(value, str | int | float):
         return f"{value!r:.{_SHOWN}}"
     return f"a list of {len(value)}" if isinstance(value, list) else "an object"
@@ -70,7 +70,7 @@ class Body(BaseModel):
     @classmethod
     def _known(cls, given: Any) -> Any:
         if isinstance(given, dict) and (unknown := [key for key in given if key not in cls.model_fields]):
-            raise ValueError(f"{unknown[0]!r:.{_SHOWN}} is no field; accepted: {', '.join(cls.model_fields)}")
+            raise ValueError(f"{unknown[0]!r:.{_SHOWN}} is not a field; accepted: {', '.join(cls.model_fields)}")
         return given
 
 

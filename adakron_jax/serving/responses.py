@@ -17,7 +17,7 @@ def check_parameters(problem: Problem, parameters: Parameters) -> None:
     for name in others:
         if (value := getattr(parameters, name)) is not None:
             kinds = f"{', '.join(accepted)}, truncate"
-            raise HTTPException(422, f"{name} is {value!r:.60}; accepted of a {problem.name} adapter: {kinds}")
+            raise HTTPException(422, f"{name} is {value!r:.60}; accepted for a {problem.name} adapter: {kinds}")
 
 
 def reply_of(problem: Problem, prediction: Any, parameters: Parameters) -> Reply:
@@ -36,7 +36,7 @@ def labels_of(problem: Problem, prediction: Prediction, function: Function | Non
       top_k: most labels to return; None for all.
     """
     if not problem.labels and function not in (None, "none"):
-        raise HTTPException(422, f"function_to_apply is {function!r}; accepted of a {problem.name}: none")
+        raise HTTPException(422, f"function_to_apply is {function!r}; accepted for a {problem.name}: none")
     if function is None or not problem.labels:
         ordered = problem.served(prediction)
     else:

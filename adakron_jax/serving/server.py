@@ -44,7 +44,7 @@ class Server:
         problem = self.engine.folders[name].card.problem
         check_parameters(problem, parameters)
         if problem.reads == "token" and (pairs := [i for i, text in enumerate(texts) if not isinstance(text, str)]):
-            raise HTTPException(422, f"text {pairs[0]} is a pair; accepted of a {problem.name} adapter: single texts")
+            raise HTTPException(422, f"text {pairs[0]} is a pair; accepted for a {problem.name} adapter: single texts")
         if not parameters.truncate and problem.reads == "example":  # all entities of long texts are found
             await asyncio.to_thread(self._check_tokens, name, texts)
         with_logits = parameters.function_to_apply is not None
@@ -66,7 +66,7 @@ class Server:
         for number, text in enumerate(texts):
             columns = [[part] for part in ((text,) if isinstance(text, str) else text)]
             if self.engine.bank.tokenizer.encode(columns, most).cut:
-                raise HTTPException(413, f"text {number} has more than {most} tokens; accepted: so many, or truncate")
+                raise HTTPException(413, f"text {number} has more than {most} tokens; accepted: that many, or truncate")
 
     def described(self, name: str, entry: Entry) -> Described:
         card, refusal = entry.card, self.engine.folders.refused.get(name)

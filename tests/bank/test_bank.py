@@ -269,7 +269,7 @@ def test_adapters_that_find_entities_share_a_bank_with_others(bert: Path, tmp_pa
         every = bank.predict_all(text)
         assert list(every) == bank.names
         assert all(same(said, alone[name].predict(text)) for name, said in every.items())
-    with pytest.raises(ValueError, match="2 texts an example; accepted: one, in which entities are"):
+    with pytest.raises(ValueError, match="2 texts per example; accepted: one, which holds the entities"):
         bank.predict([("names", ("a", "b"))])
 
 

@@ -85,7 +85,7 @@ def test_labels_may_be_given_by_their_codes(adapter: Path, tmp_path: Path, capsy
     for name, rows in (("named", ROWS), ("coded", coded)):
         data = write(tmp_path / f"{name}.csv", rows)
         assert main(["evaluate", str(adapter), data, "--json", str(tmp_path / f"{name}.json")]) == 0
-        said = "label: taken for the codes of labels: 0 (negative), 1 (positive)\n"
+        said = "label: read as the codes of labels: 0 (negative), 1 (positive)\n"
         assert (said in capsys.readouterr().err) == (name == "coded")
     assert (tmp_path / "coded.json").read_bytes() == (tmp_path / "named.json").read_bytes()
 

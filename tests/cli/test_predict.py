@@ -131,7 +131,7 @@ def test_other_problems_have_lines_of_their_own(
     ("argv", "complaint"),
     [
         (["in.csv", "--text", "body"], "in.csv has no column 'body'; there: 'id', 'review'"),
-        (["in.csv", "--text", "id", "review"], "2 texts an example; accepted: 1, of which the model was trained"),
+        (["in.csv", "--text", "id", "review"], "2 texts per example; accepted: 1, as the model was trained on"),
         (["none.csv"], "none.csv: no such file"),
         (["in.pdf"], "in.pdf: its name ends in '.pdf'; accepted: .csv, "),
         (["in.csv", "--out", "out.xlsx"], "out.xlsx: its name ends in '.xlsx'"),

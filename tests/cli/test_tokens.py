@@ -191,7 +191,7 @@ def test_the_guide_s_commands_run(tiny: Path):
             "pooling is 'mean', and the head reads every token; accepted: auto",
         ),
         (["redact", "run", "in.conll"], "in.conll: words with tags; accepted: texts, in .csv"),
-        (["redact", "run", "in.csv", "--out", "out.txt"], "out.txt: a text a line, and the source is a table"),
+        (["redact", "run", "in.csv", "--out", "out.txt"], "out.txt: a text per line, and the source is a table"),
         (["redact", "run", "in.csv", "--text", "body"], "in.csv has no column 'body'"),
     ],
 )

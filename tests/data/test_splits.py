@@ -151,7 +151,7 @@ def test_balanced_weights_make_classes_count_the_same():
     ("problem", "labels", "drawing", "message"),
     [
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.5, test=0.5), "validation is 0.5 and test 0.5 of the rows"),
-        (LETTERS.problem, [0, 1], Drawing(), "2 training rows for 3 classes; accepted: a row a class"),
+        (LETTERS.problem, [0, 1], Drawing(), "2 training rows for 3 classes; accepted: a row per class"),
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "validation: no row of 3 falls to it; accepted: a share"),
         (LETTERS.problem, [0, 1, 2], Drawing(validation=0.1), "and labels that repeat: there are 3 in 3 rows$"),
         (make("classification", ("0,5", "1,5")), [0, 1], Drawing(folds=2), "rows, and numbers with a point for the"),

@@ -126,7 +126,7 @@ def test_columns_without_rows_are_one_empty_table(tmp_path: Path, suffix: str):
         ("a.jsonl", b"\x1f\x8b...", r"a\.jsonl: begins like gzip"),
         ("a.jsonl", b'{"a": 1}\n{"a"\n', r"a\.jsonl, row 2: not JSON"),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl, row 1: not JSON"),
-        ("a.jsonl", b"[1]\n", r"a\.jsonl, row 1: '\[1\]'; accepted: a JSON object a line"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl, row 1: '\[1\]'; accepted: an object per line"),
         ("a.parquet", b"a,b\n1,2\n", r"a\.parquet: "),
         ("a.parquet", b"", r"a\.parquet: "),
         ("a.xlsx", b"PK", r"a\.xlsx: its name ends in '\.xlsx'; accepted: \.csv, "),
@@ -288,7 +288,7 @@ def test_json_is_an_array_of_objects_or_an_object_a_line(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("name", "contents", "message"),
     [
-        ("a.json", b"[1]", r"a\.json, row 1: 1; accepted: a JSON object a row"),
+        ("a.json", b"[1]", r"a\.json, row 1: 1; accepted: an object per row"),
         ("a.json", b'[{"a": 1}', r"a\.json: not JSON"),
         ("a.csv.gz", b"a,b\n", r"a\.csv\.gz: damaged gzip after row 0"),
         ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 999, mtime=0)[:-9], r"a\.csv\.gz: damaged gzip after row"),
@@ -296,7 +296,7 @@ def test_json_is_an_array_of_objects_or_an_object_a_line(tmp_path: Path, text: s
         ("a.gz", gzip.compress(b"a,b\n", mtime=0), r"a\.gz: its name ends in '\.gz'; accepted: \.csv, .*with \.gz"),
         ("x" * 300 + ".csv", None, "File name too long; accepted: a file"),
         ("folder.csv", "folder", r"folder\.csv: a folder; accepted: a file"),
-        ("link.csv", "link", r"link\.csv: a link to what is not there; accepted: a file"),
+        ("link.csv", "link", r"link\.csv: a broken link; accepted: a file"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, contents: Any, message: str):

@@ -55,7 +55,7 @@ def test_lines_become_tables_in_order_whatever_their_ends(
 def test_pairs_have_a_tab_between(stream: Callable[[bytes], int]):
     (table,) = lines(stream(b"a\tb\n"), ["premise", "hypothesis"], 1)
     assert table.columns == {"premise": ["a"], "hypothesis": ["b"]}
-    with pytest.raises(ValueError, match="stdin, line 2: texts are 3; accepted: 2, with a tab between"):
+    with pytest.raises(ValueError, match="stdin, line 2: 3 texts; accepted: 2, with a tab between"):
         list(lines(stream(b"a\tb\na\tb\tc\n"), ["premise", "hypothesis"], 1))
 
 

@@ -95,7 +95,7 @@ def test_classes_may_weigh_the_same(loader: Loader):
     parts = loader.splits(config(task="cola", data="mini", class_weights="balanced"))
     weights = [parts.train.weights[parts.train.labels == code].sum() for code in (0, 1)]
     assert weights[0] == pytest.approx(weights[1])
-    with pytest.raises(ValueError, match="class_weights is 'balanced'; accepted: none, of a regression"):
+    with pytest.raises(ValueError, match="class_weights is 'balanced'; accepted for a regression: none"):
         loader.splits(config(task="stsb", data="mini", class_weights="balanced"))
 
 

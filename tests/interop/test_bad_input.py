@@ -88,7 +88,7 @@ CASES: list[tuple[str, Change, str]] = [
     (
         "peft-randlora-roberta",
         tensors(PEFT, lambda x: x.update({"base_model.randlora_A": 2 * x["base_model.randlora_A"]})),
-        "randlora_A is another than its copies",
+        "randlora_A differs from its copies",
     ),
     ("peft-vblora-bert", said(CONFIG, novelty=1), "novelty is 1, which is not known here"),
     ("peft-vblora-bert", said(CONFIG, topk=13), "method.topk is 13; accepted: 1 to 12, the vectors"),
@@ -99,7 +99,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("peft-miss-mini-bert", said(CONFIG, novelty=1), "novelty is 1, which is not known here"),
     ("peft-lora-bert", said(CONFIG, modules_to_save=["classifier", "pooler"]), "modules_to_save is ['pooler']"),
     ("peft-lora-bert", said(CONFIG, novelty={"a": 1}), "novelty is {'a': 1}, which is not known here"),
-    ("peft-lora-bert", said(CONFIG, rank_pattern={"(": 2}), "is no regular expression"),
+    ("peft-lora-bert", said(CONFIG, rank_pattern={"(": 2}), "is not a regular expression"),
     ("peft-lora-bert", said(CONFIG, target_modules=r"(\w|\w|.)*(\w|.|\w)*\d\d"), "takes too long to match"),
     ("peft-lora-bert", said(CONFIG, target_modules=["q_proj"]), "target_modules names none"),
     ("peft-lora-bert", said(CONFIG, task_type="QUESTION_ANS"), "is not supported; accepted: SEQ_CLS, TOKEN_CLS"),

@@ -116,7 +116,7 @@ REFUSED: list[tuple[str, Method, dict[str, Any], str]] = [
         {"pooling": "mean"},
         "cannot have a head of the form 'own' on the pooling 'mean'",
     ),
-    ("huggingface", methods.LoRA(r=2), {"pooling": "first"}, "accepted: the own head of bert"),
+    ("huggingface", methods.LoRA(r=2), {"pooling": "first"}, "accepted: bert's own head"),
     ("peft", methods.LoRA(r=2), {"head": "tanh"}, "an adapter of peft cannot have a head of the form 'tanh'"),
     ("peft", methods.AdaKron((2, 2)), {}, "method adakron has no equal in peft; accepted: c3a, "),
     ("peft", methods.Prefix(length=2, mid=2), {}, "method.shift_positions is False"),
@@ -169,5 +169,5 @@ def test_a_state_of_the_authors_may_hold_the_encoder_if_it_is_the_base(tmp_path:
     assert import_adapter(tmp_path / "out", card.base, tmp_path / "again").method == card.method
     name = "bert.encoder.layer.0.output.dense.weight"
     save_file(load_file(path) | {name: encoder[name] + 1}, path)
-    with pytest.raises(ValueError, match="its encoder is another than the base"):
+    with pytest.raises(ValueError, match="its encoder differs from the base"):
         import_adapter(tmp_path / "out", card.base, tmp_path / "other")

@@ -104,7 +104,7 @@ def test_a_frame_and_its_columns_are_evaluated_as_lists_are(
     assert classifier.evaluate(frame["text"], labels).scores == expected
     with pytest.raises(ValueError, match="labels are a frame; accepted: one of its columns"):
         classifier.evaluate(frame, pandas.DataFrame({"label": labels}))
-    with pytest.raises(ValueError, match="no labels; accepted: those of each text, or a frame with the columns"):
+    with pytest.raises(ValueError, match="no labels; accepted: one for each text, or a frame with the columns"):
         classifier.evaluate(frame)
     monkeypatch.setattr(classifier, "card", dataclasses.replace(classifier.card, label=("label",)))
     assert classifier.evaluate(frame).scores == expected
@@ -235,12 +235,12 @@ def test_what_is_no_text_is_named(classifier: ak.TextClassifier, texts: list[Any
 def test_as_many_texts_are_read_as_it_was_trained_on(tiny: Path, tmp_path: Path):
     classifier = ak.TextClassifier.load(make(tmp_path / "adapter", tiny, texts=["premise", "hypothesis"]))
     assert classifier.predict(("a", "b"))
-    with pytest.raises(ValueError, match=r"1 texts an example; accepted: 2, .* \(premise and hypothesis\)"):
+    with pytest.raises(ValueError, match=r"1 texts per example; accepted: 2, .* \(premise and hypothesis\)"):
         classifier.predict("a")
 
 
 def test_labels_that_do_not_go_with_the_texts_are_refused(classifier: ak.TextClassifier):
-    with pytest.raises(ValueError, match="2 labels of 1 texts"):
+    with pytest.raises(ValueError, match="2 labels for 1 texts"):
         classifier.evaluate(["a"], ["pos", "neg"])
     with pytest.raises(ValueError, match="labels, row 1: label is 'good'; accepted: neg, neutral, pos"):
         classifier.evaluate(["a", "b"], ["pos", "good"])

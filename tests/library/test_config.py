@@ -148,7 +148,7 @@ def test_a_configuration_without_a_model_type_is_refused():
     [
         ('{"model_type": "bert",', "Expecting"),
         ("", "Expecting value"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         (json.dumps(BERT | {"hidden_size": "32"}), ""),
         (json.dumps(BERT | {"hidden_act": "relu"}), "hidden_act is 'relu'"),
         (json.dumps(without(BERT, "vocab_size")), "vocab_size"),

@@ -181,7 +181,7 @@ def test_a_fused_model_computes_the_same_and_what_does_not_fuse_is_named(made: t
         ({"labels": 0}, "labels is 0; accepted: at least 1, or names"),
         ({"labels": ["a", "a"]}, "accepted: every label once"),
         ({"labels": 2, "problem": "regression"}, "labels of a regression are 2; accepted: 1"),
-        ({"labels": "abc"}, "labels is 'abc'; accepted: how many, or a list of their names"),
+        ({"labels": "abc"}, "labels is 'abc'; accepted: a number, or a list of names"),
         ({"labels": ["a", 1]}, "labels hold 1; accepted: texts"),
         ({"problem": "ranking"}, "problem is 'ranking'; accepted: classification"),
         ({"pooling": "avg"}, "pooling is 'avg'; accepted: auto, pooler, first, mean"),
@@ -361,7 +361,7 @@ def test_a_loss_of_two_passes_takes_the_other_one(tiny: Path):
     model, params = ak.from_pretrained(str(tiny), ak.AdaMix(), key=KEY)
     (batch,) = ak.pack(ak.Tokenizer.from_pretrained(str(tiny)).encode(["so good"], 16, labels=[1]), 8)
     logits = model.apply({"params": params}, batch.inputs)
-    with pytest.raises(ValueError, match="again is None, of adamix with consistency"):
+    with pytest.raises(ValueError, match="again is None, and adamix has consistency"):
         ak.loss(model, logits, batch)
     assert ak.loss(model, logits, batch, lambda: logits + jnp.eye(2)[None, :1]) > ak.loss(
         model, logits, batch, lambda: logits

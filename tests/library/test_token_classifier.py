@@ -176,11 +176,11 @@ def test_evaluating_on_its_own_predictions_is_perfect(
 def test_tags_of_words_are_held_against_predictions(finder: ak.TokenClassifier):
     told = finder.evaluate([["Anna", "lives"], ["in", "Ulm"]], [["B-person", "O"], ["O", "B-place"]])
     assert 0 <= told["entity_f1"] <= 1
-    with pytest.raises(ValueError, match="labels, row 1: label has 1 tags for 2 words; accepted: one a word"):
+    with pytest.raises(ValueError, match="labels, row 1: label has 1 tags for 2 words; accepted: one per word"):
         finder.evaluate([["a"], ["b", "c"]], [["O"], ["O"]])
     with pytest.raises(ValueError, match="labels, row 0: label has the kind 'time'; accepted: person, place"):
         finder.evaluate([["a"]], [["B-time"]])
-    with pytest.raises(ValueError, match="2 labels of 1 texts"):
+    with pytest.raises(ValueError, match="2 labels for 1 texts"):
         finder.evaluate(["a"], [[], []])
 
 

@@ -101,5 +101,5 @@ def test_texts_alone_are_one_column_and_labels_go_with_them(tiny: Path):
     assert (alone.labels.tolist(), alone.labels.dtype) == ([1, 0], np.int32)
     assert column.labels.tolist() == [0, 0]
     assert tokenizer.encode(["one"], 32, labels=[0.5]).labels.dtype == np.float32
-    with pytest.raises(ValueError, match="1 labels of 2 examples; accepted: one for each"):
+    with pytest.raises(ValueError, match="1 labels for 2 examples; accepted: one for each"):
         tokenizer.encode(["one", "two"], 32, labels=[1])

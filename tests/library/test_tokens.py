@@ -55,7 +55,7 @@ def test_the_scheme_and_what_was_mended_are_said():
         (
             [["a", "b"], ["c"]],
             [["O", "B-x"], []],
-            "^a.jsonl, row 2: tags has 0 tags for 1 words; accepted: one a word$",
+            "^a.jsonl, row 2: tags has 0 tags for 1 words; accepted: one per word$",
         ),
     ],
 )

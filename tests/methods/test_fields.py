@@ -158,7 +158,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
         (
             name,
             {"reduction": reduction},
-            f"method.reduction is {reduction}; accepted: what leaves, of the hidden size 16, a multiple of phm_dim 4",
+            f"method.reduction is {reduction}; accepted: what reduces the hidden size 16 to a multiple of phm_dim 4",
         )
         for name in ("compacter", "compacter++")
         for reduction in (3, 8, 32)
@@ -172,7 +172,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "fields", "message"), UNFIT, ids=str)
 def test_a_field_that_does_not_fit_the_encoder_is_refused(name: str, fields: dict[str, Any], message: str) -> None:
     method = make_method(name, fields)
-    expected = f"{message}; accepted: one a site" if "claim" in message else message
+    expected = f"{message}; accepted: one per site" if "claim" in message else message
     with pytest.raises(ValueError, match=saying(expected)):
         method.splices(BERT)
 
@@ -210,5 +210,7 @@ def test_parts_are_joined_and_two_at_one_site_are_refused() -> None:
     assert compose([one, other]) == one | other
     assert compose([]) == {}
     assert list(one) == [Site.QUERY, Site.FFN_OUTPUT]
-    with pytest.raises(ValueError, match=saying("two parts of the method claim the site value; accepted: one a site")):
+    with pytest.raises(
+        ValueError, match=saying("two parts of the method claim the site value; accepted: one per site")
+    ):
         compose([one, other, a_part(Site.KEY, Site.VALUE)])

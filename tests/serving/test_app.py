@@ -98,13 +98,13 @@ def test_it_describes_itself(served: Served, tiny: Path) -> None:
         (
             {"inputs": "x", "adapter": "lora", "parameters": {"top": 1}},
             422,
-            "parameters: 'top' is no field; accepted: top_k, function_to_apply, truncate",
+            "parameters: 'top' is not a field; accepted: top_k, function_to_apply, truncate",
         ),
         *(
             (
                 {"inputs": "x", "adapter": "lora", field: 1},
                 422,
-                f"body: {field!r} is no field; accepted: inputs, parameters, adapter",
+                f"body: {field!r} is not a field; accepted: inputs, parameters, adapter",
             )
             for field in ("raw_scores", "truncate", "top_k", "function_to_apply", "options")
         ),

@@ -163,7 +163,7 @@ def test_an_adapter_that_raises_harms_its_own_requests_alone(
     answers = ask_all(engine, ["kron-0", "lora", "kron-1"])
     assert len(answers["kron-0"]) == len(answers["kron-1"]) == 2
     assert isinstance(answers["lora"], Failed)
-    assert str(answers["lora"]) == "adapter 'lora' raised an error on valid texts; the server's log says which"
+    assert str(answers["lora"]) == "adapter 'lora' raised an error on valid texts; the server's log describes it"
     assert "adapter 'lora' raised an error" in caplog.text
     assert "a secret of /srv/adapters" in caplog.text
     assert caplog.text.count("Traceback") == 1
@@ -202,7 +202,7 @@ def test_a_client_is_told_500_in_one_line_whoever_raised(
         monkeypatch.setattr(served.engine, "predict", raises)
         answer = served.ask("lora", "x")
         assert answer.status_code == 500
-        assert answer.json() == {"error": "an error within the server, whose log has it"}
+        assert answer.json() == {"error": "internal error; the server's log describes it"}
         assert 'status="500"} 2.0' in served.client.get("/metrics").text
 
 

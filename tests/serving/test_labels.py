@@ -58,7 +58,7 @@ def test_a_regression_has_its_number_alone(served: Served) -> None:
     assert plain == none
     answer = served.ask("kron-3", "one", parameters={"function_to_apply": "softmax"})
     assert answer.status_code == 422
-    assert answer.json()["error"] == "function_to_apply is 'softmax'; accepted of a regression: none"
+    assert answer.json()["error"] == "function_to_apply is 'softmax'; accepted for a regression: none"
 
 
 def test_a_text_that_would_be_cut_is_refused_where_that_is_asked_for(served: Served) -> None:
@@ -103,7 +103,7 @@ def test_inputs_are_read_as_text_embeddings_inference_reads_them(
         ({"inputs": [["a"], "b"]}, "inputs: sequence 1 is 'b'"),
         ({"inputs": [["a", None]]}, "inputs: sequence 0 is of null"),
         ({"inputs": None}, "inputs: null; accepted"),
-        ({"inputs": "a", "top_k": 1}, "'top_k' is no field; accepted: inputs, truncate, truncation_direction, raw"),
+        ({"inputs": "a", "top_k": 1}, "'top_k' is not a field; accepted: inputs, truncate, truncation_direction, raw"),
         ({"inputs": "a", "truncation_direction": "Left"}, "truncation_direction: Input should be 'Right' or 'right'"),
     ],
 )

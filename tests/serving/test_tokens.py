@@ -76,12 +76,12 @@ def test_entities_of_one_text_or_of_several(served: Served) -> None:
 @pytest.mark.parametrize(
     ("name", "inputs", "parameters", "complaint"),
     [
-        ("tags", TEXT, {"top_k": 1}, "top_k is 1; accepted of a tokens adapter: aggregation_strategy, ignore_labels"),
-        ("tags", TEXT, {"function_to_apply": "none"}, "function_to_apply is 'none'; accepted of a tokens adapter"),
+        ("tags", TEXT, {"top_k": 1}, "top_k is 1; accepted for a tokens adapter: aggregation_strategy, ignore_labels"),
+        ("tags", TEXT, {"function_to_apply": "none"}, "function_to_apply is 'none'; accepted for a tokens adapter"),
         ("tags", TEXT, {"aggregation_strategy": "max"}, "aggregation_strategy: Input should be 'simple'"),
-        ("tags", TEXT, {"stride": 3}, "'stride' is no field; accepted: top_k"),
-        ("tags", [["a", "b"]], {}, "text 0 is a pair; accepted of a tokens adapter: single texts"),
-        ("labels", TEXT, {"ignore_labels": ["yes"]}, "ignore_labels is ['yes']; accepted of a classification adapter"),
+        ("tags", TEXT, {"stride": 3}, "'stride' is not a field; accepted: top_k"),
+        ("tags", [["a", "b"]], {}, "text 0 is a pair; accepted for a tokens adapter: single texts"),
+        ("labels", TEXT, {"ignore_labels": ["yes"]}, "ignore_labels is ['yes']; accepted for a classification adapter"),
     ],
 )
 def test_what_says_nothing_of_such_an_adapter_is_refused(

@@ -82,7 +82,7 @@ def _without_copies(tensors: Leaves, name: str) -> Leaves:
         prefix, is_copy, rest = long.partition(f".pool.prefix_tunings.{name}.")
         short = f"{prefix.partition('.')[0]}.prefix_tuning.prefix_tunings.{name}.{rest}" if is_copy else long
         if short in unique and not np.array_equal(unique[short], tensor, equal_nan=True):
-            raise ValueError(f"{long} is another than {short}; accepted: copies of one tensor")
+            raise ValueError(f"{long} differs from {short}; accepted: copies of one tensor")
         unique[short] = tensor
     return unique
 
