@@ -80,7 +80,7 @@ def test_what_fuses_has_no_leaf_of_its_own_and_what_does_not_says_what_to_do(nam
     if name in PLAIN:
         assert not any("@" in path for path in fused(method, leaves, card))
         return
-    with pytest.raises(ValueError, match="it is no plain Hugging Face model; export it --to .*onnx"):
+    with pytest.raises(ValueError, match="it is not a plain Hugging Face model; export it --to .*onnx"):
         fused(method, leaves, card)
 
 
