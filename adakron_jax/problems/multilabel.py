@@ -190,7 +190,7 @@ def _named(cells: Sequence[Any]) -> list[str]:
     """Returns the labels of a list; ValueError if it holds 0 and 1 for each label, where other lists do not."""
     if len(cells) > 2 and all(map(_is_bit, cells)):
         raise ValueError(
-            f"{short(list(cells))}; accepted: every label once, or 0 or 1 per label in lists of one length"
+            f"{short(list(cells))}; accepted: every label once, or 0 and 1 per label in lists of one length"
         )
     return [name_of(cell) for cell in cells]
 
