@@ -146,6 +146,6 @@ def _forward(
 def forward_all(
     frozen: Leaves, selected_and_inputs: tuple[list[Leaves], Packed], *, models: tuple[SequenceClassifier, ...]
 ) -> list[Float[Array, "adapters places outputs"]]:
-    """Maps each model over its adapters on one row; what all models compute alike is computed once."""
+    """Maps each model over its adapters on one row; what all models compute alike is compiled once."""
     selected, inputs = selected_and_inputs
     return [_forward(frozen, (leaves, inputs), model=model) for model, leaves in zip(models, selected, strict=True)]

@@ -1,4 +1,4 @@
-"""What commands that read texts with an adapter share: flags, a file as parts of a table, and a progress bar."""
+"""Shared by the commands that read texts with an adapter: flags, a file as parts of a table, and a progress bar."""
 
 import contextlib
 import dataclasses

@@ -35,7 +35,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why an adapter on disk is not served.
+    """The reason why an adapter on disk is not served.
 
     Attributes:
       reason: the reason, without paths of this machine.
