@@ -252,7 +252,7 @@ def test_gpu_hours_are_estimated_by_the_stated_throughput(tiny: Path):
     assert 20 < letters < 100  # of the reviews' sentences
     tokens = letters / 4 + 2
     flops = two[0].config.batch_size * tokens * 3 * layers * (2 * (4 * width**2 + 2 * width * 32) + 4 * width * tokens)
-    step = flops / (2.60e12 / (9.8e-3 - 947 * 2.5e-6)) + layers * 947 * 2.5e-6 / 12
+    step = flops / (2.63e12 / (6.6e-3 - 513 * 2.5e-6)) + layers * 513 * 2.5e-6 / 12
     assert estimate.hours(two[:1], cache) == pytest.approx(two[0].steps * step / 3600)
     assert estimate.hours([done], cache) == 0
     assert estimate.hours(two, cache) > estimate.hours(two[:1], cache)

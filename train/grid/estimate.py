@@ -8,10 +8,10 @@ from train.engine.cache import Cache
 from train.grid.cells import Cell, seconds_left
 
 # What `python -m benchmarks.compiled --target h200 --model bert-base` estimated for AdaKron's step, bf16, 64 rows of
-# 128 tokens, on 29 November 2026 (docs/compiled.md): 2.60 TFLOP of matmuls in 9.8 ms, which include 947 kernels at
+# 128 tokens, on 30 November 2026 (docs/compiled.md): 2.63 TFLOP of matmuls in 6.6 ms, which include 513 kernels at
 # 2.5 us each, a cost that smaller batches pay too. No H200 has measured it.
-KERNEL_SECONDS = 947 * 2.5e-6 / 12  # per layer
-FLOPS_PER_SECOND = 2.60e12 / (9.8e-3 - 12 * KERNEL_SECONDS)
+KERNEL_SECONDS = 513 * 2.5e-6 / 12  # per layer
+FLOPS_PER_SECOND = 2.63e12 / (6.6e-3 - 12 * KERNEL_SECONDS)
 LETTERS = 4  # of English text per token
 SPECIAL = 2  # tokens of an example besides those of its text
 LEAST_HOURS = 0.1  # below which none is printed
