@@ -117,7 +117,7 @@ def test_a_run_that_is_interrupted_keeps_a_checkpoint_and_the_same_call_goes_on(
         ({"learning_rate": -1.0}, "learning_rate is -1.0; accepted: above 0"),
         ({"epochs": 1.5}, "epochs is 1.5; accepted: int"),
         ({"method": "lorra"}, "method is 'lorra'; accepted: adakron"),
-        ({"text": "body"}, "data has no column 'body'; there: 'review', 'sentiment'"),
+        ({"text": "body"}, "data has no column 'body'; available: 'review', 'sentiment'"),
         ({"label": "review"}, "column 'review' is given twice"),
         ({"workers": "local", "seed": [0, 1]}, "workers is 'local', and data are rows"),
         ({"dry_run": True}, "dry_run is True; accepted: on the command line"),

@@ -264,7 +264,7 @@ def test_a_missing_test_set_of_a_run_is_refused_by_task_and_file(
 ):
     complaint = refused(capsys, tmp_path / "glue.zip", runs / "rte")
     assert "the test set of rte: " in complaint
-    assert "mini/rte has no split 'test'; there: train.tsv, validation.tsv" in complaint
+    assert "mini/rte has no split 'test'; available: train.tsv, validation.tsv" in complaint
 
 
 def test_a_missing_diagnostic_set_is_warned_of_and_gets_the_most_frequent_answer(

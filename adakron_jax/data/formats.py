@@ -73,7 +73,7 @@ def require(columns: Sequence[str], headers: Sequence[str], origin: str) -> None
         split = len(headers) == 1 and next((mark for mark in OTHERS if mark in headers[0]), "")
         hint = f"; its fields stand apart by {split!r}; accepted: commas, or tabs in a .tsv" if split else ""
         raise ValueError(
-            f"{printable(origin)} has no column {spelled(missing[0])}; there: {listed(headers, missing[0])}{hint}"
+            f"{printable(origin)} has no column {spelled(missing[0])}; available: {listed(headers, missing[0])}{hint}"
         )
 
 

@@ -136,7 +136,7 @@ def export_adapter(
       The names of the files.
 
     Raises:
-      ValueError: the format has no equal of the method or the head, or the encoder is another one.
+      ValueError: the format has no equivalent of the method or the head, or the encoder is another one.
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; accepted: {', '.join(FORMATS)}")

@@ -110,8 +110,8 @@ def modules(config: EncoderConfig) -> dict[Site, list[str]]:
     if joined := sorted({kernel.name.split(".")[-2] for kernel in kernels if kernel.of > 1}):
         raise ValueError(
             f"an adapter of {config.model_type}, whose checkpoints hold several projections as one matrix "
-            f"({', '.join(joined)}), has no equal; accepted: the classifier that it makes of its encoder (export --to "
-            "huggingface; of peft, merge_and_unload, save_pretrained and import)"
+            f"({', '.join(joined)}), has no equivalent; accepted: the classifier that it makes of its encoder (export "
+            "--to huggingface; of peft, merge_and_unload, save_pretrained and import)"
         )
     return {
         site: [

@@ -148,7 +148,7 @@ def write(card: Card, leaves: Mapping[str, np.ndarray], folder: Path, formats: S
       formats: as in `fused`.
 
     Raises:
-      ValueError: method or head have no equal in a plain classifier.
+      ValueError: method or head have no equivalent in a plain classifier.
     """
     card, leaves = _with_pooler(card, fused(card.method, leaves, card, formats))
     config, pooled, reads = card.encoder, {}, card.problem.reads

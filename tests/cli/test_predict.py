@@ -130,7 +130,7 @@ def test_other_problems_have_lines_of_their_own(
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["in.csv", "--text", "body"], "in.csv has no column 'body'; there: 'id', 'review'"),
+        (["in.csv", "--text", "body"], "in.csv has no column 'body'; available: 'id', 'review'"),
         (["in.csv", "--text", "id", "review"], "2 texts per example; accepted: 1, as the model was trained on"),
         (["none.csv"], "none.csv: no such file"),
         (["in.pdf"], "in.pdf: its name ends in '.pdf'; accepted: .csv, "),

@@ -105,11 +105,11 @@ def test_data_that_are_not_there_are_refused(tmp_path: Path):
     path = write(tmp_path / "a.csv", ["x", "y"], ["0", "1"])
     with pytest.raises(ValueError, match=r"nowhere\.csv: no such file; accepted: a file, .csv"):
         load(own(tmp_path / "nowhere.csv"))
-    with pytest.raises(ValueError, match=r"has no split 'train'; there: a\.csv"):
+    with pytest.raises(ValueError, match=r"has no split 'train'; available: a\.csv"):
         load(own(tmp_path))
     with pytest.raises(ValueError, match=r"'dev' is no file, and .*a\.csv has no splits; accepted: a share, or a file"):
         load(own(path, validation="dev"))
-    with pytest.raises(ValueError, match=r"a\.csv has no column 'body'; there: 'text', 'label'"):
+    with pytest.raises(ValueError, match=r"a\.csv has no column 'body'; available: 'text', 'label'"):
         load(own(path, texts=("body",)))
     with pytest.raises(ValueError, match="data is 'hub:'; accepted: hub:OWNER/NAME"):
         load(own("hub:"))

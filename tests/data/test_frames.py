@@ -23,7 +23,7 @@ def test_a_frame_is_read_by_its_columns(make: Any):
     frame = make(ROWS)
     assert is_frame(frame)
     assert of_frame(frame, ["text"]).columns == {"text": ["a", None]}
-    with pytest.raises(ValueError, match="the frame has no column 'body'; there: 'text', 'label'"):
+    with pytest.raises(ValueError, match="the frame has no column 'body'; available: 'text', 'label'"):
         of_frame(frame, ["body"])
 
 
@@ -54,7 +54,7 @@ def test_a_frame_of_pandas_keeps_its_index_and_columns_of_data_sets_their_classe
 def test_records_are_read_by_their_keys():
     table = of_records([{"text": "a"}, {"label": "y", "text": None}], ["text", "label"], "data")
     assert table.columns == {"text": ["a", None], "label": [None, "y"]}
-    with pytest.raises(ValueError, match="data has no column 'body'; there: 'text', 'label'"):
+    with pytest.raises(ValueError, match="data has no column 'body'; available: 'text', 'label'"):
         of_records([{"text": "a", "label": "b"}], ["body"], "data")
 
 

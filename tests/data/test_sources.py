@@ -112,7 +112,7 @@ def test_shards_named_as_on_the_hub_are_joined_in_order(tmp_path: Path):
 def test_a_split_whose_name_begins_like_another_is_never_taken_for_it(tmp_path: Path):
     for name in ("train_partial", "train-partial", "train-00000-of-x", "trained", "validation"):
         write(tmp_path / f"rte/{name}.tsv", ROWS[:1])
-    with pytest.raises(ValueError, match="no split 'train'; there: .*train_partial.tsv"):
+    with pytest.raises(ValueError, match="no split 'train'; available: .*train_partial.tsv"):
         sources.read(str(tmp_path), RTE, "train")
     write(tmp_path / "rte/train.tsv", ROWS)
     assert len(sources.read(str(tmp_path), RTE, "train")) == 3
@@ -149,18 +149,18 @@ def test_an_unknown_folder_is_refused_with_what_is_accepted(tmp_path: Path):
 
 
 def test_a_folder_without_the_task_is_refused_with_what_is_there(tmp_path: Path):
-    with pytest.raises(ValueError, match="no task 'rte'; there: nothing"):
+    with pytest.raises(ValueError, match="no task 'rte'; available: nothing"):
         sources.read(str(tmp_path), RTE, "train")
     for name in ("sst2", "cola"):
         (tmp_path / name).mkdir()
     (tmp_path / "rte").write_text("a file, not a folder")
-    with pytest.raises(ValueError, match="no task 'rte'; there: cola, sst2$"):
+    with pytest.raises(ValueError, match="no task 'rte'; available: cola, sst2$"):
         sources.read(str(tmp_path), RTE, "train")
 
 
 def test_a_task_without_the_split_is_refused_with_what_is_there(tmp_path: Path):
     write(tmp_path / "rte/validation.tsv", ROWS)
-    with pytest.raises(ValueError, match=r"rte has no split 'train'; there: validation\.tsv$"):
+    with pytest.raises(ValueError, match=r"rte has no split 'train'; available: validation\.tsv$"):
         sources.read(str(tmp_path), RTE, "train")
 
 

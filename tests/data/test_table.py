@@ -95,7 +95,7 @@ def test_jsonl_has_the_columns_of_all_records_and_none_where_one_lacks_a_key(tmp
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str):
     path = write(tmp_path / f"a{suffix}", {"review": ["a"], "e\u001bvil": ["b"]})
-    with pytest.raises(ValueError, match=r"has no column 'text'; there: 'review', 'e\\x1bvil'$"):
+    with pytest.raises(ValueError, match=r"has no column 'text'; available: 'review', 'e\\x1bvil'$"):
         table.read(path, ["review", "text"])
     with pytest.raises(ValueError, match="has no column 'x'"):
         table.read(path)["x"]
@@ -247,14 +247,14 @@ def test_unnamed_and_doubled_columns_matter_only_where_they_are_asked_for(tmp_pa
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
-        ("text, label", "no column 'label'; there: 'text', ' label'$"),
+        ("text, label", "no column 'label'; available: 'text', ' label'$"),
         (
             "text;label",
-            r"no column 'text'; there: 'text;label'; its fields stand apart by ';'; accepted: commas, or tabs",
+            r"no column 'text'; available: 'text;label'; its fields stand apart by ';'; accepted: commas, or tabs",
         ),
-        ("Text,label", "no column 'text'; there: 'Text', 'label'$"),
-        (",".join(f"feature_{i}" for i in range(30_000)) + ",texts", "'text'; there: 'texts' and 30,000 more$"),
-        (",".join("x" * 1000 + str(i) for i in range(100)), "no column 'text'; there: 'xxx"),
+        ("Text,label", "no column 'text'; available: 'Text', 'label'$"),
+        (",".join(f"feature_{i}" for i in range(30_000)) + ",texts", "'text'; available: 'texts' and 30,000 more$"),
+        (",".join("x" * 1000 + str(i) for i in range(100)), "no column 'text'; available: 'xxx"),
     ],
 )
 def test_of_many_columns_the_near_ones_are_named(tmp_path: Path, header: str, complaint: str):

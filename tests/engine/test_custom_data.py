@@ -200,7 +200,7 @@ def test_the_papers_recipes_read_the_pooler(sentences: Path, tmp_path: Path):
     ("rows", "flags", "message"),
     [
         ([["text", "label"], ["a", "x"], ["b", "x"]], [], "label has only 'x'; accepted: at least two labels"),
-        ([["text", "mood"], ["a", "x"]], [], "has no column 'label'; there: 'text', 'mood'"),
+        ([["text", "mood"], ["a", "x"]], [], "has no column 'label'; available: 'text', 'mood'"),
         ([["text", "label"], ["a", "x"], ["b", ""]], [], "a.csv, row 3: label is empty"),
         ([["text", "label"], ["a", "x"], ["b"]], [], "a.csv, row 3: 1 fields; accepted: the header's 2"),
         ([["text", "label"], *[["a", x] for x in "xyz" * 9]], ["--limit-train", "1"], "1 training rows for 3 classes"),

@@ -114,9 +114,9 @@ def test_empty_and_long_texts_are_counted(loader: Loader, tmp_path: Path, capsys
     [
         (["x,a", "y,a"], {}, r"a\.csv: label has only 'a'; accepted: at least two labels"),
         (["x,a", "y,"], {}, r"a\.csv, row 3: label is empty"),
-        (["x,a", "y,b"], {"text": ("body",)}, r"a\.csv has no column 'body'; there: 'text', 'label'"),
+        (["x,a", "y,b"], {"text": ("body",)}, r"a\.csv has no column 'body'; available: 'text', 'label'"),
         (["x,a", "y,b"], {}, "validation: no row of 2 falls to it"),
-        (["x,a", "y,b", "z,c"], {"limit_train": 2, "validation": REVIEWS}, "has no column 'text'; there: 'review'"),
+        (["x,a", "y,b", "z,c"], {"limit_train": 2, "validation": REVIEWS}, "has no column 'text'; available: 'review'"),
         (["x,a", "y,b", "z,c"], {"limit_train": 2, "validation": "{folder}/a.csv"}, "2 training rows for 3 classes"),
         (["x,a", "y,b"], {"validation": "{folder}/b.csv"}, r"b\.csv, row 2: label is 'new'; accepted: a, b"),
         (["x,1.5", "y,2", "z,n/a"], {}, r"a\.csv, row 4: label is 'n/a'; accepted: a number as in other rows"),

@@ -226,7 +226,7 @@ class Sorting(Method):
 
 def test_what_onnx_does_not_have_is_named() -> None:
     model = SequenceClassifier(BERT, Sorting(), num_labels=3)
-    with pytest.raises(ValueError, match="method sorting of bert is not for ONNX: JAX's sort has no equal"):
+    with pytest.raises(ValueError, match="method sorting of bert is not for ONNX: JAX's sort has no equivalent"):
         model_of(model, random_leaves(model.shapes()), LABELS)
 
 

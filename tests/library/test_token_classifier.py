@@ -201,7 +201,7 @@ def test_a_frame_s_column_is_the_adapter_s(tiny: Path, tmp_path: Path, finder: a
     named = ak.TokenClassifier.load(make(tmp_path / "adapter", tiny, texts=["tokens"]))
     words = [["Anna", "lives"], ["in", "Ulm", "."]]
     assert named.predict(polars.DataFrame({"id": [1, 2], "tokens": words})) == finder.predict(words)
-    with pytest.raises(ValueError, match="has no column 'tokens'; there: 'text'"):
+    with pytest.raises(ValueError, match="has no column 'tokens'; available: 'text'"):
         named.predict(polars.DataFrame({"text": ["a"]}))
 
 

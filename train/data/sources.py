@@ -80,7 +80,7 @@ def files(data: str, task: Task, split: str) -> list[Path]:
         raise ValueError(f"data {data!r}: no such folder; accepted: hub, mini, or a folder with TASK/SPLIT files")
     if not (folder / task.name).is_dir():
         present = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        raise ValueError(f"data {data!r} has no task {task.name!r}; there: {', '.join(present) or 'nothing'}")
+        raise ValueError(f"data {data!r} has no task {task.name!r}; available: {', '.join(present) or 'nothing'}")
     return split_files(folder / task.name, split)
 
 
@@ -88,7 +88,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
     """Returns the files of a split in a folder; ValueError says what is there instead."""
     if not (files := present_files(folder, split)):
         others = listed(sorted(path.name for path in folder.iterdir()), split, printable)
-        raise ValueError(f"{printable(str(folder))} has no split {split!r}; there: {others}")
+        raise ValueError(f"{printable(str(folder))} has no split {split!r}; available: {others}")
     return files
 
 

@@ -127,7 +127,7 @@ def _write_method(method: Method, leaves: Leaves, name: str, config: EncoderConf
         return _write_union(method, leaves, name, config)
     if type(method) not in _WRITERS:
         accepted = ", ".join(sorted(kind.name for kind in METHODS))
-        raise ValueError(f"method {method.name} has no equal in AdapterHub; accepted: {accepted}")
+        raise ValueError(f"method {method.name} has no equivalent in AdapterHub; accepted: {accepted}")
     return _WRITERS[type(method)](method, leaves, name, config)
 
 

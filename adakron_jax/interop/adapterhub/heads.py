@@ -104,7 +104,7 @@ def write_head(
         flexible = on_pooler and config.pooling != "mean" or card.pooling == "first"
         if not flexible or architecture.form.normed:
             raise ValueError(
-                f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equal in AdapterHub; "
+                f"a head of the form {card.head!r} on the pooling {card.pooling!r} has no equivalent in AdapterHub; "
                 "accepted: the poolings pooler and first"
             )
         table, kind = _flexible_table(name, form, problem.outputs, config), "AdapterModel"

@@ -32,7 +32,7 @@ def write(card: Card, leaves: Mapping[str, Any], folder: Path, quantize: str = "
       quantize: `int8` for a second model with 8-bit matrices; empty for none.
 
     Raises:
-      ValueError: the model computes something that has no equal in ONNX, or there is no such quantisation.
+      ValueError: the model computes something that has no equivalent in ONNX, or there is no such quantisation.
     """
     if quantize not in ("", "int8"):
         raise ValueError(f"--quantize is {quantize!r}; accepted: int8")

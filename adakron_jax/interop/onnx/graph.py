@@ -91,7 +91,7 @@ class Graph:
                 return self.add("Neg", (1,), self._computed(operand))
             case ast.Constant(int(number)):
                 return self.ints(number)
-        raise ValueError(f"the size {ast.unparse(size)} has no equal in ONNX here")
+        raise ValueError(f"the size {ast.unparse(size)} has no equivalent in ONNX here")
 
     def expand(self, x: Tensor, shape: tuple[Any, ...]) -> Tensor:
         """Expands a tensor to a shape to which it broadcasts."""

@@ -100,7 +100,7 @@ class Converter:
                 self.graph.add(_REDUCED[node.name], node.outputs[0].shape, self.full(node.inputs[0]), axes, keepdims=0)
             ]
         if node.name not in OPERATORS:
-            raise ValueError(f"JAX's {node.name} has no equal in ONNX here")
+            raise ValueError(f"JAX's {node.name} has no equivalent in ONNX here")
         made = OPERATORS[node.name](self, node)
         return made if isinstance(made, list) else [made]
 
@@ -129,7 +129,7 @@ def _select(to: Converter, node: Node) -> Tensor:
     where, otherwise, value = map(to.lazy, node.inputs)
     lowest = node.inputs[1].known
     if node.inputs[0].dtype != np.bool_:
-        raise ValueError("JAX's select_n of more than two values has no equal in ONNX here")
+        raise ValueError("JAX's select_n of more than two values has no equivalent in ONNX here")
     if lowest is not None and lowest.dtype.kind == "f" and (lowest <= _MASKED).all():
         # The mask is added to the scores: it is the same in every layer, and saves a pass.
         mask = to.elementwise("Where", where, to.number(0), otherwise)
@@ -183,7 +183,7 @@ def _concatenate(to: Converter, node: Node) -> Tensor:
 def _pad(to: Converter, node: Node) -> Tensor:
     low, high, inner = zip(*node.params["padding_config"], strict=True)
     if any(inner) or min(*low, *high) < 0:
-        raise ValueError("JAX's pad between or off elements has no equal in ONNX here")
+        raise ValueError("JAX's pad between or off elements has no equivalent in ONNX here")
     x, value = map(to.full, node.inputs)
     return to.graph.add("Pad", node.outputs[0].shape, x, to.graph.ints(*low, *high), value)
 
@@ -193,13 +193,13 @@ def _gather(to: Converter, node: Node) -> Tensor:
     (table, at), numbers, shape = node.inputs, node.params["dimension_numbers"], node.outputs[0].shape
     batch, (axis, *others) = numbers.operand_batching_dims, numbers.start_index_map
     if others or numbers.collapsed_slice_dims != (axis,):
-        raise ValueError("JAX's gather of several indices has no equal in ONNX here")
+        raise ValueError("JAX's gather of several indices has no equivalent in ONNX here")
     rest = table.shape[axis + 1 :]
     if at.uniform and axis == 0 and shape[len(shape) - len(rest) :] == rest:
         return to.graph.add("Gather", rest, to.full(table), to.lazy(at), axis=0)
     trailing = tuple(range(len(shape) - len(rest), len(shape)))
     if batch != tuple(range(axis)) or numbers.start_indices_batching_dims != batch or numbers.offset_dims != trailing:
-        raise ValueError("JAX's gather along such axes has no equal in ONNX here")
+        raise ValueError("JAX's gather along such axes has no equivalent in ONNX here")
     return to.graph.add("GatherND", shape, to.full(table), to.full(at), batch_dims=len(batch))
 
 

@@ -32,7 +32,7 @@ def model_of(model: SequenceClassifier, leaves: Mapping[str, Any], problem: Prob
       leaves: all parameters, path -> array.
 
     Raises:
-      ValueError: the model computes something that has no equal in ONNX.
+      ValueError: the model computes something that has no equivalent in ONNX.
     """
     model, leaves = _fused(model, dict(leaves))
     batch, length = export.symbolic_shape("batch, length")

@@ -100,7 +100,7 @@ def write(card: Card, leaves: Leaves) -> dict[str, bytes]:
     form = next((form for form in FORMS if type(method) in form.methods), None)
     if form is None:
         accepted = ", ".join(sorted(known.name for known in METHODS))
-        raise ValueError(f"method {method.name} has no equal in peft; accepted: {accepted}")
+        raise ValueError(f"method {method.name} has no equivalent in peft; accepted: {accepted}")
     said, tensors = form.write(method, leaves, config)
     tensors |= write_tensors(native_head(config, card.problem.outputs, card.problem.reads), leaves)
     named = {_placed(name, form.wrapper): tensor for name, tensor in tensors.items()}
