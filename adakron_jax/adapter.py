@@ -259,7 +259,8 @@ def _card_of(description: Mapping[str, Any], path: Path) -> Card:
             raise ValueError(f"no 'format'; accepted: an adapter's description of format {FORMAT}")
         if (version := said.pop("format")) != FORMAT:
             raise ValueError(f"format {version}; accepted: {FORMAT}")
-        fields = said.pop("method")
+        if not isinstance(fields := said.pop("method"), dict):
+            raise ValueError(f"method is {fields!r:.40}; accepted: an object with a name and fields")
         for name, value in said["encoder"].items():
             if isinstance(value, int) and value > (most := _MOST.get(name, _MOST_OTHERS)):
                 raise ValueError(f"{name} is {value:,}; accepted: at most {most:,}")

@@ -140,7 +140,10 @@ def merge_adapters(
     if rank < 0:
         raise ValueError(f"rank is {rank}; accepted: at least 0, which is the default")
     way = Way(how, weights, density, seed)
-    trees, cards = zip(*(adapter.load(locate_adapter(name)) for name in names), strict=True)
+    folders = [locate_adapter(name) for name in names]
+    if Path(out).resolve() in (folder.resolve() for folder in folders):
+        raise ValueError(f"out is {str(out)!r}, one of the adapters to merge; accepted: another folder")
+    trees, cards = zip(*map(adapter.load, folders), strict=True)
     leaves = [flatten(tree) for tree in trees]
     _check_alike(names, cards)
     chosen = _head_of(names, cards, str(head))
@@ -181,7 +184,9 @@ def _head_of(names: Sequence[str], cards: Sequence[Card], head: str) -> int:
     said = [(card.problem, card.pooling, card.head) for card in cards]
     other = next((i for i, what in enumerate(said) if what != said[0]), None)
     if other is not None:
-        heads = [f"{cards[i].problem.described()} of {cards[i].head!r} on {cards[i].pooling!r}" for i in (0, other)]
+        heads = [
+            f"{cards[i].problem.described()} (form {cards[i].head}, pooling {cards[i].pooling})" for i in (0, other)
+        ]
         raise ValueError(
             f"the head of {names[0]} is {heads[0]}, that of {names[other]} {heads[1]}; accepted: alike, or one chosen "
             f"with --head, as in --head {names[0]}"

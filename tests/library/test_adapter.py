@@ -262,6 +262,7 @@ def test_a_turned_bit_is_noticed_where_it_would_change_a_prediction(saved: Path)
         ({"method": {"name": "adakron", "factors": [0]}}, r"method.factors is \(0,\)"),
         ({"method": {"name": "adakron", "factors": [1.5, 2]}}, r"method.factors is \(1.5, 2\)"),
         ({"method": {}}, "name"),
+        ({"method": "adakron"}, "method is 'adakron'; accepted: an object"),
         ({"encoder": dataclasses.asdict(BERT) | {"colour": "red"}}, "colour"),
         ({"encoder": dataclasses.asdict(BERT) | {"num_heads": 3}}, "hidden_size 4 is not a multiple of num_heads 3"),
     ],

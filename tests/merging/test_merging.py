@@ -135,7 +135,7 @@ OTHERS: dict[str, tuple[Method, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("second", "flags", "line"),
     [
-        ("labels", "", "labels: no, yes of 'own' on 'pooler'; accepted: alike, or one chosen with --head"),
+        ("labels", "", "labels: no, yes (form own, pooling pooler); accepted: alike, or one chosen with --head"),
         ("targets", "", "targets: method is LoRA("),
         ("method", "", "method: method is IA3("),
         ("base", "", "base: trained on"),
@@ -159,6 +159,13 @@ def test_what_does_not_go_together_is_refused(
     folders = [tmp_path / name for name in ("a", second) if name]
     assert line in refusal(capsys, *folders, "--out", tmp_path / "merged", *flags.split())
     assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_that_is_merged_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [saved(tmp_path / name, LORA, seed) for seed, name in enumerate("ab")]
+    before = (folders[1] / "adapter.safetensors").read_bytes()
+    assert "one of the adapters to merge; accepted: another folder" in refusal(capsys, *folders, "--out", folders[1])
+    assert (folders[1] / "adapter.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
