@@ -424,7 +424,7 @@ MISTAKES: dict[str, tuple[Make, list[str]]] = {
     "data without the task": (with_rows(HEADER, "cola"), ["data", "no task 'sst2'", "available: cola"]),
     "data without the split": (without_split, ["no split 'train'", "available: validation.tsv"]),
     "an unknown training split": (flags("--train-split", "trane"), ["no split 'trane'", "available: train.tsv"]),
-    "a missing column": (with_rows(b"text\tlabel\nfine\t1\n"), ["train.tsv", "'sentence'", "available: 'text', 'label'"]),
+    "a missing column": (with_rows(b"text\tlabel\nfine\t1\n"), ["train.tsv", "'sentence'; available: 'text', 'label'"]),
     "a label out of range": (
         with_rows(HEADER + b"fine\t1\nbad\t7\n"), ["train.tsv, row 3", "label", "'7'", "0 (negative)"],
     ),
