@@ -225,5 +225,7 @@ def complaint(errors: Sequence[dict[str, Any]], content_type: str | None, takes_
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     if first["type"] == "json_invalid":
         return f"body: no JSON at character {where} ({first['ctx']['error']}); accepted: an object of JSON"
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return f"{where}: {first['input']!r:.{_SHOWN}}; accepted: an object of JSON".encode(errors="replace").decode()
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}".encode(errors="replace").decode()

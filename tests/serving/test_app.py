@@ -123,6 +123,9 @@ def test_what_is_no_json_or_of_no_size_is_refused(served: Served) -> None:
     broken = served.client.post("/predict", content=b'{"inputs": ', headers=JSON)
     assert broken.status_code == 422
     assert broken.json()["error"].startswith("body: no JSON at character ")
+    listed = served.client.post("/predict", json=["x"])
+    assert listed.status_code == 422
+    assert listed.json()["error"] == "body: ['x']; accepted: an object of JSON"
     for headers, said in (({}, "is missing"), ({"Content-Type": "text/plain; charset=utf-8"}, "is 'text/plain'")):
         unread = served.client.post("/predict", content=b'{"inputs": "x", "adapter": "lora"}', headers=headers)
         assert unread.status_code == 422
