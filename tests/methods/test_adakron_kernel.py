@@ -37,7 +37,7 @@ def error(got, expected):
     ids=lambda module: f"{type(module).__name__}{module.factors}",
 )
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_adapter_and_gradients_are_those_by_steps_and_rounded_no_more(module, dtype, monkeypatch):
+def test_adapter_and_gradients_are_those_by_steps_and_rounded_alike(module, dtype, monkeypatch):
     monkeypatch.setattr(adakron_kernel, "is_narrow", lambda dtype: True)  # in float32 too
     params, h, cotangent = fresh(module, 2, adakron_kernel.ROWS, D)
 
