@@ -143,8 +143,7 @@ def merge_adapters(
     folders = [locate_adapter(name) for name in names]
     if Path(out).resolve() in (folder.resolve() for folder in folders):
         raise ValueError(f"out is {str(out)!r}, one of the adapters to merge; accepted: another folder")
-    trees, cards = zip(*map(adapter.load, folders), strict=True)
-    leaves = [flatten(tree) for tree in trees]
+    leaves, cards = zip(*((flatten(tree), card) for tree, card in map(adapter.load, folders)), strict=True)
     _check_alike(names, cards)
     chosen = _head_of(names, cards, str(head))
     method, merged = _merged(cards, leaves, way, rank)

@@ -88,8 +88,7 @@ def from_pretrained(
         texts=_columns(texts),
     )
     model = card.classifier(dtype=dtype)
-    params = model.assemble(base, model.start(key, base))
-    return model, jax.device_put(params)
+    return model, jax.device_put(model.assemble(base, model.start(key, base)))
 
 
 def loss(

@@ -127,7 +127,7 @@ class Tokenizer:
         edges = {self.fast.cls_token_id, self.fast.sep_token_id}
         at = [i for i, token in enumerate(ids) if token in edges]
         texts = [self.fast.decode(ids[start + 1 : end]) for start, end in itertools.pairwise(at)]
-        return (*texts[:1], *filter(None, texts[1:-1]), *texts[1:][-1:])  # some have two edges between a pair
+        return (*texts[:1], *filter(None, texts[1:-1]), *texts[1:][-1:])  # RoBERTa puts two edges between a pair
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -112,6 +112,7 @@ class KronAdapter(nn.Module):
         return dense_leaves(f"down_{number}", d, self.factors[number - 1])
 
     def affine(self, x: Array, kernel: Array, bias: Array) -> Array:
+        """Returns x kernel + bias, in the module's precision."""
         x, kernel, bias = promote(x, kernel, bias, dtype=self.dtype)
         return matmul(x, kernel) + bias
 

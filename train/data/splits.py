@@ -113,8 +113,7 @@ def draw_splits(
             raise ValueError(f"{name}: no row of {whole.count} falls to it; accepted: {least}")
         held[name] = whole.take(taken)
     draw = bool(task.fingerprint)  # custom data may be in any order, even sorted by label
-    taken = limited(task.problem, targets[left], drawing.limit_train, drawing.seed, draw)
-    left = left[taken]
+    left = left[limited(task.problem, targets[left], drawing.limit_train, drawing.seed, draw)]
     train = whole.take(left)
     problem = task.problem.fitted(train.labels)
     rows, parts = {"train": left, **rows}, {}
